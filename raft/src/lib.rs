@@ -1,0 +1,26 @@
+//! How it is agreed: Raft groups, their shared log, the calls between nodes,
+//! and linearizable reads.
+//!
+//! This is the only crate that names openraft. It does not know what an entry
+//! means: a group replicates a [`Machine`], which `cluster` implements over a
+//! storage tablet. It never serves a read by a lease, never reuses a replica
+//! id, and never retries a failed sync.
+//!
+//! Reading order: [`ids`], [`machine`], [`types`], [`encoding`], then the log,
+//! the replica, the host, and the transport.
+
+pub mod encoding;
+pub mod ids;
+pub mod machine;
+pub mod types;
+
+mod alarm;
+mod peers;
+mod read;
+mod replica;
+
+pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
+pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
+pub use peers::{Groups, Peers, Replica, Transport};
+pub use read::{ReadError, ReadIndexAnswer, ReadIndexClient};
+pub use replica::{SnapshotBuilder, StateMachine};

@@ -1,0 +1,78 @@
+//! Who is where: the seam between the host, which runs groups, and a
+//! transport, which carries their calls between nodes.
+//!
+//! A transport implements [`Transport`] (calls that go out) and serves calls
+//! that come in through [`Groups`], which the host implements. It checks that
+//! a call is meant for this cluster, this node, and the replica that runs here
+//! before it touches the replica.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use openraft::RaftNetworkFactory;
+
+use crate::{
+    ids::{GroupId, NodeId, ReplicaId},
+    machine::Machine,
+    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    types::{Raft, SnapshotData, TypeConfig},
+};
+
+/// Resolves nodes to addresses; kept current by the directory.
+pub trait Peers: Send + Sync + 'static {
+    /// Where the node-to-node listener of `node` is, as `host:port`; `None` if
+    /// the node is unknown.
+    fn address(&self, node: NodeId) -> Option<String>;
+}
+
+/// Carries the calls of all groups of this node to other nodes.
+pub trait Transport: ReadIndexClient {
+    /// What openraft gets for one replica.
+    type Network: RaftNetworkFactory<TypeConfig, Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotData>>;
+
+    /// Calls from `replica` of `group` to the other replicas of the group.
+    fn network(&self, group: GroupId, replica: ReplicaId) -> Self::Network;
+
+    /// The smoothed round-trip time to `node`, if measured.
+    fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        let _ = node;
+        None
+    }
+}
+
+/// What a transport serves. The host implements it.
+#[async_trait]
+pub trait Groups: Send + Sync + 'static {
+    /// This node.
+    fn node(&self) -> NodeId;
+
+    /// The replica of `group` that runs here and accepts calls; `None` while it
+    /// is starting, stopped or absent: the caller is told it is unreachable.
+    fn replica(&self, group: GroupId) -> Option<Replica>;
+
+    /// Answers the read-index call of a follower; see [`crate::read`].
+    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError>;
+}
+
+/// A replica that runs on this node.
+#[derive(Clone)]
+pub struct Replica {
+    /// Its id; a call for another one is refused.
+    pub id: ReplicaId,
+    /// Where append, vote, transfer and snapshot calls go. A snapshot is
+    /// delivered by `install_full_snapshot` with [`SnapshotData::received`].
+    pub raft: Raft,
+    machine: Arc<dyn Machine>,
+}
+
+impl Replica {
+    pub(crate) fn new(id: ReplicaId, raft: Raft, machine: Arc<dyn Machine>) -> Self {
+        Self { id, raft, machine }
+    }
+
+    /// A fresh directory for the files of an incoming snapshot. Who does not
+    /// deliver it removes it. Blocks.
+    pub fn begin_receive(&self) -> Result<PathBuf, cardea_storage::Fault> {
+        self.machine.begin_receive()
+    }
+}

@@ -1,0 +1,8 @@
+//! What openraft is given for one replica besides its log: the state machine
+//! adapter, and how far it has come.
+
+mod progress;
+mod state_machine;
+
+pub(crate) use progress::Progress;
+pub use state_machine::{SnapshotBuilder, StateMachine};

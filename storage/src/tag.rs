@@ -1,0 +1,126 @@
+//! The register of tags: one number for every kind of row. A number once
+//! assigned is never used for anything else; a retired one stays here.
+
+use std::fmt;
+
+/// The kind of a row; bytes 2 and 3 of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u16);
+
+macro_rules! register {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        impl Tag {
+            $($(#[$doc])* pub const $name: Self = Self($number);)*
+
+            /// Every assigned tag with its name.
+            pub const REGISTER: &'static [(u16, &'static str)] =
+                &[$(($number, stringify!($name))),*];
+        }
+    };
+}
+
+register! {
+    // 0x00xx: the store itself
+    /// A slot moved: where an object lives whose computed slot is not its own.
+    MOVED = 0x0001;
+    /// Rows of tests.
+    TEST = 0x00f0;
+    /// Index rows of tests.
+    TEST_INDEX = 0x00f1;
+
+    // 0x01xx: directory
+    /// A node of the cluster.
+    NODE = 0x0101;
+    /// A shard: slots, group, replicas, placement.
+    SHARD = 0x0102;
+    /// A replica id that was given and dropped.
+    REPLICA_TOMBSTONE = 0x0103;
+    /// Facts of the whole cluster: version, counters of ids.
+    CLUSTER = 0x0104;
+    /// A sealed key of the cluster: token, index and sealing keys.
+    CLUSTER_KEY = 0x0105;
+    /// An identity schema.
+    IDENTITY_SCHEMA = 0x0106;
+
+    // 0x02xx: access of operators
+    /// An API key by the digest of its id.
+    API_KEY = 0x0201;
+
+    // 0x03xx: identity, home space
+    /// An identity.
+    IDENTITY = 0x0301;
+    /// A credential of an identity.
+    CREDENTIAL = 0x0302;
+    /// A session.
+    SESSION = 0x0303;
+    /// A session token's digest, leading to its session.
+    SESSION_TOKEN = 0x0304;
+    /// A self-service flow.
+    FLOW = 0x0305;
+    /// A flow that was completed: the put-if-absent that makes it single use.
+    USED_FLOW = 0x0306;
+    /// Counters of attempts.
+    ATTEMPTS = 0x0307;
+    /// Identities of a slot by time of creation, for lists.
+    IDENTITY_BY_CREATION = 0x0308;
+    /// Sessions of an identity by time.
+    SESSION_BY_IDENTITY = 0x0309;
+
+    // 0x04xx: identity, index space
+    /// A credential identifier's keyed digest, leading to homes.
+    CREDENTIAL_IDENTIFIER = 0x0401;
+    /// Failures by source.
+    SOURCE_FAILURES = 0x0402;
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::REGISTER.iter().find(|(number, _)| *number == self.0) {
+            Some((_, name)) => f.write_str(&name.to_ascii_lowercase()),
+            None => write!(f, "tag:{:04x}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_and_no_name_is_given_twice() {
+        for (at, (number, name)) in Tag::REGISTER.iter().enumerate() {
+            for (other_number, other_name) in &Tag::REGISTER[at + 1..] {
+                assert_ne!(number, other_number, "{name} and {other_name}");
+                assert_ne!(name, other_name);
+            }
+        }
+    }
+
+    #[test]
+    fn assigned_tags_are_frozen() {
+        let frozen = [
+            (0x0001, "MOVED"),
+            (0x0101, "NODE"),
+            (0x0102, "SHARD"),
+            (0x0103, "REPLICA_TOMBSTONE"),
+            (0x0104, "CLUSTER"),
+            (0x0105, "CLUSTER_KEY"),
+            (0x0106, "IDENTITY_SCHEMA"),
+            (0x0201, "API_KEY"),
+            (0x0301, "IDENTITY"),
+            (0x0302, "CREDENTIAL"),
+            (0x0303, "SESSION"),
+            (0x0304, "SESSION_TOKEN"),
+            (0x0305, "FLOW"),
+            (0x0306, "USED_FLOW"),
+            (0x0307, "ATTEMPTS"),
+            (0x0308, "IDENTITY_BY_CREATION"),
+            (0x0309, "SESSION_BY_IDENTITY"),
+            (0x0401, "CREDENTIAL_IDENTIFIER"),
+            (0x0402, "SOURCE_FAILURES"),
+        ];
+        for entry in frozen {
+            assert!(Tag::REGISTER.contains(&entry), "{entry:?} was changed or removed");
+        }
+    }
+}

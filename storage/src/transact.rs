@@ -1,0 +1,497 @@
+//! Transactions as layers write them: read through a [`Transaction`], decide,
+//! write through it. What was read becomes checks; on conflict the closure runs
+//! again.
+//!
+//! ```ignore
+//! let session = store
+//!     .transact(|t| async move {
+//!         let Some(mut session) = t.get::<Sessions>(&key).await? else {
+//!             return Err(Rejection::NotFound);
+//!         };
+//!         session.record.revoked_at = Some(now.0);
+//!         t.put::<Sessions>(&key, &session.record, session.expires_at).await?;
+//!         Ok(session)
+//!     })
+//!     .await?;
+//! ```
+//!
+//! An error from the closure ends the transaction without a commit. Since it is
+//! then validated by nothing, the reads it rests on are strong unless asked
+//! otherwise.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+
+use crate::{
+    clock::{Entropy, Timestamp},
+    engine::Order,
+    error::StoreError,
+    key::{Key, KeyRange},
+    row::Row,
+    store::{
+        Committed, Consistency, Draft, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
+        Verdict,
+    },
+    table::{Entry, IndexRow, Table},
+    txn::{Add, At, Condition, Effect, Fingerprint, Put, RangeCheck},
+};
+
+/// How often a transaction is tried before it is given up as contended.
+pub const ATTEMPTS_MAX: u32 = 24;
+
+/// A transaction under way; clones share it.
+#[derive(Clone)]
+pub struct Transaction {
+    store: Arc<dyn Store>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    consistency: Consistency,
+    seen: Snaptoken,
+    read_time: Timestamp,
+    reads: u32,
+    /// Point reads that become checks; what was seen.
+    points: BTreeMap<Key, Option<Row>>,
+    ranges: Vec<RangeCheck>,
+    absent: Vec<Key>,
+    /// Writes by key, the last wins; counters apart, for they add up.
+    writes: BTreeMap<Key, Write>,
+    adds: Vec<Add>,
+}
+
+#[derive(Clone)]
+enum Write {
+    Put { value: Bytes, expires_at: Option<Timestamp> },
+    Delete,
+}
+
+/// What a transaction gave, and where it committed.
+#[derive(Debug, Clone)]
+pub struct Transacted<R> {
+    /// What the closure returned.
+    pub value: R,
+    /// Where the transaction committed; for one that wrote nothing, where it read.
+    pub snaptoken: Snaptoken,
+    /// Log time of the commit; for one that wrote nothing, of its reads.
+    pub time: Timestamp,
+}
+
+impl dyn Store {
+    /// Runs a transaction with strong reads. See the [module](self).
+    ///
+    /// # Errors
+    /// What the closure returns, and any [`StoreError`].
+    pub async fn transact<R, E, F, Fut>(self: &Arc<Self>, run: F) -> Result<Transacted<R>, E>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+        E: From<StoreError>,
+    {
+        self.transact_at(Consistency::Strong, run).await
+    }
+
+    /// Runs a transaction whose first attempt reads at `first`; later attempts
+    /// read strongly.
+    ///
+    /// # Errors
+    /// What the closure returns, and any [`StoreError`].
+    pub async fn transact_at<R, E, F, Fut>(
+        self: &Arc<Self>,
+        first: Consistency,
+        run: F,
+    ) -> Result<Transacted<R>, E>
+    where
+        F: Fn(Transaction) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+        E: From<StoreError>,
+    {
+        for attempt in 0..ATTEMPTS_MAX {
+            let consistency = if attempt == 0 { first.clone() } else { Consistency::Strong };
+            let transaction = Transaction::begin(self.clone(), consistency);
+            let value = run(transaction.clone()).await?;
+            match transaction.commit().await? {
+                Some(Committed { snaptoken, time }) => {
+                    return Ok(Transacted { value, snaptoken, time });
+                }
+                None => back_off(self.entropy().as_ref(), attempt).await,
+            }
+        }
+        Err(StoreError::Contended { attempts: ATTEMPTS_MAX }.into())
+    }
+
+    /// Reads outside a transaction: each read at `consistency`, and none earlier
+    /// than the reads before it.
+    pub fn view(self: &Arc<Self>, consistency: Consistency) -> Transaction {
+        Transaction::begin(self.clone(), consistency)
+    }
+}
+
+async fn back_off(entropy: &dyn Entropy, attempt: u32) {
+    let bound_us = 500_u64 << attempt.min(7);
+    tokio::time::sleep(Duration::from_micros(entropy.below(bound_us))).await;
+}
+
+impl Transaction {
+    fn begin(store: Arc<dyn Store>, consistency: Consistency) -> Self {
+        let state = State {
+            consistency,
+            seen: Snaptoken::default(),
+            read_time: store.clock().now(),
+            reads: 0,
+            points: BTreeMap::new(),
+            ranges: Vec::new(),
+            absent: Vec::new(),
+            writes: BTreeMap::new(),
+            adds: Vec::new(),
+        };
+        Self { store, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The time that this transaction's decisions should use: when it began, or
+    /// the log time of what it read if that is later.
+    pub fn now(&self) -> Timestamp {
+        self.state.lock().read_time
+    }
+
+    /// Where the reads so far stood.
+    pub fn seen(&self) -> Snaptoken {
+        self.state.lock().seen.clone()
+    }
+
+    /// Reads a record, and checks at commit that it is still as it was, present or
+    /// absent.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get<T: Table>(&self, key: &T::Key) -> Result<Option<Entry<T>>, StoreError> {
+        let rows = self.rows(&[T::key(key)], true).await?;
+        Ok(rows.into_iter().flatten().next().map(|row| T::decode(&row)).transpose()?)
+    }
+
+    /// Reads a record without a check: its changing meanwhile does not matter.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn peek<T: Table>(&self, key: &T::Key) -> Result<Option<Entry<T>>, StoreError> {
+        let rows = self.rows(&[T::key(key)], false).await?;
+        Ok(rows.into_iter().flatten().next().map(|row| T::decode(&row)).transpose()?)
+    }
+
+    /// Reads several records at once, each with a check.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get_many<T: Table>(
+        &self,
+        keys: &[T::Key],
+    ) -> Result<Vec<Option<Entry<T>>>, StoreError> {
+        let keys: Vec<Key> = keys.iter().map(T::key).collect();
+        let rows = self.rows(&keys, true).await?;
+        rows.into_iter().map(|row| Ok(row.map(|r| T::decode(&r)).transpose()?)).collect()
+    }
+
+    /// Reads rows of any tables by key, in one round; `tracked` ones are checked at
+    /// commit.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn rows(&self, keys: &[Key], tracked: bool) -> Result<Vec<Option<Row>>, StoreError> {
+        let missing: Vec<Key> = {
+            let state = self.state.lock();
+            let known =
+                |key: &&Key| state.written(key).is_none() && !state.points.contains_key(key);
+            keys.iter().filter(known).cloned().collect()
+        };
+        let mut fetched = BTreeMap::new();
+        if !missing.is_empty() {
+            let reads = missing.iter().cloned().map(Read::Get).collect();
+            let answer = self.read(reads, tracked).await?;
+            for (key, rows) in missing.into_iter().zip(answer.results) {
+                fetched.insert(key, rows.into_row());
+            }
+        }
+        let mut state = self.state.lock();
+        if tracked {
+            state.points.extend(fetched.iter().map(|(key, row)| (key.clone(), row.clone())));
+        }
+        Ok(keys
+            .iter()
+            .map(|key| match state.written(key) {
+                Some(written) => written,
+                None => match state.points.get(key) {
+                    Some(row) => row.clone(),
+                    None => fetched.get(key).cloned().flatten(),
+                },
+            })
+            .collect())
+    }
+
+    /// Reads rows of a range, at most `limit`, and checks at commit that nothing
+    /// appeared, changed or vanished in what was seen. Sees this transaction's own
+    /// writes only if it wrote before the scan; says whether there is more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn scan<T: Table>(
+        &self,
+        range: KeyRange,
+        limit: u32,
+        order: Order,
+    ) -> Result<(Vec<Entry<T>>, bool), StoreError> {
+        let rows = self.scan_rows(range, limit, order, true).await?;
+        let entries = rows.rows.iter().map(T::decode).collect::<Result<_, _>>()?;
+        Ok((entries, rows.more))
+    }
+
+    /// Reads rows of a range without a check.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn peek_range<T: Table>(
+        &self,
+        range: KeyRange,
+        limit: u32,
+        order: Order,
+    ) -> Result<(Vec<Entry<T>>, bool), StoreError> {
+        let rows = self.scan_rows(range, limit, order, false).await?;
+        let entries = rows.rows.iter().map(T::decode).collect::<Result<_, _>>()?;
+        Ok((entries, rows.more))
+    }
+
+    /// Reads rows of any tables in a range; see [`scan`](Self::scan).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn scan_rows(
+        &self,
+        range: KeyRange,
+        limit: u32,
+        order: Order,
+        tracked: bool,
+    ) -> Result<Rows, StoreError> {
+        let scan = Scan { range: range.clone(), limit, order };
+        let answer = self.read(vec![Read::Scan(scan)], tracked).await?;
+        let mut rows = answer.results.into_iter().next().unwrap_or_default();
+        let mut state = self.state.lock();
+        if tracked {
+            state.ranges.push(range_check(&range, &rows, order));
+        }
+        for (key, write) in &state.writes {
+            if !range.contains(key.as_bytes()) {
+                continue;
+            }
+            rows.rows.retain(|row| row.key != *key);
+            if let Write::Put { value, expires_at } = write {
+                rows.rows.push(Row {
+                    key: key.clone(),
+                    value: value.clone(),
+                    revision: None,
+                    expires_at: *expires_at,
+                });
+            }
+        }
+        rows.rows.sort_by(|a, b| match order {
+            Order::Forward => a.key.cmp(&b.key),
+            Order::Reverse => b.key.cmp(&a.key),
+        });
+        Ok(rows)
+    }
+
+    /// Sets a record and its index rows. Where the table is indexed, the record
+    /// that was there is read first, with a check.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn put<T: Table>(
+        &self,
+        key: &T::Key,
+        record: &T::Record,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let new = T::index_rows(key, record);
+        let old = self.old_index_rows::<T>(key, &new).await?;
+        let mut state = self.state.lock();
+        for row in old {
+            if !new.iter().any(|kept| kept.key == row.key) {
+                state.writes.insert(row.key, Write::Delete);
+            }
+        }
+        state.put(T::key(key), record, expires_at, new);
+        Ok(())
+    }
+
+    /// Sets a record that must not be there yet, and its index rows.
+    pub fn insert<T: Table>(
+        &self,
+        key: &T::Key,
+        record: &T::Record,
+        expires_at: Option<Timestamp>,
+    ) {
+        let rows = T::index_rows(key, record);
+        let mut state = self.state.lock();
+        let key = T::key(key);
+        state.absent.push(key.clone());
+        state.put(key, record, expires_at, rows);
+    }
+
+    /// Deletes a record with its index rows; an absent one is no error.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn delete<T: Table>(&self, key: &T::Key) -> Result<(), StoreError> {
+        let old = self.get::<T>(key).await?;
+        let mut state = self.state.lock();
+        if let Some(old) = old {
+            for row in T::index_rows(key, &old.record) {
+                state.writes.insert(row.key, Write::Delete);
+            }
+        }
+        state.writes.insert(T::key(key), Write::Delete);
+        Ok(())
+    }
+
+    /// Adds to a counter; one that starts now ceases to exist at `expires_at`.
+    pub fn add(&self, key: &Key, delta: i64, expires_at: Option<Timestamp>) {
+        let expires_at = expires_at.map_or(0, Timestamp::as_millis);
+        self.state.lock().adds.push(Add { key: key.as_bytes().clone(), delta, expires_at });
+    }
+
+    /// Checks at commit that a key has no live row, without reading it now.
+    pub fn expect_absent(&self, key: Key) {
+        self.state.lock().absent.push(key);
+    }
+
+    async fn old_index_rows<T: Table>(
+        &self,
+        key: &T::Key,
+        new: &[IndexRow],
+    ) -> Result<Vec<IndexRow>, StoreError> {
+        let known = self.state.lock().points.contains_key(&T::key(key));
+        if !known && !T::INDEXED && new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let old = self.get::<T>(key).await?;
+        Ok(old.map(|old| T::index_rows(key, &old.record)).unwrap_or_default())
+    }
+
+    async fn read(&self, reads: Vec<Read>, tracked: bool) -> Result<ReadAnswer, StoreError> {
+        let (consistency, seen) = {
+            let state = self.state.lock();
+            (state.consistency.clone(), state.seen.clone())
+        };
+        let answer = self.store.read(ReadRequest { reads, consistency, seen, tracked }).await?;
+        let mut state = self.state.lock();
+        state.reads += 1;
+        state.seen.merge(&answer.snaptoken);
+        state.read_time = state.read_time.max(answer.time);
+        Ok(answer)
+    }
+
+    /// Commits; `None` on a conflict. What wrote nothing and read at most once
+    /// needs no commit.
+    async fn commit(&self) -> Result<Option<Committed>, StoreError> {
+        let (draft, seen, reads) = {
+            let state = self.state.lock();
+            (state.draft(), state.seen.clone(), state.reads)
+        };
+        let read_time = draft.read_time;
+        if draft.ops.is_empty()
+            && (draft.checks.is_empty() || reads <= 1 && seen.positions.len() <= 1)
+        {
+            return Ok(Some(Committed { snaptoken: seen, time: read_time }));
+        }
+        match self.store.commit(draft).await? {
+            Verdict::Committed(committed) => Ok(Some(committed)),
+            Verdict::Conflict => Ok(None),
+        }
+    }
+}
+
+impl State {
+    /// What this transaction itself wrote at a key: nothing, a row or a deletion.
+    fn written(&self, key: &Key) -> Option<Option<Row>> {
+        self.writes.get(key).map(|write| match write {
+            Write::Delete => None,
+            Write::Put { value, expires_at } => Some(Row {
+                key: key.clone(),
+                value: value.clone(),
+                revision: None,
+                expires_at: *expires_at,
+            }),
+        })
+    }
+
+    fn put(
+        &mut self,
+        key: Key,
+        record: &impl Message,
+        expires_at: Option<Timestamp>,
+        index_rows: Vec<IndexRow>,
+    ) {
+        let value = Bytes::from(record.encode_to_vec());
+        self.writes.insert(key, Write::Put { value, expires_at });
+        for row in index_rows {
+            self.writes.insert(row.key, Write::Put { value: row.value, expires_at });
+        }
+    }
+
+    fn draft(&self) -> Draft {
+        let points = self.points.iter().map(|(key, row)| {
+            let key = key.as_bytes().clone();
+            match row.as_ref().map(|row| row.revision) {
+                None => Condition::Absent(key),
+                Some(Some(revision)) => Condition::At(At { key, revision: revision.0 }),
+                Some(None) => Condition::Present(key),
+            }
+        });
+        let absent = self
+            .absent
+            .iter()
+            .filter(|key| !self.points.contains_key(key))
+            .map(|key| Condition::Absent(key.as_bytes().clone()));
+        let ranges = self.ranges.iter().cloned().map(Condition::Range);
+        let writes = self.writes.iter().map(|(key, write)| {
+            let key = key.as_bytes().clone();
+            match write {
+                Write::Delete => Effect::Delete(key),
+                Write::Put { value, expires_at } => Effect::Put(Put {
+                    key,
+                    value: value.clone(),
+                    expires_at: expires_at.map_or(0, Timestamp::as_millis),
+                }),
+            }
+        });
+        let adds = self.adds.iter().cloned().map(Effect::Add);
+        Draft {
+            checks: points.chain(absent).chain(ranges).map(Into::into).collect(),
+            ops: writes.chain(adds).map(Into::into).collect(),
+            read_time: self.read_time,
+        }
+    }
+}
+
+fn range_check(range: &KeyRange, rows: &Rows, order: Order) -> RangeCheck {
+    let (mut start, mut end) = (range.start.clone(), range.end.clone());
+    if let (true, Some(last)) = (rows.more, rows.rows.last()) {
+        match order {
+            Order::Forward => end = last.key.successor(),
+            Order::Reverse => start = last.key.as_bytes().clone(),
+        }
+    }
+    let mut print = Fingerprint::new();
+    let mut add = |row: &Row| print.row(row.key.as_bytes(), row.revision.map_or(0, |r| r.0));
+    match order {
+        Order::Forward => rows.rows.iter().for_each(&mut add),
+        Order::Reverse => rows.rows.iter().rev().for_each(&mut add),
+    }
+    RangeCheck {
+        start,
+        end,
+        rows: u32::try_from(rows.rows.len()).unwrap_or(u32::MAX),
+        fingerprint: print.finish(),
+    }
+}

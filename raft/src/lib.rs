@@ -12,14 +12,20 @@
 pub mod encoding;
 pub mod ids;
 pub mod machine;
+#[cfg(feature = "transport-draft")]
+pub mod tls;
+#[cfg(feature = "transport-draft")]
+pub mod transport;
 pub mod types;
 
 mod alarm;
+mod log;
 mod peers;
 mod read;
 mod replica;
 
 pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
+pub use log::{LogSettings, LogStore, OpenLogError, WriterCounts};
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
 pub use peers::{Groups, Peers, Replica, Transport};
 pub use read::{ReadError, ReadIndexAnswer, ReadIndexClient};

@@ -63,9 +63,9 @@ pub type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
 /// A vote, granted or committed.
 pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 /// A log entry.
-pub type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub type LogEntry = openraft::Entry<LeaderId, LogPayload>;
 /// What a log entry carries.
-pub type LogPayload = openraft::type_config::alias::PayloadOf<TypeConfig>;
+pub type LogPayload = openraft::EntryPayload<Command, ReplicaId, Member>;
 /// Voters and learners.
 pub type Membership = openraft::Membership<ReplicaId, Member>;
 /// Voters and learners, with the position of the entry that said so.

@@ -1,0 +1,187 @@
+//! openraft's log storage over the log of one group. What is in the tail is
+//! read at once; what only the engine has is read where blocking is allowed.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, Range, RangeBounds},
+    sync::Arc,
+};
+
+use cardea_storage::Fault;
+use futures::{Stream, stream};
+use openraft::{
+    OptionalSend,
+    storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
+};
+
+use super::group::{GroupLog, LogExtent};
+use crate::{
+    alarm::Alarm,
+    types::{LogEntry, LogId, TypeConfig, Vote},
+};
+
+/// Bytes of entries in one append call between nodes, and in one step of apply.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// The log of one group, as openraft wants it. Clones share the log.
+#[derive(Clone)]
+pub struct LogStore {
+    log: Arc<GroupLog>,
+    alarm: Arc<Alarm>,
+}
+
+impl LogStore {
+    pub(super) fn new(log: Arc<GroupLog>, alarm: Arc<Alarm>) -> Self {
+        Self { log, alarm }
+    }
+
+    /// Vote, purge point and last position.
+    pub(crate) fn extent(&self) -> LogExtent {
+        self.log.extent()
+    }
+
+    async fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, io::Error> {
+        if let Some(entries) = self.log.read_tail(range.clone(), bytes_max) {
+            return Ok(entries);
+        }
+        let log = self.log.clone();
+        let read = tokio::task::spawn_blocking(move || log.read(range, bytes_max));
+        read.await.map_err(io::Error::other)?.map_err(|fault| self.raised(fault))
+    }
+
+    fn raised(&self, fault: Fault) -> io::Error {
+        self.alarm.raise(fault.clone());
+        fault.into()
+    }
+}
+
+fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<LogEntry>, io::Error> {
+        self.read(half_open(&range), usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<LogEntry>, io::Error> {
+        self.read(start..end, READ_BYTES_MAX).await
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<LogEntry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let steps = Steps {
+            store: self.clone(),
+            rest: half_open(&range),
+            read: Vec::new().into_iter(),
+        };
+        stream::try_unfold(steps, |mut steps| async move {
+            Ok(steps.next().await?.map(|entry| (entry, steps)))
+        })
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.log.extent().vote)
+    }
+}
+
+/// Reads a range step by step, so that a long one is never in memory whole.
+struct Steps {
+    store: LogStore,
+    rest: Range<u64>,
+    read: std::vec::IntoIter<LogEntry>,
+}
+
+impl Steps {
+    async fn next(&mut self) -> Result<Option<LogEntry>, io::Error> {
+        if let Some(entry) = self.read.next() {
+            return Ok(Some(entry));
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let entries = self.store.read(self.rest.clone(), READ_BYTES_MAX).await?;
+        match entries.last() {
+            Some(last) => self.rest.start = last.log_id.index + 1,
+            None => self.rest.start = self.rest.end,
+        }
+        self.read = entries.into_iter();
+        Ok(self.read.next())
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let extent = self.log.extent();
+        Ok(LogState { last_purged_log_id: extent.purged, last_log_id: extent.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, written) = tokio::sync::oneshot::channel();
+        self.log.save_vote(*vote, move |result| drop(done.send(result)));
+        match written.await {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => Err(self.raised(Fault::new("the log writer dropped a vote"))),
+        }
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.log.save_committed(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.log.committed())
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.log.append(entries, callback).map_err(|fault| self.raised(fault))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.log.truncate_after(last_log_id);
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.log.purge(log_id);
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! The one thread that writes the log of a node.
+//!
+//! 1. It takes everything that is queued, up to a bound of bytes.
+//! 2. It writes it as one batch, in queue order, with one sync if anybody in it
+//!    waits for the disk.
+//! 3. It completes the jobs in queue order, then takes what has gathered.
+//!
+//! So the more groups write, the more of them share a sync. Jobs that nobody
+//! waits for (purges, truncations, commit positions) ride with the next batch,
+//! or go alone after a short while. Once a write has failed everything fails:
+//! nobody can know what the disk holds.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cardea_storage::{
+    Fault,
+    engine::{Batch, Durability, Engine},
+};
+use parking_lot::{Condvar, Mutex};
+
+use crate::alarm::Alarm;
+
+/// How long a job that nobody waits for may stay in memory.
+const RIDE_MS_MAX: u64 = 20;
+
+/// What is called when a job is written, or has failed.
+pub(super) type Completion = Box<dyn FnOnce(Result<(), Fault>) + Send>;
+
+/// What a job asks of the disk.
+pub(super) enum Urgency {
+    /// Nobody waits.
+    Rides,
+    /// The completion is called once the job, and all before it, are durable.
+    Synced(Completion),
+}
+
+struct Job {
+    batch: Batch,
+    urgency: Urgency,
+    queued_at: Instant,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Rows of which only the newest counts; they go with the next batch.
+    newest: BTreeMap<Bytes, Bytes>,
+    /// Synced jobs in `jobs`.
+    urgent: usize,
+    /// When the first job of the batch being written was queued.
+    writing_since: Option<Instant>,
+    failed: Option<Fault>,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    gathered: Condvar,
+    batch_bytes_max: usize,
+    alarm: Arc<Alarm>,
+    counts: Mutex<WriterCounts>,
+}
+
+/// What the writer has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriterCounts {
+    /// Batches written with a sync.
+    pub syncs: u64,
+    /// Batches written without one.
+    pub buffered: u64,
+    /// Jobs that waited for a sync.
+    pub synced_jobs: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// The time all synced writes took, in microseconds.
+    pub sync_us_total: u64,
+    /// The longest of them, in microseconds.
+    pub sync_us_max: u64,
+}
+
+/// Hands jobs to the writer thread.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends with [`close`](Self::close), or when the
+    /// writer is dropped.
+    pub(super) fn start(
+        engine: Arc<dyn Engine>,
+        batch_bytes_max: usize,
+        alarm: Arc<Alarm>,
+    ) -> Result<Self, Fault> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            gathered: Condvar::new(),
+            batch_bytes_max,
+            alarm,
+            counts: Mutex::new(WriterCounts::default()),
+        });
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || run(&for_thread, engine.as_ref()))
+            .map_err(|error| Fault::caused("start the log writer", error))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues a job behind all others.
+    pub(super) fn submit(&self, batch: Batch, urgency: Urgency) {
+        let refusal = {
+            let mut queue = self.shared.queue.lock();
+            let refusal = match &queue.failed {
+                Some(fault) => Some(fault.clone()),
+                None if queue.closed => Some(Fault::new("the log is closed")),
+                None => None,
+            };
+            match refusal {
+                Some(fault) => Some((fault, urgency)),
+                None => {
+                    let urgent = matches!(urgency, Urgency::Synced(_));
+                    queue.urgent += usize::from(urgent);
+                    let first = queue.jobs.is_empty();
+                    queue.jobs.push_back(Job { batch, urgency, queued_at: Instant::now() });
+                    if urgent || first {
+                        self.shared.gathered.notify_one();
+                    }
+                    None
+                }
+            }
+        };
+        if let Some((fault, Urgency::Synced(complete))) = refusal {
+            complete(Err(fault));
+        }
+    }
+
+    /// Has a row written some time soon, behind all jobs queued so far; of
+    /// several values only the last counts. Nobody waits for it.
+    pub(super) fn put_newest(&self, key: Bytes, value: Bytes) {
+        let mut queue = self.shared.queue.lock();
+        let first = queue.newest.is_empty() && queue.jobs.is_empty();
+        queue.newest.insert(key, value);
+        if first {
+            self.shared.gathered.notify_one();
+        }
+    }
+
+    /// Drops a row that [`put_newest`](Self::put_newest) left waiting.
+    pub(super) fn forget_newest(&self, key: &[u8]) {
+        self.shared.queue.lock().newest.remove(key);
+    }
+
+    /// How long the oldest synced write has been waiting for the disk; for a
+    /// disk that hangs instead of failing.
+    pub(super) fn oldest_unfinished(&self) -> Option<Duration> {
+        let queue = self.shared.queue.lock();
+        let queued = queue
+            .jobs
+            .iter()
+            .find(|job| matches!(job.urgency, Urgency::Synced(_)))
+            .map(|job| job.queued_at);
+        queue.writing_since.or(queued).map(|since| since.elapsed())
+    }
+
+    /// What was done so far.
+    pub(super) fn counts(&self) -> WriterCounts {
+        *self.shared.counts.lock()
+    }
+
+    /// Writes what is queued, refuses what comes, and waits for the thread to
+    /// end. Blocks.
+    pub(super) fn close(&self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.gathered.notify_one();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            self.shared.alarm.raise(Fault::new("the log writer panicked"));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Takes jobs until closed.
+fn run(shared: &Shared, engine: &dyn Engine) {
+    while let Some(taken) = take(shared) {
+        let Taken { batch, completions, synced_jobs } = taken;
+        let bytes = batch.byte_len() as u64;
+        let durability =
+            if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
+        let started = Instant::now();
+        let result = engine.write(batch, durability);
+        count(shared, started.elapsed(), synced_jobs, bytes);
+        let unfinished = {
+            let mut queue = shared.queue.lock();
+            queue.writing_since = None;
+            match &result {
+                Ok(()) => VecDeque::new(),
+                Err(fault) => {
+                    queue.failed = Some(fault.clone());
+                    queue.urgent = 0;
+                    queue.newest.clear();
+                    std::mem::take(&mut queue.jobs)
+                }
+            }
+        };
+        if let Err(fault) = &result {
+            shared.alarm.raise(fault.clone());
+        }
+        for complete in completions {
+            complete(result.clone());
+        }
+        for job in unfinished {
+            if let Urgency::Synced(complete) = job.urgency {
+                complete(result.clone());
+            }
+        }
+    }
+}
+
+struct Taken {
+    batch: Batch,
+    completions: Vec<Completion>,
+    synced_jobs: u64,
+}
+
+/// Waits for work and takes what one batch may hold; `None` once closed and
+/// empty, or failed and closed.
+fn take(shared: &Shared) -> Option<Taken> {
+    let mut queue = shared.queue.lock();
+    let mut rode = false;
+    loop {
+        let idle = queue.jobs.is_empty() && queue.newest.is_empty();
+        if queue.closed && idle {
+            return None;
+        }
+        if queue.urgent > 0 || (!idle && (rode || queue.closed)) {
+            break;
+        }
+        if idle {
+            rode = false;
+            shared.gathered.wait(&mut queue);
+        } else {
+            let ride = Duration::from_millis(RIDE_MS_MAX);
+            rode = shared.gathered.wait_for(&mut queue, ride).timed_out();
+        }
+    }
+    let mut taken = Taken { batch: Batch::new(), completions: Vec::new(), synced_jobs: 0 };
+    let mut since = None;
+    while let Some(job) = queue.jobs.pop_front() {
+        taken.batch.append(job.batch);
+        if let Urgency::Synced(complete) = job.urgency {
+            taken.completions.push(complete);
+            taken.synced_jobs += 1;
+            since.get_or_insert(job.queued_at);
+        }
+        if taken.batch.byte_len() >= shared.batch_bytes_max {
+            break;
+        }
+    }
+    queue.urgent -= taken.completions.len();
+    // Only behind every job: a commit position must not overtake its entry.
+    if queue.jobs.is_empty() {
+        for (key, value) in std::mem::take(&mut queue.newest) {
+            taken.batch.put(key, value);
+        }
+    }
+    queue.writing_since = since;
+    Some(taken)
+}
+
+fn count(shared: &Shared, took: Duration, synced_jobs: u64, bytes: u64) {
+    let mut counts = shared.counts.lock();
+    counts.bytes += bytes;
+    if synced_jobs == 0 {
+        counts.buffered += 1;
+        return;
+    }
+    let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    counts.syncs += 1;
+    counts.synced_jobs += synced_jobs;
+    counts.sync_us_total += us;
+    counts.sync_us_max = counts.sync_us_max.max(us);
+}

@@ -12,9 +12,7 @@
 pub mod encoding;
 pub mod ids;
 pub mod machine;
-#[cfg(feature = "transport-draft")]
 pub mod tls;
-#[cfg(feature = "transport-draft")]
 pub mod transport;
 pub mod types;
 

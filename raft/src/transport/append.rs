@@ -1,0 +1,319 @@
+//! The pipelined stream of appends to one replica.
+//!
+//! Requests are numbered as they are sent and answered in order. An append that
+//! is too large goes as several requests and is answered by the last of them.
+//! The oldest request without an answer has a deadline.
+//!
+//! Dropping the stream of answers takes the input away from the transport at
+//! once, for openraft reads it again in the next stream.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, stream};
+use openraft::{
+    base::BoxStream,
+    errors::{RPCError, Unreachable},
+    raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult},
+};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Streaming;
+
+use super::{
+    channels::{Channels, Line, Purpose},
+    client::{raft_client, unreachable},
+    proto,
+    wire::{self, Route},
+};
+use crate::{
+    encoding::entry_len,
+    types::{LogEntry, TypeConfig},
+};
+
+/// What openraft gets for each request.
+pub(super) type Answer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+/// Opens a stream that sends `input`.
+pub(super) async fn open<S>(
+    channels: Arc<Channels>,
+    route: Route,
+    input: S,
+    bytes_max: usize,
+    deadline: Duration,
+) -> Result<BoxStream<'static, Answer>, RPCError<TypeConfig>>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    let line = channels.line(route.to.0, Purpose::Replication);
+    let exchange = Arc::new(Mutex::new(Exchange {
+        input: Some(input),
+        parts: VecDeque::new(),
+        outstanding: VecDeque::new(),
+        sequence: 0,
+    }));
+    // From here on the input is taken back whenever this future is dropped.
+    let guard = TakeBack(exchange.clone());
+    let requests = Requests { exchange, route: Some(route), bytes_max };
+    let call = timeout(deadline, raft_client(&line).append(requests)).await;
+    let answers = match call {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(unreachable(&status)),
+        Err(_) => {
+            channels.unheard(route.to.0, Purpose::Replication, &line, deadline);
+            return Err(late(deadline));
+        }
+    };
+    let session = Session { channels, route, line, answers, guard, deadline };
+    Ok(stream::unfold(Some(session), |session| async move {
+        let mut session = session?;
+        match session.next().await {
+            // Nothing may follow an error.
+            Some(answer) => {
+                let go_on = matches!(answer, Ok(Ok(_)));
+                Some((answer, go_on.then_some(session)))
+            }
+            None => None,
+        }
+    })
+    .boxed())
+}
+
+fn late(deadline: Duration) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(format!("no answer within {deadline:?}")))
+}
+
+/// Shared by the two directions of a stream.
+struct Exchange<S> {
+    input: Option<S>,
+    parts: VecDeque<(AppendEntriesRequest<TypeConfig>, Part)>,
+    outstanding: VecDeque<Outstanding>,
+    sequence: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Part {
+    first: bool,
+    last: bool,
+}
+
+struct Outstanding {
+    sequence: u64,
+    sent: Instant,
+    part: Part,
+}
+
+struct TakeBack<S>(Arc<Mutex<Exchange<S>>>);
+
+impl<S> Drop for TakeBack<S> {
+    fn drop(&mut self) {
+        let taken = {
+            let mut exchange = self.0.lock();
+            exchange.parts.clear();
+            exchange.input.take()
+        };
+        drop(taken);
+    }
+}
+
+/// The direction to the replica.
+struct Requests<S> {
+    exchange: Arc<Mutex<Exchange<S>>>,
+    route: Option<Route>,
+    bytes_max: usize,
+}
+
+impl<S> Stream for Requests<S>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+{
+    type Item = proto::AppendRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let exchange = self.exchange.clone();
+        let mut exchange = exchange.lock();
+        if exchange.parts.is_empty() {
+            let next = match exchange.input.as_mut() {
+                Some(input) => input.poll_next_unpin(cx),
+                None => Poll::Ready(None),
+            };
+            match next {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    exchange.input = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(request)) => {
+                    exchange.parts = split(request, self.bytes_max);
+                }
+            }
+        }
+        let Some((request, part)) = exchange.parts.pop_front() else {
+            return Poll::Ready(None);
+        };
+        exchange.sequence += 1;
+        let sequence = exchange.sequence;
+        exchange.outstanding.push_back(Outstanding { sequence, sent: Instant::now(), part });
+        Poll::Ready(Some(wire::append_request(self.route.take(), sequence, &request)))
+    }
+}
+
+/// Cuts an append into parts of at most `bytes_max` bytes, each with at least
+/// one entry.
+fn split(
+    request: AppendEntriesRequest<TypeConfig>,
+    bytes_max: usize,
+) -> VecDeque<(AppendEntriesRequest<TypeConfig>, Part)> {
+    let AppendEntriesRequest { vote, prev_log_id, entries, leader_commit } = request;
+    let mut parts = VecDeque::new();
+    let mut part = AppendEntriesRequest { vote, prev_log_id, entries: vec![], leader_commit };
+    let mut bytes = 0;
+    for entry in entries {
+        let len = entry_len(&entry);
+        if !part.entries.is_empty() && bytes + len > bytes_max {
+            let next = AppendEntriesRequest {
+                vote: part.vote,
+                prev_log_id: part.entries.last().map(|entry: &LogEntry| entry.log_id),
+                entries: vec![],
+                leader_commit: part.leader_commit,
+            };
+            let first = parts.is_empty();
+            parts.push_back((std::mem::replace(&mut part, next), Part { first, last: false }));
+            bytes = 0;
+        }
+        bytes += len;
+        part.entries.push(entry);
+    }
+    let first = parts.is_empty();
+    parts.push_back((part, Part { first, last: true }));
+    parts
+}
+
+/// The direction from the replica.
+struct Session<S> {
+    channels: Arc<Channels>,
+    route: Route,
+    line: Arc<Line>,
+    answers: Streaming<proto::AppendResponse>,
+    guard: TakeBack<S>,
+    deadline: Duration,
+}
+
+impl<S> Session<S> {
+    /// The next answer for openraft; `None` at the end of the input.
+    async fn next(&mut self) -> Option<Answer> {
+        loop {
+            let (until, finished) = {
+                let exchange = self.guard.0.lock();
+                let since = exchange.outstanding.front().map_or_else(Instant::now, |o| o.sent);
+                let idle = exchange.outstanding.is_empty();
+                (since + self.deadline, exchange.input.is_none() && idle)
+            };
+            let message = match timeout_at(until, self.answers.message()).await {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) if self.guard.0.lock().outstanding.is_empty() => return None,
+                Ok(Ok(None)) => {
+                    return Some(Err(RPCError::Unreachable(Unreachable::from_string(
+                        "the replica ended the stream before it answered",
+                    ))));
+                }
+                Ok(Err(status)) => return Some(Err(unreachable(&status))),
+                // All was answered, only the end of the stream does not come.
+                Err(_) if finished => return None,
+                Err(_) => {
+                    let oldest = self.guard.0.lock().outstanding.front().map(|o| o.sent);
+                    if oldest.is_none_or(|sent| sent.elapsed() < self.deadline) {
+                        continue;
+                    }
+                    let to = self.route.to.0;
+                    self.channels.unheard(to, Purpose::Replication, &self.line, self.deadline);
+                    return Some(Err(late(self.deadline)));
+                }
+            };
+            self.channels.heard(&self.line);
+            match self.accept(message) {
+                Ok(None) => {}
+                Ok(Some(answer)) => return Some(Ok(answer)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn accept(
+        &self,
+        message: proto::AppendResponse,
+    ) -> Result<Option<StreamAppendResult<TypeConfig>>, RPCError<TypeConfig>> {
+        let broken = |what: String| RPCError::Unreachable(Unreachable::from_string(what));
+        let oldest = self.guard.0.lock().outstanding.pop_front();
+        let Some(Outstanding { sequence, part, .. }) = oldest else {
+            return Err(broken("an answer that nobody asked for".to_owned()));
+        };
+        if sequence != message.sequence {
+            return Err(broken(format!("answer {} to request {sequence}", message.sequence)));
+        }
+        match wire::append_result(message.outcome).map_err(|status| unreachable(&status))? {
+            // The parts before were accepted: the log changed under the stream.
+            Err(StreamAppendError::Conflict(at)) if !part.first => {
+                Err(broken(format!("conflict at {at} in the middle of an append")))
+            }
+            Ok(_) if !part.last => Ok(None),
+            result => Ok(Some(result)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use openraft::{EntryPayload, vote::RaftLeaderId};
+
+    use super::*;
+    use crate::{
+        ids::ReplicaId,
+        types::{Command, LeaderId, LogEntry, LogId, Vote},
+    };
+
+    fn id(index: u64) -> LogId {
+        LogId::new(LeaderId::new(1, ReplicaId(1)), index)
+    }
+
+    fn request(sizes: &[usize]) -> AppendEntriesRequest<TypeConfig> {
+        let entry = |(at, size): (usize, &usize)| LogEntry {
+            log_id: id(11 + at as u64),
+            payload: EntryPayload::Normal(Command(Bytes::from(vec![0; *size]))),
+        };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, ReplicaId(1)),
+            prev_log_id: Some(id(10)),
+            entries: sizes.iter().enumerate().map(entry).collect(),
+            leader_commit: Some(id(9)),
+        }
+    }
+
+    #[test]
+    fn appends_are_split_by_bytes_and_stay_consecutive() {
+        let parts = split(request(&[400, 400, 400, 5_000, 1, 1]), 1_000);
+        let counts: Vec<_> = parts.iter().map(|(part, _)| part.entries.len()).collect();
+        assert_eq!(counts, [2, 1, 1, 2]);
+        let mut previous = Some(id(10));
+        for (part, _) in &parts {
+            assert_eq!(part.prev_log_id, previous);
+            previous = part.entries.last().map(|entry| entry.log_id);
+        }
+        assert_eq!(previous, Some(id(16)));
+        let flags: Vec<_> = parts.iter().map(|(_, part)| (part.first, part.last)).collect();
+        assert_eq!(flags, [(true, false), (false, false), (false, false), (false, true)]);
+    }
+
+    #[test]
+    fn an_append_without_entries_is_one_part() {
+        let parts = split(request(&[]), 1_000);
+        assert_eq!(parts.len(), 1);
+        assert!(parts[0].1.first && parts[0].1.last);
+    }
+}

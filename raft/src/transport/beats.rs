@@ -1,0 +1,230 @@
+//! Heartbeats of all groups to one node, over one stream.
+//!
+//! A task per node takes heartbeats from a queue, puts into one message what
+//! has come together, and hands answers out by sequence. It connects when there
+//! is something to send, and gives the connection up when nothing at all was
+//! answered for a while.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use openraft::{
+    errors::{RPCError, Unreachable},
+    raft::{AppendEntriesRequest, StreamAppendResult},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    channels::{Channels, Purpose},
+    client::{describe, raft_client},
+    proto,
+    refusal::Refusal,
+    wire::{self, Route},
+};
+use crate::{
+    ids::{ClusterId, NodeId},
+    types::TypeConfig,
+};
+
+/// Heartbeats that wait to be sent to one node; more are refused.
+const QUEUE: usize = 4_096;
+/// Heartbeats in one message.
+const BATCH: usize = 512;
+/// Messages under way to the connection.
+const MESSAGES: usize = 16;
+
+type Outcome = Result<StreamAppendResult<TypeConfig>, String>;
+
+struct Heartbeat {
+    route: Route,
+    request: AppendEntriesRequest<TypeConfig>,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// Heartbeats to one node.
+#[derive(Clone)]
+pub(super) struct Beats {
+    queue: mpsc::Sender<Heartbeat>,
+}
+
+impl Beats {
+    /// Starts the task that sends them; it ends with the last clone.
+    pub(super) fn start(
+        channels: Arc<Channels>,
+        cluster: ClusterId,
+        from: NodeId,
+        to: NodeId,
+        silence_max: Duration,
+    ) -> Self {
+        let (queue, heartbeats) = mpsc::channel(QUEUE);
+        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, heartbeats };
+        tokio::spawn(pump.run());
+        Self { queue }
+    }
+
+    /// Sends one, and waits at most `deadline` for its answer.
+    pub(super) async fn send(
+        &self,
+        route: Route,
+        request: AppendEntriesRequest<TypeConfig>,
+        deadline: Duration,
+    ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+        let unreachable = |what: String| RPCError::Unreachable(Unreachable::from_string(what));
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Heartbeat { route, request, answer })
+            .map_err(|_| unreachable("too many heartbeats wait".to_owned()))?;
+        match timeout(deadline, answered).await {
+            Ok(Ok(outcome)) => outcome.map_err(unreachable),
+            Ok(Err(_)) => Err(unreachable("the connection was lost".to_owned())),
+            Err(_) => Err(unreachable(format!("no heartbeat answered within {deadline:?}"))),
+        }
+    }
+}
+
+struct Waiting {
+    sent: Instant,
+    answer: oneshot::Sender<Outcome>,
+}
+
+struct Pump {
+    channels: Arc<Channels>,
+    cluster: ClusterId,
+    from: NodeId,
+    to: NodeId,
+    silence_max: Duration,
+    sequence: u64,
+    heartbeats: mpsc::Receiver<Heartbeat>,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        while let Some(heartbeat) = self.heartbeats.recv().await {
+            if let Err(reason) = self.session(heartbeat).await {
+                tracing::debug!(node = %self.to, %reason, "heartbeats find no way");
+            }
+        }
+    }
+
+    /// From a first heartbeat until the connection fails. Whoever waits when it
+    /// returns is told by the end of its `answer`.
+    async fn session(&mut self, first: Heartbeat) -> Result<(), String> {
+        let line = self.channels.line(self.to, Purpose::Liveness);
+        let (messages, outgoing) = mpsc::channel(MESSAGES);
+        let mut waiting = BTreeMap::new();
+        let mut message = self.batch(first, &mut waiting);
+        message.caller = Some(wire::caller(self.cluster, self.from, self.to));
+        messages.send(message).await.map_err(|error| error.to_string())?;
+
+        let mut client = raft_client(&line);
+        let call = client.beat(ReceiverStream::new(outgoing));
+        let mut answers = match timeout(self.silence_max, call).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return self.fail(waiting, describe(&status)),
+            Err(_) => {
+                self.channels.unheard(self.to, Purpose::Liveness, &line, self.silence_max);
+                return self.fail(waiting, "not connected in time".to_owned());
+            }
+        };
+        let mut heard = Instant::now();
+        loop {
+            let heard_until = waiting
+                .first_key_value()
+                .map(|(_, oldest): (_, &Waiting)| oldest.sent + self.silence_max);
+            tokio::select! {
+                answer = answers.message() => match answer {
+                    Ok(Some(message)) => {
+                        self.channels.heard(&line);
+                        heard = Instant::now();
+                        for answer in message.answers {
+                            self.answered(answer, &mut waiting);
+                        }
+                    }
+                    Ok(None) => return self.fail(waiting, "the node ended the stream".to_owned()),
+                    Err(status) => return self.fail(waiting, describe(&status)),
+                },
+                permit = messages.reserve(), if !self.heartbeats.is_empty() => {
+                    let Ok(permit) = permit else {
+                        return self.fail(waiting, "the stream is closed".to_owned());
+                    };
+                    if let Ok(heartbeat) = self.heartbeats.try_recv() {
+                        permit.send(self.batch(heartbeat, &mut waiting));
+                    }
+                }
+                heartbeat = self.heartbeats.recv(), if self.heartbeats.is_empty() => {
+                    let Some(heartbeat) = heartbeat else { return Ok(()) };
+                    let message = self.batch(heartbeat, &mut waiting);
+                    if messages.try_send(message).is_err() {
+                        return self.fail(waiting, "the connection takes no more".to_owned());
+                    }
+                }
+                () = sleep_until(heard_until.unwrap_or_else(Instant::now)),
+                    if heard_until.is_some() =>
+                {
+                    // One replica may hang while the node answers for others.
+                    match waiting.pop_first() {
+                        Some((_, oldest)) if oldest.sent < heard => {}
+                        _ => {
+                            let silence_max = self.silence_max;
+                            self.channels.unheard(self.to, Purpose::Liveness, &line, silence_max);
+                            return self.fail(waiting, "the node fell silent".to_owned());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A message of `first` and what else waits in the queue. Heartbeats whose
+    /// senders gave up are left out.
+    fn batch(
+        &mut self,
+        first: Heartbeat,
+        waiting: &mut BTreeMap<u64, Waiting>,
+    ) -> proto::BeatRequest {
+        let sent = Instant::now();
+        let mut beats = Vec::new();
+        let mut next = Some(first);
+        while let Some(Heartbeat { route, request, answer }) = next {
+            if !answer.is_closed() {
+                self.sequence += 1;
+                beats.push(wire::beat(self.sequence, route, &request));
+                waiting.insert(self.sequence, Waiting { sent, answer });
+            }
+            if beats.len() == BATCH {
+                break;
+            }
+            next = self.heartbeats.try_recv().ok();
+        }
+        proto::BeatRequest { caller: None, beats }
+    }
+
+    fn answered(&self, answer: proto::BeatAnswer, waiting: &mut BTreeMap<u64, Waiting>) {
+        let Some(Waiting { sent, answer: waiter }) = waiting.remove(&answer.sequence) else {
+            return;
+        };
+        let outcome = match wire::beat_result(answer.outcome) {
+            Ok(Ok(result)) => {
+                self.channels.measured(self.to, sent.elapsed());
+                Ok(result)
+            }
+            Ok(Err(number)) => Err(match Refusal::from_number(number) {
+                Some(refusal) => format!("refused: {refusal}"),
+                None => format!("refused for an unknown reason {number}"),
+            }),
+            Err(status) => Err(status.message().to_owned()),
+        };
+        // Who gave up waiting has dropped the other end.
+        let _ = waiter.send(outcome);
+    }
+
+    fn fail(&self, waiting: BTreeMap<u64, Waiting>, reason: String) -> Result<(), String> {
+        for waiter in waiting.into_values() {
+            let _ = waiter.answer.send(Err(reason.clone()));
+        }
+        Err(reason)
+    }
+}

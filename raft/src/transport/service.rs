@@ -1,0 +1,418 @@
+//! The called side: each call is checked to be meant for this cluster, node and
+//! replica, and handed to openraft. What cannot be understood ends the call or
+//! the stream with an error; nothing is dropped in silence.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use cardea_storage::engine::Disk;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
+use openraft::{
+    errors::{Fatal, RaftError},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult},
+};
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes};
+
+use super::{
+    MESSAGE_BYTES_MAX, TransportSettings,
+    proto::{
+        self,
+        raft_server::{self, RaftServer},
+        snapshot_chunk::Chunk,
+    },
+    reception,
+    refusal::Refusal,
+    wire::{self, required},
+};
+use crate::{
+    encoding::{self, SnapshotMetaRecord},
+    ids::{ClusterId, GroupId, ReplicaId},
+    peers::{Groups, Replica},
+    read::ReadError,
+    types::{LogId, RaftSnapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote},
+};
+
+/// Heartbeats of one node that are being answered; more wait unread.
+const BEATS_UNDER_WAY: usize = 8_192;
+/// Answers in one message.
+const ANSWERS: usize = 512;
+
+/// The service for `groups`, to be [`serve`](super::serve)d. Snapshots are
+/// received onto `disk`; streams end when `stopping`.
+pub fn routes(
+    cluster: ClusterId,
+    groups: Arc<dyn Groups>,
+    disk: Arc<dyn Disk>,
+    settings: TransportSettings,
+    stopping: CancellationToken,
+) -> Routes {
+    let service = Service(Arc::new(Inner { cluster, groups, disk, settings, stopping }));
+    Routes::new(
+        RaftServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX),
+    )
+}
+
+struct Service(Arc<Inner>);
+
+struct Inner {
+    cluster: ClusterId,
+    groups: Arc<dyn Groups>,
+    disk: Arc<dyn Disk>,
+    settings: TransportSettings,
+    stopping: CancellationToken,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Inner {
+    fn check_caller(&self, caller: Option<proto::Caller>) -> Result<(), Status> {
+        let caller = required(caller, "caller")?;
+        if caller.cluster != self.cluster.to_string() {
+            return Err(Refusal::WrongCluster
+                .status(format!("this is cluster {}, not {}", self.cluster, caller.cluster)));
+        }
+        let here = self.groups.node();
+        if caller.to_node != here.0 {
+            return Err(
+                Refusal::WrongNode.status(format!("this is node {here}, not n{}", caller.to_node))
+            );
+        }
+        Ok(())
+    }
+
+    fn find(&self, group: u64, replica: u64) -> Result<Replica, (Refusal, String)> {
+        let (group, wanted) = (GroupId(group), ReplicaId(replica));
+        let replica = self.groups.replica(group).ok_or_else(|| {
+            (Refusal::UnknownGroup, format!("no replica of {group} accepts calls here"))
+        })?;
+        if replica.id == wanted {
+            Ok(replica)
+        } else {
+            let detail = format!("replica {} of {group} runs here, not {wanted}", replica.id);
+            Err((Refusal::WrongReplica, detail))
+        }
+    }
+
+    fn replica(&self, route: Option<proto::Route>) -> Result<Replica, Status> {
+        let route = required(route, "route")?;
+        self.check_caller(route.caller)?;
+        self.find(route.group, route.to_replica).map_err(|(refusal, detail)| refusal.status(detail))
+    }
+
+    /// The first message of a stream, which a caller owes us soon.
+    async fn first<T>(&self, incoming: &mut Streaming<T>) -> Result<T, Status> {
+        let patience = Duration::from_millis(self.settings.chunk_ms_max);
+        timeout(patience, incoming.message())
+            .await
+            .map_err(|_| Refusal::Stalled.status("the stream does not begin"))??
+            .ok_or_else(|| Refusal::Malformed.status("an empty stream"))
+    }
+
+    /// Answers the appends of one stream in order.
+    async fn append(
+        self: Arc<Self>,
+        mut incoming: Streaming<proto::AppendRequest>,
+    ) -> Result<Answers<proto::AppendResponse>, Status> {
+        let mut first = self.first(&mut incoming).await?;
+        let replica = self.replica(first.route.take())?;
+        let pace = Arc::new(Mutex::new(Pace::default()));
+        let input = appends(first, incoming, pace.clone());
+        let (answered, ended) = (pace.clone(), pace);
+        let answers = replica.raft.stream_append(input).map(move |result| {
+            let sequence = answered.lock().sequences.pop_front();
+            match (result, sequence) {
+                (Ok(result), Some(sequence)) => Ok(wire::append_response(sequence, &result)),
+                (Ok(_), None) => Err(Status::internal("an answer without a request")),
+                (Err(fatal), _) => Err(stopped(&fatal)),
+            }
+        });
+        // What could not be understood is said after what was understood.
+        let end = stream::once(async move { ended.lock().malformed.take() })
+            .filter_map(|malformed| async move { malformed.map(Err) });
+        let stopping = self.stopping.clone().cancelled_owned();
+        Ok(Box::pin(answers.chain(end).take_until(stopping)))
+    }
+
+    async fn beat(&self, beat: proto::Beat) -> proto::BeatAnswer {
+        let sequence = beat.sequence;
+        let result = self.beat_result(beat).await;
+        proto::BeatAnswer { sequence, outcome: Some(wire::beat_outcome(&result)) }
+    }
+
+    async fn beat_result(
+        &self,
+        beat: proto::Beat,
+    ) -> Result<StreamAppendResult<TypeConfig>, Refusal> {
+        let replica = self.find(beat.group, beat.to_replica).map_err(|(refusal, _)| refusal)?;
+        let append = wire::beat_append(&beat).ok_or(Refusal::Malformed)?;
+        let previous = append.prev_log_id;
+        let patience = Duration::from_millis(self.settings.beat_ms_max);
+        let answer = timeout(patience, replica.raft.append_entries(append))
+            .await
+            .map_err(|_| Refusal::Stalled)?
+            .map_err(|_| Refusal::Stopped)?;
+        Ok(match answer {
+            AppendEntriesResponse::Success => Ok(previous),
+            AppendEntriesResponse::PartialSuccess(matched) => Ok(matched),
+            AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
+            AppendEntriesResponse::Conflict => {
+                Err(StreamAppendError::Conflict(previous.ok_or(Refusal::Malformed)?))
+            }
+        })
+    }
+
+    /// Answers the heartbeats of one node as they are done.
+    async fn beats(
+        self: Arc<Self>,
+        mut incoming: Streaming<proto::BeatRequest>,
+        answers: mpsc::Sender<Result<proto::BeatResponse, Status>>,
+    ) {
+        let mut under_way = FuturesUnordered::new();
+        let mut greeted = false;
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                () = self.stopping.cancelled() => {
+                    let _ = answers.send(Err(Refusal::Stopped.status("the node stops"))).await;
+                    return;
+                }
+                () = answers.closed() => return,
+                message = incoming.message(), if open && under_way.len() < BEATS_UNDER_WAY => {
+                    let accepted = match message {
+                        Ok(Some(message)) if greeted => Ok(message.beats),
+                        Ok(Some(message)) => {
+                            greeted = true;
+                            self.check_caller(message.caller).map(|()| message.beats)
+                        }
+                        Ok(None) => { open = false; Ok(Vec::new()) }
+                        Err(status) => Err(status),
+                    };
+                    match accepted {
+                        Ok(beats) => under_way.extend(beats.into_iter().map(|b| self.beat(b))),
+                        Err(status) => {
+                            let _ = answers.send(Err(status)).await;
+                            return;
+                        }
+                    }
+                }
+                Some(answer) = under_way.next(), if !under_way.is_empty() => {
+                    let mut done = vec![answer];
+                    while done.len() < ANSWERS
+                        && let Some(Some(answer)) = under_way.next().now_or_never()
+                    {
+                        done.push(answer);
+                    }
+                    if answers.send(Ok(proto::BeatResponse { answers: done })).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives a snapshot whole and has openraft install it.
+    async fn snapshot(
+        self: Arc<Self>,
+        mut incoming: Streaming<proto::SnapshotChunk>,
+    ) -> Result<proto::SnapshotResponse, Status> {
+        let Some(Chunk::Begin(begin)) = self.first(&mut incoming).await?.chunk else {
+            return Err(Refusal::Malformed.status("a snapshot does not begin with its begin"));
+        };
+        let replica = self.replica(begin.route)?;
+        let vote: Vote = required(begin.vote, "vote")?.into();
+        let meta = snapshot_meta(begin.meta)?;
+        // openraft takes this for granted, and stops the process where it is not so.
+        if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
+            return Err(Refusal::Malformed.status("a snapshot from beyond its leader"));
+        }
+        let ms = Duration::from_millis;
+        let receiver = replica.clone();
+        let directory = reception::receive(
+            &mut incoming,
+            self.disk.clone(),
+            move || receiver.begin_receive(),
+            ms(self.settings.chunk_ms_max),
+            ms(self.settings.snapshot_ms_max),
+        )
+        .await?;
+
+        let obsolete = meta.last_log_id <= applied(&replica);
+        let snapshot = RaftSnapshot { meta, snapshot: SnapshotData::received(directory.clone()) };
+        let response = replica
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(|fatal| stopped(&fatal))?;
+        // Installed files belong to the machine; others belong to nobody.
+        if obsolete || response.vote > vote {
+            let disk = self.disk.clone();
+            let removed = tokio::task::spawn_blocking(move || disk.remove(&directory)).await;
+            if !matches!(removed, Ok(Ok(()))) {
+                tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
+            }
+        }
+        Ok(proto::SnapshotResponse { vote: Some((&response.vote).into()) })
+    }
+}
+
+fn applied(replica: &Replica) -> Option<LogId> {
+    let metrics = replica.raft.data_metrics();
+    let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+    metrics.last_applied
+}
+
+fn snapshot_meta(bytes: bytes::Bytes) -> Result<SnapshotMeta, Status> {
+    encoding::decode::<SnapshotMetaRecord>("snapshot meta", bytes)
+        .and_then(SnapshotMeta::try_from)
+        .map_err(|fault| Refusal::Malformed.status(fault.to_string()))
+}
+
+/// What the two directions of an append stream share.
+#[derive(Default)]
+struct Pace {
+    sequences: VecDeque<u64>,
+    malformed: Option<Status>,
+}
+
+/// The appends of a stream, until its end or the first that is malformed.
+fn appends(
+    first: proto::AppendRequest,
+    incoming: Streaming<proto::AppendRequest>,
+    pace: Arc<Mutex<Pace>>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    stream::once(async move { Ok(first) }).chain(incoming).scan((), move |(), message| {
+        let understood = message.and_then(|message| {
+            if message.route.is_some() {
+                return Err(Refusal::Malformed.status("a second route in one stream"));
+            }
+            let sequence = message.sequence;
+            wire::append(message).map(|append| (sequence, append))
+        });
+        let mut pace = pace.lock();
+        let next = match understood {
+            Ok((sequence, append)) => {
+                pace.sequences.push_back(sequence);
+                Some(append)
+            }
+            Err(status) => {
+                pace.malformed = Some(status);
+                None
+            }
+        };
+        futures::future::ready(next)
+    })
+}
+
+fn stopped(fatal: &Fatal<TypeConfig>) -> Status {
+    Refusal::Stopped.status(fatal.to_string())
+}
+
+fn failed(error: &RaftError<TypeConfig>) -> Status {
+    Refusal::Stopped.status(error.to_string())
+}
+
+#[tonic::async_trait]
+impl raft_server::Raft for Service {
+    type AppendStream = Answers<proto::AppendResponse>;
+    type BeatStream = ReceiverStream<Result<proto::BeatResponse, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        // Answered at once, so that the caller begins to send.
+        let answers = stream::once(self.0.clone().append(request.into_inner())).try_flatten();
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn beat(
+        &self,
+        request: Request<Streaming<proto::BeatRequest>>,
+    ) -> Result<Response<Self::BeatStream>, Status> {
+        let (answers, outgoing) = mpsc::channel(16);
+        let inner = self.0.clone();
+        tokio::spawn(inner.beats(request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<proto::VoteRequest>,
+    ) -> Result<Response<proto::VoteResponse>, Status> {
+        let mut message = request.into_inner();
+        let replica = self.0.replica(message.route.take())?;
+        let answer =
+            replica.raft.vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(wire::vote_response(&answer)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<proto::VoteRequest>,
+    ) -> Result<Response<proto::VoteResponse>, Status> {
+        let mut message = request.into_inner();
+        let replica = self.0.replica(message.route.take())?;
+        let answer =
+            replica.raft.pre_vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(wire::vote_response(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<proto::TransferLeaderRequest>,
+    ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
+        let mut message = request.into_inner();
+        let replica = self.0.replica(message.route.take())?;
+        let answer = replica
+            .raft
+            .handle_transfer_leader(wire::transfer(message)?)
+            .await
+            .map_err(|fatal| stopped(&fatal))?;
+        Ok(Response::new(wire::transfer_response(&answer)))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<proto::ReadIndexRequest>,
+    ) -> Result<Response<proto::ReadIndexResponse>, Status> {
+        use proto::read_index_response::Outcome;
+        let message = request.into_inner();
+        self.0.check_caller(message.caller)?;
+        let outcome = match self.0.groups.serve_read_index(GroupId(message.group)).await {
+            Ok(answer) => Outcome::Granted(proto::ReadIndexGranted {
+                index: answer.index,
+                term: answer.term,
+                leaders_now: answer.leaders_now,
+            }),
+            Err(ReadError::NotLeader { leader }) => {
+                Outcome::NotLeader(proto::NotLeader { leader: leader.map(|node| node.0) })
+            }
+            Err(ReadError::NoGroup) => {
+                return Err(Refusal::UnknownGroup.status(ReadError::NoGroup.to_string()));
+            }
+            Err(ReadError::Stopped) => {
+                return Err(Refusal::Stopped.status(ReadError::Stopped.to_string()));
+            }
+            Err(error @ (ReadError::Unconfirmed(_) | ReadError::Lagging)) => {
+                Outcome::Unconfirmed(proto::Unconfirmed { reason: error.to_string() })
+            }
+        };
+        Ok(Response::new(proto::ReadIndexResponse { outcome: Some(outcome) }))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<proto::SnapshotChunk>>,
+    ) -> Result<Response<proto::SnapshotResponse>, Status> {
+        // A task of its own: a caller that goes away ends the stream, and what
+        // it sent is removed; an installation that began runs to its end.
+        let receiving = tokio::spawn(self.0.clone().snapshot(request.into_inner()));
+        let answer = receiving.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(answer))
+    }
+}

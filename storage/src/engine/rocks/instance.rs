@@ -1,0 +1,204 @@
+//! One RocksDB instance, and its views.
+
+use std::{
+    ops::{Bound, ControlFlow},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rocksdb::{
+    BottommostLevelCompaction, CompactOptions, DB, ReadOptions, Snapshot, WaitForCompactOptions,
+    WriteBatch, WriteOptions, checkpoint::Checkpoint, properties,
+};
+use self_cell::self_cell;
+
+use super::files;
+use crate::{
+    engine::{Batch, Change, Durability, Engine, Order, Purpose, Usage, View},
+    fault::Fault,
+};
+
+pub(super) struct RocksEngine {
+    db: Arc<DB>,
+    purpose: Purpose,
+    at: PathBuf,
+}
+
+impl RocksEngine {
+    pub(super) fn new(db: DB, purpose: Purpose, at: &Path) -> Self {
+        Self { db: Arc::new(db), purpose, at: at.to_path_buf() }
+    }
+
+    fn fault(&self, what: &str, error: rocksdb::Error) -> Fault {
+        Fault::caused(format!("{what} {}", self.at.display()), error)
+    }
+
+    fn property(&self, name: &properties::PropName) -> u64 {
+        self.db.property_int_value(name).ok().flatten().unwrap_or(0)
+    }
+}
+
+impl Engine for RocksEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let value = self.db.get(key).map_err(|error| self.fault("read from", error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, Fault> {
+        let held = HeldSnapshot::new(Arc::clone(&self.db), |db| db.snapshot());
+        Ok(Box::new(RocksView { held, at: self.at.clone() }))
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Fault> {
+        let mut options = WriteOptions::default();
+        match (self.purpose, durability) {
+            (Purpose::Tablet, Durability::Buffered) => options.disable_wal(true),
+            (Purpose::Log, Durability::Buffered) => {}
+            (Purpose::Log, Durability::Synced) => options.set_sync(true),
+            (Purpose::Tablet, Durability::Synced) => {
+                return Err(Fault::new(format!(
+                    "synced write to {}: a tablet has no write-ahead log",
+                    self.at.display()
+                )));
+            }
+        }
+        let mut changes = WriteBatch::with_capacity_bytes(batch.byte_len());
+        for change in batch.changes() {
+            match change {
+                Change::Put(key, value) => changes.put(key, value),
+                Change::Delete(key) => changes.delete(key),
+                // RocksDB refuses a range that ends before it starts.
+                Change::DeleteRange(start, end) if start < end => changes.delete_range(start, end),
+                Change::DeleteRange(..) => {}
+            }
+        }
+        self.db.write_opt(changes, &options).map_err(|error| self.fault("write to", error))
+    }
+
+    fn flush(&self) -> Result<(), Fault> {
+        match self.purpose {
+            Purpose::Tablet => self.db.flush(),
+            Purpose::Log => self.db.flush_wal(true),
+        }
+        .map_err(|error| self.fault("flush", error))
+    }
+
+    fn compact(&self) -> Result<(), Fault> {
+        // Reports its errors only through what follows.
+        self.db.flush().map_err(|error| self.fault("flush", error))?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(true);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
+        self.db
+            .wait_for_compact(&WaitForCompactOptions::default())
+            .map_err(|error| self.fault("compact", error))
+    }
+
+    fn checkpoint(&self, to: &Path) -> Result<(), Fault> {
+        if self.purpose == Purpose::Tablet {
+            self.flush()?;
+        }
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
+            .map_err(|error| self.fault(&format!("checkpoint to {} of", to.display()), error))?;
+        files::sync_directory(to)?;
+        files::sync_parent(to)
+    }
+
+    fn usage(&self) -> Usage {
+        let unflushed = self.property(properties::NUM_ENTRIES_ACTIVE_MEM_TABLE)
+            + self.property(properties::NUM_ENTRIES_IMM_MEM_TABLES);
+        let memory = self.property(properties::CUR_SIZE_ALL_MEM_TABLES);
+        Usage {
+            disk_bytes: self.property(properties::LIVE_SST_FILES_SIZE)
+                + files::write_ahead_bytes(&self.at),
+            // An empty memtable has room, but nothing that a flush would write.
+            unflushed_bytes: if unflushed == 0 { 0 } else { memory },
+            keys_estimate: self.property(properties::ESTIMATE_NUM_KEYS),
+        }
+    }
+}
+
+self_cell!(
+    /// A snapshot together with the database from which it came.
+    struct HeldSnapshot {
+        owner: Arc<DB>,
+        #[covariant]
+        dependent: Snapshot,
+    }
+);
+
+struct RocksView {
+    held: HeldSnapshot,
+    at: PathBuf,
+}
+
+impl RocksView {
+    fn fault(&self, error: rocksdb::Error) -> Fault {
+        Fault::caused(format!("read from {}", self.at.display()), error)
+    }
+}
+
+impl View for RocksView {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let value = self.held.borrow_dependent().get(key).map_err(|error| self.fault(error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn scan(
+        &self,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        let first = match start {
+            Bound::Included(start) => Some(start.to_vec()),
+            Bound::Excluded(start) => Some(successor(start)),
+            Bound::Unbounded => None,
+        };
+        let beyond = match end {
+            Bound::Included(end) => Some(successor(end)),
+            Bound::Excluded(end) => Some(end.to_vec()),
+            Bound::Unbounded => None,
+        };
+        if let (Some(first), Some(beyond)) = (&first, &beyond)
+            && first >= beyond
+        {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        if let Some(first) = first {
+            options.set_iterate_lower_bound(first);
+        }
+        if let Some(beyond) = beyond {
+            options.set_iterate_upper_bound(beyond);
+        }
+        let mut rows = self.held.borrow_dependent().raw_iterator_opt(options);
+        match order {
+            Order::Forward => rows.seek_to_first(),
+            Order::Reverse => rows.seek_to_last(),
+        }
+        while let Some((key, value)) = rows.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            match order {
+                Order::Forward => rows.next(),
+                Order::Reverse => rows.prev(),
+            }
+        }
+        rows.status().map_err(|error| self.fault(error))
+    }
+}
+
+/// The first key after `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next
+}

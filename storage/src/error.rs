@@ -42,6 +42,9 @@ pub enum StoreError {
         /// The bound.
         limit: usize,
     },
+    /// The caller asked for what no store can do: a fault of the program above.
+    #[error("not a legal request: {0}")]
+    Illegal(&'static str),
     /// A snaptoken or cursor that this cluster did not give.
     #[error("the token is not of this cluster or not a token")]
     BadToken,

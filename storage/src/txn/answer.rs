@@ -43,15 +43,14 @@ pub enum Outcome {
     Expired,
     /// Nothing is known of it any more; not a refusal.
     Unknown,
-    /// A key lies outside the slots of this shard. A refusal, without a receipt.
+    /// A key lies outside the slots of this shard. A refusal.
     Moved,
     /// A backup is cutting: come back after this log time. A refusal.
     Fenced {
         /// When the fence lapses at the latest.
         until: Timestamp,
     },
-    /// The command asks for more than this cluster version allows, or is
-    /// malformed. A refusal, without a receipt.
+    /// The command is malformed. A refusal.
     Rejected,
 }
 

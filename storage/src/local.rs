@@ -1,0 +1,194 @@
+//! A store in one process, without a network and without a log: each shard is a
+//! machine over an engine of its own. For the tests of every layer.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use prost::Message;
+
+use crate::{
+    clock::{Clock, Entropy, Timestamp},
+    engine::{Disk, EngineOptions, Purpose, Retention},
+    error::StoreError,
+    fault::Fault,
+    key::KeyRange,
+    machine::{
+        LogEntry, Machine, Payload, area,
+        feed::Subscription,
+        state::{Position, range_bits},
+    },
+    protocol::{
+        sharded::ShardedStore,
+        shards::{Admission, ShardId, ShardRead, ShardSeen, Shards, read_view},
+    },
+    row::Revision,
+    slot::{Slot, SlotRange, Space},
+    store::{Change, Store, Watch},
+    txn::{
+        Command, Outcome,
+        command::{Action, Own, Time},
+    },
+};
+
+/// Shards in this process.
+pub struct LocalShards {
+    shards: Vec<LocalShard>,
+    clock: Arc<dyn Clock>,
+}
+
+struct LocalShard {
+    range: SlotRange,
+    machine: Machine,
+    /// The index of the next entry; held while it is applied.
+    next: Mutex<u64>,
+}
+
+impl LocalShards {
+    /// Opens, creating if absent, shards in directories below `root`: `parts` for
+    /// each space, one for the directory.
+    ///
+    /// # Errors
+    /// A fault if the disk fails.
+    pub fn open(
+        disk: &dyn Disk,
+        root: &Path,
+        parts: u16,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, Fault> {
+        let mut shards = Vec::new();
+        for space in Space::ALL {
+            let parts = if space == Space::Directory { 1 } else { parts };
+            for part in 0..parts {
+                let range = if space == Space::Directory {
+                    Some(SlotRange::whole(space))
+                } else {
+                    SlotRange::part(space, part, parts)
+                };
+                let Some(range) = range else { continue };
+                let at = root.join(format!("{}-{part}", space.name()));
+                let options = EngineOptions {
+                    purpose: Purpose::Tablet,
+                    retention: Some(Retention::new(area::expiry)),
+                };
+                let machine = Machine::open(disk.open(&at, options)?)?;
+                let next = machine.state().position.map_or(0, |position| position.index + 1);
+                shards.push(LocalShard { range, machine, next: Mutex::new(next) });
+            }
+        }
+        let shards = Arc::new(Self { shards, clock });
+        shards.begin()?;
+        Ok(shards)
+    }
+
+    /// A store over these shards.
+    pub fn store(self: &Arc<Self>, entropy: Arc<dyn Entropy>) -> Arc<dyn Store> {
+        ShardedStore::new(self.clone(), self.clock.clone(), entropy)
+    }
+
+    /// The machine of a shard.
+    pub fn machine(&self, shard: ShardId) -> Option<&Machine> {
+        self.shards.get(usize::try_from(shard.0).ok()?).map(|shard| &shard.machine)
+    }
+
+    /// Applies an action with a stamp of its own, as a leader with another clock
+    /// would.
+    ///
+    /// # Errors
+    /// A fault if the machine fails.
+    pub fn apply(
+        &self,
+        shard: ShardId,
+        action: Action,
+        stamp: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        let at = usize::try_from(shard.0).unwrap_or(usize::MAX);
+        let shard = self.shards.get(at).ok_or_else(|| StoreError::unavailable("no such shard"))?;
+        Ok(shard.apply(action, stamp)?)
+    }
+
+    /// A new shard begins, as every log does, with the time and what it owns.
+    fn begin(&self) -> Result<(), Fault> {
+        let now = self.clock.now();
+        for shard in &self.shards {
+            if *shard.next.lock() == 0 {
+                shard.apply(Action::Time(Time {}), now)?;
+                let own = Own { ranges: range_bits(&[shard.range]), base: 0 };
+                shard.apply(Action::Own(own), now)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LocalShard {
+    fn apply(&self, action: Action, stamp: Timestamp) -> Result<Outcome, Fault> {
+        let mut next = self.next.lock();
+        let entry = LogEntry {
+            position: Position { term: 1, replica: 1, index: *next },
+            payload: Payload::Command(Command::new(stamp.0, action).encode_to_vec().into()),
+        };
+        *next += 1;
+        let outcome = self.machine.apply(&[entry])?.into_iter().next().flatten();
+        outcome.ok_or_else(|| Fault::new("a command had no outcome"))
+    }
+}
+
+#[async_trait]
+impl Shards for LocalShards {
+    fn locate(&self, slot: Slot) -> Result<ShardId, StoreError> {
+        let found = self.shards.iter().position(|shard| shard.range.contains(slot));
+        found
+            .and_then(|at| u64::try_from(at).ok())
+            .map(ShardId)
+            .ok_or_else(|| StoreError::unavailable("no shard has the slot"))
+    }
+
+    fn ranges(&self, space: Space) -> Vec<SlotRange> {
+        let ranges = self.shards.iter().map(|shard| shard.range);
+        ranges.filter(|range| range.space() == space).collect()
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        vec![SlotRange::whole(Space::Home)]
+    }
+
+    fn incarnation(&self) -> u64 {
+        0
+    }
+
+    async fn refresh(&self) {}
+
+    async fn propose(
+        &self,
+        shard: ShardId,
+        action: Action,
+        _admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.apply(shard, action, self.clock.now())
+    }
+
+    async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
+        let machine =
+            self.machine(shard).ok_or_else(|| StoreError::unavailable("no such shard"))?;
+        read_view(&machine.view()?, &read, self.clock.now())
+    }
+
+    async fn watch(
+        &self,
+        shard: ShardId,
+        range: KeyRange,
+        after: Revision,
+    ) -> Result<Box<dyn Watch>, StoreError> {
+        let machine =
+            self.machine(shard).ok_or_else(|| StoreError::unavailable("no such shard"))?;
+        Ok(Box::new(machine.feed().subscribe(range, after)?))
+    }
+}
+
+#[async_trait]
+impl Watch for Subscription {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        Self::next(self).await
+    }
+}

@@ -1,0 +1,77 @@
+//! A [`Store`] over any [`Shards`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{coordinate::Coordinator, plan::slot, read::Reader, shards::Shards};
+use crate::{
+    clock::{Clock, Entropy},
+    error::StoreError,
+    key::KeyRange,
+    row::Revision,
+    slot::{SlotRange, Space},
+    store::{Draft, ReadAnswer, ReadRequest, Store, Verdict, Watch},
+};
+
+/// A store whose rows lie on shards.
+pub struct ShardedStore {
+    shards: Arc<dyn Shards>,
+    coordinator: Coordinator,
+    reader: Reader,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl ShardedStore {
+    /// A store over these shards.
+    pub fn new(
+        shards: Arc<dyn Shards>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Arc<dyn Store> {
+        Arc::new(Self {
+            coordinator: Coordinator {
+                shards: shards.clone(),
+                clock: clock.clone(),
+                entropy: entropy.clone(),
+            },
+            reader: Reader { shards: shards.clone() },
+            shards,
+            clock,
+            entropy,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for ShardedStore {
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        self.reader.read(request).await
+    }
+
+    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+        self.coordinator.commit(draft).await
+    }
+
+    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        let shard = self.shards.locate(slot(&range.start)?)?;
+        self.shards.watch(shard, range, after).await
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        self.shards.local_home()
+    }
+
+    fn shards(&self, space: Space) -> Vec<SlotRange> {
+        self.shards.ranges(space)
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.entropy
+    }
+}

@@ -119,7 +119,12 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Swaps, surviving a crash at any moment, to the state in `received`; it
     /// becomes the current snapshot too. Serial with `apply`.
-    fn install(&self, received: PathBuf, position: Position, membership: Bytes) -> Result<(), Fault>;
+    fn install(
+        &self,
+        received: PathBuf,
+        position: Position,
+        membership: Bytes,
+    ) -> Result<(), Fault>;
 
     /// Bytes that a snapshot of the machine would need, roughly; 0 if unknown.
     fn size_bytes(&self) -> u64 {

@@ -28,7 +28,10 @@ pub trait Peers: Send + Sync + 'static {
 /// Carries the calls of all groups of this node to other nodes.
 pub trait Transport: ReadIndexClient {
     /// What openraft gets for one replica.
-    type Network: RaftNetworkFactory<TypeConfig, Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotData>>;
+    type Network: RaftNetworkFactory<
+            TypeConfig,
+            Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotData>,
+        >;
 
     /// Calls from `replica` of `group` to the other replicas of the group.
     fn network(&self, group: GroupId, replica: ReplicaId) -> Self::Network;

@@ -9,7 +9,10 @@ use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{ids::{NodeId, ReplicaId}, replica::StateMachine};
+use crate::{
+    ids::{NodeId, ReplicaId},
+    replica::StateMachine,
+};
 
 /// What a command entry carries; its meaning belongs to the machine.
 #[derive(Clone, PartialEq, Eq, Default)]

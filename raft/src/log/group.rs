@@ -119,11 +119,7 @@ impl GroupLog {
     /// Vote, purge point and last position.
     pub(super) fn extent(&self) -> LogExtent {
         let state = self.state.lock();
-        LogExtent {
-            vote: state.vote,
-            purged: state.purged,
-            last: state.last.or(state.purged),
-        }
+        LogExtent { vote: state.vote, purged: state.purged, last: state.last.or(state.purged) }
     }
 
     /// The last saved commit position, never past the last entry.
@@ -255,18 +251,16 @@ impl GroupLog {
         if start >= state.next_index().min(range.end) {
             return Some(Vec::new());
         }
-        state.tail.first().is_some_and(|first| first <= start).then(|| {
-            state.tail.read(start..range.end, bytes_max)
-        })
+        state
+            .tail
+            .first()
+            .is_some_and(|first| first <= start)
+            .then(|| state.tail.read(start..range.end, bytes_max))
     }
 
     /// The entries of `range`, from memory and engine; up to `bytes_max`, at
     /// least one if any is there. Blocks.
-    pub(super) fn read(
-        &self,
-        range: Range<u64>,
-        bytes_max: usize,
-    ) -> Result<Vec<LogEntry>, Fault> {
+    pub(super) fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, Fault> {
         loop {
             let (stored, rest, epoch) = {
                 let state = self.state.lock();

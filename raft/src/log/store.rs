@@ -93,11 +93,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let steps = Steps {
-            store: self.clone(),
-            rest: half_open(&range),
-            read: Vec::new().into_iter(),
-        };
+        let steps =
+            Steps { store: self.clone(), rest: half_open(&range), read: Vec::new().into_iter() };
         stream::try_unfold(steps, |mut steps| async move {
             Ok(steps.next().await?.map(|entry| (entry, steps)))
         })

@@ -82,8 +82,7 @@ impl Tail {
     }
 
     fn evict(&mut self) {
-        while self.bytes > self.bytes_max
-            && self.first().is_some_and(|first| first < self.written)
+        while self.bytes > self.bytes_max && self.first().is_some_and(|first| first < self.written)
         {
             self.pop();
         }

@@ -199,8 +199,7 @@ fn run(shared: &Shared, engine: &dyn Engine) {
     while let Some(taken) = take(shared) {
         let Taken { batch, completions, synced_jobs } = taken;
         let bytes = batch.byte_len() as u64;
-        let durability =
-            if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
+        let durability = if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
         let started = Instant::now();
         let result = engine.write(batch, durability);
         count(shared, started.elapsed(), synced_jobs, bytes);

@@ -12,6 +12,7 @@ use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{EntryResponder, RaftStateMachine},
 };
+use tokio::sync::oneshot;
 
 use crate::{
     alarm::Alarm,
@@ -31,6 +32,8 @@ pub struct StateMachine {
     machine: Arc<dyn Machine>,
     progress: Arc<Progress>,
     alarm: Arc<Alarm>,
+    /// Dropped with the adapter, which tells who waits for that.
+    _release: oneshot::Sender<()>,
 }
 
 impl StateMachine {
@@ -38,8 +41,9 @@ impl StateMachine {
         machine: Arc<dyn Machine>,
         progress: Arc<Progress>,
         alarm: Arc<Alarm>,
+        release: oneshot::Sender<()>,
     ) -> Self {
-        Self { machine, progress, alarm }
+        Self { machine, progress, alarm, _release: release }
     }
 
     /// Runs `call` where blocking is allowed; a fault raises the alarm.
@@ -83,8 +87,10 @@ impl StateMachine {
         let count = entries.len();
         let answers = self.block(move |machine| machine.apply(entries)).await?;
         if answers.len() != count {
-            let fault =
-                Fault::new(format!("the machine gave {} answers to {count} entries", answers.len()));
+            let fault = Fault::new(format!(
+                "the machine gave {} answers to {count} entries",
+                answers.len()
+            ));
             self.alarm.raise(fault.clone());
             return Err(fault.into());
         }
@@ -186,8 +192,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let Some(last) = meta.last_log_id else {
             return Err(io::Error::other("a snapshot of nothing cannot be installed"));
         };
-        let membership =
-            encoding::encode(&StoredMembershipRecord::from(&meta.last_membership));
+        let membership = encoding::encode(&StoredMembershipRecord::from(&meta.last_membership));
         self.block(move |machine| {
             // At start openraft installs a stored snapshot that is newer than the
             // machine. Ours never is: a copy is made of what is already durable.

@@ -1,0 +1,432 @@
+//! The host: every group that runs on this node, over one log and one
+//! transport.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cardea_storage::{Fault, engine::Disk};
+use parking_lot::RwLock;
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    admission::Admission,
+    alarm::Alarm,
+    group::{Group, GroupParts},
+    ids::{ClusterId, GroupId, NodeId, ReplicaId},
+    log::{Log, LogStore, OpenLogError, WriterCounts},
+    machine::Machine,
+    peers::{Groups, Replica, Transport},
+    propose::{ProposeError, Proposed},
+    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    replica::{Progress, StateMachine},
+    settings::Settings,
+    status::GroupStatus,
+    types::{LogId, Raft, TypeConfig},
+};
+
+/// How long a stopping group waits for the last call of its machine.
+const RELEASE_SECONDS_MAX: u64 = 30;
+
+/// What a host needs.
+pub struct HostOptions {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// Where the log is.
+    pub disk: Arc<dyn Disk>,
+    /// The directory of the log.
+    pub log_directory: PathBuf,
+    /// Bounds and timings.
+    pub settings: Settings,
+    /// Where Raft runs: a runtime of its own, so that nothing else a node does
+    /// costs an election.
+    pub runtime: Handle,
+}
+
+/// Why a group did not start.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    /// It runs already.
+    #[error("the group runs already")]
+    Running,
+    /// The log says that this replica had a life, but its state is gone. It may
+    /// have voted and acknowledged; it must be replaced by a new replica.
+    #[error("the group has a log but no state on this node")]
+    StateLost,
+    /// The log cannot be opened for this replica.
+    #[error("the log of the group cannot be opened")]
+    Log(#[source] OpenLogError),
+    /// The machine failed.
+    #[error("the group could not start")]
+    Fault(#[from] Fault),
+    /// The host is closing.
+    #[error("the host is closing")]
+    Closing,
+}
+
+impl From<OpenLogError> for StartError {
+    fn from(error: OpenLogError) -> Self {
+        match error {
+            OpenLogError::Open => Self::Running,
+            OpenLogError::Fault(fault) => Self::Fault(fault),
+            error => Self::Log(error),
+        }
+    }
+}
+
+/// Builds openraft instances; hides the type of the transport.
+#[async_trait]
+trait Builder: Send + Sync {
+    async fn build(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        config: Arc<openraft::Config>,
+        log: LogStore,
+        machine: StateMachine,
+    ) -> Result<Raft, openraft::errors::Fatal<TypeConfig>>;
+}
+
+struct Over<T>(Arc<T>);
+
+#[async_trait]
+impl<T: Transport> Builder for Over<T> {
+    async fn build(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        config: Arc<openraft::Config>,
+        log: LogStore,
+        machine: StateMachine,
+    ) -> Result<Raft, openraft::errors::Fatal<TypeConfig>> {
+        Raft::new(replica, config, self.0.network(group, replica), log, machine).await
+    }
+}
+
+/// Every group that runs on this node.
+pub struct Host {
+    pub(crate) node: NodeId,
+    cluster: ClusterId,
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Handle,
+    log: Arc<Log>,
+    builder: Arc<dyn Builder>,
+    peers: Arc<dyn ReadIndexClient>,
+    pub(crate) alarm: Arc<Alarm>,
+    groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
+    /// Starts and stops of groups are serial.
+    changing: tokio::sync::Mutex<()>,
+    keeper: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Host {
+    /// Opens the log of the node. No group runs until it is started.
+    pub async fn open<T: Transport>(
+        options: HostOptions,
+        transport: Arc<T>,
+    ) -> Result<Arc<Self>, Fault> {
+        let HostOptions { cluster, node, disk, log_directory, settings, runtime } = options;
+        settings.raft_config(cluster.to_string())?;
+        let alarm = Arc::new(Alarm::new());
+        let for_log = alarm.clone();
+        let log = runtime
+            .spawn_blocking(move || {
+                disk.create_directory(&log_directory)?;
+                Log::open(disk.as_ref(), &log_directory, settings.log, for_log)
+            })
+            .await
+            .map_err(|error| Fault::caused("open the log", error))??;
+        let host = Arc::new(Self {
+            node,
+            cluster,
+            settings,
+            log: Arc::new(log),
+            builder: Arc::new(Over(transport.clone())),
+            peers: transport,
+            alarm,
+            groups: RwLock::new(BTreeMap::new()),
+            changing: tokio::sync::Mutex::new(()),
+            keeper: parking_lot::Mutex::new(None),
+            runtime: runtime.clone(),
+        });
+        let keeper = runtime.spawn(crate::keeper::keep(Arc::downgrade(&host)));
+        *host.keeper.lock() = Some(keeper);
+        Ok(host)
+    }
+
+    /// Groups that have a log on this node, and the replicas they belong to.
+    pub async fn stored_groups(&self) -> Result<BTreeMap<GroupId, ReplicaId>, Fault> {
+        self.block(|log| log.owners()).await?
+    }
+
+    /// Starts the replica of a group on this node. It takes part in the group
+    /// when the call returns.
+    pub async fn start_group(
+        self: &Arc<Self>,
+        group: GroupId,
+        replica: ReplicaId,
+        machine: Arc<dyn Machine>,
+    ) -> Result<(), StartError> {
+        let _serial = self.changing.lock().await;
+        if self.keeper.lock().is_none() {
+            return Err(StartError::Closing);
+        }
+        let store = self.block(move |log| log.group(group, replica)).await??;
+        let started = self.build(group, replica, machine, store).await;
+        if started.is_err() {
+            self.log.close_group(group);
+        }
+        self.groups.write().insert(group, started?);
+        Ok(())
+    }
+
+    async fn build(
+        &self,
+        id: GroupId,
+        replica: ReplicaId,
+        machine: Arc<dyn Machine>,
+        store: LogStore,
+    ) -> Result<Arc<Group>, StartError> {
+        let (checked, extent) = (machine.clone(), store.extent());
+        self.block(move |_| {
+            if checked.is_new() && (extent.vote.is_some() || extent.purged.is_some()) {
+                return Err(StartError::StateLost);
+            }
+            let ahead = checked.applied()?.position.map(|position| position.index)
+                > extent.last.map(|last: LogId| last.index);
+            if ahead {
+                // The log will be cut at the machine: a snapshot from before has
+                // no entries behind it to be continued with.
+                checked.discard_snapshot()?;
+            }
+            Ok(())
+        })
+        .await??;
+        let progress = Arc::new(Progress::new());
+        let (release, released) = oneshot::channel();
+        let adapter =
+            StateMachine::new(machine.clone(), progress.clone(), self.alarm.clone(), release);
+        let config = Arc::new(self.settings.raft_config(format!("{}/{id}", self.cluster))?);
+        let builder = self.builder.clone();
+        // Within the runtime, so that everything openraft spawns is on it.
+        let built = self
+            .runtime
+            .spawn(async move { builder.build(id, replica, config, store, adapter).await });
+        let raft = match built.await {
+            Ok(Ok(raft)) => raft,
+            Ok(Err(fatal)) => {
+                return Err(Fault::caused(format!("start {id}"), fatal).into());
+            }
+            Err(_) => return Err(StartError::Closing),
+        };
+        let group = Group::new(GroupParts {
+            id,
+            replica,
+            raft,
+            machine,
+            progress,
+            settings: self.settings,
+            released,
+            runtime: self.runtime.clone(),
+            peers: self.peers.clone(),
+        });
+        drop(self.runtime.spawn(Group::follow(Arc::downgrade(&group))));
+        Ok(group)
+    }
+
+    /// Stops the replica of a group; its log and its machine stay. The machine
+    /// is not called any more when the call returns. A group that does not run
+    /// is no error.
+    pub async fn stop_group(&self, group: GroupId) -> Result<(), Fault> {
+        let _serial = self.changing.lock().await;
+        self.stop(group).await
+    }
+
+    async fn stop(&self, id: GroupId) -> Result<(), Fault> {
+        let Some(group) = self.groups.write().remove(&id) else { return Ok(()) };
+        let raft = group.raft.clone();
+        let released = group.released.lock().take();
+        let stopped = self.runtime.spawn(async move {
+            let stopped = raft.shutdown().await;
+            drop(raft);
+            if let Some(released) = released {
+                // An error says that the adapter is gone, too.
+                drop(released.await);
+            }
+            stopped
+        });
+        let limit = Duration::from_secs(RELEASE_SECONDS_MAX);
+        let outcome = match tokio::time::timeout(limit, stopped).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(Fault::caused(format!("stop {id}"), error)),
+            Ok(Err(error)) => Err(Fault::caused(format!("stop {id}"), error)),
+            Err(_) => Err(Fault::new(format!("the machine of {id} did not let go"))),
+        };
+        group.status.send_modify(|status| status.role = crate::status::Role::Stopped);
+        self.log.close_group(id);
+        outcome
+    }
+
+    /// Stops the replica of a group for good: deletes its log and marks its id,
+    /// which never starts again on this node. The machine is the caller's.
+    pub async fn remove_group(&self, group: GroupId, replica: ReplicaId) -> Result<(), StartError> {
+        let _serial = self.changing.lock().await;
+        if self.groups.read().get(&group).is_some_and(|running| running.replica != replica) {
+            return Err(StartError::Running);
+        }
+        self.stop(group).await?;
+        self.block(move |log| log.remove_group(group, replica)).await??;
+        Ok(())
+    }
+
+    /// Forms a new group, once, from one of its replicas: all members vote. A
+    /// group that was formed already is left as it is.
+    pub async fn initialize(
+        &self,
+        group: GroupId,
+        members: BTreeMap<ReplicaId, NodeId>,
+    ) -> Result<(), crate::change::ChangeError> {
+        self.running(group)?.initialize(members).await
+    }
+
+    /// Proposes a command and waits until it is applied here.
+    pub async fn propose(
+        &self,
+        group: GroupId,
+        payload: Bytes,
+        admission: Admission,
+    ) -> Result<Proposed, ProposeError> {
+        let running = self.group(group).ok_or(ProposeError::NoGroup)?;
+        if self.alarm.fault().is_some() {
+            return Err(ProposeError::Stopped);
+        }
+        running.propose(payload, admission).await
+    }
+
+    /// A read index, confirmed by a quorum after the call. Only the leader has
+    /// one; nothing is awaited but the quorum.
+    pub async fn read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+        self.group(group).ok_or(ReadError::NoGroup)?.read_index().await
+    }
+
+    /// Waits until this node may read linearizably from its own machine: asks
+    /// whoever leads, and waits for the machine to get there.
+    pub async fn read_barrier(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+        self.group(group).ok_or(ReadError::NoGroup)?.read_barrier().await
+    }
+
+    /// Waits until this node has applied `index`.
+    pub async fn reached(&self, group: GroupId, index: u64) -> Result<(), ReadError> {
+        let running = self.group(group).ok_or(ReadError::NoGroup)?;
+        let reached = running.progress.reached(index);
+        match tokio::time::timeout(self.settings.read_time(), reached).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ReadError::Stopped),
+            Err(_) => Err(ReadError::Lagging),
+        }
+    }
+
+    /// How a group is, seen from here.
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        self.group(group).map(|group| group.status())
+    }
+
+    /// The groups that run here.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.groups.read().keys().copied().collect()
+    }
+
+    /// Follows a group: told when leader, term, role or membership change. The
+    /// positions in it are those of that moment; see [`status`](Self::status).
+    pub fn watch(&self, group: GroupId) -> Option<watch::Receiver<GroupStatus>> {
+        self.group(group).map(|group| group.status.subscribe())
+    }
+
+    /// Proposals and bytes of a group that wait for their answer here.
+    pub fn waiting(&self, group: GroupId) -> Option<(usize, usize)> {
+        self.group(group).map(|group| group.waiting())
+    }
+
+    /// The first fault of this host. The process must stop.
+    pub fn fault(&self) -> Option<Fault> {
+        self.alarm.fault()
+    }
+
+    /// Waits for a fault of this host. The process must stop then.
+    pub async fn faulted(&self) -> Fault {
+        self.alarm.raised().await
+    }
+
+    /// How long the oldest synced write of the log has been waiting for the
+    /// disk; a disk that hangs shows here, not in a fault.
+    pub fn oldest_unfinished_write(&self) -> Option<Duration> {
+        self.log.oldest_unfinished()
+    }
+
+    /// What the log writer has done so far.
+    pub fn log_counts(&self) -> WriterCounts {
+        self.log.counts()
+    }
+
+    /// Stops every group and closes the log.
+    pub async fn close(&self) -> Result<(), Fault> {
+        let _serial = self.changing.lock().await;
+        if let Some(keeper) = self.keeper.lock().take() {
+            keeper.abort();
+        }
+        let mut outcome = Ok(());
+        for group in self.groups() {
+            outcome = outcome.and(self.stop(group).await);
+        }
+        self.block(|log| log.close()).await?;
+        outcome
+    }
+
+    pub(crate) fn group(&self, group: GroupId) -> Option<Arc<Group>> {
+        self.groups.read().get(&group).cloned()
+    }
+
+    pub(crate) fn running_groups(&self) -> Vec<Arc<Group>> {
+        self.groups.read().values().cloned().collect()
+    }
+
+    pub(crate) fn running(&self, group: GroupId) -> Result<Arc<Group>, crate::change::ChangeError> {
+        self.group(group).ok_or(crate::change::ChangeError::NoGroup)
+    }
+
+    async fn block<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Log) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let log = self.log.clone();
+        self.runtime
+            .spawn_blocking(move || call(&log))
+            .await
+            .map_err(|error| Fault::caused("the runtime is closing", error))
+    }
+}
+
+#[async_trait]
+impl Groups for Host {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn replica(&self, group: GroupId) -> Option<Replica> {
+        if self.alarm.fault().is_some() {
+            return None;
+        }
+        self.group(group)
+            .map(|group| Replica::new(group.replica, group.raft.clone(), group.machine.clone()))
+    }
+
+    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+        self.read_index(group).await
+    }
+}

@@ -1,0 +1,173 @@
+//! The bounds and timings of groups.
+//!
+//! Fail-over: a follower waits for its lease of the leader to pass
+//! (`election_ms_max`) and then for a random time between `election_ms_min` and
+//! `election_ms_max`. So a group without a leader elects one, with the default
+//! of 200 and 400, after 600 to 800 ms; a split vote costs one more round.
+
+use std::time::Duration;
+
+use cardea_storage::Fault;
+use openraft::{Config, SnapshotPolicy};
+
+use crate::log::LogSettings;
+
+/// When leaders are heard of and when they are missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Milliseconds between heartbeats of a leader.
+    pub heartbeat_ms: u64,
+    /// A follower that acknowledged anything this many milliseconds ago or less
+    /// gets no heartbeat.
+    pub heartbeat_spared_ms: u64,
+    /// Milliseconds of an election timeout, at least.
+    pub election_ms_min: u64,
+    /// Milliseconds of an election timeout, at most; also the lease of a leader,
+    /// during which its followers vote for nobody else.
+    pub election_ms_max: u64,
+}
+
+impl Timing {
+    /// For nodes less than a few milliseconds apart.
+    pub const LAN: Self = Self {
+        heartbeat_ms: 60,
+        heartbeat_spared_ms: 100,
+        election_ms_min: 200,
+        election_ms_max: 400,
+    };
+
+    /// Scaled to the slowest round trip between voters: an election timeout is
+    /// at least ten round trips, a heartbeat at least one, and neither is ever
+    /// shorter than on a LAN.
+    pub fn scaled(round_trip: Duration) -> Self {
+        let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX).min(5_000);
+        let election_ms_min = Self::LAN.election_ms_min.max(10 * round_trip_ms);
+        let factor = |ms: u64| ms * election_ms_min / Self::LAN.election_ms_min;
+        Self {
+            heartbeat_ms: factor(Self::LAN.heartbeat_ms),
+            heartbeat_spared_ms: factor(Self::LAN.heartbeat_spared_ms),
+            election_ms_min,
+            election_ms_max: factor(Self::LAN.election_ms_max),
+        }
+    }
+}
+
+/// Bounds and timings of every group of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Heartbeats and elections.
+    pub timing: Timing,
+    /// The log.
+    pub log: LogSettings,
+    /// Proposals of a group that wait for their answer, at most.
+    pub proposals_max: usize,
+    /// Bytes of them, at most.
+    pub proposal_bytes_max: usize,
+    /// Entries of a group that are in the log but not applied, at most; beyond,
+    /// ordinary proposals are refused.
+    pub unapplied_entries_max: u64,
+    /// Milliseconds after which a proposal without an answer is *unknown*.
+    pub proposal_ms_max: u64,
+    /// Milliseconds that a read waits for its index, and for reaching it.
+    pub read_ms_max: u64,
+    /// Microseconds that a round of reads gathers under load, at most.
+    pub read_linger_us_max: u64,
+    /// Entries applied since the last snapshot that call for a new one.
+    pub snapshot_entries: u64,
+    /// Bytes of commands applied since the last snapshot that call for a new one.
+    pub snapshot_bytes: u64,
+    /// Entries kept behind a snapshot, for followers that lag.
+    pub entries_kept: u64,
+    /// Entries in one append call between nodes, at most.
+    pub append_entries_max: u64,
+    /// Milliseconds for sending and installing a snapshot.
+    pub snapshot_ms_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timing: Timing::LAN,
+            log: LogSettings::default(),
+            proposals_max: 4_096,
+            proposal_bytes_max: 64 << 20,
+            unapplied_entries_max: 16_384,
+            proposal_ms_max: 10_000,
+            read_ms_max: 5_000,
+            read_linger_us_max: 500,
+            snapshot_entries: 100_000,
+            snapshot_bytes: 64 << 20,
+            entries_kept: 10_000,
+            append_entries_max: 1_024,
+            snapshot_ms_max: 30 * 60_000,
+        }
+    }
+}
+
+impl Settings {
+    /// How long a proposal may take.
+    pub(crate) fn proposal_time(&self) -> Duration {
+        Duration::from_millis(self.proposal_ms_max)
+    }
+
+    /// How long a read may take.
+    pub(crate) fn read_time(&self) -> Duration {
+        Duration::from_millis(self.read_ms_max)
+    }
+
+    /// openraft's configuration for one group.
+    pub(crate) fn raft_config(&self, cluster_name: String) -> Result<Config, Fault> {
+        let Timing { heartbeat_ms, heartbeat_spared_ms, election_ms_min, election_ms_max } =
+            self.timing;
+        let config = Config {
+            cluster_name,
+            heartbeat_interval: heartbeat_ms,
+            heartbeat_min_interval: Some(heartbeat_spared_ms),
+            election_timeout_min: election_ms_min,
+            election_timeout_max: election_ms_max,
+            enable_pre_vote: Some(true),
+            // Without it a leader that lost its quorum can hold back an election
+            // forever by heartbeats to one voter that reaches both sides.
+            quorum_loss_probe_interval: Some(2 * election_ms_max),
+            // A restarted leader has lost what it knew of its lease.
+            enable_leader_restore: Some(false),
+            allow_log_reversion: Some(false),
+            max_payload_entries: self.append_entries_max,
+            // We decide when to take a snapshot; lagging alone never sends one.
+            snapshot_policy: SnapshotPolicy::Never,
+            replication_lag_threshold: u64::MAX,
+            max_in_snapshot_log_to_keep: self.entries_kept,
+            purge_batch_size: 1_000,
+            install_snapshot_timeout: self.snapshot_ms_max,
+            api_channel_size: Some(2 * self.proposals_max as u64),
+            // Never full while admission holds: a core that waits for its state
+            // machine sends no heartbeats.
+            state_machine_channel_size: Some(2 * self.unapplied_entries_max),
+            ..Config::default()
+        };
+        config.validate().map_err(|error| Fault::caused("the settings of a group", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timings_scale_with_the_round_trip_and_stay_valid() {
+        assert_eq!(Timing::scaled(Duration::from_micros(300)), Timing::LAN);
+        for round_trip_ms in [1, 20, 21, 35, 150, 60_000] {
+            let timing = Timing::scaled(Duration::from_millis(round_trip_ms));
+            assert!(timing.election_ms_min >= 10 * round_trip_ms.min(5_000));
+            let settings = Settings { timing, ..Settings::default() };
+            settings.raft_config("test".to_owned()).unwrap();
+        }
+    }
+
+    #[test]
+    fn timings_that_cannot_elect_are_refused() {
+        let timing = Timing { election_ms_max: 200, ..Timing::LAN };
+        let settings = Settings { timing, ..Settings::default() };
+        assert!(settings.raft_config("test".to_owned()).is_err());
+    }
+}

@@ -27,6 +27,8 @@ use webpki::EndEntityCert;
 use crate::ids::ClusterId;
 
 mod authority;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use authority::{Authority, Issued, Subject, Validity};

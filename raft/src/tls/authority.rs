@@ -160,3 +160,14 @@ fn common_name(name: &str) -> DistinguishedName {
 fn uri(name: String) -> Result<SanType, TlsError> {
     name.clone().try_into().map(SanType::URI).map_err(|_| TlsError::Name(name))
 }
+
+#[cfg(test)]
+impl Authority {
+    /// Signs for another cluster under the name and key of this one.
+    pub(super) fn for_another_cluster(&self, cluster: ClusterId) -> Self {
+        let key = KeyPair::from_pem(&self.key_pem()).unwrap();
+        let params = authority_params(self.cluster).unwrap();
+        let certificate_pem = self.certificate_pem.clone();
+        Self { cluster, certificate_pem, issuer: Issuer::new(params, key) }
+    }
+}

@@ -1,1 +1,221 @@
-//! Tests.
+use std::{collections::BTreeMap, fs};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::{
+    Batch, Durability,
+    conformance::{self, Place, rows_now, rows_of},
+    memory::MemoryDisk,
+};
+
+fn disk() -> RocksDisk {
+    RocksDisk::new(RocksSettings::default()).unwrap()
+}
+
+fn tablet() -> EngineOptions {
+    EngineOptions { purpose: Purpose::Tablet, retention: None }
+}
+
+fn put(key: &'static str, value: &'static str) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(key, value);
+    batch
+}
+
+/// What a killed process leaves: the files, as they are while it has them open.
+fn copy_of_the_living(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in files::list(from).unwrap() {
+        if name != "LOCK" {
+            fs::copy(from.join(&name), to.join(&name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_rocksdb_engine_behaves_as_every_engine_does() {
+    let disk: Arc<dyn Disk> = Arc::new(disk());
+    conformance::run(|| {
+        let guard = tempfile::tempdir().unwrap();
+        let root = guard.path().to_path_buf();
+        Place { disk: Arc::clone(&disk), root, guard: Box::new(guard) }
+    });
+}
+
+#[test]
+fn a_killed_tablet_has_what_was_flushed_and_a_killed_log_what_was_synced() {
+    let disk = disk();
+    let guard = tempfile::tempdir().unwrap();
+    let at = |name: &str| guard.path().join(name);
+    let log = EngineOptions { purpose: Purpose::Log, retention: None };
+
+    let engine = disk.open(&at("t"), tablet()).unwrap();
+    engine.write(put("a", "1"), Durability::Buffered).unwrap();
+    engine.flush().unwrap();
+    engine.write(put("a", "2"), Durability::Buffered).unwrap();
+    copy_of_the_living(&at("t"), &at("t2"));
+    let killed = disk.open(&at("t2"), tablet()).unwrap();
+    assert_eq!(killed.get(b"a").unwrap().unwrap(), "1");
+
+    let engine = disk.open(&at("l"), log.clone()).unwrap();
+    engine.write(put("a", "1"), Durability::Buffered).unwrap();
+    engine.write(put("b", "2"), Durability::Synced).unwrap();
+    copy_of_the_living(&at("l"), &at("l2"));
+    let killed = disk.open(&at("l2"), log).unwrap();
+    assert_eq!(rows_now(killed.as_ref()).unwrap(), rows_now(engine.as_ref()).unwrap());
+}
+
+#[test]
+fn a_directory_with_tables_but_no_current_file_is_refused() {
+    let disk = disk();
+    let guard = tempfile::tempdir().unwrap();
+    let at = guard.path().join("t");
+    let engine = disk.open(&at, tablet()).unwrap();
+    engine.write(put("a", "1"), Durability::Buffered).unwrap();
+    engine.flush().unwrap();
+    drop(engine);
+    fs::remove_file(at.join("CURRENT")).unwrap();
+    let tables = |names: Vec<String>| names.into_iter().filter(|name| name.ends_with(".sst"));
+    let before: Vec<_> = tables(files::list(&at).unwrap()).collect();
+    assert!(disk.open(&at, tablet()).is_err());
+    assert_eq!(tables(files::list(&at).unwrap()).collect::<Vec<_>>(), before);
+    assert_eq!(before.len(), 1);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_a_fault() {
+    let guard = tempfile::tempdir().unwrap();
+    let file = guard.path().join("file");
+    fs::write(&file, b"in the way").unwrap();
+    let disk = disk();
+    assert!(disk.open(&file.join("t"), tablet()).is_err());
+    assert!(disk.create_directory(&file).is_err());
+    assert!(disk.replace_file(&file.join("x"), b"x").is_err());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(Vec<Edit>),
+    Flush,
+    Compact,
+    Advance(u64),
+    Reopen,
+    Look,
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Put(u8, Option<u64>),
+    Delete(u8),
+    DeleteRange(u8, u8),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let key = 0..24_u8;
+    prop_oneof![
+        4 => (key.clone(), prop::option::of(0..40_u64)).prop_map(|(key, at)| Edit::Put(key, at)),
+        2 => key.clone().prop_map(Edit::Delete),
+        1 => (key.clone(), key).prop_map(|(start, end)| Edit::DeleteRange(start, end)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::collection::vec(edit(), 1..6).prop_map(Step::Write),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Compact),
+        1 => (0..40_u64).prop_map(Step::Advance),
+        1 => Just(Step::Reopen),
+        2 => Just(Step::Look),
+    ]
+}
+
+/// A value is its expiry, or "never", and a number that makes it unique.
+fn expires_at(_key: &[u8], value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.split(' ').next()?.parse().ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Both engines give the answers of a plain map, but for rows that retention
+    /// has given up; those may be there or not, and nothing older in their place.
+    #[test]
+    fn both_engines_answer_alike(seed: u64, steps in prop::collection::vec(step(), 1..50)) {
+        let guard = tempfile::tempdir().unwrap();
+        let disks: [Box<dyn Disk>; 2] = [Box::new(disk()), Box::new(MemoryDisk::new(seed))];
+        let retention = Retention::new(expires_at);
+        let options = EngineOptions {
+            purpose: Purpose::Tablet,
+            retention: Some(Arc::clone(&retention)),
+        };
+        let at = guard.path().join("t");
+        let open = |at: &Path| -> Vec<Arc<dyn Engine>> {
+            disks.iter().map(|disk| disk.open(at, options.clone()).unwrap()).collect()
+        };
+        let mut engines = open(&at);
+        let mut model = BTreeMap::<Bytes, Bytes>::new();
+        let mut looks = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Write(edits) => {
+                    let mut batch = Batch::new();
+                    for edit in edits {
+                        match edit {
+                            Edit::Put(key, expiry) => {
+                                let expiry = expiry.map_or("never".to_owned(), |at| at.to_string());
+                                let key = Bytes::from(vec![key]);
+                                let value = Bytes::from(format!("{expiry} {number}"));
+                                model.insert(key.clone(), value.clone());
+                                batch.put(key, value);
+                            }
+                            Edit::Delete(key) => {
+                                model.remove(&[key][..]);
+                                batch.delete(vec![key]);
+                            }
+                            Edit::DeleteRange(start, end) => {
+                                model.retain(|key, _| !(start..end).contains(&key[0]));
+                                batch.delete_range(vec![start], vec![end]);
+                            }
+                        }
+                    }
+                    for engine in &engines {
+                        engine.write(batch.clone(), Durability::Buffered).unwrap();
+                    }
+                }
+                Step::Flush => engines.iter().for_each(|engine| engine.flush().unwrap()),
+                Step::Compact => engines.iter().for_each(|engine| engine.compact().unwrap()),
+                Step::Advance(now) => retention.advance(now),
+                Step::Reopen => {
+                    looks.clear();
+                    engines.iter().for_each(|engine| engine.flush().unwrap());
+                    drop(std::mem::take(&mut engines));
+                    engines = open(&at);
+                }
+                Step::Look => {
+                    let views: Vec<_> =
+                        engines.iter().map(|engine| engine.view().unwrap()).collect();
+                    looks.push((views, model.clone()));
+                }
+            }
+            let check = |rows: Vec<(Bytes, Bytes)>, model: &BTreeMap<Bytes, Bytes>| {
+                for (key, value) in &rows {
+                    assert_eq!(model.get(key), Some(value), "an older or a deleted row");
+                }
+                let rows: BTreeMap<_, _> = rows.into_iter().collect();
+                for (key, value) in model {
+                    assert!(rows.contains_key(key) || retention.drops(key, value), "a lost row");
+                }
+            };
+            for engine in &engines {
+                check(rows_now(engine.as_ref()).unwrap(), &model);
+            }
+            for (views, model) in &looks {
+                for view in views {
+                    check(rows_of(view.as_ref()).unwrap(), model);
+                }
+            }
+        }
+    }
+}

@@ -35,7 +35,8 @@ pub struct Place {
 pub type Behaviour = (&'static str, fn(&Place) -> Result<(), Fault>);
 
 /// Every behaviour.
-pub const BEHAVIOURS: &[&[Behaviour]] = &[rows::BEHAVIOURS, retention::BEHAVIOURS, files::BEHAVIOURS];
+pub const BEHAVIOURS: &[&[Behaviour]] =
+    &[rows::BEHAVIOURS, retention::BEHAVIOURS, files::BEHAVIOURS];
 
 /// Runs every behaviour, each in a place of its own.
 ///

@@ -45,7 +45,10 @@ fn batch(puts: &[(&str, &str)]) -> Batch {
 
 fn written_pair_is_read(place: &Place) -> Result<(), Fault> {
     let engine = place.tablet("t")?;
-    engine.write(batch(&[("a", "1"), ("", "empty key"), ("empty value", "")]), Durability::Buffered)?;
+    engine.write(
+        batch(&[("a", "1"), ("", "empty key"), ("empty value", "")]),
+        Durability::Buffered,
+    )?;
     assert_eq!(engine.get(b"a")?.as_deref(), Some(&b"1"[..]));
     assert_eq!(engine.get(b"")?.as_deref(), Some(&b"empty key"[..]));
     assert_eq!(engine.get(b"empty value")?.as_deref(), Some(&b""[..]));

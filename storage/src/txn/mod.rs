@@ -23,8 +23,14 @@ pub const GRACE_MS: u64 = 60_000;
 
 /// Names one attempt of a transaction; resent bytes keep it, a new attempt
 /// after a refusal gets a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub [u8; 16]);
+
+impl std::fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 impl RequestId {
     /// Reads the bytes of a message; `None` unless they are sixteen.

@@ -25,6 +25,7 @@ pub mod secret;
 pub mod slot;
 pub mod store;
 pub mod table;
+pub mod tablet;
 pub mod tag;
 pub mod transact;
 pub mod txn;

@@ -216,10 +216,10 @@ impl<S> Session<S> {
             };
             let message = match timeout_at(until, self.answers.message()).await {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) if self.guard.0.lock().outstanding.is_empty() => return None,
+                Ok(Ok(None)) if self.ended() => return None,
                 Ok(Ok(None)) => {
                     return Some(Err(RPCError::Unreachable(Unreachable::from_string(
-                        "the replica ended the stream before it answered",
+                        "the replica ended the stream",
                     ))));
                 }
                 Ok(Err(status)) => return Some(Err(unreachable(&status))),
@@ -242,6 +242,12 @@ impl<S> Session<S> {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Whether all there was to send has been sent and answered.
+    fn ended(&self) -> bool {
+        let exchange = self.guard.0.lock();
+        exchange.input.is_none() && exchange.parts.is_empty() && exchange.outstanding.is_empty()
     }
 
     fn accept(

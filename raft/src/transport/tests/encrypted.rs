@@ -53,8 +53,7 @@ async fn nodes_of_one_authority_speak_and_nobody_else_does() {
 async fn a_node_whose_certificate_names_another_host_is_not_called() {
     let authority = Authority::create(CLUSTER, long()).unwrap();
     let elsewhere = credentials(&authority, "192.0.2.7");
-    let (address, _serving) =
-        listen(bare_routes(), server_tls(&elsewhere, CLUSTER).unwrap()).await;
+    let (address, _serving) = listen(bare_routes(), server_tls(&elsewhere, CLUSTER).unwrap()).await;
     let refused = asks(&address, client_tls(&elsewhere, CLUSTER).unwrap()).await;
     assert!(matches!(refused, Err(ReadError::Unconfirmed(_))), "{refused:?}");
 }

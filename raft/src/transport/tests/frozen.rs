@@ -143,7 +143,10 @@ fn bytes_of_snapshot_pieces_are_frozen() {
             "120d0a03612f6210ac021a0378797a",
         ),
         (chunk(Chunk::End(end.clone())), "1a0b0a03612f6210031a02aabb"),
-        (chunk(Chunk::Manifest(proto::Manifest { files: vec![end] })), "220d0a0b0a03612f6210031a02aabb"),
+        (
+            chunk(Chunk::Manifest(proto::Manifest { files: vec![end] })),
+            "220d0a0b0a03612f6210031a02aabb",
+        ),
     ];
     for (message, frozen) in cases {
         assert_eq!(hex(&message), frozen);

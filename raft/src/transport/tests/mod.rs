@@ -11,11 +11,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{service::Routes, transport::Channel};
 
 use super::{
-    ChannelSettings, Channels, Purpose, TransportSettings,
-    client::raft_client,
-    proto::raft_client::RaftClient,
-    routes, serve,
-    wire::Route,
+    ChannelSettings, Channels, Purpose, TransportSettings, client::raft_client,
+    proto::raft_client::RaftClient, routes, serve, wire::Route,
 };
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
@@ -37,7 +34,12 @@ const THERE: NodeId = NodeId(2);
 const GROUP: GroupId = GroupId(9);
 
 fn route() -> Route {
-    Route { cluster: CLUSTER, group: GROUP, from: (HERE, ReplicaId(11)), to: (THERE, ReplicaId(22)) }
+    Route {
+        cluster: CLUSTER,
+        group: GROUP,
+        from: (HERE, ReplicaId(11)),
+        to: (THERE, ReplicaId(22)),
+    }
 }
 
 /// Addresses that a test hands out and changes.

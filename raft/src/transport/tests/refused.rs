@@ -32,8 +32,11 @@ async fn refusals(route: Option<proto::Route>) -> Vec<(&'static str, Status)> {
     let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
     let mut client = client_of(&channels);
     let vote = proto::VoteRequest { route: route.clone(), vote: ballot(), ..Default::default() };
-    let transfer =
-        proto::TransferLeaderRequest { route: route.clone(), from_leader: ballot(), ..Default::default() };
+    let transfer = proto::TransferLeaderRequest {
+        route: route.clone(),
+        from_leader: ballot(),
+        ..Default::default()
+    };
     let append =
         proto::AppendRequest { route: route.clone(), vote: ballot(), ..Default::default() };
     let begin = proto::SnapshotBegin { route, vote: ballot(), ..Default::default() };

@@ -60,7 +60,8 @@ pub(super) struct Scripted(pub(super) Arc<Script>);
 impl Scripted {
     pub(super) fn routes(script: &Arc<Script>) -> Routes {
         Routes::new(
-            RaftServer::new(Self(script.clone())).max_decoding_message_size(super::super::MESSAGE_BYTES_MAX),
+            RaftServer::new(Self(script.clone()))
+                .max_decoding_message_size(super::super::MESSAGE_BYTES_MAX),
         )
     }
 }
@@ -109,23 +110,24 @@ impl Raft for Scripted {
     ) -> Result<Response<Self::BeatStream>, Status> {
         let script = self.0.clone();
         script.seen_beats.lock().0 += 1;
-        let answers = stream::unfold((request.into_inner(), script), |(mut incoming, script)| async {
-            loop {
-                let message = incoming.message().await.ok()??;
-                script.seen_beats.lock().1.push(message.beats.len());
-                if !script.beats {
-                    continue;
+        let answers =
+            stream::unfold((request.into_inner(), script), |(mut incoming, script)| async {
+                loop {
+                    let message = incoming.message().await.ok()??;
+                    script.seen_beats.lock().1.push(message.beats.len());
+                    if !script.beats {
+                        continue;
+                    }
+                    let answer = |beat: proto::Beat| proto::BeatAnswer {
+                        sequence: beat.sequence,
+                        outcome: Some(proto::beat_answer::Outcome::Success(proto::Matched {
+                            matched: beat.previous,
+                        })),
+                    };
+                    let answers = message.beats.into_iter().map(answer).collect();
+                    return Some((Ok(proto::BeatResponse { answers }), (incoming, script)));
                 }
-                let answer = |beat: proto::Beat| proto::BeatAnswer {
-                    sequence: beat.sequence,
-                    outcome: Some(proto::beat_answer::Outcome::Success(proto::Matched {
-                        matched: beat.previous,
-                    })),
-                };
-                let answers = message.beats.into_iter().map(answer).collect();
-                return Some((Ok(proto::BeatResponse { answers }), (incoming, script)));
-            }
-        });
+            });
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -174,8 +176,9 @@ impl Raft for Scripted {
                 Ok(RECEIVED.into())
             };
             reception::receive(&mut incoming, disk, make, chunk_max, whole_max).await?;
-            let Some(proto::SnapshotChunk { chunk: Some(proto::snapshot_chunk::Chunk::Begin(begin)) }) =
-                begin
+            let Some(proto::SnapshotChunk {
+                chunk: Some(proto::snapshot_chunk::Chunk::Begin(begin)),
+            }) = begin
             else {
                 return Err(Status::internal("no begin"));
             };

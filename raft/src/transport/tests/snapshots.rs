@@ -65,8 +65,7 @@ struct Scene {
 impl Scene {
     async fn of(script: Script) -> Self {
         let script = Arc::new(script);
-        let (address, _serving) =
-            listen(Scripted::routes(&script), ServerTls::LoopbackPlain).await;
+        let (address, _serving) = listen(Scripted::routes(&script), ServerTls::LoopbackPlain).await;
         let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
         let here = MemoryDisk::new(1);
         for (path, content) in files() {
@@ -94,8 +93,7 @@ impl Scene {
     }
 
     async fn refusal_of(&self, chunks: Vec<proto::SnapshotChunk>) -> Option<Refusal> {
-        let status =
-            client_of(&self.channels).snapshot(stream::iter(chunks)).await.unwrap_err();
+        let status = client_of(&self.channels).snapshot(stream::iter(chunks)).await.unwrap_err();
         Refusal::of(&status)
     }
 }
@@ -125,7 +123,8 @@ async fn a_snapshot_arrives_byte_for_byte() {
         shipment::send(client, route(), vote, snapshot(), &disk, bounds()).await.unwrap();
     assert_eq!(answered, vote);
 
-    let mut names: Vec<std::path::PathBuf> = files().into_iter().map(|(path, _)| path.into()).collect();
+    let mut names: Vec<std::path::PathBuf> =
+        files().into_iter().map(|(path, _)| path.into()).collect();
     names.sort();
     assert_eq!(scene.script.disk.files_below(Path::new(RECEIVED)).unwrap(), names);
     for (path, content) in files() {
@@ -234,17 +233,16 @@ async fn a_disk_that_fails_while_receiving_refuses() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_while_sending_is_our_own_failure() {
+async fn a_file_that_cannot_be_sent_is_our_own_failure() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
     let scene = Scene::of(Script::default()).await;
+    let unspeakable = Path::new(SENT).join(OsStr::from_bytes(b"z\xff"));
+    scene.here.write_stream(&unspeakable).unwrap().finish().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(scene.here.clone());
-    let gone = RaftSnapshot {
-        snapshot: SnapshotData { directory: "/here/copy/CURRENT".into(), guard: None },
-        ..snapshot()
-    };
-    scene.here.remove(Path::new(SENT)).unwrap();
-    write(&scene.here, &format!("{SENT}/CURRENT"), b"a file, not a directory");
     let vote = Vote::new_committed(3, ReplicaId(11));
     let client = client_of(&scene.channels);
-    let sent = shipment::send(client, route(), vote, gone, &disk, bounds()).await;
-    assert!(!matches!(sent, Err(shipment::Failure::Call(_))), "{sent:?}");
+    let sent = shipment::send(client, route(), vote, snapshot(), &disk, bounds()).await;
+    assert!(matches!(sent, Err(shipment::Failure::Local(_))), "{sent:?}");
+    eventually("removal", || scene.left_over() == 0).await;
 }

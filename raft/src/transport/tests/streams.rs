@@ -55,8 +55,7 @@ struct Scene {
 impl Scene {
     async fn of(script: Script, settings: TransportSettings) -> Self {
         let script = Arc::new(script);
-        let (address, _serving) =
-            listen(Scripted::routes(&script), ServerTls::LoopbackPlain).await;
+        let (address, _serving) = listen(Scripted::routes(&script), ServerTls::LoopbackPlain).await;
         let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
         let disk = Arc::new(MemoryDisk::new(1));
         let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, settings);

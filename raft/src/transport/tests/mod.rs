@@ -27,6 +27,7 @@ mod refused;
 mod scripted;
 mod snapshots;
 mod streams;
+mod together;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const HERE: NodeId = NodeId(1);

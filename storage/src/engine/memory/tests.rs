@@ -1,3 +1,5 @@
+//! The in-memory engine: the conformance suite, and what a crash may take.
+
 use std::{io::Write, path::Path};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The RocksDB engine: the conformance suite, and what only it promises.
+
 use std::{collections::BTreeMap, fs};
 
 use proptest::prelude::*;

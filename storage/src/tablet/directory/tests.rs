@@ -1,3 +1,5 @@
+//! A tablet's generations: what a crash at each step leaves behind.
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

@@ -1,0 +1,62 @@
+//! `cardea backup` and `cardea restore`.
+
+use std::time::Duration;
+
+use super::{
+    exit::Outcome,
+    output::{Printer, show_bytes},
+};
+use crate::operator::{
+    client::OperatorClient,
+    wire::{Archive, ArchiveReport},
+};
+
+/// A day: a large cluster's data takes its time.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a backup goes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cardea backup /mnt/backups/2030-01-31")]
+pub struct BackupArgs {
+    /// A new directory that every node can write to
+    pub directory: String,
+}
+
+/// Where a backup is.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, on a cluster that was just made by `cardea init`:\n  cardea restore /mnt/backups/2030-01-31"
+)]
+pub struct RestoreArgs {
+    /// The backup's directory, which every node can read
+    pub directory: String,
+    /// Keep sessions made before the cut, although revocations after it are unknown
+    #[arg(long)]
+    pub keep_sessions: bool,
+}
+
+pub(super) async fn backup(args: BackupArgs, client: &OperatorClient, printer: Printer) -> Outcome {
+    let archive = Archive { directory: args.directory, keep_sessions: false };
+    let report: ArchiveReport = client.post("/cluster/backup", &archive, PATIENCE).await?;
+    printer.print(&report, |report, _| show("Backed up", report))
+}
+
+pub(super) async fn restore(
+    args: RestoreArgs,
+    client: &OperatorClient,
+    printer: Printer,
+) -> Outcome {
+    let archive = Archive { directory: args.directory, keep_sessions: args.keep_sessions };
+    let report: ArchiveReport = client.post("/cluster/restore", &archive, PATIENCE).await?;
+    printer.print(&report, |report, _| show("Restored", report))
+}
+
+fn show(verb: &str, report: &ArchiveReport) -> String {
+    format!(
+        "{verb} {} shards, {}, as of {}: {}\n",
+        report.shards,
+        show_bytes(report.bytes),
+        report.cut_at,
+        report.directory
+    )
+}

@@ -1,0 +1,172 @@
+//! `cardea cert`: the authority of a cluster, and the certificates by which
+//! its nodes know each other. Key files are made readable for their owner
+//! alone; nothing that exists is overwritten.
+
+use std::{
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use cardea_raft::{
+    ClusterId,
+    tls::{Authority, Subject, Validity},
+};
+use cardea_storage::{Clock, Entropy};
+use serde_json::json;
+
+use super::{exit::Outcome, output::Printer};
+use crate::{clock::SystemClock, config::value::parse_duration, entropy::SystemEntropy};
+
+/// The authority's certificate in its directory.
+pub const AUTHORITY_FILE: &str = "authority.pem";
+/// The authority's key in its directory.
+pub const AUTHORITY_KEY_FILE: &str = "authority.key";
+
+/// What may be made.
+#[derive(Debug, clap::Subcommand)]
+pub enum CertCommand {
+    /// Make the authority of a new cluster; its id is drawn here
+    #[command(
+        after_help = "Example:\n  cardea cert authority --out certs\n\nKeep authority.key away from the nodes: whoever has it can make one."
+    )]
+    Authority {
+        /// The directory for authority.pem and authority.key
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How long it holds
+        #[arg(long, default_value = "3650d", value_parser = parse_duration, value_name = "DURATION")]
+        lifespan: Duration,
+    },
+    /// Make a node's certificate
+    #[command(
+        after_help = "Example:\n  cardea cert node --authority certs --name eu-1 --host eu-1.internal --host 10.0.0.1 --out certs"
+    )]
+    Node {
+        /// The directory with authority.pem and authority.key
+        #[arg(long, value_name = "DIR")]
+        authority: PathBuf,
+        /// The node's name: letters, digits, `.`, `_`, `-`
+        #[arg(long)]
+        name: String,
+        /// A host name or address at which other nodes reach it; may be repeated
+        #[arg(long = "host", required = true)]
+        hosts: Vec<String>,
+        /// The directory for <name>.pem and <name>.key
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How long it holds
+        #[arg(long, default_value = "825d", value_parser = parse_duration, value_name = "DURATION")]
+        lifespan: Duration,
+    },
+}
+
+pub(super) fn run(command: CertCommand, printer: Printer) -> Outcome {
+    let made = match command {
+        CertCommand::Authority { out, lifespan } => make_authority(&out, lifespan)?,
+        CertCommand::Node { authority, name, hosts, out, lifespan } => {
+            make_node(&authority, &Subject { node: name, hosts }, &out, lifespan)?
+        }
+    };
+    printer.print(&json!({ "certificate": made.0, "key": made.1 }), |_, _| {
+        format!("{}\n{}\n", made.0.display(), made.1.display())
+    })
+}
+
+/// Makes an authority in `out`; the paths of its certificate and key.
+pub fn make_authority(out: &Path, lifespan: Duration) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let cluster = ClusterId(entropy.uuid().into_bytes());
+    let authority = Authority::create(cluster, validity(lifespan))?;
+    write_pair(
+        out,
+        AUTHORITY_FILE,
+        authority.certificate_pem(),
+        AUTHORITY_KEY_FILE,
+        &authority.key_pem(),
+    )
+}
+
+/// Makes a node's certificate in `out`; the paths of it and its key.
+pub fn make_node(
+    authority: &Path,
+    subject: &Subject,
+    out: &Path,
+    lifespan: Duration,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let read = |name: &str| {
+        let path = authority.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let authority = Authority::from_pem(&read(AUTHORITY_FILE)?, &read(AUTHORITY_KEY_FILE)?)?;
+    let issued = authority.issue(subject, validity(lifespan))?;
+    let (certificate, key) = (format!("{}.pem", subject.node), format!("{}.key", subject.node));
+    write_pair(out, &certificate, &issued.certificate_pem, &key, &issued.key_pem)
+}
+
+/// From an hour ago, since other machines' clocks may be behind.
+fn validity(lifespan: Duration) -> Validity {
+    let now = SystemClock::new().now();
+    Validity {
+        not_before_ms: now.before(Duration::from_secs(3600)).as_millis(),
+        not_after_ms: now.after(lifespan).as_millis(),
+    }
+}
+
+fn write_pair(
+    directory: &Path,
+    certificate: &str,
+    certificate_pem: &str,
+    key: &str,
+    key_pem: &str,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let (certificate, key) = (directory.join(certificate), directory.join(key));
+    write_new(&key, key_pem, 0o600)?;
+    write_new(&certificate, certificate_pem, 0o644)?;
+    Ok((certificate, key))
+}
+
+/// Writes a file that must not exist yet.
+pub fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_and_its_nodes_are_made_once_with_private_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let year = Duration::from_secs(365 * 86_400);
+        let (certificate, key) = make_authority(dir.path(), year).unwrap();
+        let subject = Subject { node: "n1".to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
+        let (node, node_key) = make_node(dir.path(), &subject, dir.path(), year).unwrap();
+        for key in [&key, &node_key] {
+            assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        let credentials = cardea_raft::tls::Credentials::from_pem(
+            &read(&certificate),
+            &read(&node),
+            &read(&node_key),
+        )
+        .unwrap();
+        assert_eq!(credentials.identity().node, "n1");
+        assert!(make_authority(dir.path(), year).is_err(), "an authority is never overwritten");
+    }
+}

@@ -1,0 +1,64 @@
+//! `cardea config check`: what a node would run with, and why.
+
+use serde_json::json;
+
+use super::{
+    exit::{Failure, Outcome},
+    output::{Cell, Printer, Table, Tone, write_out},
+    start::ConfigArgs,
+};
+use crate::config::{Origin, load};
+
+/// What may be asked of a configuration.
+#[derive(Debug, clap::Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration and show every effective value with its origin
+    #[command(after_help = "Example:\n  cardea config check --config /etc/cardea/cardea.toml")]
+    Check {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would print it as help")]
+        args: ConfigArgs,
+        /// Explain each setting
+        #[arg(long)]
+        explain: bool,
+    },
+}
+
+pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
+    let ConfigCommand::Check { args, explain } = command;
+    let loaded = load(args.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
+    let explained = loaded.layers.explain();
+    let state: Vec<_> = explained
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.setting.name(),
+                "value": one.value,
+                "origin": one.origin.to_string(),
+                "variable": one.setting.variable(),
+                "expects": one.setting.form,
+                "about": one.setting.doc.trim(),
+            })
+        })
+        .collect();
+    printer.print(&state, |_, colour| {
+        let mut table = Table::new(["setting", "value", "from"]);
+        for one in &explained {
+            let is_default = one.origin == Origin::Default;
+            let tone = if is_default { Tone::Faint } else { Tone::Strong };
+            table.row([
+                Cell::toned(one.setting.name(), tone),
+                one.value.as_str().into(),
+                Cell::toned(
+                    one.origin.to_string(),
+                    if is_default { Tone::Faint } else { Tone::Plain },
+                ),
+            ]);
+            if explain {
+                table.row([Cell::toned(format!("  {}", one.setting.doc.trim()), Tone::Faint)]);
+            }
+        }
+        table.render(colour)
+    })?;
+    if printer.colour() { write_out("\nThe configuration is accepted.\n") } else { Ok(()) }
+}

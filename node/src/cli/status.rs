@@ -1,0 +1,208 @@
+//! `cardea status`: a cluster at a glance.
+
+use super::{
+    exit::{Failure, Outcome},
+    output::{Cell, Printer, Table, Tone, show_bytes},
+};
+use crate::operator::{
+    client::OperatorClient,
+    wire::{ClusterStatus, NodeState, NodeStatus, ShardStatus},
+};
+
+/// Past this offset a node neither leads nor stamps.
+const CLOCK_OFFSET_MS_MAX: i64 = 500;
+
+pub(super) async fn run(client: &OperatorClient, printer: Printer) -> Outcome {
+    let status: ClusterStatus = client.get("/cluster/status").await?;
+    printer.print(&status, show)?;
+    match problems(&status) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(Failure::Unhealthy(problems.join("; "))),
+    }
+}
+
+fn show(status: &ClusterStatus, colour: bool) -> String {
+    let id = status.cluster_id.as_deref().unwrap_or("not initialised: run `cardea init`");
+    let mut text = format!(
+        "{}  {}  {}\n\n",
+        Tone::Strong.paint(&status.name, colour),
+        Tone::Faint.paint(id, colour),
+        Tone::Faint.paint(&format!("answered by node {}", status.answered_by), colour),
+    );
+    text.push_str(&node_table(&status.nodes).render(colour));
+    text.push('\n');
+    text.push_str(&shard_table(&status.shards).render(colour));
+    if problems(status).is_empty() {
+        text.push_str(&format!("\n{} All is well.\n", Tone::Good.paint("✓", colour)));
+    }
+    text
+}
+
+/// What keeps the cluster from being well, in words.
+fn problems(status: &ClusterStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    for node in &status.nodes {
+        if node.state == NodeState::Dead {
+            problems.push(format!("node {} is dead", node.id));
+        }
+        if node.clock_offset_ms.is_some_and(|offset| offset.abs() > CLOCK_OFFSET_MS_MAX) {
+            problems.push(format!("the clock of node {} is off", node.id));
+        }
+    }
+    let orphans = status.shards.iter().filter(|shard| shard.leader.is_none());
+    problems.extend(orphans.map(|shard| format!("shard {} has no leader", shard.group)));
+    problems
+}
+
+fn node_table(nodes: &[NodeStatus]) -> Table {
+    let mut table = Table::new([
+        "node", "region", "address", "state", "leads", "replicas", "clock", "data", "free",
+        "memory", "version",
+    ]);
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), show_bytes);
+    for node in nodes {
+        let (state, tone) = match node.state {
+            NodeState::Live => ("live", Tone::Good),
+            NodeState::Dead => ("dead", Tone::Bad),
+            NodeState::Drained => ("drained", Tone::Warning),
+            NodeState::Decommissioning => ("leaving", Tone::Warning),
+            NodeState::Decommissioned => ("left", Tone::Faint),
+        };
+        let clock =
+            node.clock_offset_ms.map_or_else(|| "–".to_owned(), |offset| format!("{offset:+} ms"));
+        let clock_tone = match node.clock_offset_ms.map(i64::abs) {
+            Some(offset) if offset > CLOCK_OFFSET_MS_MAX => Tone::Bad,
+            Some(offset) if offset > CLOCK_OFFSET_MS_MAX / 2 => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        let region = match &node.zone {
+            Some(zone) => format!("{}/{zone}", node.region),
+            None => node.region.clone(),
+        };
+        table.row([
+            Cell::toned(node.id.to_string(), Tone::Strong),
+            region.into(),
+            node.address.as_str().into(),
+            Cell::toned(state, tone),
+            node.leaders.to_string().into(),
+            node.replicas.to_string().into(),
+            Cell::toned(clock, clock_tone),
+            bytes(node.disk_used_bytes).into(),
+            bytes(node.disk_free_bytes).into(),
+            bytes(node.memory_bytes).into(),
+            node.version.as_str().into(),
+        ]);
+    }
+    table
+}
+
+/// The shards as a table.
+pub(super) fn shard_table(shards: &[ShardStatus]) -> Table {
+    let mut table = Table::new([
+        "shard",
+        "space",
+        "slots",
+        "home",
+        "leader",
+        "voters",
+        "learners",
+        "term",
+        "committed",
+        "lag",
+    ]);
+    for shard in shards {
+        let of = |voter: bool| {
+            let nodes = shard.replicas.iter().filter(|replica| replica.voter == voter);
+            nodes.map(|replica| replica.node.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let leader = match shard.leader {
+            Some(leader) => leader.to_string().into(),
+            None => Cell::toned("none", Tone::Bad),
+        };
+        let lag = match shard.lag() {
+            None => Cell::from("–"),
+            Some(lag) if lag > 10_000 => Cell::toned(lag.to_string(), Tone::Warning),
+            Some(lag) => lag.to_string().into(),
+        };
+        table.row([
+            Cell::toned(shard.group.to_string(), Tone::Strong),
+            shard.space.as_str().into(),
+            format!("{:03x}–{:03x}", shard.first_slot, shard.last_slot).into(),
+            shard.home_region.as_deref().unwrap_or("any").into(),
+            leader,
+            of(true).into(),
+            of(false).into(),
+            shard.term.to_string().into(),
+            shard.committed.to_string().into(),
+            lag,
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::wire::ReplicaStatus;
+
+    fn status() -> ClusterStatus {
+        let node = |id, state| NodeStatus {
+            id,
+            address: format!("127.0.0.1:7{id}33"),
+            region: "eu-central".to_owned(),
+            zone: None,
+            state,
+            version: "0.1.0".to_owned(),
+            replicas: 6,
+            leaders: 2,
+            clock_offset_ms: Some(-3),
+            disk_used_bytes: Some(3 << 20),
+            disk_free_bytes: None,
+            memory_bytes: Some(40 << 20),
+            silent_ms: Some(12),
+        };
+        ClusterStatus {
+            name: "cardea".to_owned(),
+            cluster_id: Some("c1".to_owned()),
+            version: 1,
+            answered_by: 1,
+            nodes: vec![node(1, NodeState::Live), node(2, NodeState::Live)],
+            shards: vec![ShardStatus {
+                group: 1,
+                space: "home".to_owned(),
+                first_slot: 0,
+                last_slot: 1023,
+                home_region: Some("eu-central".to_owned()),
+                leader: Some(1),
+                term: 3,
+                committed: 100,
+                replicas: vec![
+                    ReplicaStatus { node: 1, voter: true, matched: Some(100) },
+                    ReplicaStatus { node: 2, voter: true, matched: Some(88) },
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_status_is_readable_and_says_when_all_is_well() {
+        let text = show(&status(), false);
+        for part in ["eu-central", "live", "-3 ms", "3.0 MiB", "000–3ff", "All is well"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert_eq!(status().shards[0].lag(), Some(12));
+    }
+
+    #[test]
+    fn a_dead_node_a_wrong_clock_and_a_shard_without_leader_are_named() {
+        let mut status = status();
+        status.nodes[0].state = NodeState::Dead;
+        status.nodes[1].clock_offset_ms = Some(-3_600_000);
+        status.shards[0].leader = None;
+        assert_eq!(
+            problems(&status),
+            ["node 1 is dead", "the clock of node 2 is off", "shard 1 has no leader"]
+        );
+        assert!(!show(&status, false).contains("All is well"));
+    }
+}

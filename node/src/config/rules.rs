@@ -1,0 +1,241 @@
+//! What settings must satisfy together: listeners that face a network, bounds
+//! that must lie in order.
+
+use std::time::Duration;
+
+use super::{
+    layers::Layers,
+    refusal::Refusal,
+    settings::{AdminAuth, ClusterTls, Config, SameSite},
+    value::{Size, show_duration},
+};
+
+/// Everything that the configuration breaks.
+pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |name: &str, message: String| {
+        refusals.push(Refusal {
+            origin: Some(layers.origin(name)),
+            message: format!("{name}: {message}"),
+        });
+    };
+    check_admin(config, &mut refuse);
+    check_cluster(config, &mut refuse);
+    check_public(config, &mut refuse);
+    check_bounds(config, &mut refuse);
+    refusals
+}
+
+fn check_admin(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let admin = &config.admin;
+    let has_tls = pair(
+        "admin.tls_certificate_file",
+        admin.tls_certificate_file.is_some(),
+        "admin.tls_key_file",
+        admin.tls_key_file.is_some(),
+        refuse,
+    );
+    match admin.auth {
+        None if !admin.listen.ip().is_loopback() => refuse(
+            "admin.listen",
+            format!(
+                "{} is reachable by others, and the admin listener answers everything; write \
+                 admin.auth = \"key\", \"mtls\" or \"none\"",
+                admin.listen
+            ),
+        ),
+        Some(AdminAuth::Mtls) if !has_tls || admin.client_authority_file.is_none() => refuse(
+            "admin.auth",
+            "\"mtls\" needs admin.tls_certificate_file, admin.tls_key_file and \
+             admin.client_authority_file"
+                .to_owned(),
+        ),
+        Some(AdminAuth::Key)
+            if !has_tls
+                && !admin.listen.ip().is_loopback()
+                && config.proxies.trusted.is_empty() =>
+        {
+            refuse(
+                "admin.auth",
+                "\"key\" would send API keys in the clear; name admin.tls_certificate_file and \
+                 admin.tls_key_file, or the TLS proxy before it in proxies.trusted"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    check_url("admin.url", admin.url.as_deref(), refuse);
+}
+
+fn check_cluster(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let cluster = &config.cluster;
+    match cluster.tls {
+        ClusterTls::Off if !cluster.listen.ip().is_loopback() => refuse(
+            "cluster.tls",
+            format!(
+                "\"off\" is for loopback; {} is reachable by others, and whoever speaks as a node owns \
+                 the cluster. Make certificates with `cardea cert authority` and `cardea cert node`",
+                cluster.listen
+            ),
+        ),
+        ClusterTls::Files => {
+            for (name, file) in [
+                ("cluster.authority_file", &cluster.authority_file),
+                ("cluster.certificate_file", &cluster.certificate_file),
+                ("cluster.key_file", &cluster.key_file),
+            ] {
+                if file.is_none() {
+                    refuse(
+                        name,
+                        "is needed by cluster.tls = \"files\"; make the files with `cardea cert authority` \
+                         and `cardea cert node`"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        ClusterTls::Off => {}
+    }
+    if cluster.advertise.is_none() && cluster.listen.ip().is_unspecified() {
+        refuse(
+            "cluster.advertise",
+            format!(
+                "other nodes cannot dial {}; name the host and port under which they reach this node",
+                cluster.listen
+            ),
+        );
+    }
+    for address in cluster.advertise.iter().chain(&cluster.join) {
+        if !is_host_port(address) {
+            refuse("cluster.join", format!("expected host:port, found \"{address}\""));
+        }
+    }
+    for rule in &cluster.dial {
+        if !rule.split_once('=').is_some_and(|(from, to)| is_host_port(from) && is_host_port(to)) {
+            refuse("cluster.dial", format!("expected host:port=host:port, found \"{rule}\""));
+        }
+    }
+}
+
+fn check_public(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let public = &config.public;
+    pair(
+        "public.tls_certificate_file",
+        public.tls_certificate_file.is_some(),
+        "public.tls_key_file",
+        public.tls_key_file.is_some(),
+        refuse,
+    );
+    check_url("public.url", public.url.as_deref(), refuse);
+    if public.redirect_admin && config.admin.url.is_none() {
+        refuse("public.redirect_admin", "needs admin.url, to know where to".to_owned());
+    }
+    if config.sessions.cookie_same_site == SameSite::None && !config.sessions.cookie_secure {
+        refuse(
+            "sessions.cookie_secure",
+            "browsers refuse cookies with SameSite=None that are not Secure".to_owned(),
+        );
+    }
+    let name = &config.sessions.cookie_name;
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
+        refuse("sessions.cookie_name", format!("\"{name}\" is no cookie name"));
+    }
+}
+
+fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    if !is_name(&config.node.region) {
+        refuse(
+            "node.region",
+            "expected lower-case letters, digits and hyphens, at most 63".to_owned(),
+        );
+    }
+    if !is_name(&config.cluster.name) {
+        refuse(
+            "cluster.name",
+            "expected lower-case letters, digits and hyphens, at most 63".to_owned(),
+        );
+    }
+    let mut ordered = |less: &str, a: Duration, more: &str, b: Duration| {
+        if a >= b {
+            let (a, b) = (show_duration(a), show_duration(b));
+            refuse(less, format!("{a} must be shorter than {more} ({b})"));
+        }
+    };
+    let (raft, disk) = (&config.raft, &config.disk);
+    ordered("raft.heartbeat", raft.heartbeat * 2, "raft.election_min", raft.election_min);
+    ordered("raft.election_min", raft.election_min, "raft.election_max", raft.election_max);
+    ordered("disk.stall_handover", disk.stall_handover, "disk.stall_stop", disk.stall_stop);
+    ordered(
+        "sessions.lifespan",
+        Duration::from_secs(59),
+        "one minute at least",
+        config.sessions.lifespan,
+    );
+
+    let mut at_least = |name: &str, value: Size, least: Size| {
+        if value < least {
+            refuse(name, format!("{value} is below the least that works, {least}"));
+        }
+    };
+    at_least("argon2.memory", config.argon2.memory, Size(7 << 20));
+    at_least("argon2.pool_memory", config.argon2.pool_memory, config.argon2.memory);
+    at_least("limits.body", config.limits.body, Size(16 << 10));
+    at_least("limits.admin_body", config.limits.admin_body, Size(16 << 10));
+    at_least("limits.head", config.limits.head, Size(8 << 10));
+    at_least("memory.block_cache", config.memory.block_cache, Size(1 << 20));
+    at_least("memory.write_buffers", config.memory.write_buffers, Size(1 << 20));
+    for (name, value) in [
+        ("argon2.iterations", config.argon2.iterations),
+        ("argon2.parallelism", config.argon2.parallelism),
+        ("argon2.queue", config.argon2.queue),
+        ("limits.connections", config.limits.connections),
+        ("raft.snapshot_entries", config.raft.snapshot_entries),
+    ] {
+        if value == 0 {
+            refuse(name, "must be at least 1".to_owned());
+        }
+    }
+    for (name, value) in [
+        ("limits.head_timeout", config.limits.head_timeout),
+        ("limits.request_timeout", config.limits.request_timeout),
+        ("limits.write_timeout", config.limits.write_timeout),
+        ("raft.heartbeat", config.raft.heartbeat),
+    ] {
+        if value.is_zero() {
+            refuse(name, "must be longer than nothing".to_owned());
+        }
+    }
+}
+
+/// Whether both of two settings are there; one without the other is refused.
+fn pair(a: &str, has_a: bool, b: &str, has_b: bool, refuse: &mut impl FnMut(&str, String)) -> bool {
+    match (has_a, has_b) {
+        (true, false) => refuse(a, format!("needs {b} too")),
+        (false, true) => refuse(b, format!("needs {a} too")),
+        _ => {}
+    }
+    has_a && has_b
+}
+
+fn check_url(name: &str, url: Option<&str>, refuse: &mut impl FnMut(&str, String)) {
+    let Some(url) = url else { return };
+    let fine = url.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some()
+            && uri.query().is_none()
+    });
+    if !fine {
+        refuse(name, format!("expected a URL such as https://id.example.com, found \"{url}\""));
+    }
+}
+
+fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}

@@ -1,0 +1,330 @@
+//! Every setting: its name, type, default and meaning, declared once. The
+//! struct that the node reads, the names that errors suggest and the lines of
+//! `config check` all come from these declarations.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    cidr::Cidr,
+    layers::Layers,
+    refusal::Refusal,
+    value::{FromRaw, Size, choice},
+};
+
+/// A setting as declared.
+#[derive(Debug)]
+pub struct Setting {
+    /// The table of the file.
+    pub section: &'static str,
+    /// The key in that table.
+    pub key: &'static str,
+    /// The default, in the form of the environment; empty: none.
+    pub default: &'static str,
+    /// What it accepts.
+    pub form: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+impl Setting {
+    /// `section.key`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("CARDEA_{}_{}", self.section.to_uppercase(), self.key.to_uppercase())
+    }
+
+    /// The setting called `name`.
+    pub fn find(name: &str) -> Option<&'static Setting> {
+        let (section, key) = name.split_once('.')?;
+        settings().find(|setting| setting.section == section && setting.key == key)
+    }
+}
+
+macro_rules! sections {
+    ($( $(#[doc = $about:literal])+ $name:ident as $field:ident = $section:literal { $(
+        $(#[doc = $doc:literal])+ $key:ident : $kind:ty = $default:expr
+    ),+ $(,)? } )+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone)]
+            pub struct $name { $( $(#[doc = $doc])+ pub $key: $kind ),+ }
+
+            impl $name {
+                const SETTINGS: &'static [Setting] = &[ $( Setting {
+                    section: $section,
+                    key: stringify!($key),
+                    default: $default,
+                    form: <$kind as FromRaw>::FORM,
+                    doc: concat!($($doc),+),
+                } ),+ ];
+
+                fn read(layers: &mut Layers, refusals: &mut Vec<Refusal>) -> Option<Self> {
+                    let mut next = Self::SETTINGS.iter();
+                    $( let $key = next.next().and_then(|s| layers.read::<$kind>(s, refusals)); )+
+                    Some(Self { $( $key: $key? ),+ })
+                }
+            }
+        )+
+
+        /// The whole configuration of a node.
+        #[derive(Debug, Clone)]
+        pub struct Config { $( $(#[doc = $about])+ pub $field: $name ),+ }
+
+        impl Config {
+            /// Reads every setting; `None` if any was refused.
+            pub(super) fn read(layers: &mut Layers, refusals: &mut Vec<Refusal>) -> Option<Self> {
+                $( let $field = $name::read(layers, refusals); )+
+                Some(Self { $( $field: $field? ),+ })
+            }
+        }
+
+        /// Every setting there is.
+        pub fn settings() -> impl Iterator<Item = &'static Setting> {
+            [$( $name::SETTINGS ),+].into_iter().flatten()
+        }
+    };
+}
+
+choice! {
+    /// How the admin listener knows its callers.
+    AdminAuth {
+        /// An API key with the route's scope.
+        Key = "key",
+        /// A client certificate of `admin.client_authority_file`.
+        Mtls = "mtls",
+        /// Nobody is asked; written out, because it is dangerous.
+        None = "none",
+    }
+}
+
+choice! {
+    /// How nodes prove themselves to each other.
+    ClusterTls {
+        /// Mutual TLS with the named files.
+        Files = "files",
+        /// In the clear; on loopback only.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For a person's eye.
+        Human = "human",
+    }
+}
+
+choice! {
+    /// The `SameSite` attribute of session cookies.
+    SameSite {
+        /// Sent on top-level navigations from other sites.
+        Lax = "lax",
+        /// Never sent from other sites.
+        Strict = "strict",
+        /// Always sent; needs HTTPS.
+        None = "none",
+    }
+}
+
+sections! {
+    /// The node itself.
+    Node as node = "node" {
+        /// The region that the node stands in; placement spreads voters over regions.
+        region: String = "local",
+        /// The failure zone within the region.
+        zone: Option<String> = "",
+        /// Where the node keeps its data.
+        data_dir: PathBuf = "cardea-data",
+    }
+
+    /// The cluster and the node-to-node listener.
+    Cluster as cluster = "cluster" {
+        /// The cluster's name, for people; nodes recognise each other by an id.
+        name: String = "cardea",
+        /// Where the node listens for other nodes.
+        listen: SocketAddr = "0.0.0.0:7433",
+        /// The host and port under which other nodes reach this one; by default `cluster.listen`.
+        advertise: Option<String> = "",
+        /// Hosts and ports of nodes to join through.
+        join: Vec<String> = "",
+        /// "files" (mutual TLS) or "off" (loopback only).
+        tls: ClusterTls = "files",
+        /// The cluster authority's certificate (PEM).
+        authority_file: Option<PathBuf> = "",
+        /// This node's certificate (PEM).
+        certificate_file: Option<PathBuf> = "",
+        /// This node's private key (PEM).
+        key_file: Option<PathBuf> = "",
+        /// Rewritten addresses of other nodes, each "advertised=dialled", for nodes behind translated addresses.
+        dial: Vec<String> = "",
+    }
+
+    /// The public listener: what browsers and applications call.
+    Public as public = "public" {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:4433",
+        /// The base URL that people see; by default made from the address.
+        url: Option<String> = "",
+        /// Its certificate chain (PEM), for HTTPS without a proxy.
+        tls_certificate_file: Option<PathBuf> = "",
+        /// Its private key (PEM).
+        tls_key_file: Option<PathBuf> = "",
+        /// Answer administrative routes without a key by 307 to `admin.url`, as Ory Kratos does, instead of 401.
+        redirect_admin: bool = "false",
+    }
+
+    /// The admin listener: every route.
+    Admin as admin = "admin" {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:4434",
+        /// Its base URL; by default made from the address.
+        url: Option<String> = "",
+        /// "key", "mtls" or "none"; loopback needs none, any other address one of them, written out.
+        auth: Option<AdminAuth> = "",
+        /// Host names accepted in the Host header beside addresses, localhost and the host of `admin.url`.
+        hosts: Vec<String> = "",
+        /// Its certificate chain (PEM).
+        tls_certificate_file: Option<PathBuf> = "",
+        /// Its private key (PEM).
+        tls_key_file: Option<PathBuf> = "",
+        /// The authority of client certificates (PEM), for `auth = "mtls"`.
+        client_authority_file: Option<PathBuf> = "",
+    }
+
+    /// Proxies in front of the listeners.
+    Proxies as proxies = "proxies" {
+        /// Address ranges whose X-Forwarded-For or Forwarded header names the client.
+        trusted: Vec<Cidr> = "",
+    }
+
+    /// What a request may cost.
+    Limits as limits = "limits" {
+        /// The largest body on the public listener.
+        body: Size = "1MiB",
+        /// The largest body on the admin listener.
+        admin_body: Size = "5MiB",
+        /// The largest request head.
+        head: Size = "32KiB",
+        /// Connections held open at once, per listener.
+        connections: u32 = "8192",
+        /// How long a request's head may take to arrive.
+        head_timeout: Duration = "10s",
+        /// How long a request may take, body and answer included.
+        request_timeout: Duration = "30s",
+        /// How long a write to a client may make no progress.
+        write_timeout: Duration = "30s",
+        /// How long running requests are given at shutdown.
+        drain_timeout: Duration = "20s",
+    }
+
+    /// Logging.
+    Log as log = "log" {
+        /// "json" or "human".
+        format: LogFormat = "human",
+        /// Levels by target, such as "info" or "info,cardea_raft=debug".
+        level: String = "info",
+        /// Write a line for each request.
+        access: bool = "true",
+    }
+
+    /// Memory that all shards of the node share.
+    Memory as memory = "memory" {
+        /// The block cache of the storage engine.
+        block_cache: Size = "32MiB",
+        /// The write buffers of the storage engine.
+        write_buffers: Size = "16MiB",
+    }
+
+    /// The disk.
+    Disk as disk = "disk" {
+        /// Below this much free room the node refuses writes.
+        reserve: Size = "512MiB",
+        /// An fsync older than this makes the node hand its leaderships over.
+        stall_handover: Duration = "2s",
+        /// An fsync older than this stops the process.
+        stall_stop: Duration = "20s",
+    }
+
+    /// Raft's clockwork.
+    Raft as raft = "raft" {
+        /// Between heartbeats.
+        heartbeat: Duration = "60ms",
+        /// The shortest election timeout.
+        election_min: Duration = "200ms",
+        /// The longest election timeout.
+        election_max: Duration = "400ms",
+        /// Entries between snapshots of a shard.
+        snapshot_entries: u32 = "50000",
+    }
+
+    /// Password hashing: argon2id, by OWASP's recommendation.
+    Argon2 as argon2 = "argon2" {
+        /// Memory of one hash.
+        memory: Size = "19MiB",
+        /// Passes over it.
+        iterations: u32 = "2",
+        /// Lanes of one hash, each a thread.
+        parallelism: u32 = "1",
+        /// Memory of all hashes at work at once; bounds how many run together.
+        pool_memory: Size = "152MiB",
+        /// Hashes that may wait; more are refused with 429.
+        queue: u32 = "512",
+    }
+
+    /// Sessions.
+    Sessions as sessions = "sessions" {
+        /// How long a session lives.
+        lifespan: Duration = "24h",
+        /// How long before its end a session may be extended; 0ms: at any time.
+        earliest_extend: Duration = "0ms",
+        /// The session cookie's name.
+        cookie_name: String = "ory_kratos_session",
+        /// The session cookie's domain; by default the host alone.
+        cookie_domain: Option<String> = "",
+        /// The session cookie's SameSite attribute: "lax", "strict" or "none".
+        cookie_same_site: SameSite = "lax",
+        /// Send cookies over HTTPS only.
+        cookie_secure: bool = "true",
+    }
+
+    /// Self-service flows.
+    Flows as flows = "flows" {
+        /// How long a login flow lives.
+        login_lifespan: Duration = "1h",
+        /// How long a registration flow lives.
+        registration_lifespan: Duration = "1h",
+        /// How long an expired flow is still answered with 410.
+        retention: Duration = "1h",
+    }
+
+    /// Secrets: files that hold them. In the environment, the secret itself is CARDEA_SECRET_ and the name without `_file`.
+    Secrets as secrets = "secrets" {
+        /// The key under which the cluster's keys are sealed: 32 bytes in hex or base64.
+        master_key_file: Option<PathBuf> = "",
+        /// Former master keys, still able to open what they sealed.
+        former_master_key_files: Vec<PathBuf> = "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique_and_documented() {
+        let mut variables = std::collections::BTreeSet::new();
+        for setting in settings() {
+            assert!(variables.insert(setting.variable()), "{}", setting.name());
+            assert!(setting.doc.trim().len() > 8, "{}", setting.name());
+            assert!(Setting::find(&setting.name()).is_some());
+        }
+        assert!(variables.contains("CARDEA_PUBLIC_LISTEN"));
+    }
+}

@@ -1,0 +1,182 @@
+//! Precedence, origins, and a table of configurations that must be refused.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::*;
+
+/// The least that is accepted: loopback without TLS between nodes.
+const LEAST: &str = "[cluster]\nlisten = \"127.0.0.1:7433\"\ntls = \"off\"\n";
+
+fn sources(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> (tempfile::TempDir, Sources) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cardea.toml");
+    std::fs::write(&file, text).unwrap();
+    let sources = Sources {
+        file: Some(file),
+        environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        flags: flags
+            .iter()
+            .map(|(name, value)| Override {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+                flag: format!("--set {name}"),
+            })
+            .collect(),
+    };
+    (dir, sources)
+}
+
+fn load_text(text: &str) -> Result<Loaded, Refused> {
+    let (_dir, sources) = sources(text, &[], &[]);
+    load(sources)
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let text = format!(
+        "{LEAST}[public]\nlisten = \"127.0.0.1:1\"\n[node]\nregion = \"file\"\nzone = \"file\"\n"
+    );
+    let (_dir, sources) = sources(
+        &text,
+        &[("CARDEA_PUBLIC_LISTEN", "127.0.0.1:2"), ("CARDEA_NODE_REGION", "environment")],
+        &[("public.listen", "127.0.0.1:3")],
+    );
+    let loaded = load(sources).unwrap();
+    assert_eq!(loaded.config.public.listen, "127.0.0.1:3".parse::<SocketAddr>().unwrap());
+    assert_eq!(loaded.config.node.region, "environment");
+    assert_eq!(loaded.config.node.zone.as_deref(), Some("file"));
+    assert_eq!(loaded.config.sessions.lifespan, Duration::from_secs(86_400));
+    assert_eq!(
+        loaded.layers.origin("public.listen"),
+        Origin::Flag("--set public.listen".to_owned())
+    );
+    assert_eq!(
+        loaded.layers.origin("node.region"),
+        Origin::Environment("CARDEA_NODE_REGION".to_owned())
+    );
+    assert!(matches!(loaded.layers.origin("node.zone"), Origin::File { line: 8, .. }));
+    assert_eq!(loaded.layers.origin("sessions.lifespan"), Origin::Default);
+}
+
+#[test]
+fn every_effective_value_is_explained() {
+    let explained = load_text(LEAST).unwrap().layers.explain();
+    assert_eq!(explained.len(), settings::settings().count());
+    let listen = explained.iter().find(|e| e.setting.name() == "public.listen").unwrap();
+    assert_eq!(listen.value, "127.0.0.1:4433");
+    let lifespan = explained.iter().find(|e| e.setting.name() == "sessions.lifespan").unwrap();
+    assert_eq!((lifespan.value.as_str(), lifespan.origin.to_string().as_str()), ("24h", "default"));
+}
+
+#[test]
+fn paths_in_the_file_start_at_the_file() {
+    let (dir, sources) = sources(&format!("{LEAST}[node]\ndata_dir = \"data\"\n"), &[], &[]);
+    assert_eq!(load(sources).unwrap().config.node.data_dir, dir.path().join("data"));
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "[public]\nlisen = \"127.0.0.1:1\"\n",
+            &["cardea.toml:5:", "public.lisen", "did you mean public.listen?"],
+        ),
+        ("[pubilc]\nlisten = \"127.0.0.1:1\"\n", &["cardea.toml:4:", "did you mean [public]?"]),
+        ("[zebra]\n", &["unknown section [zebra]"]),
+        ("[public]\nlisten = 4433\n", &["cardea.toml:5:", "public.listen", "found an integer"]),
+        ("[public]\nlisten = \"localhost\"\n", &["an address with a port"]),
+        ("[sessions]\nlifespan = 24\n", &["a duration such as"]),
+        ("[sessions]\nlifespan = \"24\"\n", &["which unit?"]),
+        ("[sessions]\nlifespan = \"5s\"\n", &["one minute"]),
+        ("[limits]\nbody = \"1M\"\n", &["a size such as"]),
+        ("[limits]\nconnections = 0\n", &["at least 1"]),
+        ("[limits]\nconnections = -4\n", &["whole number"]),
+        ("[limits]\nconnections = 1.5\n", &["no setting is a fraction"]),
+        ("[log]\nformat = \"xml\"\n", &["one of \"json\" \"human\"", "\"xml\""]),
+        ("[proxies]\ntrusted = [\"10.0.0.0/99\"]\n", &["an address range"]),
+        ("[proxies]\ntrusted = \"10.0.0.0/8\"\n", &["a list of strings"]),
+        (
+            "[secrets]\nmaster_key = \"hunter2\"\n",
+            &["secrets.master_key_file", "CARDEA_SECRET_MASTER_KEY"],
+        ),
+        ("[admin]\nlisten = \"0.0.0.0:4434\"\n", &["reachable by others", "admin.auth"]),
+        ("[admin]\nlisten = \"0.0.0.0:4434\"\nauth = \"key\"\n", &["in the clear"]),
+        ("[admin]\nauth = \"mtls\"\n", &["client_authority_file"]),
+        ("[admin]\nauth = \"maybe\"\n", &["\"mtls\""]),
+        ("[public]\ntls_key_file = \"k\"\n", &["needs public.tls_certificate_file too"]),
+        ("[public]\nurl = \"id.example.com\"\n", &["expected a URL"]),
+        ("[public]\nredirect_admin = true\n", &["needs admin.url"]),
+        ("[raft]\nheartbeat = \"300ms\"\n", &["raft.election_min"]),
+        ("[disk]\nstall_handover = \"30s\"\n", &["disk.stall_stop"]),
+        ("[argon2]\nmemory = \"64KiB\"\n", &["below the least"]),
+        ("[sessions]\ncookie_same_site = \"none\"\ncookie_secure = false\n", &["SameSite=None"]),
+        ("[node]\nregion = \"EU Central\"\n", &["lower-case"]),
+        ("[cluster.more]\nx = 1\n", &["unknown setting cluster.more"]),
+        ("[public\n", &["cardea.toml:4:"]),
+    ];
+    for (text, parts) in cases {
+        let refused = load_text(&format!("{LEAST}{text}")).expect_err(text).to_string();
+        for part in *parts {
+            assert!(refused.contains(part), "{text}\n{refused}\nlacks {part}");
+        }
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+#[test]
+fn nodes_speak_in_the_clear_on_loopback_only() {
+    let accepted = |text: &str| load_text(text).map(|_| ()).map_err(|refused| refused.to_string());
+    accepted("[cluster]\ntls = \"off\"\nlisten = \"127.0.0.1:7433\"\n").unwrap();
+    accepted("[cluster]\ntls = \"off\"\nlisten = \"[::1]:7433\"\n").unwrap();
+    let error =
+        accepted("[cluster]\ntls = \"off\"\nlisten = \"0.0.0.0:7433\"\nadvertise = \"a:1\"\n")
+            .unwrap_err();
+    assert!(error.contains("loopback"), "{error}");
+    let error = accepted("[cluster]\nlisten = \"10.0.0.1:7433\"\n").unwrap_err();
+    assert!(error.contains("cluster.certificate_file") && error.contains("cardea cert"), "{error}");
+    let files = "authority_file = \"a\"\ncertificate_file = \"c\"\nkey_file = \"k\"\n";
+    accepted(&format!("[cluster]\nlisten = \"10.0.0.1:7433\"\n{files}")).unwrap();
+    let error = accepted(&format!("[cluster]\nlisten = \":7433\"\n{files}")).unwrap_err();
+    assert!(error.contains("cluster.advertise"), "{error}");
+}
+
+#[test]
+fn an_admin_listener_that_others_reach_says_how_it_knows_them() {
+    for text in [
+        "[admin]\nlisten = \"0.0.0.0:4434\"\nauth = \"none\"\n",
+        "[admin]\nlisten = \"0.0.0.0:4434\"\nauth = \"key\"\ntls_certificate_file = \"c\"\ntls_key_file = \"k\"\n",
+        "[admin]\nlisten = \"10.0.0.1:4434\"\nauth = \"key\"\n[proxies]\ntrusted = [\"10.0.0.2\"]\n",
+    ] {
+        load_text(&format!("{LEAST}{text}")).unwrap();
+    }
+}
+
+#[test]
+fn unknown_variables_are_refused_but_an_orchestrators_are_not() {
+    let (_dir, accepted) = sources(
+        LEAST,
+        &[
+            ("CARDEA_SERVICE_HOST", "10.0.0.1"),
+            ("CARDEA_PORT", "tcp://10.0.0.1:4433"),
+            ("CARDEA_PUBLIC_PORT_4433_TCP_ADDR", "10.0.0.1"),
+            ("CARDEA_SECRET_MASTER_KEY", "x"),
+            ("CARDEA_CONFIG", "x"),
+            ("HOME", "/"),
+        ],
+        &[],
+    );
+    load(accepted).unwrap();
+    let (_dir, refused) = sources(LEAST, &[("CARDEA_PUBLIC_LISTN", "127.0.0.1:1")], &[]);
+    let error = load(refused).unwrap_err().to_string();
+    assert!(error.contains("did you mean CARDEA_PUBLIC_LISTEN?"), "{error}");
+}
+
+#[test]
+fn all_that_is_wrong_is_reported_at_once() {
+    let refused = load_text("[public]\nlisen = \"x\"\n[log]\nformat = \"xml\"\n").unwrap_err();
+    assert_eq!(refused.0.len(), 2);
+}

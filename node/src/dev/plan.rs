@@ -1,0 +1,224 @@
+//! What `cardea dev` runs: three nodes, their regions, ports and files.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use crate::{
+    cli::cert::{AUTHORITY_FILE, AUTHORITY_KEY_FILE, make_authority, make_node, write_new},
+    config::value::{parse_duration, show_duration},
+};
+
+/// The three regions, in the order of the nodes.
+pub const REGIONS: [&str; 3] = ["eu-central", "us-east", "ap-south"];
+
+const CERTIFICATE_LIFESPAN: Duration = Duration::from_secs(3650 * 86_400);
+
+/// One-way delays between the regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delays([[Duration; 3]; 3]);
+
+impl Delays {
+    /// The delay of what travels between two nodes (0 to 2).
+    pub fn between(self, from: usize, to: usize) -> Duration {
+        self.0.get(from).and_then(|row| row.get(to)).copied().unwrap_or_default()
+    }
+}
+
+impl FromStr for Delays {
+    type Err = String;
+
+    /// One delay for all (`40ms`), or a profile: `world` (as the public
+    /// clouds' regions stand), `continent`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ms = Duration::from_millis;
+        let three = |eu_us, eu_ap, us_ap| {
+            Self([
+                [ms(0), ms(eu_us), ms(eu_ap)],
+                [ms(eu_us), ms(0), ms(us_ap)],
+                [ms(eu_ap), ms(us_ap), ms(0)],
+            ])
+        };
+        match text {
+            "world" => Ok(three(45, 65, 100)),
+            "continent" => Ok(three(8, 12, 10)),
+            _ => {
+                let delay = parse_duration(text)
+                    .map_err(|why| format!("{why}, or a profile: world, continent"))?;
+                let mut all = [[delay; 3]; 3];
+                for (node, row) in all.iter_mut().enumerate() {
+                    row[node] = Duration::ZERO;
+                }
+                Ok(Self(all))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Delays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut pairs = Vec::new();
+        for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+            let delay = show_duration(self.between(from, to));
+            pairs.push(format!("{} ↔ {} {delay}", REGIONS[from], REGIONS[to]));
+        }
+        f.write_str(&pairs.join(", "))
+    }
+}
+
+/// One of the three nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevNode {
+    /// 0 to 2.
+    pub index: usize,
+    /// Its region.
+    pub region: &'static str,
+    /// Its directory: configuration, data, log.
+    pub directory: PathBuf,
+    /// Its public port.
+    pub public: u16,
+    /// Its admin port.
+    pub admin: u16,
+    /// Its node-to-node port.
+    pub cluster: u16,
+}
+
+impl DevNode {
+    /// The three nodes under `root`, with ports from 4433, 4434 and 7433 in
+    /// steps of 100.
+    pub fn all(root: &Path) -> [DevNode; 3] {
+        [0_u16, 1, 2].map(|index| DevNode {
+            index: usize::from(index),
+            region: REGIONS[usize::from(index)],
+            directory: root.join(format!("node-{}", index + 1)),
+            public: 4433 + 100 * index,
+            admin: 4434 + 100 * index,
+            cluster: 7433 + 100 * index,
+        })
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.join("cardea.toml")
+    }
+
+    /// The port on which the supervisor stands in for `to` towards this node,
+    /// where links are simulated.
+    pub fn link_port(&self, to: &DevNode) -> u16 {
+        to.cluster + 1 + u16::try_from(self.index).unwrap_or(0)
+    }
+
+    /// The text of its configuration.
+    fn config_text(&self, nodes: &[DevNode; 3], simulates_links: bool) -> String {
+        let others = || nodes.iter().filter(|node| node.index != self.index);
+        let join: Vec<String> =
+            others().map(|node| format!("\"127.0.0.1:{}\"", node.cluster)).collect();
+        let dial: Vec<String> = others()
+            .filter(|_| simulates_links)
+            .map(|to| format!("\"127.0.0.1:{}=127.0.0.1:{}\"", to.cluster, self.link_port(to)))
+            .collect();
+        let name = format!("node-{}", self.index + 1);
+        format!(
+            "# Written anew by `cardea dev` at every start.\n\n\
+             [node]\nregion = \"{}\"\ndata_dir = \"data\"\n\n\
+             [cluster]\nname = \"dev\"\nlisten = \"127.0.0.1:{}\"\njoin = [{}]\ndial = [{}]\n\
+             authority_file = \"../certs/{AUTHORITY_FILE}\"\n\
+             certificate_file = \"../certs/{name}.pem\"\nkey_file = \"../certs/{name}.key\"\n\n\
+             [public]\nlisten = \"127.0.0.1:{}\"\n\n\
+             [admin]\nlisten = \"127.0.0.1:{}\"\n\n\
+             [sessions]\n# There is no HTTPS on this machine.\ncookie_secure = false\n\n\
+             [log]\nformat = \"json\"\n\n\
+             [secrets]\nmaster_key_file = \"../master.key\"\n",
+            self.region,
+            self.cluster,
+            join.join(", "),
+            dial.join(", "),
+            self.public,
+            self.admin,
+        )
+    }
+}
+
+/// Writes what is missing under `root`: certificates and the master key at the
+/// first run, configurations at every one.
+pub fn prepare(
+    root: &Path,
+    nodes: &[DevNode; 3],
+    master_key: [u8; 32],
+    simulates_links: bool,
+) -> anyhow::Result<()> {
+    let certs = root.join("certs");
+    if !certs.join(AUTHORITY_KEY_FILE).exists() {
+        make_authority(&certs, CERTIFICATE_LIFESPAN)?;
+    }
+    let key = root.join("master.key");
+    if !key.exists() {
+        let hex: String = master_key.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_new(&key, &hex, 0o600)?;
+    }
+    for node in nodes {
+        std::fs::create_dir_all(&node.directory)?;
+        let name = format!("node-{}", node.index + 1);
+        if !certs.join(format!("{name}.key")).exists() {
+            let subject = cardea_raft::tls::Subject {
+                node: name,
+                hosts: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+            };
+            make_node(&certs, &subject, &certs, CERTIFICATE_LIFESPAN)?;
+        }
+        std::fs::write(node.config_file(), node.config_text(nodes, simulates_links))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn what_dev_writes_is_accepted_and_kept_between_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = DevNode::all(dir.path());
+        prepare(dir.path(), &nodes, [7; 32], true).unwrap();
+        let key = std::fs::read(dir.path().join("master.key")).unwrap();
+        prepare(dir.path(), &nodes, [8; 32], true).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("master.key")).unwrap(), key);
+        for node in &nodes {
+            let sources = Sources { file: Some(node.config_file()), ..Sources::default() };
+            let config = load(sources).unwrap().config;
+            assert_eq!(config.node.region, REGIONS[node.index]);
+            assert_eq!(config.cluster.dial.len(), 2);
+            assert!(config.cluster.key_file.unwrap().exists());
+        }
+    }
+
+    #[test]
+    fn ports_do_not_meet() {
+        let nodes = DevNode::all(Path::new("."));
+        let mut ports: Vec<u16> =
+            nodes.iter().flat_map(|node| [node.public, node.admin, node.cluster]).collect();
+        for from in &nodes {
+            ports.extend(
+                nodes.iter().filter(|to| to.index != from.index).map(|to| from.link_port(to)),
+            );
+        }
+        let all = ports.len();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), all);
+    }
+
+    #[test]
+    fn delays_are_one_for_all_or_a_profile() {
+        let even: Delays = "40ms".parse().unwrap();
+        assert_eq!(even.between(0, 2), Duration::from_millis(40));
+        assert_eq!(even.between(1, 1), Duration::ZERO);
+        let world: Delays = "world".parse().unwrap();
+        assert_eq!(world.between(1, 2), world.between(2, 1));
+        assert!("far".parse::<Delays>().is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! The supervisor: prepares, starts three nodes, makes a cluster of them once,
+//! says when it is ready, and drains all on Ctrl-C.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use cardea_storage::Entropy;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    child::{ChildPlan, Happening, condense, supervise},
+    control,
+    link::Links,
+    lock,
+    plan::{Delays, DevNode, prepare},
+};
+use crate::{
+    cli::{
+        exit::Failure,
+        output::{Tone, write_out},
+    },
+    entropy::SystemEntropy,
+    operator::{
+        client::{Connection, OperatorClient},
+        wire::{ClusterStatus, Initialized},
+    },
+};
+
+/// How a development cluster is run.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// Where everything is kept.
+    pub root: PathBuf,
+    /// Simulated delays; with them, links can be cut.
+    pub delays: Option<Delays>,
+    /// Start nodes again that die.
+    pub restarts: bool,
+    /// Show all of the nodes' lines.
+    pub verbose: bool,
+    /// Show colours.
+    pub colour: bool,
+}
+
+/// Runs the cluster until it is told to stop.
+pub async fn run(options: DevOptions) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&options.root)
+        .with_context(|| format!("cannot make {}", options.root.display()))?;
+    let root = options.root.canonicalize()?;
+    let _lock = lock::acquire(&root)?;
+    let nodes = DevNode::all(&root);
+    let entropy: &dyn Entropy = &SystemEntropy;
+    prepare(&root, &nodes, entropy.bytes(), options.delays.is_some())?;
+
+    let stop = CancellationToken::new();
+    let mut background = JoinSet::new();
+    if let Some(delays) = options.delays {
+        simulate_links(&root, &nodes, delays, &mut background).await?;
+    }
+    let (sender, mut happenings) = mpsc::channel(1024);
+    let mut children = JoinSet::new();
+    let program = std::env::current_exe().context("this program cannot be found")?;
+    for node in &nodes {
+        let plan = child_plan(node, &program, options.restarts);
+        // The last run's lines are kept beside.
+        std::fs::rename(&plan.log, node.directory.join("log.before")).ok();
+        children.spawn(supervise(plan, sender.clone(), stop.clone()));
+    }
+    drop(sender);
+    let announced = nodes.clone();
+    let (colour, delays) = (options.colour, options.delays);
+    background.spawn(async move {
+        if let Err(error) = make_ready(&announced).await {
+            say(&format!("{} {error:#}\n", Tone::Bad.paint("✗", colour)));
+        } else {
+            say(&banner(&announced, delays, colour));
+        }
+        Ok(())
+    });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            happening = happenings.recv() => match happening {
+                Some(happening) => show(&happening, &options),
+                None => break,
+            },
+            _ = terminate.recv() => stop.cancel(),
+            _ = interrupt.recv() => stop.cancel(),
+        }
+    }
+    while let Some(ended) = children.join_next().await {
+        ended??;
+    }
+    background.shutdown().await;
+    std::fs::remove_file(control::socket(&root)).ok();
+    Ok(())
+}
+
+fn child_plan(node: &DevNode, program: &Path, restarts: bool) -> ChildPlan {
+    let config = node.config_file().display().to_string();
+    ChildPlan {
+        name: node.region.to_owned(),
+        program: program.to_owned(),
+        arguments: vec![
+            "start".to_owned(),
+            "--stop-with-stdin".to_owned(),
+            "--config".to_owned(),
+            config,
+        ],
+        log: node.directory.join("log"),
+        pid_file: node.directory.join("pid"),
+        restarts,
+        restart_after: Duration::from_millis(500),
+        stop_within: Duration::from_secs(30),
+    }
+}
+
+async fn simulate_links(
+    root: &Path,
+    nodes: &[DevNode; 3],
+    delays: Delays,
+    background: &mut JoinSet<std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let links = Links::new(|from, to| delays.between(from, to));
+    for from in nodes {
+        for to in nodes.iter().filter(|to| to.index != from.index) {
+            let port = from.link_port(to);
+            let listener = TcpListener::bind(("127.0.0.1", port))
+                .await
+                .with_context(|| format!("the port {port} is taken"))?;
+            let target = ([127, 0, 0, 1], to.cluster).into();
+            background.spawn(links.clone().stand_in(listener, (from.index, to.index), target));
+        }
+    }
+    let socket = control::socket(root);
+    // A socket file of a supervisor that died; the lock says it is gone.
+    std::fs::remove_file(&socket).ok();
+    background.spawn(control::serve(UnixListener::bind(&socket)?, links));
+    Ok(())
+}
+
+/// Makes a cluster of the nodes if they are none yet, and waits until every
+/// one of them is ready.
+async fn make_ready(nodes: &[DevNode; 3]) -> Result<(), Failure> {
+    let client = |node: &DevNode| {
+        OperatorClient::new(&Connection {
+            url: format!("http://127.0.0.1:{}", node.admin),
+            api_key_file: None,
+            ca_file: None,
+        })
+    };
+    let pause = || tokio::time::sleep(Duration::from_millis(100));
+    let first = client(&nodes[0])?;
+    loop {
+        let status: Result<ClusterStatus, Failure> = first.get("/cluster/status").await;
+        match status {
+            Ok(status) if status.cluster_id.is_some() => break,
+            Ok(_) => {
+                let (nothing, patience) = (serde_json::json!({}), Duration::from_secs(30));
+                let made: Result<Initialized, Failure> =
+                    first.post("/cluster/init", &nothing, patience).await;
+                if let Err(Failure::Failed(error)) = made {
+                    return Err(error.context("the cluster could not be made").into());
+                }
+            }
+            Err(Failure::Unavailable(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+        pause().await;
+    }
+    for node in nodes {
+        let client = client(node)?;
+        while client.get::<serde_json::Value>("/health/ready").await.is_err() {
+            pause().await;
+        }
+    }
+    Ok(())
+}
+
+fn show(happening: &Happening, options: &DevOptions) {
+    let name = |name: &str| Tone::Faint.paint(&format!("{name:>10} │"), options.colour);
+    let line = match happening {
+        Happening::Line(node, line) => match condense(line, options.verbose) {
+            Some(line) => format!("{} {line}\n", name(node)),
+            None => return,
+        },
+        Happening::Started(node, pid) => format!("{} started (process {pid})\n", name(node)),
+        Happening::Died(node, how) => {
+            let text = Tone::Bad.paint(&format!("died: {how}"), options.colour);
+            format!("{} {text}\n", name(node))
+        }
+        Happening::Stopped(node) => format!("{} drained and stopped\n", name(node)),
+    };
+    say(&line);
+}
+
+/// Standard output may be closed in the background; the nodes go on.
+fn say(text: &str) {
+    write_out(text).ok();
+}
+
+fn banner(nodes: &[DevNode; 3], delays: Option<Delays>, colour: bool) -> String {
+    let mut text = format!(
+        "\n  {}\n\n",
+        Tone::Good.paint("Cardea is ready: three nodes, one cluster.", colour)
+    );
+    for node in nodes {
+        let region = Tone::Strong.paint(&format!("{:<11}", node.region), colour);
+        text.push_str(&format!(
+            "    {region} public http://127.0.0.1:{}   admin http://127.0.0.1:{}\n",
+            node.public, node.admin
+        ));
+    }
+    if let Some(delays) = delays {
+        text.push_str(&format!("\n    Delays, each way: {delays}\n"));
+    }
+    text.push_str("\n    cardea status        the cluster at a glance\n    Ctrl-C               stops it; the data stays\n\n");
+    text
+}

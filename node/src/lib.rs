@@ -1,0 +1,19 @@
+//! The node: the binary `cardea`. Command line, configuration, listeners,
+//! telemetry, clock and entropy, and the wiring that joins the other crates.
+//!
+//! It never decides a business rule and never touches replicated state except
+//! through the crates below it.
+//!
+//! Reading order: [`config`], [`listener`], [`telemetry`], [`run`], [`operator`], [`cli`], [`dev`].
+
+pub mod apikey;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dev;
+pub mod entropy;
+pub mod listener;
+pub mod operator;
+pub mod run;
+pub mod telemetry;
+pub mod watchdog;

@@ -1,0 +1,300 @@
+//! What every request passes before a handler sees it, and what every answer
+//! gets on its way out.
+//!
+//! 1. A request id is taken or made; the client's address is found.
+//! 2. The admin listener refuses foreign hosts and web pages.
+//! 3. The path is looked up in the route table, leniently where Ory is.
+//! 4. Administrative routes ask for a key, unless the listener trusts its
+//!    callers; a key that is shown counts wherever it is shown.
+//! 5. The tenant is that of the host name, and a key's must be the same.
+//! 6. The body is bounded, the time is bounded, the handler runs.
+//! 7. Security headers, the access log, metrics.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Body, response::Response};
+use cardea_storage::Entropy;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body::Body as _;
+use http_body_util::Limited;
+use tower::ServiceExt as _;
+
+use super::{
+    client::{ClientAddress, PeerAddress, client_address, is_secure},
+    keys::{Caller, Grant, Identification, Tenant},
+    origin::{Hosts, host_of},
+    refusal::Refusal,
+    table::{Audience, Found, RouteTable},
+};
+use crate::{
+    apikey::ApiKey,
+    config::{cidr::Cidr, value::Size},
+    telemetry::{http::HttpMetrics, request_id::RequestId},
+};
+
+/// Which listener a request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Browsers and applications.
+    Public,
+    /// Operators and backends.
+    Admin,
+}
+
+impl Side {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Public => "public",
+            Side::Admin => "admin",
+        }
+    }
+}
+
+/// How a listener judges requests.
+#[derive(Clone)]
+pub struct GateOptions {
+    /// Which listener it is.
+    pub side: Side,
+    /// Whether whoever reaches it may call administrative routes without a
+    /// key: the admin listener on loopback, behind client certificates, or
+    /// where the operator wrote `auth = "none"`.
+    pub trusts_callers: bool,
+    /// The names the admin listener answers to.
+    pub hosts: Hosts,
+    /// Proxies whose word counts.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Whether the listener itself speaks TLS.
+    pub tls: bool,
+    /// The largest body.
+    pub body: Size,
+    /// The longest time.
+    pub timeout: Duration,
+    /// Where administrative routes are redirected to on the public listener
+    /// when no key is shown; `None`: they answer 401.
+    pub redirect_admin: Option<String>,
+    /// Whether each request gets a log line.
+    pub access_log: bool,
+    /// Where request ids come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A listener's gate.
+pub struct Gate {
+    options: GateOptions,
+    table: Arc<RouteTable>,
+    identification: Identification,
+    metrics: HttpMetrics,
+    inner: Router,
+}
+
+impl Gate {
+    /// A gate before `inner`, which answers the routes of `table`.
+    pub fn new(
+        options: GateOptions,
+        table: Arc<RouteTable>,
+        identification: Identification,
+        metrics: HttpMetrics,
+        inner: Router,
+    ) -> Self {
+        Self { options, table, identification, metrics, inner }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, peer: PeerAddress, mut request: Request<Body>) -> Response {
+        let started = Instant::now();
+        let request_id = RequestId::of(request.headers(), &*self.options.entropy);
+        request.headers_mut().insert(RequestId::HEADER, request_id.header());
+        request.extensions_mut().insert(request_id.clone());
+        let client = client_address(peer.0.ip(), request.headers(), &self.options.trusted_proxies);
+        request.extensions_mut().insert(ClientAddress(client));
+        request.extensions_mut().insert(peer);
+        let (method, is_get) =
+            (request.method().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
+
+        let mut route = "unmatched";
+        let outcome = self.admit(peer, &mut request, &mut route).await;
+        let mut response = match outcome {
+            Ok(Admitted::Redirected(to)) => redirect(&to),
+            Ok(Admitted::Passed) => self.run(request).await,
+            Err(refusal) => refusal.answer(Some(request_id.as_str())),
+        };
+        finish_headers(response.headers_mut(), &request_id, is_get);
+
+        let took = started.elapsed();
+        self.metrics.observe(self.options.side.name(), &method, route, response.status(), took);
+        if self.options.access_log {
+            // The route's pattern, never the path or query: those carry ids,
+            // tokens and codes.
+            tracing::info!(
+                target: "cardea::access",
+                listener = self.options.side.name(),
+                request_id = request_id.as_str(),
+                client = %client,
+                method = %method,
+                route,
+                status = response.status().as_u16(),
+                took_ms = took.as_secs_f64() * 1000.0,
+            );
+        }
+        response
+    }
+
+    async fn admit<'a>(
+        &'a self,
+        peer: PeerAddress,
+        request: &mut Request<Body>,
+        route_name: &mut &'static str,
+    ) -> Result<Admitted, Refusal> {
+        let options = &self.options;
+        if options.side == Side::Admin {
+            options.hosts.check(request.uri(), request.headers())?;
+        }
+        if let Some(path) = self.table.lenient(request.uri().path(), options.side == Side::Admin) {
+            *request.uri_mut() = with_path(request.uri(), &path)?;
+        }
+        let route = match self.table.find(request.method(), request.uri().path()) {
+            Found::Route(route) => route,
+            Found::OtherMethods(allow) => return Err(Refusal::method_not_allowed(allow)),
+            Found::Nothing => return Err(Refusal::not_found()),
+        };
+        *route_name = route.path;
+
+        let tenant = host_of(request.uri(), request.headers())
+            .map_or(Some(Tenant::default()), |host| self.identification.tenants.of_host(&host))
+            .ok_or_else(|| {
+                Refusal::new(StatusCode::MISDIRECTED_REQUEST, "No tenant answers under this host.")
+            })?;
+        let grant = match route.audience {
+            Audience::Everyone => None,
+            Audience::Operators(scope) => {
+                let grant = self.recognize(request.headers()).await?;
+                match &grant {
+                    Some(grant) if !grant.allows(scope) => {
+                        return Err(Refusal::new(
+                            StatusCode::FORBIDDEN,
+                            format!("The API key lacks the scope {scope}."),
+                        ));
+                    }
+                    Some(grant) if grant.tenant != tenant => {
+                        return Err(Refusal::new(
+                            StatusCode::FORBIDDEN,
+                            "The API key belongs to another tenant.",
+                        ));
+                    }
+                    None if !options.trusts_callers => {
+                        if let Some(base) = &options.redirect_admin {
+                            let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+                            return Ok(Admitted::Redirected(format!(
+                                "{}{path}",
+                                base.trim_end_matches('/')
+                            )));
+                        }
+                        return Err(Refusal::new(
+                            StatusCode::UNAUTHORIZED,
+                            "This route needs an API key: Authorization: Bearer cardea_key_…",
+                        ));
+                    }
+                    _ => {}
+                }
+                grant
+            }
+        };
+        let secure =
+            is_secure(peer.0.ip(), options.tls, request.headers(), &options.trusted_proxies);
+        request.extensions_mut().insert(Caller { tenant, grant, secure });
+        self.bound_body(request)?;
+        Ok(Admitted::Passed)
+    }
+
+    /// The grant of the key that the request shows, if it shows one; a wrong
+    /// one is refused, not ignored.
+    async fn recognize(&self, headers: &HeaderMap) -> Result<Option<Grant>, Refusal> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+        let refused = || Refusal::new(StatusCode::UNAUTHORIZED, "The API key is not valid.");
+        let text = value.to_str().map_err(|_| refused())?;
+        let (scheme, key) = text.split_once(' ').ok_or_else(refused)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(refused());
+        }
+        let key = ApiKey::parse(key.trim()).map_err(|_| refused())?;
+        match self.identification.keys.recognize(&key).await {
+            Ok(Some(grant)) => Ok(Some(grant)),
+            Ok(None) => Err(refused()),
+            Err(unavailable) => {
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string()))
+            }
+        }
+    }
+
+    fn bound_body(&self, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let most = self.options.body;
+        if request.body().size_hint().lower() > most.bytes() {
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("The body may hold at most {most}."),
+            ));
+        }
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = Body::new(Limited::new(body, most.as_usize()));
+        Ok(())
+    }
+
+    async fn run(&self, request: Request<Body>) -> Response {
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let answer = self.inner.clone().oneshot(request);
+        match tokio::time::timeout(self.options.timeout, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The request was not answered in time; whether it took effect is not known.",
+            )
+            .answer(request_id.as_ref().map(RequestId::as_str)),
+        }
+    }
+}
+
+enum Admitted {
+    Passed,
+    Redirected(String),
+}
+
+fn redirect(to: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
+fn with_path(uri: &Uri, path: &str) -> Result<Uri, Refusal> {
+    let mut parts = uri.clone().into_parts();
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let rewritten = format!("{path}{query}").parse();
+    parts.path_and_query = Some(rewritten.map_err(|_| Refusal::not_found())?);
+    Uri::from_parts(parts).map_err(|_| Refusal::not_found())
+}
+
+/// Headers of every answer. A handler's own choice stays.
+fn finish_headers(headers: &mut HeaderMap, request_id: &RequestId, is_get: bool) {
+    headers.insert(RequestId::HEADER, request_id.header());
+    let defaults = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-site"),
+    ];
+    for (name, value) in defaults {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if is_get {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("private, no-cache, no-store, must-revalidate"));
+    }
+}

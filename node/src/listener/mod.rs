@@ -1,0 +1,82 @@
+//! The HTTP listeners: *public*, which browsers and applications call, and
+//! *admin*, which answers everything.
+//!
+//! Every request passes a [`gate::Gate`]; every route stands in a
+//! [`table::RouteTable`] that says for whom it is.
+
+pub mod client;
+pub mod gate;
+pub mod health;
+pub mod keys;
+pub mod origin;
+pub mod refusal;
+pub mod serve;
+pub mod stall;
+pub mod table;
+pub mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use cardea_storage::Entropy;
+
+use crate::config::settings::{AdminAuth, Config};
+use gate::{GateOptions, Side};
+use origin::Hosts;
+use serve::ServeLimits;
+
+/// How the public listener judges requests under this configuration.
+pub fn public_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
+    GateOptions {
+        side: Side::Public,
+        trusts_callers: false,
+        hosts: Hosts::default(),
+        trusted_proxies: config.proxies.trusted.clone(),
+        tls: config.public.tls_certificate_file.is_some(),
+        body: config.limits.body,
+        timeout: config.limits.request_timeout,
+        redirect_admin: config.admin.url.clone().filter(|_| config.public.redirect_admin),
+        access_log: config.log.access,
+        entropy,
+    }
+}
+
+/// How the admin listener judges requests under this configuration.
+pub fn admin_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
+    let url_host = config
+        .admin
+        .url
+        .as_deref()
+        .and_then(|url| url.parse::<http::Uri>().ok())
+        .and_then(|uri| uri.host().map(str::to_owned));
+    GateOptions {
+        side: Side::Admin,
+        // Without `auth`, the configuration is only accepted on loopback.
+        trusts_callers: match config.admin.auth {
+            None => config.admin.listen.ip().is_loopback(),
+            Some(AdminAuth::Mtls | AdminAuth::None) => true,
+            Some(AdminAuth::Key) => false,
+        },
+        hosts: Hosts::new(config.admin.hosts.iter().cloned().chain(url_host)),
+        trusted_proxies: config.proxies.trusted.clone(),
+        tls: config.admin.tls_certificate_file.is_some(),
+        body: config.limits.admin_body,
+        timeout: config.limits.request_timeout,
+        redirect_admin: None,
+        access_log: config.log.access,
+        entropy,
+    }
+}
+
+/// The bounds of both listeners' connections.
+pub fn serve_limits(config: &Config) -> ServeLimits {
+    ServeLimits {
+        connections: config.limits.connections,
+        head_bytes: config.limits.head.as_usize(),
+        head_timeout: config.limits.head_timeout,
+        write_timeout: config.limits.write_timeout,
+        drain_timeout: config.limits.drain_timeout,
+    }
+}

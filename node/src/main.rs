@@ -1,0 +1,5 @@
+//! The binary `cardea`.
+
+fn main() -> std::process::ExitCode {
+    cardea_node::cli::main()
+}

@@ -1,0 +1,205 @@
+//! How commands reach a node: a small HTTP client for the admin listener.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::exit::Failure,
+    config::{layers::SECRET_PREFIX, secret::read_private},
+};
+
+/// The largest answer that a command reads.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Which node a command talks to, and as whom.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connection {
+    /// The node's admin listener
+    #[arg(
+        long = "admin-url",
+        env = "CARDEA_ADMIN_URL",
+        default_value = "http://127.0.0.1:4434",
+        global = true,
+        value_name = "URL"
+    )]
+    pub url: String,
+    /// A file that holds an API key; or set CARDEA_SECRET_API_KEY
+    #[arg(long, env = "CARDEA_API_KEY_FILE", global = true, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// The authority of the listener's certificate (PEM), for https
+    #[arg(
+        long = "admin-ca-file",
+        env = "CARDEA_ADMIN_CA_FILE",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A client of one node.
+pub struct OperatorClient {
+    base: Uri,
+    key: Option<Zeroizing<String>>,
+    ca_file: Option<PathBuf>,
+}
+
+impl OperatorClient {
+    /// A client as the command line says.
+    pub fn new(connection: &Connection) -> Result<Self, Failure> {
+        let base: Uri = connection.url.parse().map_err(|_| {
+            Failure::Usage(format!("\"{}\" is no URL of an admin listener", connection.url))
+        })?;
+        if base.host().is_none() || !matches!(base.scheme_str(), Some("http" | "https")) {
+            return Err(Failure::Usage(format!("\"{}\" is no http or https URL", connection.url)));
+        }
+        let key = match std::env::var(format!("{SECRET_PREFIX}API_KEY")) {
+            Ok(key) => Some(Zeroizing::new(key)),
+            Err(_) => match &connection.api_key_file {
+                Some(file) => Some(read_private(file).map_err(anyhow::Error::from)?),
+                None => None,
+            },
+        };
+        Ok(Self { base, key, ca_file: connection.ca_file.clone() })
+    }
+
+    /// Asks `GET path`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, Bytes::new(), Duration::from_secs(10)).await
+    }
+
+    /// Sends `POST path`; `patience` is how long the work may take.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?;
+        self.call(Method::POST, path, body.into(), patience).await
+    }
+
+    /// Sends `DELETE path`.
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.call(Method::DELETE, path, Bytes::new(), Duration::from_secs(30)).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let (status, answer) =
+            match tokio::time::timeout(patience, self.exchange(method, path, body)).await {
+                Ok(Ok(answered)) => answered,
+                Ok(Err(error)) => {
+                    return Err(Failure::Unavailable(format!(
+                        "{} cannot be reached: {error:#}",
+                        self.base
+                    )));
+                }
+                Err(_) => {
+                    return Err(Failure::Unavailable(format!(
+                        "{} did not answer in time",
+                        self.base
+                    )));
+                }
+            };
+        if status.is_success() {
+            let answer = if answer.is_empty() { Bytes::from_static(b"null") } else { answer };
+            return serde_json::from_slice(&answer)
+                .with_context(|| format!("{} gave an answer that is not understood", self.base))
+                .map_err(Failure::from);
+        }
+        let parsed: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let error = &parsed["error"];
+        let why =
+            error["reason"].as_str().or(error["message"].as_str()).unwrap_or("no reason given");
+        let text = format!("{why} ({status})");
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                Failure::Unavailable(text)
+            }
+            _ => Failure::Failed(anyhow::anyhow!(text)),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let host = self.base.host().context("no host")?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let is_tls = self.base.scheme_str() == Some("https");
+        let port = self.base.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let stream = TcpStream::connect((bare, port)).await?;
+        let prefix = self.base.path().trim_end_matches('/');
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{prefix}{path}"))
+            .header(header::HOST, format!("{host}:{port}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json");
+        if let Some(key) = &self.key {
+            let mut value = http::HeaderValue::from_str(&format!("Bearer {}", key.trim()))
+                .context("the API key is no header text")?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let request = request.body(Full::new(body))?;
+        if is_tls {
+            let name = ServerName::try_from(bare.to_owned())?;
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
+            converse(TokioIo::new(connector.connect(name, stream).await?), request).await
+        } else {
+            converse(TokioIo::new(stream), request).await
+        }
+    }
+
+    fn tls(&self) -> anyhow::Result<ClientConfig> {
+        let file = self.ca_file.as_ref().context("https needs --admin-ca-file")?;
+        let mut roots = RootCertStore::empty();
+        for authority in
+            CertificateDer::pem_file_iter(file).with_context(|| file.display().to_string())?
+        {
+            roots.add(authority?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth())
+    }
+}
+
+async fn converse<S>(
+    io: TokioIo<S>,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<(StatusCode, Bytes)>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    driver.abort();
+    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+    Ok((status, body.to_bytes()))
+}

@@ -1,0 +1,65 @@
+//! The operator's side of a node: the routes under `/cluster` that `cardea
+//! status`, `init` and their siblings call, and the port behind them.
+
+pub mod client;
+pub mod routes;
+pub mod wire;
+
+use async_trait::async_trait;
+use wire::{
+    ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
+    NewApiKey, RotatedKey, VerifyReport,
+};
+
+use crate::{apikey::ApiKeyId, listener::keys::Tenant};
+
+/// Why an operator's request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    /// What it names does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done as things stand (already initialised, the last
+    /// voter, not a voter…).
+    #[error("{0}")]
+    Conflict(String),
+    /// It makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+    /// No quorum, no leader, or not yet: try again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What an operator may ask of a node; implemented over the cluster.
+#[async_trait]
+pub trait Operator: Send + Sync + 'static {
+    /// The cluster as this node sees it; answered without a quorum too.
+    async fn status(&self) -> Result<ClusterStatus, Declined>;
+    /// Makes a cluster of this node and those that joined it; once.
+    async fn init(&self) -> Result<Initialized, Declined>;
+    /// Hands a node's leaderships over.
+    async fn drain(&self, node: u64) -> Result<(), Declined>;
+    /// Moves a node's replicas away and lets it go for good.
+    async fn decommission(&self, node: u64) -> Result<(), Declined>;
+    /// Hands a shard's leadership to a node.
+    async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined>;
+    /// Makes a new key for `purpose` the current one.
+    async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined>;
+    /// Makes an API key of a tenant.
+    async fn create_api_key(
+        &self,
+        tenant: Tenant,
+        new: NewApiKey,
+    ) -> Result<CreatedApiKey, Declined>;
+    /// The API keys of a tenant.
+    async fn list_api_keys(&self, tenant: Tenant) -> Result<Vec<ApiKeyEntry>, Declined>;
+    /// Revokes an API key of a tenant; acknowledged when no node accepts it.
+    async fn revoke_api_key(&self, tenant: Tenant, id: ApiKeyId) -> Result<(), Declined>;
+    /// Writes a fenced backup.
+    async fn backup(&self, archive: Archive) -> Result<ArchiveReport, Declined>;
+    /// Fills a new cluster from a backup.
+    async fn restore(&self, archive: Archive) -> Result<ArchiveReport, Declined>;
+    /// Compares indexes with homes.
+    async fn verify(&self) -> Result<VerifyReport, Declined>;
+}

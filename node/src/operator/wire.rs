@@ -1,0 +1,216 @@
+//! What the operator's routes speak: the JSON that `cardea status` and its
+//! siblings print with `--output json`. Fields are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+/// A cluster as one node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id; absent until `init`.
+    pub cluster_id: Option<String>,
+    /// The cluster version: what every node supports.
+    pub version: u32,
+    /// The node that answered.
+    pub answered_by: u64,
+    /// Its nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// Its shards.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// What a node is doing in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It serves.
+    Live,
+    /// Nothing has been heard from it.
+    Dead,
+    /// It has handed its leaderships over and takes none.
+    Drained,
+    /// Its replicas are being moved away.
+    Decommissioning,
+    /// It has left for good.
+    Decommissioned,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: u64,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// What it is doing.
+    pub state: NodeState,
+    /// The version of its binary.
+    pub version: String,
+    /// Shards it holds a replica of.
+    pub replicas: u32,
+    /// Shards it leads.
+    pub leaders: u32,
+    /// How far its clock is from the median, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// Bytes its data takes.
+    pub disk_used_bytes: Option<u64>,
+    /// Bytes its disk has left.
+    pub disk_free_bytes: Option<u64>,
+    /// Resident memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Milliseconds since something was heard from it.
+    pub silent_ms: Option<u64>,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its group.
+    pub group: u64,
+    /// Its space: directory, home, index or graph.
+    pub space: String,
+    /// Its first slot.
+    pub first_slot: u16,
+    /// Its last slot.
+    pub last_slot: u16,
+    /// The region where its leader should be.
+    pub home_region: Option<String>,
+    /// The node that leads it; absent while none does.
+    pub leader: Option<u64>,
+    /// The term.
+    pub term: u64,
+    /// The last index known committed.
+    pub committed: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A replica of a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// The node that holds it.
+    pub node: u64,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The last index it is known to have; absent if unknown.
+    pub matched: Option<u64>,
+}
+
+impl ShardStatus {
+    /// Entries that the slowest voter lacks, as far as the leader knows.
+    pub fn lag(&self) -> Option<u64> {
+        let voters = self.replicas.iter().filter(|replica| replica.voter);
+        voters
+            .filter_map(|replica| replica.matched)
+            .min()
+            .map(|least| self.committed.saturating_sub(least))
+    }
+}
+
+/// The answer to `init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Initialized {
+    /// The new cluster's id.
+    pub cluster_id: String,
+}
+
+/// The request to hand a shard's leadership to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveLeader {
+    /// The node that should lead.
+    pub to_node: u64,
+}
+
+/// The answer to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotatedKey {
+    /// What the key is for: `seal`, `index` or `token`.
+    pub purpose: String,
+    /// The id of the new key.
+    pub key_id: u32,
+}
+
+/// The request for an API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewApiKey {
+    /// For people: who holds it.
+    pub name: String,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// Milliseconds that it lives; absent: until revoked.
+    pub lifespan_ms: Option<u64>,
+}
+
+/// An API key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKeyEntry {
+    /// Its id.
+    pub id: String,
+    /// Who holds it.
+    pub name: String,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+    /// When it ends (RFC 3339).
+    pub expires_at: Option<String>,
+}
+
+/// A new API key with its secret, which is shown once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedApiKey {
+    /// The key as it will be listed.
+    #[serde(flatten)]
+    pub entry: ApiKeyEntry,
+    /// The whole key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for CreatedApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedApiKey")
+            .field("entry", &self.entry)
+            .field("key", &"<secret>")
+            .finish()
+    }
+}
+
+/// The request for a backup or a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// A directory that every node can write to or read from.
+    pub directory: String,
+    /// Restore only: keep sessions and refresh grants made before the cut,
+    /// although revocations after it are unknown.
+    #[serde(default)]
+    pub keep_sessions: bool,
+}
+
+/// What a backup or restore did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveReport {
+    /// Where.
+    pub directory: String,
+    /// The moment that the data is of (RFC 3339).
+    pub cut_at: String,
+    /// Shards in it.
+    pub shards: u32,
+    /// Bytes in it.
+    pub bytes: u64,
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Index rows compared.
+    pub index_rows: u64,
+    /// Homes compared.
+    pub homes: u64,
+    /// What does not fit together, in words, without personal data.
+    pub problems: Vec<String>,
+}

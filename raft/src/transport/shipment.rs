@@ -1,13 +1,7 @@
 //! The sending side of a snapshot: files are read on a blocking thread, a
 //! piece ahead of the connection.
 
-use std::{
-    fmt,
-    io::Read,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io::Read, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use cardea_storage::{Fault, engine::Disk};
@@ -192,7 +186,7 @@ pub(super) fn read_files(
     Ok(proto::Manifest { files })
 }
 
-fn wire_path(file: &PathBuf) -> Result<String, Fault> {
+fn wire_path(file: &Path) -> Result<String, Fault> {
     let parts: Option<Vec<&str>> = file.iter().map(|part| part.to_str()).collect();
     parts
         .map(|parts| parts.join("/"))

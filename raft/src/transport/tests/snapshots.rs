@@ -134,6 +134,8 @@ async fn a_snapshot_arrives_byte_for_byte() {
 
 #[tokio::test]
 async fn a_snapshot_that_is_not_what_was_sent_is_refused_and_removed() {
+    type Change<'a> = &'a dyn Fn(&mut Chunk);
+
     let flip = |chunk: &mut Chunk| {
         if let Chunk::Data(data) = chunk
             && data.path == "large.sst"
@@ -166,7 +168,7 @@ async fn a_snapshot_that_is_not_what_was_sent_is_refused_and_removed() {
         Chunk::Data(data) if data.path == "CURRENT" => data.path = "../../etc/passwd".to_owned(),
         _ => {}
     };
-    let changes: [(&str, &dyn Fn(&mut Chunk), Refusal); 5] = [
+    let changes: [(&str, Change<'_>, Refusal); 5] = [
         ("a flipped bit", &flip, Refusal::Corrupted),
         ("a gap", &shift, Refusal::Corrupted),
         ("a wrong length", &shorten, Refusal::Corrupted),

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    block_on,
-    exit::{Failure, Outcome},
-};
+use super::exit::{Failure, Outcome};
 use crate::{
     config::{Override, Sources, load},
     run::run_node,
@@ -104,5 +101,10 @@ pub(super) fn run(args: &StartArgs) -> Outcome {
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
     let stop_with_stdin = args.stop_with_stdin;
-    block_on(async move { run_node(config, stop_with_stdin).await.map_err(Failure::from) })
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("api")
+        .build()
+        .map_err(|error| Failure::Failed(error.into()))?;
+    runtime.block_on(run_node(config, stop_with_stdin)).map_err(Failure::from)
 }

@@ -101,7 +101,8 @@ mod tests {
     fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
         let trusted: Vec<Cidr> =
             ["10.0.0.0/8", "fd00::/8"].map(|range| range.parse().unwrap()).into();
-        let cases: &[(&str, &[(&'static str, &str)], &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: &[Case] = &[
             ("203.0.113.1", &[("x-forwarded-for", "1.1.1.1")], "203.0.113.1"),
             ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
             ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.2")], "1.1.1.1"),

@@ -143,8 +143,8 @@ impl Gate {
         response
     }
 
-    async fn admit<'a>(
-        &'a self,
+    async fn admit(
+        &self,
         peer: PeerAddress,
         request: &mut Request<Body>,
         route_name: &mut &'static str,

@@ -146,6 +146,7 @@ pub trait View: Send + Sync {
 
     /// Visits the pairs between the bounds in key order (in reverse order if
     /// asked), until the visitor breaks.
+    #[expect(clippy::type_complexity, reason = "a visitor reads best where it is used")]
     fn scan(
         &self,
         start: Bound<&[u8]>,

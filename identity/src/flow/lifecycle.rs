@@ -1,0 +1,338 @@
+//! Beginning flows, reading them, and what becomes of those that are over.
+
+use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{Flow, FlowState, Purpose};
+use crate::{
+    Service,
+    model::{FlowId, Scope},
+    schema::IdentitySchema,
+    session::{Aal, check::Proof},
+    table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
+    ui::{Text, forms},
+};
+
+/// The longest URL that a flow keeps, in bytes.
+const URL_BYTES_MAX: usize = 4096;
+
+/// How a login is to begin.
+#[derive(Debug, Clone, Default)]
+pub struct BeginLogin {
+    /// The URL that was asked for.
+    pub request_url: String,
+    /// Where to go afterwards.
+    pub return_to: Option<String>,
+    /// Whether somebody who is logged in is asked again.
+    pub refresh: bool,
+    /// The level that is asked for; `None`: aal1.
+    pub aal: Option<Aal>,
+    /// The session that the caller has already.
+    pub proof: Option<Proof>,
+}
+
+/// How a registration is to begin.
+#[derive(Debug, Clone, Default)]
+pub struct BeginRegistration {
+    /// The URL that was asked for.
+    pub request_url: String,
+    /// Where to go afterwards.
+    pub return_to: Option<String>,
+    /// The schema of the new identity; empty for the default.
+    pub schema_id: String,
+    /// The session that the caller has already.
+    pub proof: Option<Proof>,
+}
+
+/// Why a flow does not begin.
+#[derive(Debug, Error)]
+pub enum BeginRejection {
+    /// The caller is logged in already, and did not ask to refresh
+    /// (`session_already_available`).
+    #[error("a valid session was detected, so logging in or signing up is not possible")]
+    AlreadyLoggedIn,
+    /// A second factor was asked for without a first (`session_aal1_required`).
+    #[error("a second factor needs a session with a first one")]
+    SessionRequired,
+    /// A second factor was asked for, and the identity has none.
+    #[error("the identity has no second factor")]
+    NoSecondFactor,
+    /// There is no such schema.
+    #[error("there is no identity schema {0:?}")]
+    UnknownSchema(String),
+    /// A URL is longer than is kept.
+    #[error("a URL is longer than {URL_BYTES_MAX} bytes")]
+    UrlTooLong,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a flow is not given.
+#[derive(Debug, Error)]
+pub enum FlowRejection {
+    /// There is no such flow.
+    #[error("there is no such flow")]
+    NotFound,
+    /// It is over (`self_service_flow_expired`).
+    #[error("the flow expired")]
+    Expired {
+        /// When.
+        expired_at: Timestamp,
+        /// For how long, in milliseconds.
+        since_ms: u64,
+        /// The flow to go on with, if one could be begun; it says what happened.
+        replacement: Option<Box<Flow>>,
+    },
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Begins a native login (`createNativeLoginFlow`).
+    ///
+    /// # Errors
+    /// See [`BeginRejection`].
+    pub async fn begin_login(
+        &self,
+        scope: Scope,
+        begin: BeginLogin,
+    ) -> Result<Flow, BeginRejection> {
+        let mut subject = None;
+        if let Some(proof) = &begin.proof {
+            let view = self.store.view(Consistency::Strong);
+            let found = self.find_session(&view, scope, proof, false).await?;
+            let now = self.judging_time(&view);
+            subject = found.filter(|f| f.accepted(now).is_some()).map(|f| f.identity_id);
+        }
+        match (begin.aal, subject) {
+            (Some(Aal::Aal2), None) => return Err(BeginRejection::SessionRequired),
+            (Some(Aal::Aal2), Some(_)) => return Err(BeginRejection::NoSecondFactor),
+            (_, Some(_)) if !begin.refresh => return Err(BeginRejection::AlreadyLoggedIn),
+            _ => {}
+        }
+        let mut record = self.new_flow(Purpose::Login, begin.request_url, begin.return_to)?;
+        record.schema_id = self.schemas().default_id().0.clone();
+        if let Some(subject) = subject {
+            record.refresh = true;
+            record.subject = id_bytes(&subject);
+        }
+        Ok(self.keep_flow(scope, record).await?)
+    }
+
+    /// Begins a native registration (`createNativeRegistrationFlow`).
+    ///
+    /// # Errors
+    /// See [`BeginRejection`].
+    pub async fn begin_registration(
+        &self,
+        scope: Scope,
+        begin: BeginRegistration,
+    ) -> Result<Flow, BeginRejection> {
+        let schema = self
+            .schema(&begin.schema_id)
+            .ok_or_else(|| BeginRejection::UnknownSchema(begin.schema_id.clone()))?;
+        if let Some(proof) = &begin.proof {
+            let view = self.store.view(Consistency::Strong);
+            let found = self.find_session(&view, scope, proof, false).await?;
+            if found.is_some_and(|f| f.accepted(self.judging_time(&view)).is_some()) {
+                return Err(BeginRejection::AlreadyLoggedIn);
+            }
+        }
+        let mut record =
+            self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
+        record.schema_id = schema.id().0.clone();
+        Ok(self.keep_flow(scope, record).await?)
+    }
+
+    /// A flow by its id (`getLoginFlow`, `getRegistrationFlow`).
+    ///
+    /// # Errors
+    /// See [`FlowRejection`]; one that is over is replaced by a new one.
+    pub async fn flow(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        id: FlowId,
+    ) -> Result<Flow, FlowRejection> {
+        let record = self.open_flow(scope, purpose, id).await?;
+        Ok(self.show_flow(id, &record))
+    }
+
+    fn new_flow(
+        &self,
+        purpose: Purpose,
+        request_url: String,
+        return_to: Option<String>,
+    ) -> Result<FlowRecord, BeginRejection> {
+        let return_to = return_to.unwrap_or_default();
+        if request_url.len().max(return_to.len()) > URL_BYTES_MAX {
+            return Err(BeginRejection::UrlTooLong);
+        }
+        let now = self.now();
+        Ok(FlowRecord {
+            purpose: purpose.number(),
+            issued_at: now.as_millis(),
+            expires_at: now.after(self.settings.flow_lifespan).as_millis(),
+            request_url,
+            return_to,
+            ..FlowRecord::default()
+        })
+    }
+
+    async fn keep_flow(&self, scope: Scope, record: FlowRecord) -> Result<Flow, StoreError> {
+        let id = self.mint_local();
+        let kept = self.flow_kept_until(&record);
+        let record = &record;
+        self.store
+            .transact(|t| async move {
+                t.insert::<Flows>(&FlowKey { tenant: scope.tenant, id }, record, Some(kept));
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        Ok(self.show_flow(FlowId(id), record))
+    }
+
+    /// Reads a flow that is not over: locally first, strongly if it is not there.
+    pub(super) async fn open_flow(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        id: FlowId,
+    ) -> Result<FlowRecord, FlowRejection> {
+        let key = FlowKey { tenant: scope.tenant, id: id.0 };
+        let mut found = self.store.view(Consistency::Eventual).peek::<Flows>(&key).await?;
+        if found.is_none() {
+            found = self.store.view(Consistency::Strong).peek::<Flows>(&key).await?;
+        }
+        let record = found
+            .map(|entry| entry.record)
+            .filter(|record| record.purpose == purpose.number())
+            .ok_or(FlowRejection::NotFound)?;
+        let now = self.now();
+        if now.as_millis() < record.expires_at {
+            return Ok(record);
+        }
+        let expired_at = Timestamp(record.expires_at);
+        let since_ms = now.as_millis() - record.expires_at;
+        let replacement = self.replace_flow(scope, purpose, record, now).await;
+        Err(FlowRejection::Expired { expired_at, since_ms, replacement })
+    }
+
+    async fn replace_flow(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        over: FlowRecord,
+        now: Timestamp,
+    ) -> Option<Box<Flow>> {
+        let expired_at = over.expires_at;
+        let record = FlowRecord {
+            issued_at: now.as_millis(),
+            expires_at: now.after(self.settings.flow_lifespan).as_millis(),
+            completed_at: 0,
+            ..over
+        };
+        match self.keep_flow(scope, record).await {
+            Ok(mut flow) => {
+                let (at, now) = (expired_at, now.as_millis());
+                flow.ui.messages.push(match purpose {
+                    Purpose::Login => Text::login_flow_expired(at, now),
+                    Purpose::Registration => Text::registration_flow_expired(at, now),
+                });
+                Some(Box::new(flow))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an expired flow could not be replaced");
+                None
+            }
+        }
+    }
+
+    pub(super) fn flow_schema(&self, record: &FlowRecord) -> Option<std::sync::Arc<IdentitySchema>> {
+        self.schema(&record.schema_id).or_else(|| self.schema(""))
+    }
+
+    /// The flow with an empty form.
+    pub(super) fn show_flow(&self, id: FlowId, record: &FlowRecord) -> Flow {
+        let login = record.purpose == Purpose::Login.number();
+        let purpose = if login { Purpose::Login } else { Purpose::Registration };
+        let public_url = &self.settings.public_url;
+        let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
+        let ui = match (purpose, self.flow_schema(record)) {
+            (Purpose::Registration, Some(schema)) => forms::registration(&action, &schema),
+            _ => forms::login(&action, record.refresh),
+        };
+        let done = record.completed_at != 0;
+        Flow {
+            id,
+            purpose,
+            issued_at: Timestamp(record.issued_at),
+            expires_at: Timestamp(record.expires_at),
+            request_url: record.request_url.clone(),
+            return_to: Some(record.return_to.clone()).filter(|url| !url.is_empty()),
+            schema_id: record.schema_id.clone(),
+            refresh: record.refresh,
+            state: if done { FlowState::PassedChallenge } else { FlowState::ChooseMethod },
+            password_active: false,
+            ui,
+        }
+    }
+
+    fn flow_kept_until(&self, record: &FlowRecord) -> Timestamp {
+        Timestamp(record.expires_at).after(self.settings.flow_retention)
+    }
+
+    /// Puts the mark that a flow was completed; `false` if it was before.
+    pub(super) async fn use_flow(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        flow: (FlowId, &FlowRecord),
+        subject: Uuid,
+    ) -> Result<bool, StoreError> {
+        let (id, record) = flow;
+        let slot = Slot::of_id(&subject);
+        let key = UsedFlowKey { slot, tenant: scope.tenant, flow: id.0 };
+        if t.get::<UsedFlows>(&key).await?.is_some() {
+            return Ok(false);
+        }
+        let mark =
+            UsedFlowRecord { completed_at: t.now().as_millis(), subject: id_bytes(&subject) };
+        // Longer than the flow itself is read.
+        let kept = self.flow_kept_until(record).after(self.settings.flow_lifespan);
+        t.put::<UsedFlows>(&key, &mark, Some(kept)).await?;
+        if self.same_shard(slot, Slot::of_id(&id.0)) {
+            self.tell_flow(t, scope, flow).await?;
+        }
+        Ok(true)
+    }
+
+    /// Tells a flow that lives elsewhere that it was completed.
+    pub(super) async fn hint_flow(&self, scope: Scope, flow: (FlowId, &FlowRecord), subject: Uuid) {
+        if self.same_shard(Slot::of_id(&subject), Slot::of_id(&flow.0.0)) {
+            return;
+        }
+        let told = self
+            .store
+            .transact(|t| async move { self.tell_flow(&t, scope, flow).await })
+            .await;
+        if let Err(error) = told {
+            // The mark in the subject's home decides; this only helps readers.
+            tracing::debug!(%error, "a flow was not told that it was completed");
+        }
+    }
+
+    async fn tell_flow(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (id, record): (FlowId, &FlowRecord),
+    ) -> Result<(), StoreError> {
+        let done = FlowRecord { completed_at: t.now().as_millis(), ..record.clone() };
+        let key = FlowKey { tenant: scope.tenant, id: id.0 };
+        t.put::<Flows>(&key, &done, Some(self.flow_kept_until(record))).await
+    }
+}

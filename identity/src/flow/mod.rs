@@ -1,0 +1,96 @@
+//! Self-service flows: what somebody does to log in or to sign up.
+//!
+//! A flow begins before it is known whose it is, in a slot of the region that
+//! received it. It is completed by one transaction in the subject's home, which
+//! puts the mark `used_flow/<id>` if absent together with what the flow earned: of
+//! two completions of a flow exactly one commits. The flow's own record is told
+//! afterwards, as a hint. A flow that is over still answers for a while, with the
+//! flow that replaces it.
+
+pub mod lifecycle;
+pub mod login;
+pub mod registration;
+#[cfg(test)]
+mod tests;
+pub mod throttle;
+
+use cardea_storage::Timestamp;
+
+pub use lifecycle::{BeginLogin, BeginRejection, BeginRegistration, FlowRejection};
+pub use login::{LoggedIn, LoginRejection, LoginSubmission};
+pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
+
+use crate::{model::FlowId, ui::Container};
+
+/// What a flow is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Logging in.
+    Login,
+    /// Signing up.
+    Registration,
+}
+
+impl Purpose {
+    /// The number on disk.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Login => 1,
+            Self::Registration => 2,
+        }
+    }
+
+    /// The path of its operations: `/self-service/<name>`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Registration => "registration",
+        }
+    }
+}
+
+/// How far a flow is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowState {
+    /// A method is to be chosen.
+    ChooseMethod,
+    /// It was completed.
+    PassedChallenge,
+}
+
+impl FlowState {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ChooseMethod => "choose_method",
+            Self::PassedChallenge => "passed_challenge",
+        }
+    }
+}
+
+/// A native (`api`) flow, with the form to show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flow {
+    /// Its id.
+    pub id: FlowId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// When it began.
+    pub issued_at: Timestamp,
+    /// When it is over.
+    pub expires_at: Timestamp,
+    /// The URL that began it.
+    pub request_url: String,
+    /// Where to go afterwards.
+    pub return_to: Option<String>,
+    /// The schema of the identity to be made or found.
+    pub schema_id: String,
+    /// Whether somebody who is logged in proves it again.
+    pub refresh: bool,
+    /// How far it is.
+    pub state: FlowState,
+    /// Whether the last submission chose the password method.
+    pub password_active: bool,
+    /// The form.
+    pub ui: Container,
+}

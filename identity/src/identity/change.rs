@@ -1,0 +1,181 @@
+//! Replacing what an identity says of itself (`updateIdentity`), and the rules
+//! that every change obeys: identifiers follow traits, and whoever becomes
+//! inactive loses all sessions in the same write.
+
+use cardea_storage::{StoreError, Transaction};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{
+    create::{METADATA_BYTES_MAX, metadata_bytes},
+    credential::{CredentialsRefused, NewPassword, PrepareRejection},
+    patch::PatchRefused,
+};
+use crate::{
+    Service,
+    model::{Credential, Identity, IdentityId, IdentityState, Scope},
+    password::{Overloaded, PasswordHash},
+    schema::Violation,
+    session::CredentialKind,
+    table::{
+        CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey, IdentityRecord,
+    },
+};
+
+/// What an identity is to be.
+#[derive(Debug, Clone)]
+pub struct IdentityChange {
+    /// Its schema; empty: as it was.
+    pub schema_id: String,
+    /// Its traits.
+    pub traits: Value,
+    /// Whether it may log in.
+    pub state: IdentityState,
+    /// What everybody with a session may see.
+    pub metadata_public: Option<Value>,
+    /// What administrators alone may see.
+    pub metadata_admin: Option<Value>,
+    /// Its new password; `None`: as it was.
+    pub password: Option<NewPassword>,
+}
+
+/// Why an identity is not changed.
+#[derive(Debug, Error)]
+pub enum ChangeRejection {
+    /// There is none of that id.
+    #[error("there is no such identity")]
+    NotFound,
+    /// There is no such schema.
+    #[error("there is no identity schema {0:?}")]
+    UnknownSchema(String),
+    /// The traits are not what the schema says.
+    #[error("the traits do not fit the schema")]
+    InvalidTraits(Vec<Violation>),
+    /// Metadata is larger than [`METADATA_BYTES_MAX`].
+    #[error("metadata is larger than {METADATA_BYTES_MAX} bytes")]
+    MetadataTooLarge,
+    /// The patch cannot be applied.
+    #[error(transparent)]
+    Patch(#[from] PatchRefused),
+    /// The credentials are not taken.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsRefused),
+    /// Somebody else has one of the identifiers.
+    #[error("an identity with the same identifier exists already")]
+    DuplicateIdentifier,
+    /// Too many passwords wait to be hashed.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<PrepareRejection> for ChangeRejection {
+    fn from(rejection: PrepareRejection) -> Self {
+        match rejection {
+            PrepareRejection::Refused(refused) => Self::Credentials(refused),
+            PrepareRejection::Overloaded(overloaded) => Self::Overloaded(overloaded),
+        }
+    }
+}
+
+impl Service {
+    /// Replaces schema, traits, state and metadata of an identity, and its password
+    /// if one is given.
+    ///
+    /// # Errors
+    /// See [`ChangeRejection`].
+    pub async fn update_identity(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        change: IdentityChange,
+    ) -> Result<Identity, ChangeRejection> {
+        let hash = match change.password.clone() {
+            Some(password) => Some(self.prepare_password(password).await?),
+            None => None,
+        };
+        let (change, hash) = (&change, hash.as_ref());
+        let done = self
+            .store
+            .transact(|t| async move {
+                let key = IdentityKey { tenant: scope.tenant, id: id.0 };
+                let before = t.get::<Identities>(&key).await?.ok_or(ChangeRejection::NotFound)?;
+                self.become_changed(&t, key, before.record, change, hash).await
+            })
+            .await?;
+        Ok(done.value)
+    }
+
+    /// Writes a change into a transaction.
+    pub(super) async fn become_changed(
+        &self,
+        t: &Transaction,
+        key: IdentityKey,
+        before: IdentityRecord,
+        change: &IdentityChange,
+        hash: Option<&PasswordHash>,
+    ) -> Result<Identity, ChangeRejection> {
+        let scope = Scope { tenant: key.tenant };
+        let now = t.now();
+        let wanted = match change.schema_id.as_str() {
+            "" => before.schema_id.as_str(),
+            id => id,
+        };
+        let schema = self
+            .schema(wanted)
+            .ok_or_else(|| ChangeRejection::UnknownSchema(wanted.to_owned()))?;
+        let found = schema.check(&change.traits).map_err(ChangeRejection::InvalidTraits)?;
+        let metadata = |value: &Option<Value>| {
+            metadata_bytes(value.as_ref()).ok_or(ChangeRejection::MetadataTooLarge)
+        };
+
+        let kind = CredentialKind::Password;
+        let identifiers = &found.password_identifiers;
+        let digests = self
+            .claim(t, scope, key.id, kind, identifiers)
+            .await?
+            .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
+        let credential_key =
+            CredentialKey { tenant: key.tenant, identity: key.id, kind: kind.number() };
+        let old = t.get::<Credentials>(&credential_key).await?.map(|entry| entry.record);
+        let mut credential = old.clone().unwrap_or_else(|| CredentialRecord {
+            created_at: now.as_millis(),
+            ..CredentialRecord::default()
+        });
+        credential.identifiers.clone_from(identifiers);
+        credential.identifier_digests = digests;
+        if let Some(hash) = hash {
+            self.store_hash(key.id, hash, &mut credential);
+        }
+        let has_credential = old.is_some() || !identifiers.is_empty() || hash.is_some();
+        if has_credential && old.as_ref() != Some(&credential) {
+            credential.updated_at = now.as_millis();
+            t.put::<Credentials>(&credential_key, &credential, None).await?;
+        }
+
+        let inactive = change.state == IdentityState::Inactive;
+        let turned = inactive != before.inactive;
+        let record = IdentityRecord {
+            schema_id: schema.id().0.clone(),
+            traits: change.traits.to_string().into(),
+            inactive,
+            state_changed_at: if turned { now.as_millis() } else { before.state_changed_at },
+            metadata_public: metadata(&change.metadata_public)?,
+            metadata_admin: metadata(&change.metadata_admin)?,
+            created_at: before.created_at,
+            updated_at: now.as_millis(),
+            verifiable: self.carry_over(&found.verifiable, &before.verifiable, now),
+            recovery: self.carry_over(&found.recovery, &before.recovery, now),
+            // Its sessions stay ended if it is made active again.
+            session_epoch: before.session_epoch + u64::from(turned && inactive),
+        };
+        t.put::<Identities>(&key, &record, None).await?;
+        let mut identity = Identity::of(IdentityId(key.id), &record);
+        if has_credential {
+            identity.credentials.push(Credential::of(kind, &credential, false));
+        }
+        Ok(identity)
+    }
+}

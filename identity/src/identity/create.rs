@@ -1,0 +1,208 @@
+//! Creating an identity (`createIdentity`): its home is a slot of the region that
+//! received it, its identifiers are put in the index in the same transaction.
+
+use bytes::Bytes;
+use cardea_storage::{StoreError, Timestamp, Transaction};
+use serde_json::Value;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{
+    credential::{CredentialsRefused, NewPassword, PrepareRejection},
+    draft::via_number,
+};
+use crate::{
+    Service,
+    model::{Credential, Identity, IdentityId, IdentityState, Scope},
+    password::{Overloaded, PasswordHash},
+    schema::{Channel, Extracted, SchemaId, Violation},
+    session::CredentialKind,
+    table::{
+        CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey, IdentityRecord,
+    },
+};
+
+/// The largest metadata of one kind, in bytes of JSON.
+pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+
+/// An identity to be created.
+#[derive(Debug, Clone)]
+pub struct NewIdentity {
+    /// Its schema; empty for the default.
+    pub schema_id: String,
+    /// Its traits.
+    pub traits: Value,
+    /// Whether it may log in.
+    pub state: IdentityState,
+    /// What everybody with a session may see.
+    pub metadata_public: Option<Value>,
+    /// What administrators alone may see.
+    pub metadata_admin: Option<Value>,
+    /// Its password.
+    pub password: Option<NewPassword>,
+    /// What is known of its addresses; those that the traits do not give are ignored.
+    pub addresses: Vec<ImportedAddress>,
+}
+
+/// An address brought from elsewhere.
+#[derive(Debug, Clone)]
+pub struct ImportedAddress {
+    /// How it is reached.
+    pub via: Channel,
+    /// The address.
+    pub value: String,
+    /// When it was verified, if it was.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// Why an identity is not created.
+#[derive(Debug, Error)]
+pub enum CreateRejection {
+    /// There is no such schema.
+    #[error("there is no identity schema {0:?}")]
+    UnknownSchema(String),
+    /// The traits are not what the schema says.
+    #[error("the traits do not fit the schema")]
+    InvalidTraits(Vec<Violation>),
+    /// Metadata is larger than [`METADATA_BYTES_MAX`].
+    #[error("metadata is larger than {METADATA_BYTES_MAX} bytes")]
+    MetadataTooLarge,
+    /// The credentials are not taken.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsRefused),
+    /// Somebody has one of the identifiers.
+    #[error("an identity with the same identifier exists already")]
+    DuplicateIdentifier,
+    /// Too many passwords wait to be hashed.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<PrepareRejection> for CreateRejection {
+    fn from(rejection: PrepareRejection) -> Self {
+        match rejection {
+            PrepareRejection::Refused(refused) => Self::Credentials(refused),
+            PrepareRejection::Overloaded(overloaded) => Self::Overloaded(overloaded),
+        }
+    }
+}
+
+/// What a new identity's rows are made of.
+pub(crate) struct Birth<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) new: &'a NewIdentity,
+    pub(crate) schema_id: &'a SchemaId,
+    pub(crate) found: &'a Extracted,
+    pub(crate) hash: Option<&'a PasswordHash>,
+}
+
+impl Service {
+    /// Creates an identity.
+    ///
+    /// # Errors
+    /// See [`CreateRejection`]; nothing is created then, unless the store says that
+    /// the outcome is unknown.
+    pub async fn create_identity(
+        &self,
+        scope: Scope,
+        new: NewIdentity,
+    ) -> Result<Identity, CreateRejection> {
+        let schema = self
+            .schema(&new.schema_id)
+            .ok_or_else(|| CreateRejection::UnknownSchema(new.schema_id.clone()))?;
+        let found = schema.check(&new.traits).map_err(CreateRejection::InvalidTraits)?;
+        metadata_bytes(new.metadata_public.as_ref()).ok_or(CreateRejection::MetadataTooLarge)?;
+        metadata_bytes(new.metadata_admin.as_ref()).ok_or(CreateRejection::MetadataTooLarge)?;
+        let hash = match new.password.clone() {
+            Some(password) => Some(self.prepare_password(password).await?),
+            None => None,
+        };
+        let birth = &Birth {
+            id: self.mint_local(),
+            new: &new,
+            schema_id: schema.id(),
+            found: &found,
+            hash: hash.as_ref(),
+        };
+        let done = self
+            .store
+            .transact(|t| async move {
+                match self.bear(&t, scope, birth).await? {
+                    Some((identity, _)) => Ok(identity),
+                    None => Err(CreateRejection::DuplicateIdentifier),
+                }
+            })
+            .await?;
+        Ok(done.value)
+    }
+
+    /// Writes the rows of a new identity; `None` if somebody has an identifier.
+    pub(crate) async fn bear(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        birth: &Birth<'_>,
+    ) -> Result<Option<(Identity, IdentityRecord)>, StoreError> {
+        let Birth { id, new, schema_id, found, hash } = birth;
+        let now = t.now();
+        let kind = CredentialKind::Password;
+        let identifiers = &found.password_identifiers;
+        let Ok(digests) = self.claim(t, scope, *id, kind, identifiers).await? else {
+            return Ok(None);
+        };
+        let mut verifiable = self.carry_over(&found.verifiable, &[], now);
+        for imported in &new.addresses {
+            let value = imported.value.trim().to_lowercase();
+            let via = via_number(imported.via);
+            for address in verifiable.iter_mut().filter(|a| a.via == via && a.value == value) {
+                address.verified_at = imported.verified_at.map_or(0, Timestamp::as_millis);
+            }
+        }
+        let record = IdentityRecord {
+            schema_id: schema_id.0.clone(),
+            traits: new.traits.to_string().into(),
+            inactive: new.state == IdentityState::Inactive,
+            state_changed_at: now.as_millis(),
+            metadata_public: metadata_bytes(new.metadata_public.as_ref()).unwrap_or_default(),
+            metadata_admin: metadata_bytes(new.metadata_admin.as_ref()).unwrap_or_default(),
+            created_at: now.as_millis(),
+            updated_at: now.as_millis(),
+            verifiable,
+            recovery: self.carry_over(&found.recovery, &[], now),
+            session_epoch: 1,
+        };
+        t.insert::<Identities>(&IdentityKey { tenant: scope.tenant, id: *id }, &record, None);
+        let mut identity = Identity::of(IdentityId(*id), &record);
+        if !identifiers.is_empty() || hash.is_some() {
+            let mut credential = CredentialRecord {
+                identifiers: identifiers.clone(),
+                identifier_digests: digests,
+                created_at: now.as_millis(),
+                updated_at: now.as_millis(),
+                ..CredentialRecord::default()
+            };
+            if let Some(hash) = hash {
+                self.store_hash(*id, hash, &mut credential);
+            }
+            let key =
+                CredentialKey { tenant: scope.tenant, identity: *id, kind: kind.number() };
+            t.insert::<Credentials>(&key, &credential, None);
+            identity.credentials.push(Credential::of(kind, &credential, false));
+        }
+        Ok(Some((identity, record)))
+    }
+}
+
+/// Metadata as it is kept: empty for none and for null; `None` if too large.
+pub(crate) fn metadata_bytes(value: Option<&Value>) -> Option<Bytes> {
+    match value {
+        None | Some(Value::Null) => Some(Bytes::new()),
+        Some(value) => {
+            let text = value.to_string();
+            (text.len() <= METADATA_BYTES_MAX).then(|| text.into())
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What creating and changing an identity have in common: traits are checked by
+//! their schema, identifiers claimed in the index, addresses carried over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cardea_storage::{StoreError, Timestamp, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    Service,
+    model::Scope,
+    schema::{self, Channel, IdentitySchema},
+    session::CredentialKind,
+    table::{
+        AddressRecord, CredentialIdentifierKey, CredentialIdentifiers, id_bytes,
+    },
+};
+
+/// Somebody else has an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken;
+
+impl Service {
+    /// The schema of that name; the default one for an empty name.
+    pub(crate) fn schema(&self, id: &str) -> Option<Arc<IdentitySchema>> {
+        self.schemas().get(id).cloned()
+    }
+
+    /// Reads who has these identifiers, with checks, so that of two that claim one
+    /// at once exactly one commits. Gives the digests to file them under.
+    pub(crate) async fn claim(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        identity: Uuid,
+        kind: CredentialKind,
+        identifiers: &[String],
+    ) -> Result<Result<Vec<Bytes>, Taken>, StoreError> {
+        let mut keys = Vec::new();
+        let mut filed = Vec::new();
+        for identifier in identifiers {
+            let digests = self.identifier_digests(scope.tenant, identifier);
+            filed.extend(digests.first().map(|digest| Bytes::copy_from_slice(digest)));
+            keys.extend(digests.into_iter().map(|digest| CredentialIdentifierKey {
+                tenant: scope.tenant,
+                digest,
+                kind: kind.number(),
+            }));
+        }
+        let holders = t.get_many::<CredentialIdentifiers>(&keys).await?;
+        let taken = holders.iter().flatten().any(|holder| holder.record.id() != identity);
+        Ok(if taken { Err(Taken) } else { Ok(filed) })
+    }
+
+    /// The addresses that traits give: one that was there before keeps its id and
+    /// whether it was verified; a new one is not verified, whoever says so.
+    pub(crate) fn carry_over(
+        &self,
+        found: &[schema::Address],
+        before: &[AddressRecord],
+        now: Timestamp,
+    ) -> Vec<AddressRecord> {
+        found
+            .iter()
+            .map(|address| {
+                let via = via_number(address.via);
+                let known = before.iter().find(|b| b.via == via && b.value == address.value);
+                known.cloned().unwrap_or_else(|| AddressRecord {
+                    id: id_bytes(&self.mint()),
+                    via,
+                    value: address.value.clone(),
+                    verified_at: 0,
+                    created_at: now.as_millis(),
+                    updated_at: now.as_millis(),
+                    sent: false,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The number of a channel on disk.
+pub(crate) const fn via_number(via: Channel) -> u32 {
+    match via {
+        Channel::Email => 1,
+        Channel::Sms => 2,
+    }
+}

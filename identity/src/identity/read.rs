@@ -1,0 +1,77 @@
+//! Reading an identity (`getIdentity`).
+
+use cardea_storage::{
+    Consistency, StoreError, Table,
+    engine::Order,
+    store::{Read, ReadRequest, Scan},
+};
+use thiserror::Error;
+
+use crate::{
+    Service,
+    model::{Credential, Identity, IdentityId, Scope},
+    session::CredentialKind,
+    table::{Credentials, Identities, IdentityKey},
+};
+
+/// Most credentials of an identity, one of each kind.
+const CREDENTIALS_MAX: u32 = 64;
+
+/// What of the credentials is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CredentialDetail {
+    /// Their kinds, identifiers and times.
+    #[default]
+    Outline,
+    /// The argon2id hash of the password, too.
+    WithPasswordHash,
+}
+
+/// Why an identity is not read.
+#[derive(Debug, Error)]
+pub enum ReadRejection {
+    /// There is none of that id.
+    #[error("there is no such identity")]
+    NotFound,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// An identity with its credentials.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn identity(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        detail: CredentialDetail,
+        consistency: Consistency,
+    ) -> Result<Identity, ReadRejection> {
+        let key = IdentityKey { tenant: scope.tenant, id: id.0 };
+        let slot = cardea_storage::Slot::of_id(&id.0);
+        let mut request = ReadRequest::new(consistency).get(Identities::key(&key));
+        request.reads.push(Read::Scan(Scan {
+            range: Credentials::range(slot, scope.tenant, |key| {
+                key.uuid(&id.0);
+            }),
+            limit: CREDENTIALS_MAX,
+            order: Order::Forward,
+        }));
+        let mut results = self.store.read(request).await?.results.into_iter();
+        let row = results.next().and_then(cardea_storage::store::Rows::into_row);
+        let row = row.ok_or(ReadRejection::NotFound)?;
+        let entry = Identities::decode(&row).map_err(StoreError::from)?;
+        let mut identity = Identity::of(id, &entry.record);
+        for row in results.next().unwrap_or_default().rows {
+            let entry = Credentials::decode(&row).map_err(StoreError::from)?;
+            if let Some(kind) = CredentialKind::from_number(entry.key.kind) {
+                let with_hash = detail == CredentialDetail::WithPasswordHash;
+                identity.credentials.push(Credential::of(kind, &entry.record, with_hash));
+            }
+        }
+        Ok(identity)
+    }
+}

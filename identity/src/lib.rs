@@ -1,0 +1,25 @@
+//! Who you are: identity schemas, credentials, self-service flows and sessions,
+//! as a layer on the [`Store`](cardea_storage::Store) port.
+//!
+//! It knows neither HTTP nor how the store is replicated. Time and chance come
+//! from the store it holds. What it refuses is a value in the field's terms.
+//!
+//! Reading order: [`schema`] and [`password`] (pure rules), [`session`] (tokens
+//! and assurance), [`ui`] (what interfaces show), [`table`] (what is kept),
+//! [`identity`], [`flow`] and the rest of [`session`] (operations of [`Service`]).
+
+pub mod flow;
+pub mod identity;
+pub mod model;
+pub mod page;
+pub mod password;
+pub mod schema;
+pub mod service;
+pub mod session;
+pub mod table;
+pub mod time;
+pub mod ui;
+
+pub use model::{Client, FlowId, IdentityId, Scope, SessionId};
+pub use page::PageRequest;
+pub use service::{Keys, Service, Settings};

@@ -1,0 +1,212 @@
+//! The `ory.sh/kratos` keyword: which traits identify somebody, and which are
+//! addresses to verify or recover by.
+
+use serde_json::Value;
+
+use super::violation::{Rule, Violation};
+
+/// How an address is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// By e-mail.
+    Email,
+    /// By text message.
+    Sms,
+}
+
+impl Channel {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Sms => "sms",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "email" => Some(Self::Email),
+            "sms" => Some(Self::Sms),
+            _ => None,
+        }
+    }
+}
+
+/// What one place of a schema says in the keyword.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Extension {
+    pub(super) password_identifier: bool,
+    pub(super) code_via: Option<Channel>,
+    pub(super) verification: Option<Channel>,
+    pub(super) recovery: Option<Channel>,
+}
+
+impl Extension {
+    pub(super) fn parse(keyword: &Value) -> Result<Self, String> {
+        let via = |value: &Value| -> Result<Option<Channel>, String> {
+            match value {
+                Value::Null => Ok(None),
+                Value::String(name) => Channel::parse(name)
+                    .map(Some)
+                    .ok_or_else(|| format!("via {name:?} is neither \"email\" nor \"sms\"")),
+                other => Err(format!("via must be a string, not {other}")),
+            }
+        };
+        if !keyword.is_object() {
+            return Err("ory.sh/kratos must be an object".to_owned());
+        }
+        let credentials = &keyword["credentials"];
+        let code = &credentials["code"];
+        Ok(Self {
+            password_identifier: credentials["password"]["identifier"] == Value::Bool(true),
+            code_via: if code["identifier"] == Value::Bool(true) { via(&code["via"])? } else { None },
+            verification: via(&keyword["verification"]["via"])?,
+            recovery: via(&keyword["recovery"]["via"])?,
+        })
+    }
+}
+
+/// An address found in traits, normalised.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// How it is reached.
+    pub via: Channel,
+    /// The address.
+    pub value: String,
+}
+
+/// What the keyword finds in somebody's traits. Every list is free of repeats
+/// and in the order of the schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extracted {
+    /// What the password method knows this person by.
+    pub password_identifiers: Vec<String>,
+    /// Where the code method sends codes.
+    pub code_addresses: Vec<Address>,
+    /// Addresses to be verified.
+    pub verifiable: Vec<Address>,
+    /// Addresses to recover by.
+    pub recovery: Vec<Address>,
+}
+
+impl Extracted {
+    pub(super) fn add(
+        &mut self,
+        extension: &Extension,
+        pointer: &str,
+        value: &Value,
+    ) -> Result<(), Violation> {
+        let Some(text) = value.as_str() else { return Ok(()) };
+        if extension.password_identifier {
+            let identifier = normalize_identifier(text);
+            if !identifier.is_empty() {
+                push(&mut self.password_identifiers, identifier);
+            }
+        }
+        for (via, list) in [
+            (extension.code_via, &mut self.code_addresses),
+            (extension.verification, &mut self.verifiable),
+            (extension.recovery, &mut self.recovery),
+        ] {
+            if let Some(via) = via {
+                push(list, Address { via, value: normalize_address(via, pointer, text)? });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// The form in which a password identifier is kept and looked up: trimmed and in
+/// lower case, as Kratos does. Both sides of every comparison go through here.
+pub fn normalize_identifier(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+fn normalize_address(via: Channel, pointer: &str, text: &str) -> Result<String, Violation> {
+    let value = text.trim().to_lowercase();
+    match via {
+        Channel::Email if is_email(&value) => Ok(value),
+        Channel::Email => {
+            Err(Violation::new(pointer, Rule::Email { value: text.to_owned() }))
+        }
+        Channel::Sms => normalize_phone(&value)
+            .ok_or_else(|| Violation::new(pointer, Rule::Phone { value: text.to_owned() })),
+    }
+}
+
+/// Whether mail could be sent there without guessing what is meant: exactly one
+/// `@`, something on both sides, nothing that a header could be broken with
+/// (advisories name addresses with two `@` read differently by two parsers).
+pub(super) fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    !local.is_empty()
+        && !domain.is_empty()
+        && text.len() <= 320
+        && !domain.contains('@')
+        && !domain.starts_with(['.', '-'])
+        && !domain.ends_with(['.', '-'])
+        && !domain.contains("..")
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "<>,;:\"()[]\\".contains(c))
+}
+
+/// A number in international form: `+` and 7 to 15 digits, whatever separated them.
+pub(super) fn normalize_phone(text: &str) -> Option<String> {
+    let digits = text.trim().strip_prefix('+')?;
+    let mut out = String::from("+");
+    for c in digits.chars() {
+        match c {
+            '0'..='9' => out.push(c),
+            ' ' | '-' | '(' | ')' | '.' => {}
+            _ => return None,
+        }
+    }
+    ((8..=16).contains(&out.len()) && !out.starts_with("+0")).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_trimmed_and_lower_cased() {
+        let table = [(" Ann@Example.ORG ", "ann@example.org"), ("ÄNN", "änn"), ("  ", "")];
+        for (text, normal) in table {
+            assert_eq!(normalize_identifier(text), normal);
+        }
+    }
+
+    #[test]
+    fn addresses_that_two_parsers_read_differently_are_refused() {
+        for good in ["a@b", "a.b+c@example.org", "o'hara@example.org", "ä@bücher.example"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in [
+            "", "a", "@", "a@", "@b", "a@b@c", "a b@c", "a@b.", "a@.b", "a@b..c", "<a@b>",
+            "a@b\r\nBcc: c@d", "a@b,c@d", "\"a\"@b", "a@[127.0.0.1]", "a@-b",
+        ] {
+            assert!(!is_email(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn phone_numbers_are_brought_to_international_form() {
+        let table = [
+            ("+49 (30) 901820", Some("+4930901820")),
+            ("+1-202-456-1111", Some("+12024561111")),
+            ("030 901820", None),
+            ("+0123456789", None),
+            ("+12", None),
+            ("+1234567890123456", None),
+            ("+49x30901820", None),
+        ];
+        for (text, normal) in table {
+            assert_eq!(normalize_phone(text).as_deref(), normal, "{text}");
+        }
+    }
+}

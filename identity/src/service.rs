@@ -1,0 +1,218 @@
+//! What the operations share: the store, keys, hashing threads, schemas and
+//! settings of a node.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use cardea_storage::{Keyring, Slot, SlotRange, Space, Store, Tenant, Timestamp};
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::{
+    flow::throttle::Throttle,
+    page::PageKeys,
+    password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
+    schema::Schemas,
+    session::{CookieKeys, TokenKeys},
+};
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a session lasts.
+    pub session_lifespan: Duration,
+    /// How long a session is listed after it is over.
+    pub session_retention: Duration,
+    /// How shortly before its end a session may be extended; `None`: at any time.
+    pub session_extend_before_end: Option<Duration>,
+    /// How long a login or registration flow may take.
+    pub flow_lifespan: Duration,
+    /// How long a flow that is over says so, before it is forgotten.
+    pub flow_retention: Duration,
+    /// Whether signing up logs in.
+    pub session_after_registration: bool,
+    /// What a password must be.
+    pub password_policy: Policy,
+    /// The cost of new password hashes.
+    pub argon2: Argon2Cost,
+    /// How large the pool of hashing threads is.
+    pub pool: PoolOptions,
+    /// How attempts are slowed down.
+    pub throttle: Throttle,
+    /// Where clients reach the public API: actions of forms begin with it. Without a
+    /// slash at the end.
+    pub public_url: String,
+}
+
+impl Default for Settings {
+    /// Sessions of 24 hours, listed for 7 days more; flows of one hour.
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        Self {
+            session_lifespan: 24 * hour,
+            session_retention: 7 * 24 * hour,
+            session_extend_before_end: None,
+            flow_lifespan: hour,
+            flow_retention: hour,
+            session_after_registration: true,
+            password_policy: Policy::default(),
+            argon2: Argon2Cost::default(),
+            pool: PoolOptions::default(),
+            throttle: Throttle::default(),
+            public_url: "http://127.0.0.1:4433".to_owned(),
+        }
+    }
+}
+
+/// Keys of this layer, each derived from the cluster's for one use.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Session and logout tokens.
+    pub tokens: TokenKeys,
+    /// Session cookies.
+    pub cookies: CookieKeys,
+    /// Page tokens.
+    pub pages: PageKeys,
+    /// Digests of identifiers and sources.
+    pub(crate) index: Keyring,
+    /// Imported hashes.
+    pub(crate) seal: Keyring,
+}
+
+impl Keys {
+    /// Derives them. Rotating the ring keeps tokens, cookies and page tokens of its
+    /// older keys good.
+    pub fn new(cluster: &Keyring) -> Self {
+        Self {
+            tokens: TokenKeys::new(cluster),
+            cookies: CookieKeys::new(cluster),
+            pages: PageKeys::new(cluster),
+            index: cluster.derive("cardea identity index v1"),
+            seal: cluster.derive("cardea identity sealing v1"),
+        }
+    }
+}
+
+/// The identity layer of a node.
+pub struct Service {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keys: Keys,
+    pub(crate) passwords: Passwords,
+    pub(crate) settings: Settings,
+    schemas: RwLock<Arc<Schemas>>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Starts the layer and its hashing threads.
+    ///
+    /// # Errors
+    /// If the cost of argon2 is out of bounds or no thread can be started.
+    pub fn start(
+        store: Arc<dyn Store>,
+        keys: Keys,
+        schemas: Schemas,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let passwords =
+            Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
+        Ok(Self { store, keys, passwords, settings, schemas: RwLock::new(Arc::new(schemas)) })
+    }
+
+    /// What operators chose.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The keys of tokens and cookies.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The schemas as this node knows them now.
+    pub fn schemas(&self) -> Arc<Schemas> {
+        self.schemas.read().clone()
+    }
+
+    /// Replaces the schemas that this node knows.
+    pub fn set_schemas(&self, schemas: Schemas) {
+        *self.schemas.write() = Arc::new(schemas);
+    }
+
+    /// What the hashing threads have done and are doing.
+    pub fn password_usage(&self) -> PoolUsage {
+        self.passwords.usage()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.store.clock().now()
+    }
+
+    /// An id in a slot of this node's region, all slots alike.
+    pub(crate) fn mint_local(&self) -> Uuid {
+        let ranges = self.store.local_home();
+        let total: u64 = ranges.iter().map(|range| u64::from(range.count())).sum();
+        let mut at = self.store.entropy().below(total);
+        let mut slot = Slot::new(Space::Home, 0);
+        for range in ranges {
+            let count = u64::from(range.count());
+            if at < count {
+                let number = range.first().number() + u16::try_from(at).unwrap_or(0);
+                slot = Slot::new(Space::Home, number);
+                break;
+            }
+            at -= count;
+        }
+        self.mint_in(slot)
+    }
+
+    /// An id in a slot.
+    pub(crate) fn mint_in(&self, slot: Slot) -> Uuid {
+        slot.mint(self.store.entropy().bytes())
+    }
+
+    /// An id that nothing is looked up by.
+    pub(crate) fn mint(&self) -> Uuid {
+        self.store.entropy().uuid()
+    }
+
+    /// Whether rows of both slots lie in one shard.
+    pub(crate) fn same_shard(&self, a: Slot, b: Slot) -> bool {
+        let together = |range: &SlotRange| range.contains(a) && range.contains(b);
+        self.store.shards(Space::Home).iter().any(together)
+    }
+
+    /// Where an identifier is filed: its keyed digests, that of the current key first.
+    pub(crate) fn identifier_digests(&self, tenant: Tenant, identifier: &str) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("identifier", tenant, identifier.as_bytes()))
+    }
+
+    /// The account that stands for an identifier nobody has: same shape, same
+    /// place each time, and nobody outside can tell which.
+    pub(crate) fn decoy(&self, tenant: Tenant, identifier: &str) -> Uuid {
+        let digest = self.keys.index.digest(&keyed("decoy", tenant, identifier.as_bytes()));
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// The keyed digest of a source.
+    pub(crate) fn source_digest(&self, tenant: Tenant, source: &[u8]) -> [u8; 32] {
+        self.keys.index.digest(&keyed("source", tenant, source))
+    }
+}
+
+/// What is digested: use and tenant stand before the value, so that no digest
+/// means two things.
+fn keyed(purpose: &str, tenant: Tenant, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(purpose.len() + 5 + value.len());
+    bytes.extend_from_slice(purpose.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(&tenant.0.to_be_bytes());
+    bytes.extend_from_slice(value);
+    bytes
+}

@@ -1,0 +1,170 @@
+//! How sure we are: authentication methods, and the assurance level that they add
+//! up to.
+
+use cardea_storage::Timestamp;
+
+/// Authenticator assurance level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Aal {
+    /// Nobody was authenticated.
+    #[default]
+    Aal0,
+    /// By one factor.
+    Aal1,
+    /// By two factors of different kinds.
+    Aal2,
+}
+
+impl Aal {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aal0 => "aal0",
+            Self::Aal1 => "aal1",
+            Self::Aal2 => "aal2",
+        }
+    }
+
+    /// Reads the name on the wire.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Aal0, Self::Aal1, Self::Aal2].into_iter().find(|level| level.name() == name)
+    }
+}
+
+/// A kind of credential. The numbers are kept on disk and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum CredentialKind {
+    /// A password.
+    Password = 1,
+    /// A code sent to an address.
+    Code = 2,
+    /// A time-based code.
+    Totp = 3,
+    /// A backup code.
+    LookupSecret = 4,
+    /// A security key.
+    Webauthn = 5,
+    /// A passkey.
+    Passkey = 6,
+    /// An account at another provider.
+    Oidc = 7,
+}
+
+impl CredentialKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Password,
+        Self::Code,
+        Self::Totp,
+        Self::LookupSecret,
+        Self::Webauthn,
+        Self::Passkey,
+        Self::Oidc,
+    ];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Code => "code",
+            Self::Totp => "totp",
+            Self::LookupSecret => "lookup_secret",
+            Self::Webauthn => "webauthn",
+            Self::Passkey => "passkey",
+            Self::Oidc => "oidc",
+        }
+    }
+
+    /// The number on disk.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads the number on disk.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
+    /// Reads the name on the wire.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it is a first factor; the others count only beside one.
+    const fn is_first_factor(self) -> bool {
+        matches!(self, Self::Password | Self::Code | Self::Passkey | Self::Oidc)
+    }
+}
+
+/// One completed authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthenticationMethod {
+    /// By what.
+    pub method: CredentialKind,
+    /// The level it counts for.
+    pub aal: Aal,
+    /// When.
+    pub completed_at: Timestamp,
+}
+
+/// The level that methods add up to: one factor gives aal1; aal2 needs a first
+/// factor and a second one. Repeating a factor, or second factors alone, add
+/// nothing: an empty list is aal0.
+pub fn level(methods: &[AuthenticationMethod]) -> Aal {
+    let first = methods.iter().any(|m| m.method.is_first_factor() && m.aal >= Aal::Aal1);
+    let second = methods.iter().any(|m| !m.method.is_first_factor() && m.aal == Aal::Aal2);
+    match (first, second) {
+        (true, true) => Aal::Aal2,
+        (true, false) => Aal::Aal1,
+        (false, _) if methods.is_empty() => Aal::Aal0,
+        (false, _) => Aal::Aal1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_factors_of_different_kinds_make_aal2() {
+        use CredentialKind::{Code, LookupSecret, Password, Totp};
+        let method = |(method, aal)| AuthenticationMethod {
+            method,
+            aal,
+            completed_at: Timestamp::default(),
+        };
+        let table: [(&[(CredentialKind, Aal)], Aal); 7] = [
+            (&[], Aal::Aal0),
+            (&[(Password, Aal::Aal1)], Aal::Aal1),
+            (&[(Password, Aal::Aal1), (Password, Aal::Aal1)], Aal::Aal1),
+            (&[(Password, Aal::Aal1), (Code, Aal::Aal1)], Aal::Aal1),
+            (&[(Password, Aal::Aal1), (Totp, Aal::Aal2)], Aal::Aal2),
+            (&[(Totp, Aal::Aal2)], Aal::Aal1),
+            (&[(Totp, Aal::Aal2), (LookupSecret, Aal::Aal2)], Aal::Aal1),
+        ];
+        for (methods, expected) in table {
+            let methods: Vec<_> = methods.iter().copied().map(method).collect();
+            assert_eq!(level(&methods), expected, "{methods:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_of_kinds_are_frozen() {
+        let frozen = [
+            (1, "password"),
+            (2, "code"),
+            (3, "totp"),
+            (4, "lookup_secret"),
+            (5, "webauthn"),
+            (6, "passkey"),
+            (7, "oidc"),
+        ];
+        for (number, name) in frozen {
+            let kind = CredentialKind::from_number(number).unwrap();
+            assert_eq!(CredentialKind::parse(name), Some(kind));
+            assert_eq!(kind.name(), name);
+        }
+        assert_eq!(CredentialKind::ALL.len(), frozen.len());
+    }
+}

@@ -1,0 +1,160 @@
+//! Whose session is it (`toSession`): the one question that every request of every
+//! application asks.
+//!
+//! The token names the slot. There are two rounds of reads, both within that slot's
+//! shard: the token's row, then session and identity together. A session is
+//! accepted if it is not revoked, not over, of the identity's current epoch, and
+//! the identity is there and active. Strong reads, which are the default, see
+//! every revocation that was acknowledged before the question was asked.
+
+use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp, Transaction};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::TokenKind;
+use crate::{
+    Service,
+    model::{Identity, IdentityId, Scope, Session, SessionId, session_epoch},
+    table::{
+        Identities, IdentityKey, IdentityRecord, SessionKey, SessionRecord, SessionTokenKey,
+        SessionTokens, Sessions, id_of,
+    },
+};
+
+/// What a client brings to show that it has a session.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A session token, from `X-Session-Token` or `Authorization: Bearer`.
+    Token(Secret<String>),
+    /// The value of the session cookie.
+    Cookie(Secret<String>),
+}
+
+/// Why nobody is recognised.
+#[derive(Debug, Error)]
+pub enum CheckRejection {
+    /// There is no session that is accepted now; it is not said why.
+    #[error("no active session")]
+    NoSession,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A session and its identity, as they are kept.
+pub(crate) struct Found {
+    pub(crate) key: SessionKey,
+    pub(crate) session: SessionRecord,
+    pub(crate) identity_id: Uuid,
+    pub(crate) identity: IdentityRecord,
+}
+
+impl Service {
+    /// The session that a client proves to have, with its identity as the public
+    /// may see it.
+    ///
+    /// # Errors
+    /// See [`CheckRejection`].
+    pub async fn check_session(
+        &self,
+        scope: Scope,
+        proof: &Proof,
+        consistency: Consistency,
+    ) -> Result<Session, CheckRejection> {
+        let view = self.store.view(consistency);
+        let found = self.find_session(&view, scope, proof, false).await?.ok_or(CheckRejection::NoSession)?;
+        let now = self.judging_time(&view);
+        found.accepted(now).ok_or(CheckRejection::NoSession)
+    }
+
+    /// Reads the session of a token or cookie and its identity; `None` if there is
+    /// no such session or identity. Whether it is accepted is not judged. `tracked`
+    /// reads are checked at commit.
+    pub(crate) async fn find_session(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        proof: &Proof,
+        tracked: bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let opened;
+        let token = match proof {
+            Proof::Token(token) => token,
+            Proof::Cookie(value) => {
+                match self.keys.cookies.open(scope.tenant, value.expose()) {
+                    Some(token) => {
+                        opened = token;
+                        &opened
+                    }
+                    None => return Ok(None),
+                }
+            }
+        };
+        self.find_by_token(t, scope, TokenKind::Session, token.expose(), tracked).await
+    }
+
+    pub(crate) async fn find_by_token(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        kind: TokenKind,
+        token: &str,
+        tracked: bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let Some(parsed) = self.keys.tokens.parse(kind, scope.tenant, token) else {
+            return Ok(None);
+        };
+        let key = SessionTokenKey {
+            slot: parsed.slot,
+            tenant: scope.tenant,
+            digest: parsed.digest.0,
+        };
+        // A token's row never changes, and goes with its session: no need to check it.
+        let Some(lead) = t.peek::<SessionTokens>(&key).await? else { return Ok(None) };
+        let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
+        self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
+    }
+
+    /// Reads a session and its identity together.
+    pub(crate) async fn find_by_id(
+        &self,
+        t: &Transaction,
+        key: SessionKey,
+        identity_id: Uuid,
+        tracked: bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let identity_key = IdentityKey { tenant: key.tenant, id: identity_id };
+        let keys = [Sessions::key(&key), Identities::key(&identity_key)];
+        let mut rows = t.rows(&keys, tracked).await?.into_iter();
+        let (Some(Some(session)), Some(Some(identity))) = (rows.next(), rows.next()) else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            key,
+            session: Sessions::decode(&session)?.record,
+            identity_id,
+            identity: Identities::decode(&identity)?.record,
+        }))
+    }
+
+    /// The time by which a reader judges: the store's, or this node's if that is
+    /// later.
+    pub(crate) fn judging_time(&self, view: &Transaction) -> Timestamp {
+        view.now().max(self.now())
+    }
+}
+
+impl Found {
+    /// The session, if it is accepted.
+    pub(crate) fn accepted(&self, now: Timestamp) -> Option<Session> {
+        Some(self.view(now)).filter(|session| session.active)
+    }
+
+    /// The session as its holder sees it.
+    pub(crate) fn view(&self, now: Timestamp) -> Session {
+        let epoch = session_epoch(Some(&self.identity));
+        let mut session = Session::of(SessionId(self.key.id), &self.session, epoch, now);
+        session.identity = Some(Identity::public(IdentityId(self.identity_id), &self.identity));
+        session
+    }
+}

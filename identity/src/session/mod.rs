@@ -1,0 +1,20 @@
+//! Sessions: what a client holds, how sure it makes us, and what ends it.
+
+pub mod assurance;
+pub mod check;
+pub mod cookie;
+pub mod extend;
+pub mod issue;
+pub mod list;
+pub mod revoke;
+#[cfg(test)]
+mod tests;
+pub mod token;
+
+pub use assurance::{Aal, AuthenticationMethod, CredentialKind};
+pub use check::{CheckRejection, Proof};
+pub use cookie::CookieKeys;
+pub use extend::ExtendRejection;
+pub use list::{ListSessionsRejection, ReadSessionRejection};
+pub use revoke::RevokeRejection;
+pub use token::{Minted, Parsed, TokenDigest, TokenKeys, TokenKind};

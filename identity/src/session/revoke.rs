@@ -1,0 +1,227 @@
+//! Ending sessions. When any of these returns, no strong read accepts what it ended,
+//! on any node; a failure of the store is never reported as done.
+
+use cardea_storage::{Secret, StoreError, Transaction, engine::Order};
+use thiserror::Error;
+
+use super::{TokenKind, check::Proof, list::sessions_of};
+use crate::{
+    Service,
+    model::{IdentityId, Scope, SessionId},
+    table::{
+        Identities, IdentityKey, SessionByIdentity, SessionKey, SessionRecord, Sessions, id_of,
+    },
+};
+
+/// Sessions that one transaction ends.
+const AT_ONCE: u32 = 100;
+
+/// Why a session is not ended.
+#[derive(Debug, Error)]
+pub enum RevokeRejection {
+    /// The caller has no session.
+    #[error("no active session")]
+    NoSession,
+    /// There is no such session, or it is not the caller's.
+    #[error("there is no such session")]
+    NotFound,
+    /// The caller's own session cannot be ended this way; logging out does that.
+    #[error("the current session cannot be revoked this way")]
+    Current,
+    /// The store could not answer; the sessions may have been ended.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Ends the session of a session token (`performNativeLogout`).
+    ///
+    /// # Errors
+    /// [`RevokeRejection::NotFound`] if the token is of no active session.
+    pub async fn log_out(
+        &self,
+        scope: Scope,
+        token: &Secret<String>,
+    ) -> Result<(), RevokeRejection> {
+        self.log_out_by(scope, TokenKind::Session, token).await
+    }
+
+    /// Ends the session of a logout token.
+    ///
+    /// # Errors
+    /// [`RevokeRejection::NotFound`] if the token is of no active session.
+    pub async fn log_out_by_logout_token(
+        &self,
+        scope: Scope,
+        token: &Secret<String>,
+    ) -> Result<(), RevokeRejection> {
+        self.log_out_by(scope, TokenKind::Logout, token).await
+    }
+
+    async fn log_out_by(
+        &self,
+        scope: Scope,
+        kind: TokenKind,
+        token: &Secret<String>,
+    ) -> Result<(), RevokeRejection> {
+        self.store
+            .transact(|t| async move {
+                let found = self
+                    .find_by_token(&t, scope, kind, token.expose(), true)
+                    .await?
+                    .filter(|found| found.accepted(t.now()).is_some())
+                    .ok_or(RevokeRejection::NotFound)?;
+                self.revoke(&t, found.key, found.session).await?;
+                Ok(())
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// Ends another session of the caller (`disableMySession`).
+    ///
+    /// # Errors
+    /// See [`RevokeRejection`].
+    pub async fn revoke_my_session(
+        &self,
+        scope: Scope,
+        proof: &Proof,
+        id: SessionId,
+    ) -> Result<(), RevokeRejection> {
+        self.store
+            .transact(|t| async move {
+                let me = self
+                    .find_session(&t, scope, proof, true)
+                    .await?
+                    .filter(|found| found.accepted(t.now()).is_some())
+                    .ok_or(RevokeRejection::NoSession)?;
+                if me.key.id == id.0 {
+                    return Err(RevokeRejection::Current);
+                }
+                let key = SessionKey { tenant: scope.tenant, id: id.0 };
+                let other = t
+                    .get::<Sessions>(&key)
+                    .await?
+                    .filter(|entry| id_of(&entry.record.identity) == me.identity_id)
+                    .ok_or(RevokeRejection::NotFound)?;
+                self.revoke(&t, key, other.record).await?;
+                Ok(())
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// Ends all other active sessions of the caller (`disableMyOtherSessions`), and
+    /// says how many there were.
+    ///
+    /// # Errors
+    /// See [`RevokeRejection`].
+    pub async fn revoke_my_other_sessions(
+        &self,
+        scope: Scope,
+        proof: &Proof,
+    ) -> Result<u64, RevokeRejection> {
+        let mut revoked = 0;
+        let mut range = None;
+        loop {
+            let from = &range;
+            let (count, next) = self
+                .store
+                .transact(|t| async move {
+                    let me = self
+                        .find_session(&t, scope, proof, true)
+                        .await?
+                        .filter(|found| found.accepted(t.now()).is_some())
+                        .ok_or(RevokeRejection::NoSession)?;
+                    let range =
+                        from.clone().unwrap_or_else(|| sessions_of(scope, me.identity_id));
+                    let (marks, more) = t
+                        .peek_range::<SessionByIdentity>(range.clone(), AT_ONCE, Order::Forward)
+                        .await?;
+                    let keys: Vec<_> = marks
+                        .iter()
+                        .map(|mark| SessionKey { tenant: scope.tenant, id: mark.key.session })
+                        .filter(|key| key.id != me.key.id)
+                        .collect();
+                    let mut count = 0;
+                    for entry in t.get_many::<Sessions>(&keys).await?.into_iter().flatten() {
+                        let record = &entry.record;
+                        let active = record.revoked_at == 0
+                            && t.now().as_millis() < record.expires_at
+                            && record.epoch == me.identity.session_epoch;
+                        if active {
+                            self.revoke(&t, entry.key, entry.record).await?;
+                            count += 1;
+                        }
+                    }
+                    let next = marks.last().filter(|_| more).map(|last| {
+                        use cardea_storage::Table;
+                        let start = SessionByIdentity::key(&last.key).successor();
+                        cardea_storage::KeyRange { start, end: range.end }
+                    });
+                    Ok::<_, RevokeRejection>((count, next))
+                })
+                .await?
+                .value;
+            revoked += count;
+            match next {
+                Some(next) => range = Some(next),
+                None => return Ok(revoked),
+            }
+        }
+    }
+
+    /// Ends a session (`disableSession`). One that is over already is no error.
+    ///
+    /// # Errors
+    /// See [`RevokeRejection`].
+    pub async fn revoke_session(&self, scope: Scope, id: SessionId) -> Result<(), RevokeRejection> {
+        let key = SessionKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                let entry = t.get::<Sessions>(&key).await?.ok_or(RevokeRejection::NotFound)?;
+                self.revoke(&t, key, entry.record).await?;
+                Ok(())
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// Ends all sessions of an identity (`deleteIdentitySessions`) in one write,
+    /// however many there are.
+    ///
+    /// # Errors
+    /// See [`RevokeRejection`].
+    pub async fn revoke_identity_sessions(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+    ) -> Result<(), RevokeRejection> {
+        let key = IdentityKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                let mut identity =
+                    t.get::<Identities>(&key).await?.ok_or(RevokeRejection::NotFound)?.record;
+                identity.session_epoch += 1;
+                t.put::<Identities>(&key, &identity, None).await?;
+                Ok(())
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// Marks a session revoked. The row stays for lists until its retention ends.
+    async fn revoke(
+        &self,
+        t: &Transaction,
+        key: SessionKey,
+        mut session: SessionRecord,
+    ) -> Result<(), StoreError> {
+        if session.revoked_at != 0 {
+            return Ok(());
+        }
+        session.revoked_at = t.now().as_millis().max(1);
+        let kept = self.kept_until(cardea_storage::Timestamp(session.expires_at));
+        t.put::<Sessions>(&key, &session, Some(kept)).await
+    }
+}

@@ -1,0 +1,144 @@
+//! Credentials, beside their identity, and the index of their identifiers.
+
+use bytes::Bytes;
+use cardea_storage::{
+    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
+    key::{KeyReader, KeyWriter},
+};
+use prost::Message;
+use uuid::Uuid;
+
+use super::{id_bytes, id_of};
+
+/// `credential/<identity>/<kind>`.
+#[derive(Debug)]
+pub struct Credentials;
+
+/// The key of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CredentialKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The identity.
+    pub identity: Uuid,
+    /// The kind: [`CredentialKind::number`](crate::session::CredentialKind::number).
+    pub kind: u8,
+}
+
+/// A credential as it is kept.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CredentialRecord {
+    /// What it is found by, normalised.
+    #[prost(string, repeated, tag = "1")]
+    pub identifiers: Vec<String>,
+    /// The keyed digests of the identifiers, under the key of when it was written:
+    /// where the index rows are.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub identifier_digests: Vec<Bytes>,
+    /// The password's argon2id hash.
+    #[prost(string, tag = "3")]
+    pub password_hash: String,
+    /// A password hash brought from elsewhere, sealed until a login replaces it.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub imported_hash: Bytes,
+    /// When it was created; milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub created_at: u64,
+    /// When it was changed last; milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub updated_at: u64,
+}
+
+impl TableKey for CredentialKey {
+    fn slot(&self) -> Slot {
+        Slot::of_id(&self.identity)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.uuid(&self.identity).u8(self.kind);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, identity: rest.uuid()?, kind: rest.u8()? })
+    }
+}
+
+impl Table for Credentials {
+    const TAG: Tag = Tag::CREDENTIAL;
+    const INDEXED: bool = true;
+    type Key = CredentialKey;
+    type Record = CredentialRecord;
+
+    fn index_rows(key: &CredentialKey, record: &CredentialRecord) -> Vec<IndexRow> {
+        let value = CredentialIdentifierRecord { identity: id_bytes(&key.identity) };
+        let value = Bytes::from(value.encode_to_vec());
+        record
+            .identifier_digests
+            .iter()
+            .filter_map(|digest| <[u8; 32]>::try_from(digest.as_ref()).ok())
+            .map(|digest| {
+                let key = CredentialIdentifierKey { tenant: key.tenant, digest, kind: key.kind };
+                IndexRow { key: CredentialIdentifiers::key(&key), value: value.clone() }
+            })
+            .collect()
+    }
+}
+
+/// `credential_identifier/<digest>/<kind>`: who has it. An identifier is unique
+/// among the credentials of a kind.
+#[derive(Debug)]
+pub struct CredentialIdentifiers;
+
+/// The key of an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CredentialIdentifierKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The keyed digest of the identifier.
+    pub digest: [u8; 32],
+    /// The kind of credential.
+    pub kind: u8,
+}
+
+/// Who has an identifier.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CredentialIdentifierRecord {
+    /// The identity.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub identity: Bytes,
+}
+
+impl CredentialIdentifierRecord {
+    /// The identity.
+    pub fn id(&self) -> Uuid {
+        id_of(&self.identity)
+    }
+}
+
+impl TableKey for CredentialIdentifierKey {
+    fn slot(&self) -> Slot {
+        Slot::of_digest(Space::Index, &self.digest)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.fixed(&self.digest).u8(self.kind);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, digest: rest.fixed()?, kind: rest.u8()? })
+    }
+}
+
+impl Table for CredentialIdentifiers {
+    const TAG: Tag = Tag::CREDENTIAL_IDENTIFIER;
+    type Key = CredentialIdentifierKey;
+    type Record = CredentialIdentifierRecord;
+}

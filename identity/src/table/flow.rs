@@ -1,0 +1,131 @@
+//! Self-service flows, in a slot of the region that received them, and the mark in
+//! the subject's home that one was completed.
+
+use bytes::Bytes;
+use cardea_storage::{
+    Slot, Table, TableKey, Tag, Tenant,
+    key::{KeyReader, KeyWriter},
+};
+use prost::Message;
+use uuid::Uuid;
+
+/// `flow/<id>`.
+#[derive(Debug)]
+pub struct Flows;
+
+/// The key of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The flow.
+    pub id: Uuid,
+}
+
+/// A flow as it is kept.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct FlowRecord {
+    /// What it is for: 1 login, 2 registration.
+    #[prost(uint32, tag = "1")]
+    pub purpose: u32,
+    /// When it began; milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub issued_at: u64,
+    /// When it is over; the row stays longer, to say so. Milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub expires_at: u64,
+    /// The URL that began it.
+    #[prost(string, tag = "4")]
+    pub request_url: String,
+    /// Where to go afterwards; empty for nowhere.
+    #[prost(string, tag = "5")]
+    pub return_to: String,
+    /// The identity schema asked for; empty for the default.
+    #[prost(string, tag = "6")]
+    pub schema_id: String,
+    /// Whether somebody who is logged in proves it again.
+    #[prost(bool, tag = "7")]
+    pub refresh: bool,
+    /// The identity that must prove itself, if `refresh`.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub subject: Bytes,
+    /// When it was completed; 0 for not yet. A hint: the truth is the mark in the
+    /// subject's home.
+    #[prost(uint64, tag = "9")]
+    pub completed_at: u64,
+}
+
+impl TableKey for FlowKey {
+    fn slot(&self) -> Slot {
+        Slot::of_id(&self.id)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.uuid(&self.id);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, id: rest.uuid()? })
+    }
+}
+
+impl Table for Flows {
+    const TAG: Tag = Tag::FLOW;
+    type Key = FlowKey;
+    type Record = FlowRecord;
+}
+
+/// `used_flow/<id>`, in the slot of the subject's home: put if absent together with
+/// what the flow brought about, so that it brings it about once.
+#[derive(Debug)]
+pub struct UsedFlows;
+
+/// The key of a completed flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsedFlowKey {
+    /// The slot of the subject's home.
+    pub slot: Slot,
+    /// Whose.
+    pub tenant: Tenant,
+    /// The flow.
+    pub flow: Uuid,
+}
+
+/// How a flow was completed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct UsedFlowRecord {
+    /// When; milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub completed_at: u64,
+    /// The subject.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub subject: Bytes,
+}
+
+impl TableKey for UsedFlowKey {
+    fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.uuid(&self.flow);
+    }
+
+    fn read(slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { slot, tenant, flow: rest.uuid()? })
+    }
+}
+
+impl Table for UsedFlows {
+    const TAG: Tag = Tag::USED_FLOW;
+    type Key = UsedFlowKey;
+    type Record = UsedFlowRecord;
+}

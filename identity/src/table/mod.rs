@@ -1,0 +1,34 @@
+//! The tables of this layer: what its rows are called, what they say, and which
+//! index rows lead to them. Fields are added, never changed or reused.
+
+pub mod attempts;
+pub mod credential;
+pub mod flow;
+pub mod identity;
+pub mod session;
+#[cfg(test)]
+mod tests;
+
+pub use attempts::{Attempts, AttemptsKey, AttemptsRecord};
+pub use credential::{
+    CredentialIdentifierKey, CredentialIdentifierRecord, CredentialIdentifiers, CredentialKey,
+    CredentialRecord, Credentials,
+};
+pub use flow::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows};
+pub use identity::{AddressRecord, Identities, IdentityKey, IdentityRecord};
+pub use session::{
+    DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionKey, SessionMark,
+    SessionRecord, SessionTokenKey, SessionTokenRecord, SessionTokens, Sessions,
+};
+
+use uuid::Uuid;
+
+/// The bytes of an id, as records hold it.
+pub(crate) fn id_bytes(id: &Uuid) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(id.as_bytes())
+}
+
+/// The id in a record; nil if the bytes are none, which no row of ours has.
+pub(crate) fn id_of(bytes: &[u8]) -> Uuid {
+    Uuid::from_slice(bytes).unwrap_or_default()
+}

@@ -1,0 +1,228 @@
+//! Messages with the ids that Kratos gives them. Interfaces and tests key on the
+//! id; the text is American English, as Kratos has it.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// How a message is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextType {
+    /// It tells something.
+    Info,
+    /// Something was refused.
+    Error,
+    /// Something was done.
+    Success,
+}
+
+/// A message (`uiText`).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Text {
+    /// The id: stable, and what interfaces translate by.
+    pub id: u32,
+    /// The message in American English.
+    pub text: String,
+    /// How it is meant.
+    #[serde(rename = "type")]
+    pub kind: TextType,
+    /// The parameters of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Map<String, Value>>,
+}
+
+impl Text {
+    fn info(id: u32, text: impl Into<String>) -> Self {
+        Self { id, text: text.into(), kind: TextType::Info, context: None }
+    }
+
+    pub(crate) fn error(id: u32, text: impl Into<String>) -> Self {
+        Self { id, text: text.into(), kind: TextType::Error, context: None }
+    }
+
+    pub(crate) fn with(mut self, context: Value) -> Self {
+        if let Value::Object(map) = context {
+            self.context = Some(map);
+        }
+        self
+    }
+
+    /// 1010022: the button of the password login.
+    pub fn sign_in_with_password() -> Self {
+        Self::info(1_010_022, "Sign in with password")
+    }
+
+    /// 1010003: why a signed-in person is asked again.
+    pub fn confirm_that_it_is_you() -> Self {
+        Self::info(1_010_003, "Please confirm this action by verifying that it is you.")
+    }
+
+    /// 1040001: the button of the registration.
+    pub fn sign_up() -> Self {
+        Self::info(1_040_001, "Sign up")
+    }
+
+    /// 1070001: label of a password field.
+    pub fn label_password() -> Self {
+        Self::info(1_070_001, "Password")
+    }
+
+    /// 1070002: label that the identity schema gives.
+    pub fn label_generated(title: &str, name: &str) -> Self {
+        Self::info(1_070_002, title).with(json!({"title": title, "name": name}))
+    }
+
+    /// 1070004: label of the identifier field.
+    pub fn label_identifier() -> Self {
+        Self::info(1_070_004, "ID")
+    }
+
+    /// 4000001: what no other message says.
+    pub fn generic(reason: &str) -> Self {
+        Self::error(4_000_001, reason).with(json!({"reason": reason}))
+    }
+
+    /// 4000002: a property is missing.
+    pub fn property_missing(property: &str) -> Self {
+        Self::error(4_000_002, format!("Property {property} is missing."))
+            .with(json!({"property": property}))
+    }
+
+    /// 4000006: identifier or password are wrong; it never says which.
+    pub fn invalid_credentials() -> Self {
+        Self::error(
+            4_000_006,
+            "The provided credentials are invalid, check for spelling mistakes in your password \
+             or username, email address, or phone number.",
+        )
+    }
+
+    /// 4000007: somebody has the identifier already.
+    pub fn duplicate_identifier() -> Self {
+        Self::error(
+            4_000_007,
+            "An account with the same identifier (email, phone, username, ...) exists already.",
+        )
+    }
+
+    /// 4000009: the schema and traits give no identifier to log in with.
+    pub fn identifier_missing() -> Self {
+        Self::error(
+            4_000_009,
+            "Could not find any login identifiers. Did you forget to set them? This could also \
+             be caused by a server misconfiguration.",
+        )
+    }
+
+    /// 4000031: the password resembles the identifier.
+    pub fn password_too_similar() -> Self {
+        Self::error(
+            4_000_031,
+            "The password can not be used because it is too similar to the identifier.",
+        )
+    }
+
+    /// 4000032: the password is too short; lengths in characters.
+    pub fn password_too_short(length_min: usize, length: usize) -> Self {
+        Self::error(
+            4_000_032,
+            format!(
+                "The password must be at least {length_min} characters long, but got {length}."
+            ),
+        )
+        .with(json!({"min_length": length_min, "actual_length": length}))
+    }
+
+    /// 4000033: the password is too long; lengths in bytes.
+    pub fn password_too_long(length_max: usize, length: usize) -> Self {
+        Self::error(
+            4_000_033,
+            format!("The password must be at most {length_max} characters long, but got {length}."),
+        )
+        .with(json!({"max_length": length_max, "actual_length": length}))
+    }
+
+    /// 4010001: the login flow is older than its lifetime.
+    pub fn login_flow_expired(expired_at_ms: u64, now_ms: u64) -> Self {
+        Self::flow_expired(4_010_001, "login", expired_at_ms, now_ms)
+    }
+
+    /// 4040001: the registration flow is older than its lifetime.
+    pub fn registration_flow_expired(expired_at_ms: u64, now_ms: u64) -> Self {
+        Self::flow_expired(4_040_001, "registration", expired_at_ms, now_ms)
+    }
+
+    fn flow_expired(id: u32, flow: &str, expired_at_ms: u64, now_ms: u64) -> Self {
+        // Hundredths of a minute, without floating point.
+        let hundredths = now_ms.saturating_sub(expired_at_ms) / 600;
+        let ago = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+        Self::error(id, format!("The {flow} flow expired {ago} minutes ago, please try again."))
+            .with(json!({
+                "expired_at": crate::time::rfc3339(cardea_storage::Timestamp(expired_at_ms)),
+                "expired_at_unix": expired_at_ms / 1000,
+            }))
+    }
+
+    /// 4010002: the login names no method that is there.
+    pub fn login_method_missing() -> Self {
+        Self::error(
+            4_010_002,
+            "Could not find a strategy to log you in with. Did you fill out the form correctly?",
+        )
+    }
+
+    /// 4010003: the registration names no method that is there.
+    pub fn registration_method_missing() -> Self {
+        Self::error(
+            4_010_003,
+            "Could not find a strategy to sign you up with. Did you fill out the form correctly?",
+        )
+    }
+
+    /// 4010007: the login flow was completed before.
+    pub fn login_already_completed() -> Self {
+        Self::error(
+            4_010_007,
+            "The request was already completed successfully and can not be retried.",
+        )
+    }
+
+    /// 4040002: the registration flow was completed before.
+    pub fn registration_already_completed() -> Self {
+        Self::error(
+            4_040_002,
+            "The request was already completed successfully and can not be retried.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_serialises_as_kratos_does() {
+        assert_eq!(
+            serde_json::to_value(Text::property_missing("email")).unwrap(),
+            json!({
+                "id": 4000002,
+                "text": "Property email is missing.",
+                "type": "error",
+                "context": {"property": "email"},
+            })
+        );
+        assert_eq!(
+            serde_json::to_value(Text::label_password()).unwrap(),
+            json!({"id": 1070001, "text": "Password", "type": "info"})
+        );
+    }
+
+    #[test]
+    fn expiry_is_told_in_minutes() {
+        let text = Text::login_flow_expired(60_000, 60_000 + 90_000);
+        assert_eq!(text.text, "The login flow expired 1.50 minutes ago, please try again.");
+        let context = text.context.unwrap();
+        assert_eq!(context["expired_at"], "1970-01-01T00:01:00Z");
+        assert_eq!(context["expired_at_unix"], 60);
+    }
+}

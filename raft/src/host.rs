@@ -55,8 +55,8 @@ pub enum StartError {
     /// It runs already.
     #[error("the group runs already")]
     Running,
-    /// The log says that this replica had a life, but its state is gone. It may
-    /// have voted and acknowledged; it must be replaced by a new replica.
+    /// The log says that this replica had a life, but its state is gone, or is
+    /// older than what the log still has. It must be replaced by a new replica.
     #[error("the group has a log but no state on this node")]
     StateLost,
     /// The log cannot be opened for this replica.
@@ -195,12 +195,13 @@ impl Host {
     ) -> Result<Arc<Group>, StartError> {
         let (checked, extent) = (machine.clone(), store.extent());
         self.block(move |_| {
-            if checked.is_new() && (extent.vote.is_some() || extent.purged.is_some()) {
+            let index = |id: Option<LogId>| id.map(|id| id.index);
+            let applied = checked.applied()?.position.map(|position| position.index);
+            let lost = checked.is_new() && extent.vote.is_some();
+            if lost || applied < index(extent.purged) {
                 return Err(StartError::StateLost);
             }
-            let ahead = checked.applied()?.position.map(|position| position.index)
-                > extent.last.map(|last: LogId| last.index);
-            if ahead {
+            if applied > index(extent.last) {
                 // The log will be cut at the machine: a snapshot from before has
                 // no entries behind it to be continued with.
                 checked.discard_snapshot()?;

@@ -12,6 +12,8 @@
 pub mod encoding;
 pub mod ids;
 pub mod machine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;
 pub mod transport;
 pub mod types;
@@ -30,6 +32,8 @@ mod replica;
 mod rounds;
 mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use admission::Admission;
 pub use change::ChangeError;

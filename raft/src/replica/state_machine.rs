@@ -4,7 +4,7 @@
 //! the task that openraft spawns for building (there, later entries could
 //! already be in it).
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use cardea_storage::Fault;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -107,8 +107,11 @@ impl StateMachine {
     async fn copy(&self, required: bool) -> Result<Option<RaftSnapshot>, io::Error> {
         let snapshot = self
             .block(move |machine| match machine.begin_snapshot(required)? {
-                None if required => Err(Fault::new("a required snapshot was not made")),
-                snapshot => snapshot.map(described).transpose(),
+                Some(snapshot) => described(snapshot).map(Some),
+                None if !required => Ok(None),
+                // Where nothing was applied there is nothing to copy.
+                None if machine.applied()?.position.is_none() => Ok(Some(nothing())),
+                None => Err(Fault::new("a required snapshot was not made")),
             })
             .await?;
         if snapshot.is_some() {
@@ -116,6 +119,12 @@ impl StateMachine {
         }
         Ok(snapshot)
     }
+}
+
+/// The copy of a machine that has applied nothing; it cannot be installed.
+fn nothing() -> RaftSnapshot {
+    let files = SnapshotData { directory: PathBuf::new(), guard: None };
+    RaftSnapshot { meta: SnapshotMeta::default(), snapshot: files }
 }
 
 /// Gives the copy of a machine openraft's form.

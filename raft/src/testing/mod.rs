@@ -1,0 +1,9 @@
+//! What tests of groups need: a network in memory whose links can be cut, and
+//! a small machine over any disk. Also for tests of other crates, under the
+//! feature `testing`.
+
+mod ledger;
+mod network;
+
+pub use ledger::Ledger;
+pub use network::{MemoryNetwork, MemoryTransport};

@@ -1,0 +1,302 @@
+//! A network in memory. A link between two nodes can be cut in one direction;
+//! what is on its way over a cut link is lost, and the caller is told that the
+//! other is unreachable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    io::{Read, Write},
+    path::Path,
+    sync::{Arc, Weak},
+};
+
+use async_trait::async_trait;
+use cardea_storage::{Fault, engine::Disk};
+use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
+use openraft::{
+    OptionalSend, RaftNetworkFactory,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::{RPCOption, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use parking_lot::Mutex;
+
+use crate::{
+    ids::{GroupId, NodeId, ReplicaId},
+    peers::{Groups, Replica, Transport},
+    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
+};
+
+type Config = TypeConfig;
+
+#[derive(Clone)]
+struct Station {
+    groups: Weak<dyn Groups>,
+    disk: Arc<dyn Disk>,
+}
+
+#[derive(Default)]
+struct State {
+    stations: BTreeMap<NodeId, Station>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+}
+
+/// Every node of a test and the links between them.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryNetwork {
+    /// No nodes, no cut links.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The transport of `node`.
+    pub fn transport(&self, node: NodeId) -> Arc<MemoryTransport> {
+        Arc::new(MemoryTransport { network: self.clone(), node })
+    }
+
+    /// Calls to `node` reach `groups` from now on; files arrive on `disk`.
+    pub fn attach(&self, node: NodeId, groups: &Arc<dyn Groups>, disk: Arc<dyn Disk>) {
+        let station = Station { groups: Arc::downgrade(groups), disk };
+        self.state.lock().stations.insert(node, station);
+    }
+
+    /// Calls to `node` reach nobody from now on.
+    pub fn detach(&self, node: NodeId) {
+        self.state.lock().stations.remove(&node);
+    }
+
+    /// Cuts what goes from one node to another; the way back stays.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.state.lock().cut.insert((from, to));
+    }
+
+    /// Cuts both ways between `node` and every other.
+    pub fn isolate(&self, node: NodeId) {
+        let mut state = self.state.lock();
+        let others: Vec<_> = state.stations.keys().copied().filter(|id| *id != node).collect();
+        for other in others {
+            state.cut.insert((node, other));
+            state.cut.insert((other, node));
+        }
+    }
+
+    /// Mends every link.
+    pub fn heal(&self) {
+        self.state.lock().cut.clear();
+    }
+
+    fn passes(&self, from: NodeId, to: NodeId) -> bool {
+        !self.state.lock().cut.contains(&(from, to))
+    }
+
+    fn station(&self, node: NodeId) -> Option<Station> {
+        self.state.lock().stations.get(&node).cloned()
+    }
+}
+
+/// One node's access to a [`MemoryNetwork`].
+pub struct MemoryTransport {
+    network: MemoryNetwork,
+    node: NodeId,
+}
+
+impl Transport for MemoryTransport {
+    type Network = MemoryClients;
+
+    fn network(&self, group: GroupId, _replica: ReplicaId) -> MemoryClients {
+        MemoryClients { network: self.network.clone(), node: self.node, group }
+    }
+}
+
+#[async_trait]
+impl ReadIndexClient for MemoryTransport {
+    async fn read_index(&self, node: NodeId, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+        let lost = || ReadError::Unconfirmed(format!("{node} is unreachable"));
+        if !self.network.passes(self.node, node) {
+            return Err(lost());
+        }
+        let station = self.network.station(node).ok_or_else(lost)?;
+        let groups = station.groups.upgrade().ok_or_else(lost)?;
+        let answer = groups.serve_read_index(group).await;
+        if self.network.passes(node, self.node) { answer } else { Err(lost()) }
+    }
+}
+
+/// Makes clients for one replica.
+pub struct MemoryClients {
+    network: MemoryNetwork,
+    node: NodeId,
+    group: GroupId,
+}
+
+impl RaftNetworkFactory<Config> for MemoryClients {
+    type Network = MemoryClient;
+
+    async fn new_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
+        MemoryClient {
+            network: self.network.clone(),
+            from: self.node,
+            to: member.node,
+            group: self.group,
+            target,
+        }
+    }
+}
+
+/// Calls from one replica to another.
+#[derive(Clone)]
+pub struct MemoryClient {
+    network: MemoryNetwork,
+    from: NodeId,
+    to: NodeId,
+    group: GroupId,
+    target: ReplicaId,
+}
+
+impl MemoryClient {
+    fn unreachable(&self) -> Unreachable<Config> {
+        Unreachable::from_string(format!("{} of {} on {}", self.target, self.group, self.to))
+    }
+
+    /// The replica, if the way there is open.
+    fn go(&self) -> Result<Replica, RPCError<Config>> {
+        if !self.network.passes(self.from, self.to) {
+            return Err(self.unreachable().into());
+        }
+        self.network
+            .station(self.to)
+            .and_then(|station| station.groups.upgrade())
+            .and_then(|groups| groups.replica(self.group))
+            .filter(|replica| replica.id == self.target)
+            .ok_or_else(|| self.unreachable().into())
+    }
+
+    /// What came back, if the way back is open.
+    fn back<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, RPCError<Config>> {
+        if !self.network.passes(self.to, self.from) {
+            return Err(self.unreachable().into());
+        }
+        result.map_err(|error| NetworkError::from_string(error).into())
+    }
+
+    fn ship(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+        let absent = || Fault::new("a node without a disk");
+        let source = self.network.station(self.from).ok_or_else(absent)?.disk;
+        let target = self.network.station(self.to).ok_or_else(absent)?.disk;
+        for file in source.files_below(from)? {
+            let (mut content, _) = source.read_stream(&from.join(&file))?;
+            let mut bytes = Vec::new();
+            content
+                .read_to_end(&mut bytes)
+                .map_err(|error| Fault::caused("read a file to send", error))?;
+            let mut sink = target.write_stream(&to.join(&file))?;
+            sink.write_all(&bytes)
+                .map_err(|error| Fault::caused("write a received file", error))?;
+            sink.finish()?;
+        }
+        Ok(())
+    }
+}
+
+impl RaftNetworkV2<Config> for MemoryClient {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Config>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
+        let replica = self.go()?;
+        self.back(replica.raft.append_entries(rpc).await)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<Config>, RPCError<Config>>>,
+            RPCError<Config>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Config>> + OptionalSend + Unpin + 'static,
+    {
+        let client = self.clone();
+        Box::pin(async move {
+            let replica = client.go()?;
+            let there = client.clone();
+            let input = input.take_while(move |_| {
+                let passes = there.network.passes(there.from, there.to);
+                async move { passes }
+            });
+            let answers = replica.raft.stream_append(input);
+            let answers = answers.map(move |answer| client.back(answer));
+            Ok(answers.boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Config>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+        let replica = self.go()?;
+        self.back(replica.raft.vote(rpc).await)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Config>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Config>, RPCError<Config>> {
+        let replica = self.go()?;
+        self.back(replica.raft.pre_vote(rpc).await)
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Config>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Config>, RPCError<Config>> {
+        let replica = self.go()?;
+        self.back(replica.raft.handle_transfer_leader(request).await)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
+        let replica = self.go()?;
+        let (client, source) = (self.clone(), snapshot.snapshot.directory.clone());
+        let receiver = replica.clone();
+        let shipped = tokio::task::spawn_blocking(move || {
+            let directory = receiver.begin_receive()?;
+            client.ship(&source, &directory)?;
+            Ok::<_, Fault>(directory)
+        });
+        let directory = match shipped.await {
+            Ok(Ok(directory)) => directory,
+            Ok(Err(fault)) => return Err(NetworkError::new(&fault).into()),
+            Err(error) => return Err(NetworkError::new(&error).into()),
+        };
+        let received =
+            RaftSnapshot { meta: snapshot.meta, snapshot: SnapshotData::received(directory) };
+        // The files took their time; the way may be cut by now.
+        self.go()?;
+        Ok(self.back(replica.raft.install_full_snapshot(vote, received).await)?)
+    }
+}

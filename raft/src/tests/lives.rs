@@ -1,0 +1,107 @@
+//! Restarts, snapshots, purges, and what refuses to start.
+
+use super::*;
+use crate::StartError;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_loses_power_goes_on_where_it_was() {
+    let mut cluster = Cluster::formed(Settings::default()).await;
+    for number in 0..100 {
+        cluster.put(NodeId(1), &format!("k{number}"), "v").await;
+    }
+    for node in (1..=3).map(NodeId) {
+        cluster.crash(node).await;
+    }
+    for node in (1..=3).map(NodeId) {
+        cluster.restart(node).await;
+    }
+    let leader = cluster.leader(GROUP).await;
+    cluster.host(leader).read_barrier(GROUP).await.unwrap();
+    for number in 0..100 {
+        let value = cluster.ledger(leader).get(&format!("k{number}")).unwrap();
+        assert_eq!(value.unwrap(), "v", "k{number} was acknowledged");
+    }
+    cluster.put(leader, "k", "v").await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    cluster.converged(&nodes).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_behind_the_purge_point_gets_a_snapshot() {
+    let settings = Settings { snapshot_entries: 50, entries_kept: 5, ..Settings::default() };
+    let mut cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    let lagging = cluster.others(leader)[0];
+    cluster.crash(lagging).await;
+    for number in 0..200 {
+        cluster.put(leader, &format!("k{number}"), "v").await;
+    }
+    let behind = cluster.nodes[&lagging].disk.clone();
+    drop(behind);
+    eventually("nothing was purged", || {
+        let leader = cluster.host(leader).status(GROUP).unwrap();
+        leader.purged > Some(60) && leader.snapshot >= leader.purged
+    })
+    .await;
+    cluster.restart(lagging).await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    cluster.converged(&nodes).await;
+    assert!(cluster.ledger(lagging).applied_entries() < 200, "it did not replay everything");
+    assert_eq!(cluster.ledger(lagging).get("k0").unwrap().unwrap(), "v");
+    // What was installed survives, too.
+    cluster.crash(lagging).await;
+    cluster.restart(lagging).await;
+    cluster.put(leader, "k", "v").await;
+    cluster.converged(&nodes).await;
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_lost_its_state_refuses_to_start() {
+    let mut cluster = Cluster::formed(Settings::default()).await;
+    let node = NodeId(2);
+    cluster.host(node).stop_group(GROUP).await.unwrap();
+    cluster.nodes.get_mut(&node).unwrap().ledgers.clear();
+    let disk = cluster.nodes[&node].disk.clone();
+    disk.remove(Path::new("/node/machines/1")).unwrap();
+    let ledger = open_ledger(&disk, GROUP);
+    let refused = cluster.host(node).start_group(GROUP, replica_of(node), ledger).await;
+    assert!(matches!(refused, Err(StartError::StateLost)), "{refused:?}");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_group_starts_again_in_the_same_process() {
+    let mut cluster = Cluster::formed(Settings::default()).await;
+    for round in 0..3 {
+        let leader = cluster.leader(GROUP).await;
+        cluster.host(leader).stop_group(GROUP).await.unwrap();
+        let other = cluster.others(leader)[0];
+        cluster.put(other, "k", &round.to_string()).await;
+        cluster.nodes.get_mut(&leader).unwrap().ledgers.clear();
+        cluster.start(leader, GROUP).await;
+        let ledger = cluster.ledger(leader);
+        let twice = cluster.host(leader).start_group(GROUP, replica_of(leader), ledger).await;
+        assert!(matches!(twice, Err(StartError::Running)), "{twice:?}");
+        let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+        cluster.converged(&nodes).await;
+    }
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_disk_is_a_fault_of_the_host() {
+    let cluster = Cluster::formed(Settings::default()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.nodes[&leader].disk.fail_after(0);
+    let host = cluster.host(leader);
+    let outcome = host.propose(GROUP, Bytes::from_static(b"a=b"), Admission::Ordinary).await;
+    assert_eq!(outcome, Err(ProposeError::Unknown));
+    tokio::time::timeout(PATIENCE, host.faulted()).await.unwrap();
+    let outcome = host.propose(GROUP, Bytes::from_static(b"a=b"), Admission::Ordinary).await;
+    assert_eq!(outcome, Err(ProposeError::Stopped));
+    let others = cluster.others(leader);
+    let next = cluster.leader_among(GROUP, &others).await;
+    cluster.put(next, "k", "v").await;
+}

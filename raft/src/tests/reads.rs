@@ -1,0 +1,106 @@
+//! A read behind a barrier sees everything acknowledged before it.
+
+use super::*;
+use crate::ReadError;
+
+async fn barrier_read(cluster: &Cluster, node: NodeId, key: &str) -> Option<Bytes> {
+    cluster.host(node).read_barrier(GROUP).await.unwrap();
+    cluster.ledger(node).get(key).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_reads_what_was_just_acknowledged() {
+    let cluster = Cluster::formed(Settings::default()).await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    for number in 0..50 {
+        let value = number.to_string();
+        cluster.put(nodes[number % 3], "k", &value).await;
+        for node in &nodes {
+            assert_eq!(barrier_read(&cluster, *node, "k").await.unwrap(), value);
+        }
+    }
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lost_its_quorum_gives_no_read_index() {
+    let settings = Settings { read_ms_max: 1_500, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let old = cluster.leader(GROUP).await;
+    cluster.put(old, "k", "old").await;
+    cluster.network.isolate(old);
+    let others = cluster.others(old);
+    let new = cluster.leader_among(GROUP, &others).await;
+    cluster.put(new, "k", "new").await;
+    // The old one may still believe that it leads; it must not read.
+    assert!(cluster.host(old).read_index(GROUP).await.is_err());
+    assert!(cluster.host(old).read_barrier(GROUP).await.is_err());
+    for node in others {
+        assert_eq!(barrier_read(&cluster, node, "k").await.unwrap(), "new");
+    }
+    cluster.network.heal();
+    assert_eq!(barrier_read(&cluster, old, "k").await.unwrap(), "new");
+    cluster.close().await;
+}
+
+/// The schedule that makes openraft's lease reads stale: a voter that restarts
+/// forgets the lease it granted, and elects another leader within it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_voter_cannot_make_a_read_stale() {
+    let settings = Settings { read_ms_max: 1_500, ..Settings::default() };
+    let mut cluster = Cluster::formed(settings).await;
+    let old = cluster.leader(GROUP).await;
+    let [next, voter] = cluster.others(old)[..] else { panic!("three nodes") };
+    cluster.put(old, "k", "v1").await;
+    cluster.network.cut(old, next);
+    cluster.network.cut(next, old);
+    cluster.network.cut(old, voter);
+    cluster.network.cut(voter, old);
+    cluster.crash(voter).await;
+    cluster.restart(voter).await;
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.host(next).read_index(GROUP).await.is_err() {
+        assert!(Instant::now() < deadline);
+        cluster.host(next).campaign(GROUP).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.put(next, "k", "v2").await;
+    assert!(cluster.host(old).read_index(GROUP).await.is_err());
+    assert_eq!(barrier_read(&cluster, next, "k").await.unwrap(), "v2");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_is_told_why_it_cannot_read() {
+    let settings = Settings { read_ms_max: 300, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = cluster.others(leader)[0];
+    let told = cluster.host(follower).read_index(GROUP).await;
+    assert_eq!(told, Err(ReadError::NotLeader { leader: Some(leader) }));
+    assert_eq!(cluster.host(leader).read_index(GroupId(9)).await, Err(ReadError::NoGroup));
+    cluster.network.cut(follower, leader);
+    let told = cluster.host(follower).read_barrier(GROUP).await;
+    assert!(matches!(told, Err(ReadError::Unconfirmed(_))), "{told:?}");
+    assert_eq!(cluster.host(leader).reached(GROUP, 1 << 40).await, Err(ReadError::Lagging));
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_share_rounds() {
+    let cluster = Arc::new(Cluster::formed(Settings::default()).await);
+    let leader = cluster.leader(GROUP).await;
+    for node in [leader, cluster.others(leader)[0]] {
+        let readers: Vec<_> = (0..500)
+            .map(|_| {
+                let host = cluster.host(node);
+                tokio::spawn(async move { host.read_barrier(GROUP).await })
+            })
+            .collect();
+        for reader in readers {
+            reader.await.unwrap().unwrap();
+        }
+    }
+    let Ok(cluster) = Arc::try_unwrap(cluster) else { panic!("shared") };
+    cluster.close().await;
+}

@@ -46,6 +46,8 @@ pub const ATTEMPTS_MAX: u32 = 24;
 #[derive(Clone)]
 pub struct Transaction {
     store: Arc<dyn Store>,
+    /// Whether reads become checks; not in a mere view.
+    tracking: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -111,7 +113,7 @@ impl dyn Store {
     {
         for attempt in 0..ATTEMPTS_MAX {
             let consistency = if attempt == 0 { first.clone() } else { Consistency::Strong };
-            let transaction = Transaction::begin(self.clone(), consistency);
+            let transaction = Transaction::begin(self.clone(), consistency, true);
             let value = run(transaction.clone()).await?;
             match transaction.commit().await? {
                 Some(Committed { snaptoken, time }) => {
@@ -124,9 +126,9 @@ impl dyn Store {
     }
 
     /// Reads outside a transaction: each read at `consistency`, and none earlier
-    /// than the reads before it.
+    /// than the reads before it. What is written to it goes nowhere.
     pub fn view(self: &Arc<Self>, consistency: Consistency) -> Transaction {
-        Transaction::begin(self.clone(), consistency)
+        Transaction::begin(self.clone(), consistency, false)
     }
 }
 
@@ -136,7 +138,7 @@ async fn back_off(entropy: &dyn Entropy, attempt: u32) {
 }
 
 impl Transaction {
-    fn begin(store: Arc<dyn Store>, consistency: Consistency) -> Self {
+    fn begin(store: Arc<dyn Store>, consistency: Consistency, tracking: bool) -> Self {
         let state = State {
             consistency,
             seen: Snaptoken::default(),
@@ -148,7 +150,7 @@ impl Transaction {
             writes: BTreeMap::new(),
             adds: Vec::new(),
         };
-        Self { store, state: Arc::new(Mutex::new(state)) }
+        Self { store, tracking, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The time that this transaction's decisions should use: when it began, or
@@ -383,6 +385,7 @@ impl Transaction {
             let state = self.state.lock();
             (state.consistency.clone(), state.seen.clone())
         };
+        let tracked = tracked && self.tracking;
         let answer = self.store.read(ReadRequest { reads, consistency, seen, tracked }).await?;
         let mut state = self.state.lock();
         state.reads += 1;

@@ -19,9 +19,7 @@ use cardea_storage::{
     store::{Read, Scan},
     txn::{
         Add, At, Check, Command, Condition, Effect, Fingerprint, Op, Put, RangeCheck, Txn,
-        command::{
-            Acknowledge, Action, Decide, Fence, Finish, Own, Prepare, Raise, Settle, Time,
-        },
+        command::{Acknowledge, Action, Decide, Fence, Finish, Own, Prepare, Raise, Settle, Time},
     },
 };
 use prost::Message;

@@ -10,12 +10,12 @@
 //! The rules were model-checked under delay, duplication, loss, reordering, dead
 //! coordinators and unbounded clock skew between shards.
 //!
-//! - [`shards`]: what this needs of those who hold the shards
-//! - [`plan`]: which part of a transaction goes where
-//! - [`coordinate`]: committing
-//! - [`settle`]: ending what somebody else left
-//! - [`read`]: reading
-//! - [`sharded`]: all of it as a [`Store`](crate::store::Store)
+//! - [`shards`] says what this needs of those who hold the shards.
+//! - [`plan`] says which part of a transaction goes where.
+//! - [`coordinate`] is for committing.
+//! - [`settle`] is for ending what somebody else left.
+//! - [`read`] is for reading.
+//! - [`sharded`] is all of it as a [`Store`](crate::store::Store).
 
 pub mod coordinate;
 pub mod plan;

@@ -25,6 +25,7 @@ pub struct ShardedStore {
 
 impl ShardedStore {
     /// A store over these shards.
+    #[expect(clippy::new_ret_no_self, reason = "layers hold the port, never this type")]
     pub fn new(
         shards: Arc<dyn Shards>,
         clock: Arc<dyn Clock>,

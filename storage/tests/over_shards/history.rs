@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cardea_storage::{Clock, Consistency, Store, StoreError};
+use cardea_storage::{Consistency, Store, StoreError};
 use parking_lot::Mutex;
 
 use crate::{

@@ -72,8 +72,7 @@ async fn a_strong_reader_between_decide_and_finish_sees_the_commit() {
 async fn a_token_of_a_commit_is_honoured_before_its_finish() {
     let (flaky, store) = Flaky::new(1, 4);
     flaky.lose_finishes(true);
-    let draft =
-        Draft { ops: vec![put(0, 1).into(), put(1, 2).into()], ..Draft::default() };
+    let draft = Draft { ops: vec![put(0, 1).into(), put(1, 2).into()], ..Draft::default() };
     let Verdict::Committed(committed) = store.commit(draft).await.unwrap() else { panic!() };
     let request = ReadRequest::new(Consistency::AtLeast(committed.snaptoken))
         .get(Accounts::key(&AccountKey(0)))
@@ -86,8 +85,7 @@ async fn a_token_of_a_commit_is_honoured_before_its_finish() {
 async fn a_lock_left_by_a_dead_coordinator_is_settled_by_whoever_meets_it() {
     let (flaky, store) = Flaky::new(1, 4);
     let late = soon(&flaky);
-    let prepare =
-        Prepare { txn: Some(txn(1, late, &[], &[put(1, 5)])), decider: place(0) };
+    let prepare = Prepare { txn: Some(txn(1, late, &[], &[put(1, 5)])), decider: place(0) };
     let outcome = propose(&flaky, 1, Action::Prepare(prepare)).await;
     assert!(matches!(outcome, Outcome::Prepared { .. }));
     assert_eq!(balance(&store, 1).await, None, "undecided: the old value, at once");
@@ -98,7 +96,8 @@ async fn a_lock_left_by_a_dead_coordinator_is_settled_by_whoever_meets_it() {
     assert_eq!(balance(&store, 1).await, Some(6));
 
     // The coordinator was only asleep.
-    let decide = Decide { txn: Some(txn(1, late, &[], &[put(0, 5)])), participants: vec![place(1)] };
+    let decide =
+        Decide { txn: Some(txn(1, late, &[], &[put(0, 5)])), participants: vec![place(1)] };
     assert_eq!(propose(&flaky, 0, Action::Decide(decide)).await, Outcome::Aborted);
     assert_eq!(balance(&store, 0).await, None);
 }
@@ -107,9 +106,11 @@ async fn a_lock_left_by_a_dead_coordinator_is_settled_by_whoever_meets_it() {
 async fn a_late_duplicate_of_a_prepare_locks_nothing() {
     let (flaky, store) = Flaky::new(1, 4);
     let late = soon(&flaky);
-    let prepare =
-        || Action::Prepare(Prepare { txn: Some(txn(1, late, &[], &[put(1, 5)])), decider: place(0) });
-    let decide = Decide { txn: Some(txn(1, late, &[], &[put(0, 5)])), participants: vec![place(1)] };
+    let prepare = || {
+        Action::Prepare(Prepare { txn: Some(txn(1, late, &[], &[put(1, 5)])), decider: place(0) })
+    };
+    let decide =
+        Decide { txn: Some(txn(1, late, &[], &[put(0, 5)])), participants: vec![place(1)] };
     let finish = Action::Finish(Finish {
         request_id: Bytes::copy_from_slice(&[1; 16]),
         not_after: late.0,
@@ -137,11 +138,8 @@ async fn a_late_duplicate_of_a_refused_transaction_stays_refused() {
     propose(&flaky, 0, Action::Prepare(held)).await;
     let blind = || Action::Commit(txn(1, late, &[], &[put(0, 7)]));
     assert!(matches!(propose(&flaky, 0, blind()).await, Outcome::Locked(_)));
-    let release = Finish {
-        request_id: Bytes::copy_from_slice(&[9; 16]),
-        not_after: late.0,
-        commit: false,
-    };
+    let release =
+        Finish { request_id: Bytes::copy_from_slice(&[9; 16]), not_after: late.0, commit: false };
     propose(&flaky, 0, Action::Finish(release)).await;
     // Nothing stands in its way any more, but its client has come back under a new id.
     assert!(matches!(propose(&flaky, 0, blind()).await, Outcome::Locked(_)));
@@ -278,7 +276,12 @@ async fn an_index_row_lives_and_dies_with_its_record() {
 #[tokio::test(start_paused = true)]
 async fn what_appears_in_a_range_that_was_read_is_a_conflict() {
     let (_flaky, store) = Flaky::new(1, 4);
-    let range = || Notes::slot_range(cardea_storage::Slot::new(cardea_storage::Space::Home, 7), Default::default());
+    let range = || {
+        Notes::slot_range(
+            cardea_storage::Slot::new(cardea_storage::Space::Home, 7),
+            Default::default(),
+        )
+    };
     let tries = std::sync::atomic::AtomicU32::new(0);
     let (tries, other) = (&tries, &store);
     let count = store
@@ -311,7 +314,11 @@ async fn too_large_or_too_wide_is_refused_before_anything_is_done() {
     assert!(matches!(store.commit(draft).await, Err(StoreError::TooLarge { .. })));
     let wide = (0..9).map(|n| {
         let slot = cardea_storage::Slot::new(cardea_storage::Space::Home, n * 256);
-        let key = cardea_storage::key::KeyWriter::new(slot, cardea_storage::Tag::TEST, Default::default());
+        let key = cardea_storage::key::KeyWriter::new(
+            slot,
+            cardea_storage::Tag::TEST,
+            Default::default(),
+        );
         Effect::Delete(key.finish().as_bytes().clone()).into()
     });
     let draft = Draft { ops: wide.collect(), ..Draft::default() };

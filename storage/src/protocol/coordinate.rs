@@ -165,9 +165,14 @@ impl Coordinator {
             return self.give_up(&decider, ticket, &ids, shard, answer).await;
         }
         let (shard, place) = (decider.shard, decider.place.clone());
+        let named = Part { checks: Vec::new(), ops: Vec::new(), ..decider.clone() };
         let decide =
             Action::Decide(Decide { txn: Some(ticket.txn(decider)), participants: places.clone() });
-        let outcome = self.propose(shard, decide, Admission::Bypass, deadline).await?;
+        let outcome = match self.propose(shard, decide, Admission::Bypass, deadline).await {
+            Ok(outcome) => outcome,
+            Err(StoreError::Unknown) => return Err(StoreError::Unknown),
+            Err(error) => return self.give_up(&named, ticket, &ids, shard, Err(error)).await,
+        };
         if let Outcome::Committed { revision, time } = outcome {
             positions.push((shard, revision));
             let (shards, id, not_after) = (self.shards.clone(), ticket.id, ticket.not_after);

@@ -79,15 +79,25 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Derives them. Rotating the ring keeps tokens, cookies and page tokens of its
-    /// older keys good.
+    /// Derives them all from one ring. Rotating the ring keeps tokens, cookies and
+    /// page tokens of its older keys good.
     pub fn new(cluster: &Keyring) -> Self {
+        Self::from_rings(cluster, cluster, cluster, cluster)
+    }
+
+    /// Derives them from the cluster's rings, each of which is rotated by itself.
+    pub fn from_rings(
+        token: &Keyring,
+        index: &Keyring,
+        sealing: &Keyring,
+        cursor: &Keyring,
+    ) -> Self {
         Self {
-            tokens: TokenKeys::new(cluster),
-            cookies: CookieKeys::new(cluster),
-            pages: PageKeys::new(cluster),
-            index: cluster.derive("cardea identity index v1"),
-            seal: cluster.derive("cardea identity sealing v1"),
+            tokens: TokenKeys::new(token),
+            cookies: CookieKeys::new(sealing),
+            pages: PageKeys::new(cursor),
+            index: index.derive("cardea identity index v1"),
+            seal: sealing.derive("cardea identity sealing v1"),
         }
     }
 }
@@ -118,8 +128,7 @@ impl Service {
         schemas: Schemas,
         settings: Settings,
     ) -> io::Result<Self> {
-        let passwords =
-            Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
+        let passwords = Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
         Ok(Self { store, keys, passwords, settings, schemas: RwLock::new(Arc::new(schemas)) })
     }
 

@@ -45,6 +45,8 @@ register! {
     // 0x02xx: access of operators
     /// An API key by the digest of its id.
     API_KEY = 0x0201;
+    /// A tenant's API keys, for lists.
+    API_KEY_BY_TENANT = 0x0202;
 
     // 0x03xx: identity, home space
     /// An identity.
@@ -107,6 +109,7 @@ mod tests {
             (0x0105, "CLUSTER_KEY"),
             (0x0106, "IDENTITY_SCHEMA"),
             (0x0201, "API_KEY"),
+            (0x0202, "API_KEY_BY_TENANT"),
             (0x0301, "IDENTITY"),
             (0x0302, "CREDENTIAL"),
             (0x0303, "SESSION"),

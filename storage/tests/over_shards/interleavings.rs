@@ -10,7 +10,7 @@ use cardea_storage::{
     store::{Draft, ReadRequest, Verdict},
     txn::{
         Condition, Effect, Outcome, Put, Txn,
-        command::{Action, Decide, Finish, Prepare, Settle},
+        command::{Action, Decide, Finish, Prepare, Time},
     },
 };
 
@@ -159,11 +159,7 @@ async fn a_decision_does_not_lapse_before_its_finish() {
     // Long past every receipt.
     flaky.clock.advance(Duration::from_secs(3600));
     for number in 0..2 {
-        let tick = Action::Settle(Settle {
-            request_id: Bytes::copy_from_slice(&[77; 16]),
-            not_after: 1,
-            refused: false,
-        });
+        let tick = Action::Time(Time {});
         propose(&flaky, number, tick).await;
     }
     assert_eq!(balance(&store, 0).await, Some(1));

@@ -137,7 +137,8 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::Never,
             replication_lag_threshold: u64::MAX,
             max_in_snapshot_log_to_keep: self.entries_kept,
-            purge_batch_size: 1_000,
+            // Purging comes with snapshots, which are seldom.
+            purge_batch_size: 1,
             install_snapshot_timeout: self.snapshot_ms_max,
             api_channel_size: Some(2 * self.proposals_max as u64),
             // Never full while admission holds: a core that waits for its state

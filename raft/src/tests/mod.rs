@@ -177,8 +177,11 @@ impl Cluster {
             match self.host(at).propose(GROUP, payload.clone(), Admission::Ordinary).await {
                 Ok(proposed) => return proposed,
                 Err(ProposeError::NotLeader { leader }) => at = leader.unwrap_or(node),
-                Err(ProposeError::Unknown | ProposeError::Stopped) => {}
-                Err(error) => panic!("{error}"),
+                // The named leader may be gone.
+                Err(ProposeError::Unknown | ProposeError::NoGroup | ProposeError::Stopped) => {
+                    at = node;
+                }
+                Err(error @ ProposeError::Overloaded) => panic!("{error}"),
             }
             assert!(Instant::now() < deadline, "not accepted");
             tokio::time::sleep(Duration::from_millis(5)).await;

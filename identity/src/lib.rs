@@ -17,6 +17,8 @@ pub mod schema;
 pub mod service;
 pub mod session;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod ui;
 

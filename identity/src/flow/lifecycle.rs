@@ -251,7 +251,10 @@ impl Service {
         }
     }
 
-    pub(super) fn flow_schema(&self, record: &FlowRecord) -> Option<std::sync::Arc<IdentitySchema>> {
+    pub(super) fn flow_schema(
+        &self,
+        record: &FlowRecord,
+    ) -> Option<std::sync::Arc<IdentitySchema>> {
         self.schema(&record.schema_id).or_else(|| self.schema(""))
     }
 
@@ -315,10 +318,8 @@ impl Service {
         if self.same_shard(Slot::of_id(&subject), Slot::of_id(&flow.0.0)) {
             return;
         }
-        let told = self
-            .store
-            .transact(|t| async move { self.tell_flow(&t, scope, flow).await })
-            .await;
+        let told =
+            self.store.transact(|t| async move { self.tell_flow(&t, scope, flow).await }).await;
         if let Err(error) = told {
             // The mark in the subject's home decides; this only helps readers.
             tracing::debug!(%error, "a flow was not told that it was completed");

@@ -17,11 +17,7 @@ use cardea_storage::{Consistency, Secret, StoreError, Table};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{
-    Flow, FlowState, Purpose,
-    lifecycle::FlowRejection,
-    throttle::TooEarly,
-};
+use super::{Flow, FlowState, Purpose, lifecycle::FlowRejection, throttle::TooEarly};
 use crate::{
     Service,
     model::{Client, FlowId, Issued, Scope},
@@ -242,8 +238,7 @@ impl Service {
                 let identity = decode::<Identities>(rows.first())?;
                 let credential = decode::<Credentials>(rows.get(1))?;
                 // Deactivated, deleted, or given another password since it was verified.
-                let identity =
-                    identity.filter(|i| !i.inactive).ok_or(LoginRejection::Disabled)?;
+                let identity = identity.filter(|i| !i.inactive).ok_or(LoginRejection::Disabled)?;
                 let unchanged = credential.as_ref().is_some_and(|c| {
                     c.password_hash == verified.password_hash
                         && c.imported_hash == verified.imported_hash

@@ -16,7 +16,7 @@ pub mod throttle;
 
 use cardea_storage::Timestamp;
 
-pub use lifecycle::{BeginLogin, BeginRejection, BeginRegistration, FlowRejection};
+pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 

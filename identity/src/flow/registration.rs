@@ -6,11 +6,7 @@ use cardea_storage::{Secret, Slot, StoreError};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{
-    Flow, FlowState, Purpose,
-    lifecycle::FlowRejection,
-    throttle::TooEarly,
-};
+use super::{Flow, FlowState, Purpose, lifecycle::FlowRejection, throttle::TooEarly};
 use crate::{
     Service,
     identity::{NewIdentity, create::Birth},
@@ -102,8 +98,7 @@ impl Service {
         };
         let source = self.source(scope, client);
         self.source_may_try(scope, &source).await?.map_err(RegistrationRejection::Throttled)?;
-        let hash =
-            self.passwords.hash(&permit, password, self.store.entropy().as_ref()).await?;
+        let hash = self.passwords.hash(&permit, password, self.store.entropy().as_ref()).await?;
 
         let subject = self.mint_in(Slot::of_id(&id.0));
         let new = NewIdentity {
@@ -139,9 +134,10 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.put::<Attempts>(&counter, &known, Some(throttle.kept_until(&known, t.now())))
                     .await?;
-                let issued = self.settings.session_after_registration.then(|| {
-                    self.issue_session(&t, scope, (subject, &kept), drawn, client)
-                });
+                let issued = self
+                    .settings
+                    .session_after_registration
+                    .then(|| self.issue_session(&t, scope, (subject, &kept), drawn, client));
                 Ok(Ending::Registered(Box::new(Registered { identity, issued })))
             })
             .await;

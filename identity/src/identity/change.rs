@@ -123,9 +123,8 @@ impl Service {
             "" => before.schema_id.as_str(),
             id => id,
         };
-        let schema = self
-            .schema(wanted)
-            .ok_or_else(|| ChangeRejection::UnknownSchema(wanted.to_owned()))?;
+        let schema =
+            self.schema(wanted).ok_or_else(|| ChangeRejection::UnknownSchema(wanted.to_owned()))?;
         let found = schema.check(&change.traits).map_err(ChangeRejection::InvalidTraits)?;
         let metadata = |value: &Option<Value>| {
             metadata_bytes(value.as_ref()).ok_or(ChangeRejection::MetadataTooLarge)

@@ -187,8 +187,7 @@ impl Service {
             if let Some(hash) = hash {
                 self.store_hash(*id, hash, &mut credential);
             }
-            let key =
-                CredentialKey { tenant: scope.tenant, identity: *id, kind: kind.number() };
+            let key = CredentialKey { tenant: scope.tenant, identity: *id, kind: kind.number() };
             t.insert::<Credentials>(&key, &credential, None);
             identity.credentials.push(Credential::of(kind, &credential, false));
         }

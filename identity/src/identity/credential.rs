@@ -74,7 +74,9 @@ impl NewPassword {
             Some(Value::String(text)) => Ok(Some(Secret::new(text.clone()))),
             Some(_) => Err(malformed("a member of credentials.password.config is not a string")),
         };
-        if config.get("use_password_migration_hook").is_some_and(|value| *value != Value::Bool(false))
+        if config
+            .get("use_password_migration_hook")
+            .is_some_and(|value| *value != Value::Bool(false))
         {
             return Err(malformed("use_password_migration_hook is not supported"));
         }
@@ -205,7 +207,10 @@ mod tests {
             json!({"password": {"config": {"password": "a", "hashed_password": "b"}}}),
             json!({"password": {"config": {"use_password_migration_hook": true}}}),
         ] {
-            assert!(refused(malformed.clone()).starts_with("credentials are malformed"), "{malformed}");
+            assert!(
+                refused(malformed.clone()).starts_with("credentials are malformed"),
+                "{malformed}"
+            );
         }
     }
 }

@@ -7,9 +7,7 @@ use thiserror::Error;
 use crate::{
     Service,
     model::{IdentityId, Scope},
-    table::{
-        Credentials, Identities, IdentityKey, SessionByIdentity, SessionKey, Sessions,
-    },
+    table::{Credentials, Identities, IdentityKey, SessionByIdentity, SessionKey, Sessions},
 };
 
 /// Sessions that one transaction deletes.

@@ -12,9 +12,7 @@ use crate::{
     model::Scope,
     schema::{self, Channel, IdentitySchema},
     session::CredentialKind,
-    table::{
-        AddressRecord, CredentialIdentifierKey, CredentialIdentifiers, id_bytes,
-    },
+    table::{AddressRecord, CredentialIdentifierKey, CredentialIdentifiers, id_bytes},
 };
 
 /// Somebody else has an identifier.

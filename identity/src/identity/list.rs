@@ -132,7 +132,9 @@ impl Service {
     ) -> Result<Page<Identity>, ListRejection> {
         let limit = page.limit() as usize;
         let after = match &page.token {
-            Some(token) => Some(Uuid::from_bytes(self.keys.pages.open(scope.tenant, LIST, token)?)),
+            Some(token) => {
+                Some(Uuid::from_bytes(self.keys.pages.open(scope.tenant, LIST, token)?))
+            }
             None => None,
         };
         let first = after.map_or(0, |id| Slot::of_id(&id).number());

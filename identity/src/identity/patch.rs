@@ -159,8 +159,15 @@ mod tests {
             assert!(matches!(read(&patch), Err(PatchRefused::Malformed(_))), "{patch}");
         }
         let outside = [
-            "", "/", "/id", "/credentials", "/credentials/oidc", "/stateChangedAt", "/created_at",
-            "/session_epoch", "/Traits",
+            "",
+            "/",
+            "/id",
+            "/credentials",
+            "/credentials/oidc",
+            "/stateChangedAt",
+            "/created_at",
+            "/session_epoch",
+            "/Traits",
         ];
         for path in outside {
             let patch = json!([{"op": "replace", "path": path, "value": 1}]);

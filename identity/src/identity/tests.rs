@@ -1,1 +1,306 @@
-//! Tests.
+//! Identities: what administrators may do to them.
+
+use cardea_storage::{Consistency, StoreError, Tenant};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    IdentityId, PageRequest, Scope,
+    model::{Identity, IdentityState, Page},
+    schema::Channel,
+    session::Proof,
+    testing::{PASSWORD, START, World, secret, traits},
+};
+
+fn change(identity: &Identity) -> IdentityChange {
+    IdentityChange {
+        schema_id: identity.schema_id.clone(),
+        traits: identity.traits.clone(),
+        state: identity.state,
+        metadata_public: identity.metadata_public.clone(),
+        metadata_admin: identity.metadata_admin.clone(),
+        password: None,
+    }
+}
+
+async fn read(world: &World, id: IdentityId) -> Result<Identity, ReadRejection> {
+    world.service.identity(world.scope, id, CredentialDetail::Outline, Consistency::Strong).await
+}
+
+async fn find(world: &World, identifier: &str) -> Vec<IdentityId> {
+    let filter =
+        ListFilter { credentials_identifier: Some(identifier.to_owned()), ..ListFilter::default() };
+    let page = PageRequest::default();
+    let found =
+        world.service.list_identities(world.scope, filter, &page, Consistency::Strong).await;
+    found.unwrap().items.into_iter().map(|identity| identity.id).collect()
+}
+
+#[tokio::test]
+async fn identity_is_created_read_found_and_logs_in() {
+    let world = World::new();
+    let new = NewIdentity {
+        schema_id: "preset://email".to_owned(),
+        traits: traits("Ann@example.org"),
+        state: IdentityState::Active,
+        metadata_public: Some(json!({"plan": "free"})),
+        metadata_admin: Some(json!({"note": 1})),
+        password: Some(NewPassword::Clear(secret("short"))),
+        addresses: vec![
+            ImportedAddress {
+                via: Channel::Email,
+                value: "ANN@example.org".to_owned(),
+                verified_at: Some(START),
+            },
+            ImportedAddress {
+                via: Channel::Email,
+                value: "other@example.org".to_owned(),
+                verified_at: Some(START),
+            },
+        ],
+    };
+    let created = world.service.create_identity(world.scope, new).await.unwrap();
+    assert_eq!(created.schema_id, "preset://email");
+    assert_eq!(created.verifiable_addresses.len(), 1);
+    assert_eq!(created.verifiable_addresses[0].status(), "completed");
+    assert_eq!(created.credentials[0].identifiers, ["ann@example.org"]);
+    assert_eq!(read(&world, created.id).await.unwrap(), created);
+    assert_eq!(find(&world, " ANN@example.org").await, [created.id]);
+    assert_eq!(find(&world, "other@example.org").await, []);
+
+    let issued = world.log_in("ann@example.org", "short").await.unwrap().issued;
+    let seen = issued.session.identity.unwrap();
+    assert_eq!(seen.metadata_public, created.metadata_public);
+    assert_eq!(seen.metadata_admin, None, "not for the identity's own eyes");
+
+    let foreign = Scope { tenant: Tenant(5) };
+    let foreign = world
+        .service
+        .identity(foreign, created.id, CredentialDetail::Outline, Consistency::Strong)
+        .await;
+    assert!(matches!(foreign, Err(ReadRejection::NotFound)), "N20: {foreign:?}");
+}
+
+#[tokio::test]
+async fn every_refusal_of_a_creation_leaves_nothing_behind() {
+    let world = World::new();
+    world.create("ann@example.org", None).await.unwrap();
+    let new = NewIdentity {
+        schema_id: String::new(),
+        traits: traits("new@example.org"),
+        state: IdentityState::Active,
+        metadata_public: None,
+        metadata_admin: None,
+        password: None,
+        addresses: Vec::new(),
+    };
+    let create = |new: NewIdentity| world.service.create_identity(world.scope, new);
+    let refused = create(NewIdentity { schema_id: "none".to_owned(), ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::UnknownSchema(id)) if id == "none"));
+    let refused = create(NewIdentity { traits: json!({}), ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::InvalidTraits(v)) if v.len() == 1));
+    let refused = create(NewIdentity { traits: traits("ANN@example.org"), ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::DuplicateIdentifier)));
+    let large = Some(json!("x".repeat(create::METADATA_BYTES_MAX)));
+    let refused = create(NewIdentity { metadata_admin: large, ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::MetadataTooLarge)));
+    let hash = Some(NewPassword::Hashed(secret("$md5$x")));
+    let refused = create(NewIdentity { password: hash, ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::Credentials(CredentialsRefused::Hash(_)))));
+    let costly = Some(NewPassword::Hashed(secret(
+        "$argon2id$v=19$m=1000000,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+    )));
+    let refused = create(NewIdentity { password: costly, ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::Credentials(CredentialsRefused::Hash(_)))));
+    let long = Some(NewPassword::Clear(secret(&"x".repeat(1025))));
+    let refused = create(NewIdentity { password: long, ..new.clone() }).await;
+    assert!(matches!(refused, Err(CreateRejection::Credentials(_))));
+    assert_eq!(find(&world, "new@example.org").await, []);
+    create(new).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_creations_of_an_identifier_one_wins() {
+    let world = World::new();
+    for round in 0..8 {
+        let email = format!("ann{round}@example.org");
+        let (a, b) = tokio::join!(world.create(&email, None), world.create(&email, None));
+        assert_ne!(a.is_ok(), b.is_ok());
+        let lost = a.err().or(b.err()).unwrap();
+        assert!(matches!(lost, CreateRejection::DuplicateIdentifier), "{lost:?}");
+        assert_eq!(find(&world, &email).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn identities_are_listed_by_pages_each_once() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    for number in 0..25 {
+        ids.push(world.create(&format!("ann{number}@example.org"), None).await.unwrap().id);
+    }
+    ids.sort_unstable();
+    let list = |filter: ListFilter, size, token| {
+        let service = world.service.clone();
+        let scope = world.scope;
+        async move {
+            let page = PageRequest { size, token };
+            service.list_identities(scope, filter, &page, Consistency::Strong).await
+        }
+    };
+    for size in [1, 7, 24, 25, 26] {
+        let (mut seen, mut token, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page: Page<Identity> = list(ListFilter::default(), size, token).await.unwrap();
+            assert!(page.items.len() <= size as usize);
+            seen.extend(page.items.iter().map(|identity| identity.id));
+            pages += 1;
+            match page.next {
+                Some(next) => token = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen, ids, "pages of {size}");
+        assert_eq!(pages, 25_usize.div_ceil(size as usize));
+    }
+    let some = vec![ids[3], ids[1], ids[1], IdentityId(world.service.mint())];
+    let filter = ListFilter { ids: some.clone(), ..ListFilter::default() };
+    let listed: Vec<_> = list(filter, 0, None).await.unwrap().items.iter().map(|i| i.id).collect();
+    assert_eq!(listed, [ids[1], ids[3]]);
+    let both = ListFilter { ids: some, credentials_identifier: Some("a".to_owned()) };
+    assert!(matches!(list(both, 0, None).await, Err(ListRejection::FiltersCombined)));
+    let many = ListFilter { ids: vec![ids[0]; 501], ..ListFilter::default() };
+    assert!(matches!(list(many, 0, None).await, Err(ListRejection::TooManyIds)));
+    // N15.
+    let forged = list(ListFilter::default(), 1, Some("' OR 1=1 --".to_owned())).await;
+    assert!(matches!(forged, Err(ListRejection::BadPageToken(_))));
+}
+
+#[tokio::test]
+async fn changed_traits_move_identifiers_and_lose_verification() {
+    let world = World::new();
+    let ann = world.register("ann@example.org").await.identity;
+    let bob = world.register("bob@example.org").await.identity;
+    let taken = IdentityChange { traits: traits("BOB@example.org"), ..change(&ann) };
+    let refused = world.service.update_identity(world.scope, ann.id, taken).await;
+    assert!(matches!(refused, Err(ChangeRejection::DuplicateIdentifier)), "{refused:?}");
+    assert_eq!(find(&world, "ann@example.org").await, [ann.id], "nothing half done");
+
+    let moved = IdentityChange { traits: traits("anna@example.org"), ..change(&ann) };
+    let updated = world.service.update_identity(world.scope, ann.id, moved).await.unwrap();
+    assert_eq!(updated.verifiable_addresses[0].value, "anna@example.org");
+    assert_eq!(updated.verifiable_addresses[0].verified_at, None);
+    assert_ne!(updated.verifiable_addresses[0].id, ann.verifiable_addresses[0].id);
+    assert_eq!(find(&world, "ann@example.org").await, []);
+    assert_eq!(find(&world, "anna@example.org").await, [ann.id]);
+    world.log_in("anna@example.org", PASSWORD).await.unwrap();
+    world.log_in("ann@example.org", PASSWORD).await.unwrap_err();
+
+    // What she gave up, he may take.
+    let freed = IdentityChange { traits: traits("ann@example.org"), ..change(&bob) };
+    world.service.update_identity(world.scope, bob.id, freed).await.unwrap();
+    let password = Some(NewPassword::Clear(secret("another one")));
+    let changed = IdentityChange { password, ..change(&updated) };
+    world.service.update_identity(world.scope, ann.id, changed).await.unwrap();
+    world.log_in("anna@example.org", PASSWORD).await.unwrap_err();
+    world.log_in("anna@example.org", "another one").await.unwrap();
+    let nobody = IdentityId(world.service.mint());
+    let refused = world.service.update_identity(world.scope, nobody, change(&ann)).await;
+    assert!(matches!(refused, Err(ChangeRejection::NotFound)));
+}
+
+/// N10: who is made inactive has no session from that moment on, nor again by being
+/// made active.
+#[tokio::test]
+async fn inactive_identity_loses_its_sessions_at_once() {
+    let world = World::new();
+    let ann = world.register("ann@example.org").await.identity;
+    let proof = world.proof("ann@example.org").await;
+    let off = json!([{"op": "replace", "path": "/state", "value": "inactive"}]);
+    let patched = world.service.patch_identity(world.scope, ann.id, &off).await.unwrap();
+    assert_eq!(patched.state, IdentityState::Inactive);
+    assert!(!world.recognised(&proof).await);
+    let on = IdentityChange { state: IdentityState::Active, ..change(&ann) };
+    world.service.update_identity(world.scope, ann.id, on).await.unwrap();
+    assert!(!world.recognised(&proof).await);
+    let again = world.proof("ann@example.org").await;
+    assert!(world.recognised(&again).await);
+}
+
+#[tokio::test]
+async fn patches_change_what_they_name() {
+    let world = World::new();
+    let ann = world.register("ann@example.org").await.identity;
+    let patch = |patch: Value| {
+        let service = world.service.clone();
+        let scope = world.scope;
+        async move { service.patch_identity(scope, ann.id, &patch).await }
+    };
+    let patched = patch(json!([
+        {"op": "test", "path": "/id", "value": ann.id.to_string()},
+        {"op": "replace", "path": "/traits/email", "value": "anna@example.org"},
+        {"op": "add", "path": "/metadata_public", "value": {"plan": "pro"}},
+        {"op": "copy", "from": "/metadata_public/plan", "path": "/traits/name/last"},
+    ]))
+    .await
+    .unwrap();
+    assert_eq!(
+        patched.traits,
+        json!({"email": "anna@example.org", "name": {"first": "Ann", "last": "pro"}})
+    );
+    assert_eq!(patched.metadata_public, Some(json!({"plan": "pro"})));
+    assert_eq!(find(&world, "anna@example.org").await, [ann.id]);
+
+    let refused = |result: Result<Identity, ChangeRejection>| result.unwrap_err();
+    let test = json!([{"op": "test", "path": "/state", "value": "inactive"}]);
+    assert!(matches!(refused(patch(test).await), ChangeRejection::Patch(_)));
+    let missing = json!([{"op": "remove", "path": "/traits/none"}]);
+    assert!(matches!(refused(patch(missing).await), ChangeRejection::Patch(_)));
+    let state = json!([{"op": "replace", "path": "/state", "value": "asleep"}]);
+    assert!(matches!(refused(patch(state).await), ChangeRejection::Patch(_)));
+    let gone = json!([{"op": "remove", "path": "/traits"}]);
+    assert!(matches!(refused(patch(gone).await), ChangeRejection::Patch(_)));
+    let invalid = json!([{"op": "remove", "path": "/traits/email"}]);
+    assert!(matches!(refused(patch(invalid).await), ChangeRejection::InvalidTraits(_)));
+    // N28: a document copied into itself grows without end, unless it is stopped.
+    let mut bomb = vec![json!({"op": "add", "path": "/metadata_public", "value": {"a": "x"}})];
+    for _ in 0..90 {
+        bomb.push(json!({"op": "copy", "from": "/metadata_public", "path": "/metadata_public/a"}));
+    }
+    assert!(matches!(
+        refused(patch(Value::Array(bomb)).await),
+        ChangeRejection::Patch(patch::PatchRefused::TooLarge)
+    ));
+}
+
+#[tokio::test]
+async fn deleted_identity_is_gone_with_its_sessions_and_identifiers() {
+    let world = World::new();
+    let ann = world.register("ann@example.org").await.identity;
+    let mut proofs: Vec<Proof> = Vec::new();
+    for _ in 0..120 {
+        proofs.push(world.proof("ann@example.org").await);
+    }
+    let session =
+        world.service.check_session(world.scope, &proofs[0], Consistency::Strong).await.unwrap();
+    world.service.delete_identity(world.scope, ann.id).await.unwrap();
+    for proof in &proofs {
+        assert!(!world.recognised(proof).await);
+    }
+    assert!(matches!(read(&world, ann.id).await, Err(ReadRejection::NotFound)));
+    assert_eq!(find(&world, "ann@example.org").await, []);
+    let gone = world.service.session(world.scope, session.id, Consistency::Strong).await;
+    assert!(gone.is_err());
+    world.log_in("ann@example.org", PASSWORD).await.unwrap_err();
+    let again = world.service.delete_identity(world.scope, ann.id).await;
+    assert!(matches!(again, Err(DeleteRejection::NotFound)), "{again:?}");
+    assert_ne!(world.register("ann@example.org").await.identity.id, ann.id);
+}
+
+#[tokio::test]
+async fn outcome_that_nobody_saw_is_not_reported_as_a_refusal() {
+    let world = World::new();
+    world.counted.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    let unknown = world.create("ann@example.org", None).await;
+    assert!(matches!(unknown, Err(CreateRejection::Store(StoreError::Unknown))), "{unknown:?}");
+}

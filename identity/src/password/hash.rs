@@ -70,7 +70,9 @@ impl Argon2Cost {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HashRefused {
     /// The form is not one that can be verified.
-    #[error("the hash is of no known form; known are argon2id, argon2i, bcrypt, pbkdf2-sha256, pbkdf2-sha512 and scrypt")]
+    #[error(
+        "the hash is of no known form; known are argon2id, argon2i, bcrypt, pbkdf2-sha256, pbkdf2-sha512 and scrypt"
+    )]
     UnknownForm,
     /// The form is known, but this is not well written.
     #[error("the {form} hash is malformed: {reason}")]
@@ -99,10 +101,27 @@ pub struct PasswordHash {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Scheme {
-    Argon2 { algorithm: Algorithm, version: Version, cost: Argon2Cost, salt: Vec<u8>, output: Vec<u8> },
+    Argon2 {
+        algorithm: Algorithm,
+        version: Version,
+        cost: Argon2Cost,
+        salt: Vec<u8>,
+        output: Vec<u8>,
+    },
     Bcrypt,
-    Pbkdf2 { sha: Sha, rounds: u32, salt: Vec<u8>, output: Vec<u8> },
-    Scrypt { log_n: u8, r: u32, p: u32, salt: Vec<u8>, output: Vec<u8> },
+    Pbkdf2 {
+        sha: Sha,
+        rounds: u32,
+        salt: Vec<u8>,
+        output: Vec<u8>,
+    },
+    Scrypt {
+        log_n: u8,
+        r: u32,
+        p: u32,
+        salt: Vec<u8>,
+        output: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -303,8 +322,7 @@ fn parse_pbkdf2(sha: Sha, parts: &[&str]) -> Result<Scheme, HashRefused> {
     };
     let malformed = |reason| HashRefused::Malformed { form, reason };
     let [cost, salt, output] = parts else { return Err(malformed("it has not four parts")) };
-    let [rounds, length] =
-        numbers(cost, ["i", "l"]).ok_or(malformed("the cost is not i=…,l=…"))?;
+    let [rounds, length] = numbers(cost, ["i", "l"]).ok_or(malformed("the cost is not i=…,l=…"))?;
     let (salt, output) = salt_and_output(form, salt, output)?;
     if usize::try_from(length) != Ok(output.len()) {
         return Err(malformed("the length is not that of the hash"));
@@ -403,14 +421,32 @@ mod tests {
     #[test]
     fn hashes_made_elsewhere_verify() {
         let table = [
-            ("password", "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"),
-            ("password", "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA"),
-            ("password", "$argon2i$v=16$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY"),
+            (
+                "password",
+                "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+            ),
+            (
+                "password",
+                "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA",
+            ),
+            (
+                "password",
+                "$argon2i$v=16$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY",
+            ),
             ("password", "$2b$05$abcdefghijklmnopqrstuuWG29KuyeAicPCJODk1zjyGvyQUU2awu"),
             ("password", "$2y$05$abcdefghijklmnopqrstuuWG29KuyeAicPCJODk1zjyGvyQUU2awu"),
-            ("password", "$pbkdf2-sha256$i=1000,l=32$c2FsdHNhbHQ$E196ZhRPzw+wA84EjzHwJO1cv/MFJdO6C/sxmUeTYqY"),
-            ("password", "$pbkdf2-sha512$i=1000,l=64$c2FsdHNhbHQ=$Q6v4xwJ8a9nWPp2BeEoAYYhHSo2xRmPWART17vTpSxt2q6iNp7BOozW557qqa95eNjUO4gKs0CyvJbYGGku1tA=="),
-            ("password", "$scrypt$ln=1024,r=8,p=1$c2FsdHNhbHQ$AOLXEESCcPmf2DxU3D47ZJxp5ZTcHC0S2Mb2eFXc4tI"),
+            (
+                "password",
+                "$pbkdf2-sha256$i=1000,l=32$c2FsdHNhbHQ$E196ZhRPzw+wA84EjzHwJO1cv/MFJdO6C/sxmUeTYqY",
+            ),
+            (
+                "password",
+                "$pbkdf2-sha512$i=1000,l=64$c2FsdHNhbHQ=$Q6v4xwJ8a9nWPp2BeEoAYYhHSo2xRmPWART17vTpSxt2q6iNp7BOozW557qqa95eNjUO4gKs0CyvJbYGGku1tA==",
+            ),
+            (
+                "password",
+                "$scrypt$ln=1024,r=8,p=1$c2FsdHNhbHQ$AOLXEESCcPmf2DxU3D47ZJxp5ZTcHC0S2Mb2eFXc4tI",
+            ),
         ];
         for (password, text) in table {
             let hash = PasswordHash::parse(text).unwrap();
@@ -438,7 +474,8 @@ mod tests {
 
     #[test]
     fn malformed_hashes_are_refused() {
-        let unknown = ["", "plain", "$md5$x", "{SSHA}abc", "$2x$10$abc", "$argon2d$v=19$m=1,t=1,p=1$a$b"];
+        let unknown =
+            ["", "plain", "$md5$x", "{SSHA}abc", "$2x$10$abc", "$argon2d$v=19$m=1,t=1,p=1$a$b"];
         for text in unknown {
             assert_eq!(PasswordHash::parse(text), Err(HashRefused::UnknownForm), "{text}");
         }

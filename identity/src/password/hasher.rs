@@ -46,12 +46,13 @@ impl Passwords {
         entropy: &dyn Entropy,
     ) -> io::Result<Self> {
         let (unknown, salt) = (entropy.bytes::<32>(), entropy.bytes::<16>());
-        let decoy = PasswordHash::make(&unknown, &salt, cost, &mut Vec::new()).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the argon2 cost is out of bounds: at most 1 GiB, 10 passes and 16 lanes",
-            )
-        })?;
+        let decoy =
+            PasswordHash::make(&unknown, &salt, cost, &mut Vec::new()).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the argon2 cost is out of bounds: at most 1 GiB, 10 passes and 16 lanes",
+                )
+            })?;
         let pool = Pool::start(options, cost.memory_bytes())?;
         Ok(Self { pool, cost, decoy: Arc::new(decoy) })
     }
@@ -136,7 +137,8 @@ mod tests {
     async fn password_is_verified_and_an_old_cost_is_told() {
         let entropy = SeededEntropy::new(1);
         let old = Passwords::start(PoolOptions::default(), CHEAP, &entropy).unwrap();
-        let hash = Arc::new(old.hash(&old.admit().unwrap(), secret("secret"), &entropy).await.unwrap());
+        let hash =
+            Arc::new(old.hash(&old.admit().unwrap(), secret("secret"), &entropy).await.unwrap());
         let verdict = old.verify(&old.admit().unwrap(), secret("secret"), Some(hash.clone())).await;
         assert_eq!(verdict, Ok(Verified::Matches { outdated: false }));
         let verdict = old.verify(&old.admit().unwrap(), secret("Secret"), Some(hash.clone())).await;
@@ -152,7 +154,10 @@ mod tests {
     async fn missing_hash_costs_a_hash_and_never_matches() {
         let entropy = SeededEntropy::new(1);
         let passwords = Passwords::start(PoolOptions::default(), CHEAP, &entropy).unwrap();
-        assert_eq!(passwords.verify(&passwords.admit().unwrap(), secret("secret"), None).await, Ok(Verified::Differs));
+        assert_eq!(
+            passwords.verify(&passwords.admit().unwrap(), secret("secret"), None).await,
+            Ok(Verified::Differs)
+        );
         assert_eq!(passwords.usage().done_total, 1);
     }
 
@@ -160,8 +165,10 @@ mod tests {
     async fn same_password_is_hashed_with_another_salt() {
         let entropy = SeededEntropy::new(1);
         let passwords = Passwords::start(PoolOptions::default(), CHEAP, &entropy).unwrap();
-        let a = passwords.hash(&passwords.admit().unwrap(), secret("secret"), &entropy).await.unwrap();
-        let b = passwords.hash(&passwords.admit().unwrap(), secret("secret"), &entropy).await.unwrap();
+        let a =
+            passwords.hash(&passwords.admit().unwrap(), secret("secret"), &entropy).await.unwrap();
+        let b =
+            passwords.hash(&passwords.admit().unwrap(), secret("secret"), &entropy).await.unwrap();
         assert_ne!(a.as_str(), b.as_str());
     }
 

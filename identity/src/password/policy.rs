@@ -143,7 +143,11 @@ mod tests {
             ("ann@example.org", "", short(0)),
             ("ann@example.org", "ééééééé", short(7)),
             ("ann@example.org", "éééééééé", Ok(())),
-            ("ann@example.org", &long, Err(PolicyViolation::TooLong { length_max: 1024, length: 1025 })),
+            (
+                "ann@example.org",
+                &long,
+                Err(PolicyViolation::TooLong { length_max: 1024, length: 1025 }),
+            ),
             ("ann@example.org", &fits, Ok(())),
             ("ann@example.org", "ann@example.org", Err(PolicyViolation::TooSimilar)),
             ("ann@example.org", "ANN@EXAMPLE.org1", Err(PolicyViolation::TooSimilar)),

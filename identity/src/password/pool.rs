@@ -179,8 +179,13 @@ impl Pool {
             let sender = sender.clone();
             Box::new(move || sender.lock().as_ref().is_none_or(oneshot::Sender::is_closed))
         };
+        let shared = self.shared.clone();
         let work: Work = Box::new(move |scratch| {
+            let started = std::time::Instant::now();
             let value = work(scratch);
+            let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            shared.busy_us.fetch_add(us, Ordering::Relaxed);
+            shared.done.fetch_add(1, Ordering::Relaxed);
             if let Some(sender) = sender.lock().take() {
                 let _nobody_waits = sender.send(value);
             }
@@ -229,23 +234,18 @@ impl Shared {
         if self.options.niceness > 0 {
             // On Linux this acts on the calling thread alone.
             let thread = rustix::thread::gettid();
-            let lowered =
-                rustix::process::setpriority_process(Some(thread), self.options.niceness);
+            let lowered = rustix::process::setpriority_process(Some(thread), self.options.niceness);
             if let Err(error) = lowered {
                 tracing::warn!(%error, "hashing threads keep their priority");
             }
         }
         let mut scratch = Vec::new();
         while let Some(job) = self.next(&mut scratch) {
-            let started = std::time::Instant::now();
             let memory_bytes = job.memory_bytes;
             if (job.abandoned)() {
                 self.abandoned.fetch_add(1, Ordering::Relaxed);
             } else {
                 (job.work)(&mut scratch);
-                self.done.fetch_add(1, Ordering::Relaxed);
-                let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.busy_us.fetch_add(us, Ordering::Relaxed);
             }
             let mut state = self.state.lock();
             state.running -= 1;

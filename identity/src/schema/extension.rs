@@ -59,7 +59,11 @@ impl Extension {
         let code = &credentials["code"];
         Ok(Self {
             password_identifier: credentials["password"]["identifier"] == Value::Bool(true),
-            code_via: if code["identifier"] == Value::Bool(true) { via(&code["via"])? } else { None },
+            code_via: if code["identifier"] == Value::Bool(true) {
+                via(&code["via"])?
+            } else {
+                None
+            },
             verification: via(&keyword["verification"]["via"])?,
             recovery: via(&keyword["recovery"]["via"])?,
         })
@@ -132,9 +136,7 @@ fn normalize_address(via: Channel, pointer: &str, text: &str) -> Result<String, 
     let value = text.trim().to_lowercase();
     match via {
         Channel::Email if is_email(&value) => Ok(value),
-        Channel::Email => {
-            Err(Violation::new(pointer, Rule::Email { value: text.to_owned() }))
-        }
+        Channel::Email => Err(Violation::new(pointer, Rule::Email { value: text.to_owned() })),
         Channel::Sms => normalize_phone(&value)
             .ok_or_else(|| Violation::new(pointer, Rule::Phone { value: text.to_owned() })),
     }
@@ -187,8 +189,22 @@ mod tests {
             assert!(is_email(good), "{good}");
         }
         for bad in [
-            "", "a", "@", "a@", "@b", "a@b@c", "a b@c", "a@b.", "a@.b", "a@b..c", "<a@b>",
-            "a@b\r\nBcc: c@d", "a@b,c@d", "\"a\"@b", "a@[127.0.0.1]", "a@-b",
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@b@c",
+            "a b@c",
+            "a@b.",
+            "a@.b",
+            "a@b..c",
+            "<a@b>",
+            "a@b\r\nBcc: c@d",
+            "a@b,c@d",
+            "\"a\"@b",
+            "a@[127.0.0.1]",
+            "a@-b",
         ] {
             assert!(!is_email(bad), "{bad:?}");
         }

@@ -202,7 +202,8 @@ impl IdentitySchema {
                 schema.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate()
             {
                 let place = format!("{place}/{keyword}/{at}");
-                let holds = self.branches.get(&place).is_none_or(|branch| branch.is_valid(instance));
+                let holds =
+                    self.branches.get(&place).is_none_or(|branch| branch.is_valid(instance));
                 if holds {
                     self.extract(schema, &place, instance, pointer, depth + 1, found, violations);
                 }

@@ -86,18 +86,58 @@ fn preset_refuses_with_pointer_id_and_parameters() {
 #[test]
 fn every_rule_has_the_message_that_kratos_gives_it() {
     let table = [
-        (json!({"type": "string", "pattern": "^a+$"}), json!("b"), 4_000_004, "does not match pattern \"^a+$\""),
+        (
+            json!({"type": "string", "pattern": "^a+$"}),
+            json!("b"),
+            4_000_004,
+            "does not match pattern \"^a+$\"",
+        ),
         (json!({"type": "integer", "minimum": 3}), json!(2), 4_000_018, "must be >= 3 but found 2"),
-        (json!({"type": "integer", "exclusiveMinimum": 3}), json!(3), 4_000_019, "must be > 3 but found 3"),
+        (
+            json!({"type": "integer", "exclusiveMinimum": 3}),
+            json!(3),
+            4_000_019,
+            "must be > 3 but found 3",
+        ),
         (json!({"type": "integer", "maximum": 3}), json!(4), 4_000_020, "must be <= 3 but found 4"),
-        (json!({"type": "integer", "exclusiveMaximum": 3}), json!(3), 4_000_021, "must be < 3 but found 3"),
+        (
+            json!({"type": "integer", "exclusiveMaximum": 3}),
+            json!(3),
+            4_000_021,
+            "must be < 3 but found 3",
+        ),
         (json!({"type": "integer", "multipleOf": 3}), json!(4), 4_000_022, "4 not multipleOf 3"),
-        (json!({"type": "array", "maxItems": 1}), json!([1, 2]), 4_000_023, "maximum 1 items allowed, but found 2 items"),
-        (json!({"type": "array", "minItems": 1}), json!([]), 4_000_024, "minimum 1 items allowed, but found 0 items"),
-        (json!({"type": "array", "uniqueItems": true}), json!([1, 2, 1]), 4_000_025, "items at index 0 and 2 are equal"),
-        (json!({"type": ["string", "null"]}), json!(1), 4_000_026, "expected null or string, but got integer"),
+        (
+            json!({"type": "array", "maxItems": 1}),
+            json!([1, 2]),
+            4_000_023,
+            "maximum 1 items allowed, but found 2 items",
+        ),
+        (
+            json!({"type": "array", "minItems": 1}),
+            json!([]),
+            4_000_024,
+            "minimum 1 items allowed, but found 0 items",
+        ),
+        (
+            json!({"type": "array", "uniqueItems": true}),
+            json!([1, 2, 1]),
+            4_000_025,
+            "items at index 0 and 2 are equal",
+        ),
+        (
+            json!({"type": ["string", "null"]}),
+            json!(1),
+            4_000_026,
+            "expected null or string, but got integer",
+        ),
         (json!({"const": true}), json!(false), 4_000_029, "must be equal to constant true"),
-        (json!({"type": "string", "format": "tel"}), json!("x"), 4_000_041, "x is not a valid phone number"),
+        (
+            json!({"type": "string", "format": "tel"}),
+            json!("x"),
+            4_000_041,
+            "x is not a valid phone number",
+        ),
         (json!({"enum": ["a", "b"]}), json!("c"), 4_000_001, "value must be one of \"a\", \"b\""),
     ];
     for (rule, value, id, text) in table {

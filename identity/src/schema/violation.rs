@@ -125,10 +125,7 @@ impl Violation {
     pub fn required(parent: &str, property: &str) -> Self {
         let escaped = property.replace('~', "~0").replace('/', "~1");
         let parent = parent.trim_end_matches('/');
-        Self::new(
-            format!("{parent}/{escaped}"),
-            Rule::Required { property: property.to_owned() },
-        )
+        Self::new(format!("{parent}/{escaped}"), Rule::Required { property: property.to_owned() })
     }
 
     /// The message that an interface shows.
@@ -252,7 +249,7 @@ pub(super) fn collect(error: &ValidationError<'_>, out: &mut Vec<Violation>) {
         ValidationErrorKind::Maximum { limit } => bound(Bound::Maximum, limit),
         ValidationErrorKind::ExclusiveMaximum { limit } => bound(Bound::ExclusiveMaximum, limit),
         ValidationErrorKind::MultipleOf { multiple_of } => {
-            bound(Bound::MultipleOf, &json!(multiple_of))
+            bound(Bound::MultipleOf, &whole(*multiple_of))
         }
         ValidationErrorKind::MaxItems { limit } => Rule::MaxItems { limit: *limit, actual: items },
         ValidationErrorKind::MinItems { limit } => Rule::MinItems { limit: *limit, actual: items },
@@ -288,6 +285,12 @@ pub(super) fn collect(error: &ValidationError<'_>, out: &mut Vec<Violation>) {
         _ => Rule::Other { reason: error.masked().to_string() },
     };
     out.push(Violation::new(pointer, rule));
+}
+
+/// A number without a fraction that it has not.
+fn whole(number: f64) -> Value {
+    let text = format!("{number}");
+    text.parse::<i64>().map_or_else(|_| json!(number), |whole| json!(whole))
 }
 
 fn equal_items(value: &Value) -> Option<(usize, usize)> {

@@ -62,7 +62,10 @@ impl Service {
         consistency: Consistency,
     ) -> Result<Session, CheckRejection> {
         let view = self.store.view(consistency);
-        let found = self.find_session(&view, scope, proof, false).await?.ok_or(CheckRejection::NoSession)?;
+        let found = self
+            .find_session(&view, scope, proof, false)
+            .await?
+            .ok_or(CheckRejection::NoSession)?;
         let now = self.judging_time(&view);
         found.accepted(now).ok_or(CheckRejection::NoSession)
     }
@@ -80,15 +83,13 @@ impl Service {
         let opened;
         let token = match proof {
             Proof::Token(token) => token,
-            Proof::Cookie(value) => {
-                match self.keys.cookies.open(scope.tenant, value.expose()) {
-                    Some(token) => {
-                        opened = token;
-                        &opened
-                    }
-                    None => return Ok(None),
+            Proof::Cookie(value) => match self.keys.cookies.open(scope.tenant, value.expose()) {
+                Some(token) => {
+                    opened = token;
+                    &opened
                 }
-            }
+                None => return Ok(None),
+            },
         };
         self.find_by_token(t, scope, TokenKind::Session, token.expose(), tracked).await
     }
@@ -104,11 +105,8 @@ impl Service {
         let Some(parsed) = self.keys.tokens.parse(kind, scope.tenant, token) else {
             return Ok(None);
         };
-        let key = SessionTokenKey {
-            slot: parsed.slot,
-            tenant: scope.tenant,
-            digest: parsed.digest.0,
-        };
+        let key =
+            SessionTokenKey { slot: parsed.slot, tenant: scope.tenant, digest: parsed.digest.0 };
         // A token's row never changes, and goes with its session: no need to check it.
         let Some(lead) = t.peek::<SessionTokens>(&key).await? else { return Ok(None) };
         let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };

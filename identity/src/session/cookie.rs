@@ -18,7 +18,12 @@ impl CookieKeys {
     }
 
     /// The value of a cookie that carries a session token.
-    pub fn seal(&self, entropy: &dyn Entropy, tenant: Tenant, token: &Secret<String>) -> Secret<String> {
+    pub fn seal(
+        &self,
+        entropy: &dyn Entropy,
+        tenant: Tenant,
+        token: &Secret<String>,
+    ) -> Secret<String> {
         let sealed = self.0.seal(entropy, &purpose(tenant), token.expose().as_bytes());
         Secret::new(URL_SAFE_NO_PAD.encode(&sealed))
     }

@@ -41,11 +41,8 @@ impl Service {
                 let entry = t.get::<Sessions>(&key).await?.ok_or(ExtendRejection::NotFound)?;
                 let owner = id_of(&entry.record.identity);
                 let owner_key = IdentityKey { tenant: scope.tenant, id: owner };
-                let identity = t
-                    .get::<Identities>(&owner_key)
-                    .await?
-                    .ok_or(ExtendRejection::NotFound)?
-                    .record;
+                let identity =
+                    t.get::<Identities>(&owner_key).await?.ok_or(ExtendRejection::NotFound)?.record;
                 let (now, epoch) = (t.now(), session_epoch(Some(&identity)));
                 let mut record = entry.record;
                 if !Session::of(id, &record, epoch, now).active {

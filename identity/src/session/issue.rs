@@ -77,8 +77,7 @@ impl Service {
         };
         let key = SessionKey { tenant: scope.tenant, id: drawn.id };
         t.insert::<Sessions>(&key, &session, Some(self.kept_until(expires_at)));
-        let mut view =
-            Session::of(SessionId(drawn.id), &session, Some(record.session_epoch), now);
+        let mut view = Session::of(SessionId(drawn.id), &session, Some(record.session_epoch), now);
         view.identity = Some(Identity::public(IdentityId(owner), record));
         Issued {
             session: view,

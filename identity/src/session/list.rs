@@ -74,7 +74,8 @@ impl Service {
         let identity =
             view.peek::<Identities>(&key).await?.ok_or(ListSessionsRejection::NotFound)?;
         let filter = Filter { active, but: None };
-        let mut page = self.page_of_sessions(&view, scope, id, &identity.record, &filter, page).await?;
+        let mut page =
+            self.page_of_sessions(&view, scope, id, &identity.record, &filter, page).await?;
         for session in &mut page.items {
             session.identity = Some(Identity::of(id, &identity.record));
         }

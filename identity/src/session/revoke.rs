@@ -133,8 +133,7 @@ impl Service {
                         .await?
                         .filter(|found| found.accepted(t.now()).is_some())
                         .ok_or(RevokeRejection::NoSession)?;
-                    let range =
-                        from.clone().unwrap_or_else(|| sessions_of(scope, me.identity_id));
+                    let range = from.clone().unwrap_or_else(|| sessions_of(scope, me.identity_id));
                     let (marks, more) = t
                         .peek_range::<SessionByIdentity>(range.clone(), AT_ONCE, Order::Forward)
                         .await?;

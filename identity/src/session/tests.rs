@@ -1,1 +1,265 @@
-//! Tests.
+//! Sessions: what ends them ends them at once, and no other token is one.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use cardea_storage::{Consistency, StoreError, Tenant};
+
+use super::*;
+use crate::{
+    PageRequest, Scope, Settings,
+    model::Session,
+    testing::{PASSWORD, World, keys, secret, settings},
+};
+
+async fn session(world: &World, proof: &Proof) -> Session {
+    world.service.check_session(world.scope, proof, Consistency::Strong).await.unwrap()
+}
+
+#[tokio::test]
+async fn session_is_over_at_its_end_and_listed_for_a_while() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let proof = world.proof("ann@example.org").await;
+    let mine = session(&world, &proof).await;
+    world.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert!(world.recognised(&proof).await);
+    world.clock.advance(Duration::from_secs(1));
+    assert!(!world.recognised(&proof).await);
+    let read = world.service.session(world.scope, mine.id, Consistency::Strong).await.unwrap();
+    assert!(!read.active);
+    world.clock.advance(Duration::from_secs(7 * 24 * 3600));
+    let gone = world.service.session(world.scope, mine.id, Consistency::Strong).await;
+    assert!(matches!(gone, Err(ReadSessionRejection::NotFound)), "{gone:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_of_ours_is_refused_without_a_read() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let issued = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    let token = issued.token.expose().clone();
+    let entropy = world.service.store.entropy().as_ref();
+    let slot = cardea_storage::Slot::of_id(&issued.session.id.0);
+    let foreign = keys(2).tokens.mint(entropy, TokenKind::Session, Tenant(0), slot);
+    let mut altered = token.clone();
+    altered.replace_range(20..21, if &token[20..21] == "A" { "B" } else { "A" });
+    let forged: [&str; 7] = [
+        "",
+        "ory_st_",
+        &token[..token.len() - 1],
+        &altered,
+        foreign.token.expose(),
+        issued.logout_token.expose(),
+        "ory_st_MrJkGGQdQAKQBCdRAeYdFuTVcJxPmyZd",
+    ];
+    world.counted.take();
+    for forged in forged {
+        assert!(!world.recognised(&Proof::Token(secret(forged))).await, "{forged}");
+        assert!(!world.recognised(&Proof::Cookie(secret(forged))).await, "{forged}");
+    }
+    assert_eq!(world.counted.take()[0], 0);
+    // Rightly made, and of no session: refused after a read.
+    let unknown = world.service.keys().tokens.mint(entropy, TokenKind::Session, Tenant(0), slot);
+    assert!(!world.recognised(&Proof::Token(unknown.token)).await);
+    // A token of another tenant's host.
+    let other = Scope { tenant: Tenant(1) };
+    let proof = Proof::Token(issued.token);
+    let checked = world.service.check_session(other, &proof, Consistency::Strong).await;
+    assert!(checked.is_err());
+}
+
+#[tokio::test]
+async fn check_takes_two_rounds_of_reads_and_no_write() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let proof = world.proof("ann@example.org").await;
+    world.counted.take();
+    assert!(world.recognised(&proof).await);
+    assert_eq!(world.counted.take(), [2, 3, 0, 0]);
+}
+
+#[tokio::test]
+async fn log_out_ends_the_session_and_no_other() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let first = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    let second = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    world.service.log_out(world.scope, &first.token).await.unwrap();
+    assert!(!world.recognised(&Proof::Token(first.token.clone())).await);
+    assert!(world.recognised(&Proof::Token(second.token.clone())).await);
+    let again = world.service.log_out(world.scope, &first.token).await;
+    assert!(matches!(again, Err(RevokeRejection::NotFound)), "{again:?}");
+    let forged = world.service.log_out(world.scope, &secret("ory_st_x")).await;
+    assert!(matches!(forged, Err(RevokeRejection::NotFound)), "{forged:?}");
+    // A logout token logs out; a session token does not do for one.
+    let wrong = world.service.log_out_by_logout_token(world.scope, &second.token).await;
+    assert!(wrong.is_err());
+    world.service.log_out_by_logout_token(world.scope, &second.logout_token).await.unwrap();
+    assert!(!world.recognised(&Proof::Token(second.token)).await);
+}
+
+/// N6: what the store did not do is not answered as done.
+#[tokio::test]
+async fn revocation_that_failed_is_not_reported_as_done() {
+    let world = World::new();
+    let identity = world.register("ann@example.org").await.identity;
+    let issued = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    world.counted.fails.store(true, Ordering::SeqCst);
+    let service = &world.service;
+    let unknown = |result| matches!(result, Err(RevokeRejection::Store(StoreError::Unknown)));
+    assert!(unknown(service.log_out(world.scope, &issued.token).await));
+    assert!(unknown(service.revoke_session(world.scope, issued.session.id).await));
+    assert!(unknown(service.revoke_identity_sessions(world.scope, identity.id).await));
+    world.counted.fails.store(false, Ordering::SeqCst);
+    assert!(world.recognised(&Proof::Token(issued.token)).await);
+}
+
+#[tokio::test]
+async fn one_ends_ones_own_sessions_and_nobody_elses() {
+    let world = World::new();
+    for email in ["ann@example.org", "bob@example.org"] {
+        world.register(email).await;
+    }
+    let ann: [Proof; 3] = [
+        world.proof("ann@example.org").await,
+        world.proof("ann@example.org").await,
+        world.proof("ann@example.org").await,
+    ];
+    let bob = world.proof("bob@example.org").await;
+    let bobs = session(&world, &bob).await.id;
+    let revoke = |id| world.service.revoke_my_session(world.scope, &ann[0], id);
+    let foreign = revoke(bobs).await;
+    assert!(matches!(foreign, Err(RevokeRejection::NotFound)), "{foreign:?}");
+    let current = revoke(session(&world, &ann[0]).await.id).await;
+    assert!(matches!(current, Err(RevokeRejection::Current)), "{current:?}");
+    revoke(session(&world, &ann[1]).await.id).await.unwrap();
+    assert!(!world.recognised(&ann[1]).await);
+
+    // The one from signing up, and the third.
+    let count = world.service.revoke_my_other_sessions(world.scope, &ann[0]).await.unwrap();
+    assert_eq!(count, 2);
+    assert!(world.recognised(&ann[0]).await && !world.recognised(&ann[2]).await);
+    assert!(world.recognised(&bob).await);
+    let by_ended = world.service.revoke_my_other_sessions(world.scope, &ann[2]).await;
+    assert!(matches!(by_ended, Err(RevokeRejection::NoSession)), "{by_ended:?}");
+}
+
+#[tokio::test]
+async fn many_other_sessions_are_ended_in_pieces() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    for _ in 0..230 {
+        world.log_in("ann@example.org", PASSWORD).await.unwrap();
+        world.clock.advance(Duration::from_millis(1));
+    }
+    let proof = world.proof("ann@example.org").await;
+    let count = world.service.revoke_my_other_sessions(world.scope, &proof).await.unwrap();
+    assert_eq!(count, 231);
+    assert!(world.recognised(&proof).await);
+}
+
+#[tokio::test]
+async fn lists_are_paged_the_newest_first() {
+    let world = World::new();
+    let registered = world.register("ann@example.org").await;
+    let id = registered.identity.id;
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_millis(1));
+        world.log_in("ann@example.org", PASSWORD).await.unwrap();
+    }
+    world.service.log_out(world.scope, &registered.issued.unwrap().token).await.unwrap();
+    let list = |active, token: Option<String>| {
+        let service = world.service.clone();
+        let scope = world.scope;
+        async move {
+            let page = PageRequest { size: 3, token };
+            service
+                .list_identity_sessions(scope, id, active, &page, Consistency::Strong)
+                .await
+                .unwrap()
+        }
+    };
+    let (mut all, mut token) = (Vec::new(), None);
+    loop {
+        let page = list(None, token).await;
+        all.extend(page.items);
+        match page.next {
+            Some(next) => token = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(all.len(), 7);
+    assert!(all.is_sorted_by(|a, b| a.issued_at >= b.issued_at));
+    assert!(!all[6].active && all[..6].iter().all(|session| session.active));
+    assert_eq!(list(Some(false), None).await.items.len(), 1);
+
+    let page = PageRequest { size: 2, token: Some("forged".to_owned()) };
+    let forged = world
+        .service
+        .list_identity_sessions(world.scope, id, None, &page, Consistency::Strong)
+        .await;
+    assert!(matches!(forged, Err(ListSessionsRejection::BadPageToken(_))), "{forged:?}");
+
+    let proof = world.proof("ann@example.org").await;
+    let mine = world
+        .service
+        .list_my_sessions(world.scope, &proof, &PageRequest::default(), Consistency::Strong)
+        .await
+        .unwrap();
+    let me = session(&world, &proof).await.id;
+    assert_eq!(mine.items.len(), 6);
+    assert!(mine.items.iter().all(|session| session.active && session.id != me));
+}
+
+#[tokio::test]
+async fn all_sessions_of_an_identity_end_in_one_write() {
+    let world = World::new();
+    let id = world.register("ann@example.org").await.identity.id;
+    let proofs = [world.proof("ann@example.org").await, world.proof("ann@example.org").await];
+    world.counted.take();
+    world.service.revoke_identity_sessions(world.scope, id).await.unwrap();
+    assert_eq!(world.counted.take()[2..], [1, 1]);
+    for proof in &proofs {
+        assert!(!world.recognised(proof).await);
+    }
+    let page = PageRequest::default();
+    let active = world
+        .service
+        .list_identity_sessions(world.scope, id, Some(true), &page, Consistency::Strong)
+        .await
+        .unwrap();
+    assert_eq!(active.items, []);
+    let proof = world.proof("ann@example.org").await;
+    assert!(world.recognised(&proof).await, "new sessions are good");
+    let nobody = crate::IdentityId(world.service.mint());
+    let refused = world.service.revoke_identity_sessions(world.scope, nobody).await;
+    assert!(matches!(refused, Err(RevokeRejection::NotFound)));
+}
+
+#[tokio::test]
+async fn administrators_end_and_extend_sessions() {
+    let world = World::with(Settings {
+        session_extend_before_end: Some(Duration::from_secs(3600)),
+        ..settings()
+    });
+    world.register("ann@example.org").await;
+    let proof = world.proof("ann@example.org").await;
+    let mine = session(&world, &proof).await;
+    let extend = || world.service.extend_session(world.scope, mine.id);
+    let early = extend().await;
+    assert!(matches!(early, Err(ExtendRejection::TooEarly)), "{early:?}");
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    let extended = extend().await.unwrap();
+    assert_eq!(extended.expires_at, mine.expires_at.after(Duration::from_secs(23 * 3600)));
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    assert!(world.recognised(&proof).await);
+
+    world.service.revoke_session(world.scope, mine.id).await.unwrap();
+    assert!(!world.recognised(&proof).await);
+    let late = extend().await;
+    assert!(matches!(late, Err(ExtendRejection::NotFound)), "revoked stays revoked: {late:?}");
+    world.service.revoke_session(world.scope, mine.id).await.unwrap();
+    let nobody = crate::SessionId(world.service.mint());
+    let refused = world.service.revoke_session(world.scope, nobody).await;
+    assert!(matches!(refused, Err(RevokeRejection::NotFound)));
+}

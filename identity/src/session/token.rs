@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(keys().parse(TokenKind::Session, Tenant(0), FROZEN).unwrap().slot, slot(0xabc));
     }
 
-    const FROZEN: &str = "ory_st_";
+    const FROZEN: &str = "ory_st_ATx6ula5HfHjngkPiHTYpLQc2FksPzYMtmVCfDaP-sdi";
 
     /// Classes of advisories: cut tokens taken for whole ones (CVE-2026-27840),
     /// tokens of another kind or tenant.

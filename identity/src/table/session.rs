@@ -117,10 +117,8 @@ impl Table for Sessions {
     fn index_rows(key: &SessionKey, record: &SessionRecord) -> Vec<IndexRow> {
         let identity = id_of(&record.identity);
         let slot = key.slot();
-        let value = SessionTokenRecord {
-            session: id_bytes(&key.id),
-            identity: record.identity.clone(),
-        };
+        let value =
+            SessionTokenRecord { session: id_bytes(&key.id), identity: record.identity.clone() };
         let value = Bytes::from(value.encode_to_vec());
         let tokens = [&record.token_digest, &record.logout_digest]
             .into_iter()

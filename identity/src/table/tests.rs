@@ -1,1 +1,183 @@
-//! Tests.
+//! Bytes on disk, frozen: what an older version wrote is read, and found, by every
+//! later one.
+
+use cardea_storage::{Slot, Space, Table, TableKey, Tenant};
+use prost::Message;
+use uuid::Uuid;
+
+use super::*;
+
+const ID: Uuid = Uuid::from_u128(0xabc12345_0000_4000_8000_000000000001);
+const TENANT: Tenant = Tenant(2);
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Slot, tag and tenant, then the rest; and every key is read back.
+fn key_of<T: Table>(key: &T::Key) -> String
+where
+    T::Key: PartialEq + std::fmt::Debug,
+{
+    let bytes = T::key(key);
+    assert_eq!(T::read_key(&bytes).as_ref(), Some(key));
+    hex(bytes.as_bytes())
+}
+
+#[test]
+fn keys_are_frozen() {
+    let id = hex(ID.as_bytes());
+    let digest = [0x12; 32];
+    let table = [
+        (
+            key_of::<Identities>(&IdentityKey { tenant: TENANT, id: ID }),
+            format!("0abc030100000002{id}"),
+        ),
+        (
+            key_of::<Credentials>(&CredentialKey { tenant: TENANT, identity: ID, kind: 1 }),
+            format!("0abc030200000002{id}01"),
+        ),
+        (
+            key_of::<Sessions>(&SessionKey { tenant: TENANT, id: ID }),
+            format!("0abc030300000002{id}"),
+        ),
+        (
+            key_of::<SessionTokens>(&SessionTokenKey {
+                slot: Slot::new(Space::Home, 0xabc),
+                tenant: TENANT,
+                digest,
+            }),
+            format!("0abc030400000002{}", hex(&digest)),
+        ),
+        (key_of::<Flows>(&FlowKey { tenant: TENANT, id: ID }), format!("0abc030500000002{id}")),
+        (
+            key_of::<UsedFlows>(&UsedFlowKey {
+                slot: Slot::new(Space::Home, 7),
+                tenant: TENANT,
+                flow: ID,
+            }),
+            format!("0007030600000002{id}"),
+        ),
+        (
+            key_of::<Attempts>(&AttemptsKey::own(TENANT, ID, &digest)),
+            format!("0abc030700000002{id}{}", hex(&digest[..16])),
+        ),
+        (
+            key_of::<SessionByIdentity>(&SessionByIdentityKey {
+                tenant: TENANT,
+                identity: ID,
+                issued_at: 1,
+                session: ID,
+            }),
+            format!("0abc030900000002{id}fffffffffffffffe{id}"),
+        ),
+        (
+            key_of::<CredentialIdentifiers>(&CredentialIdentifierKey {
+                tenant: TENANT,
+                digest,
+                kind: 1,
+            }),
+            format!("1121040100000002{}01", hex(&digest)),
+        ),
+        (
+            hex(attempts::source_failures_key(TENANT, &digest).as_bytes()),
+            format!("1121040200000002{}", hex(&digest)),
+        ),
+    ];
+    for (written, frozen) in table {
+        assert_eq!(written, frozen);
+    }
+}
+
+#[test]
+fn records_are_frozen() {
+    let address = AddressRecord {
+        id: id_bytes(&ID),
+        via: 1,
+        value: "a@b".to_owned(),
+        verified_at: 2,
+        created_at: 3,
+        updated_at: 4,
+        sent: true,
+    };
+    let identity = IdentityRecord {
+        schema_id: "s".to_owned(),
+        traits: "{}".into(),
+        inactive: true,
+        state_changed_at: 1,
+        metadata_public: "1".into(),
+        metadata_admin: "2".into(),
+        created_at: 3,
+        updated_at: 4,
+        verifiable: vec![address],
+        recovery: Vec::new(),
+        session_epoch: 5,
+    };
+    let id = hex(ID.as_bytes());
+    assert_eq!(
+        hex(&identity.encode_to_vec()),
+        format!(
+            "0a0173\
+             12027b7d\
+             1801\
+             2001\
+             2a0131\
+             320132\
+             3803\
+             4004\
+             4a210a10{id}10011a036140622002280330043801\
+             5805"
+        )
+    );
+    let session = SessionRecord {
+        identity: id_bytes(&ID),
+        token_digest: "t".into(),
+        logout_digest: "l".into(),
+        revoked_at: 1,
+        issued_at: 2,
+        authenticated_at: 3,
+        expires_at: 4,
+        methods: vec![MethodRecord { method: 1, aal: 1, completed_at: 5 }],
+        devices: vec![DeviceRecord {
+            id: "d".into(),
+            ip_address: "i".to_owned(),
+            user_agent: "u".to_owned(),
+            location: "w".to_owned(),
+        }],
+        epoch: 6,
+    };
+    assert_eq!(
+        hex(&session.encode_to_vec()),
+        format!(
+            "0a10{id}1201741a016c2001280230033804\
+                 4206080110011805\
+                 4a0c0a01641201691a0175220177\
+                 5006"
+        )
+    );
+}
+
+/// A newer version adds fields; this one reads what it knows.
+#[test]
+fn fields_that_are_not_known_are_no_error() {
+    let mut bytes = AttemptsRecord { charged: 1, not_before: 2, known_until: 3 }.encode_to_vec();
+    assert_eq!(hex(&bytes), "080110021803");
+    bytes.extend_from_slice(&[0xfa, 0x06, 0x01, 0x78]);
+    assert_eq!(AttemptsRecord::decode(bytes.as_slice()).unwrap().known_until, 3);
+}
+
+#[test]
+fn index_rows_lead_to_their_records() {
+    let key = SessionKey { tenant: TENANT, id: ID };
+    let record = SessionRecord {
+        identity: id_bytes(&ID),
+        token_digest: vec![1; 32].into(),
+        logout_digest: vec![2; 32].into(),
+        ..SessionRecord::default()
+    };
+    let rows = Sessions::index_rows(&key, &record);
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row.key.slot() == key.slot()));
+    let lead = SessionTokenRecord::decode(rows[0].value.clone()).unwrap();
+    assert_eq!((id_of(&lead.session), id_of(&lead.identity)), (ID, ID));
+}

@@ -1,0 +1,227 @@
+//! A service over a store in this process, with a clock that is advanced and a
+//! store that counts.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use cardea_storage::{
+    Clock, Entropy, KeyId, KeyRange, Keyring, ManualClock, Revision, Secret, SeededEntropy,
+    SlotRange, Space, Store, StoreError, Timestamp,
+    engine::memory::MemoryDisk,
+    local::LocalShards,
+    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Client, FlowId, Keys, Scope, Service, Settings,
+    flow::{
+        BeginLogin, BeginRegistration, Flow, LoggedIn, LoginRejection, LoginSubmission, Registered,
+        RegistrationRejection, RegistrationSubmission,
+    },
+    identity::{CreateRejection, NewIdentity, NewPassword},
+    model::{Identity, IdentityState},
+    password::Argon2Cost,
+    schema::Schemas,
+    session::Proof,
+};
+
+/// When every test begins.
+pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
+/// A password that the policy takes.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// What a test works with.
+pub(crate) struct World {
+    pub(crate) service: Arc<Service>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) counted: Arc<Counted>,
+    pub(crate) scope: Scope,
+}
+
+/// A store that counts what is asked of it, and fails when told.
+pub(crate) struct Counted {
+    inner: Arc<dyn Store>,
+    pub(crate) reads: AtomicUsize,
+    pub(crate) rows: AtomicUsize,
+    pub(crate) commits: AtomicUsize,
+    pub(crate) ops: AtomicUsize,
+    pub(crate) fails: AtomicBool,
+}
+
+impl Counted {
+    /// Reads, rows asked for, commits and changes since the last call.
+    pub(crate) fn take(&self) -> [usize; 4] {
+        [&self.reads, &self.rows, &self.commits, &self.ops].map(|n| n.swap(0, Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(request.reads.len(), Ordering::SeqCst);
+        self.inner.read(request).await
+    }
+
+    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.ops.fetch_add(draft.ops.len(), Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StoreError::Unknown);
+        }
+        self.inner.commit(draft).await
+    }
+
+    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.inner.watch(range, after).await
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        self.inner.local_home()
+    }
+
+    fn shards(&self, space: Space) -> Vec<SlotRange> {
+        self.inner.shards(space)
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.clock()
+    }
+
+    fn entropy(&self) -> &Arc<dyn Entropy> {
+        self.inner.entropy()
+    }
+}
+
+/// Keys of a cluster.
+pub(crate) fn keys(byte: u8) -> Keys {
+    Keys::new(&Keyring::new(vec![(KeyId(1), Secret::new([byte; 32]))]).unwrap())
+}
+
+/// Settings whose hashes are cheap.
+pub(crate) fn settings() -> Settings {
+    Settings { argon2: Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 }, ..Settings::default() }
+}
+
+/// Traits with an e-mail address.
+pub(crate) fn traits(email: &str) -> Value {
+    json!({"email": email, "name": {"first": "Ann"}})
+}
+
+/// Somebody at an address.
+pub(crate) fn client(ip: &str) -> Client {
+    Client { ip: Some(ip.parse().unwrap()), user_agent: "test".to_owned() }
+}
+
+/// A password.
+pub(crate) fn secret(text: &str) -> Secret<String> {
+    Secret::new(text.to_owned())
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(settings())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let disk = MemoryDisk::new(1);
+        let shards = LocalShards::open(&disk, Path::new("test"), 2, clock.clone()).unwrap();
+        let counted = Arc::new(Counted {
+            inner: shards.store(Arc::new(SeededEntropy::new(7))),
+            reads: AtomicUsize::new(0),
+            rows: AtomicUsize::new(0),
+            commits: AtomicUsize::new(0),
+            ops: AtomicUsize::new(0),
+            fails: AtomicBool::new(false),
+        });
+        let schemas = Schemas::preset().unwrap();
+        let service = Service::start(counted.clone(), keys(1), schemas, settings).unwrap();
+        Self { service: Arc::new(service), clock, counted, scope: Scope::default() }
+    }
+
+    pub(crate) async fn begin_registration(&self) -> Flow {
+        self.service.begin_registration(self.scope, BeginRegistration::default()).await.unwrap()
+    }
+
+    pub(crate) async fn begin_login(&self) -> Flow {
+        self.service.begin_login(self.scope, BeginLogin::default()).await.unwrap()
+    }
+
+    pub(crate) async fn submit_registration(
+        &self,
+        flow: FlowId,
+        email: &str,
+    ) -> Result<Registered, RegistrationRejection> {
+        let submission = RegistrationSubmission {
+            method: "password".to_owned(),
+            traits: traits(email),
+            password: Some(secret(PASSWORD)),
+        };
+        self.service.submit_registration(self.scope, flow, submission, &client("192.0.2.1")).await
+    }
+
+    /// Signs up.
+    pub(crate) async fn register(&self, email: &str) -> Registered {
+        let flow = self.begin_registration().await;
+        self.submit_registration(flow.id, email).await.unwrap()
+    }
+
+    pub(crate) async fn submit_login(
+        &self,
+        flow: FlowId,
+        email: &str,
+        password: &str,
+        ip: &str,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let submission = LoginSubmission {
+            method: "password".to_owned(),
+            identifier: Some(email.to_owned()),
+            password: Some(secret(password)),
+        };
+        self.service.submit_login(self.scope, flow, submission, &client(ip)).await
+    }
+
+    /// A whole login.
+    pub(crate) async fn log_in(
+        &self,
+        email: &str,
+        password: &str,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let flow = self.begin_login().await;
+        self.submit_login(flow.id, email, password, "192.0.2.1").await
+    }
+
+    /// A whole login's proof.
+    pub(crate) async fn proof(&self, email: &str) -> Proof {
+        Proof::Token(self.log_in(email, PASSWORD).await.unwrap().issued.token)
+    }
+
+    pub(crate) async fn recognised(&self, proof: &Proof) -> bool {
+        self.service.check_session(self.scope, proof, Default::default()).await.is_ok()
+    }
+
+    pub(crate) async fn create(
+        &self,
+        email: &str,
+        password: Option<NewPassword>,
+    ) -> Result<Identity, CreateRejection> {
+        let new = NewIdentity {
+            schema_id: String::new(),
+            traits: traits(email),
+            state: IdentityState::Active,
+            metadata_public: None,
+            metadata_admin: None,
+            password,
+            addresses: Vec::new(),
+        };
+        self.service.create_identity(self.scope, new).await
+    }
+}

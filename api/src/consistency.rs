@@ -1,0 +1,178 @@
+//! How fresh a read is to be, as a request says it, and where a write stands, as an
+//! answer says it.
+//!
+//! `X-Cardea-Consistency: strong | bounded=<ms> | eventual | at_least=<snaptoken>`;
+//! where Ory has a `consistency` parameter, `strong` and `eventual` are read from
+//! that too, and the header counts first. Without either a read is strong. After a
+//! write `X-Cardea-Snaptoken` names where it stands: a read that is `at_least` that
+//! sees it on every node.
+//!
+//! Layers return what they did, not where; so [`observed`] wraps the store they
+//! hold, and notes the commits of the request under way.
+
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::{extract::FromRequestParts, extract::Request, middleware::Next, response::Response};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use cardea_storage::{
+    Clock, Consistency, Entropy, KeyRange, Revision, SlotRange, Snaptoken, Space, Store,
+    StoreError,
+    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+};
+use http::{HeaderName, HeaderValue, request::Parts};
+
+use crate::{error::ApiError, query::Query};
+
+/// Asks for a consistency.
+pub const CONSISTENCY: HeaderName = HeaderName::from_static("x-cardea-consistency");
+/// Tells where a write stands.
+pub const SNAPTOKEN: HeaderName = HeaderName::from_static("x-cardea-snaptoken");
+
+/// The oldest that a bounded read may be asked for.
+const BOUND_MAX: Duration = Duration::from_secs(3600);
+/// The longest snaptoken that is looked at, in bytes.
+const SNAPTOKEN_BYTES_MAX: usize = 4096;
+
+/// The consistency that a request asks for.
+#[derive(Debug, Clone)]
+pub struct Wanted(pub Consistency);
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        if let Some(value) = parts.headers.get(CONSISTENCY) {
+            let text = value.to_str().unwrap_or_default();
+            return parse(text).map(Self).ok_or_else(|| {
+                ApiError::bad_request(
+                    "X-Cardea-Consistency is none of strong, bounded=<milliseconds>, eventual, \
+                     at_least=<snaptoken>.",
+                )
+            });
+        }
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        match query.first("consistency") {
+            None | Some("strong") => Ok(Self(Consistency::Strong)),
+            Some("eventual") => Ok(Self(Consistency::Eventual)),
+            Some(_) => Err(ApiError::bad_request("consistency is neither strong nor eventual.")),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<Consistency> {
+    let text = text.trim();
+    match text.split_once('=') {
+        None if text == "strong" => Some(Consistency::Strong),
+        None if text == "eventual" => Some(Consistency::Eventual),
+        Some(("bounded", ms)) => {
+            let age = Duration::from_millis(ms.parse().ok()?);
+            (age <= BOUND_MAX).then_some(Consistency::Bounded(age))
+        }
+        Some(("at_least", token)) => read_snaptoken(token).map(Consistency::AtLeast),
+        _ => None,
+    }
+}
+
+fn read_snaptoken(text: &str) -> Option<Snaptoken> {
+    if text.is_empty() || text.len() > SNAPTOKEN_BYTES_MAX {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    Snaptoken::from_bytes(&bytes).ok()
+}
+
+tokio::task_local! {
+    static COMMITTED: RefCell<Snaptoken>;
+}
+
+/// A store that notes what requests commit, for [`SNAPTOKEN`].
+pub fn observed(store: Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::new(Observed(store))
+}
+
+struct Observed(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Observed {
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        self.0.read(request).await
+    }
+
+    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+        let verdict = self.0.commit(draft).await?;
+        if let Verdict::Committed(committed) = &verdict {
+            // Outside of a request there is nobody to tell.
+            let _ = COMMITTED.try_with(|seen| seen.borrow_mut().merge(&committed.snaptoken));
+        }
+        Ok(verdict)
+    }
+
+    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.0.watch(range, after).await
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        self.0.local_home()
+    }
+
+    fn shards(&self, space: Space) -> Vec<SlotRange> {
+        self.0.shards(space)
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        self.0.clock()
+    }
+
+    fn entropy(&self) -> &Arc<dyn Entropy> {
+        self.0.entropy()
+    }
+}
+
+/// Tells in the answer what the request committed.
+pub(crate) async fn tell_snaptoken(request: Request, next: Next) -> Response {
+    let answer = async {
+        let response = next.run(request).await;
+        (response, COMMITTED.with(|seen| seen.take()))
+    };
+    let (mut response, seen) = COMMITTED.scope(RefCell::default(), answer).await;
+    if !seen.positions.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(seen.to_bytes()))
+    {
+        response.headers_mut().insert(SNAPTOKEN, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consistencies_are_read_strictly() {
+        let mut token = Snaptoken { incarnation: 3, positions: Vec::new() };
+        token.note(7, Revision(9));
+        let text = URL_SAFE_NO_PAD.encode(token.to_bytes());
+        assert_eq!(parse(&format!("at_least={text}")), Some(Consistency::AtLeast(token)));
+        assert_eq!(parse("strong"), Some(Consistency::Strong));
+        assert_eq!(parse(" eventual "), Some(Consistency::Eventual));
+        let bounded = Consistency::Bounded(Duration::from_millis(250));
+        assert_eq!(parse("bounded=250"), Some(bounded));
+        for bad in [
+            "",
+            "Strong",
+            "bounded",
+            "bounded=",
+            "bounded=-1",
+            "bounded=1s",
+            "bounded=3600001",
+            "at_least=",
+            "at_least=%%%",
+            "at_least=AAAA",
+            "eventual=1",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        assert_eq!(parse(&format!("at_least={}", "A".repeat(5000))), None);
+    }
+}

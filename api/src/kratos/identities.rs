@@ -1,0 +1,304 @@
+//! `createIdentity`, `getIdentity`, `listIdentities`, `updateIdentity`,
+//! `patchIdentity`, `deleteIdentity`.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use cardea_identity::{
+    IdentityId, PageRequest, Scope,
+    identity::{
+        CredentialDetail, IdentityChange, ImportedAddress, ListFilter, NewIdentity, NewPassword,
+        ReadRejection,
+    },
+    model::{Identity, IdentityState, Page},
+    schema::Channel,
+    time::parse_rfc3339,
+};
+use cardea_storage::{Consistency, Timestamp};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::{HeaderValue, StatusCode, Uri, header};
+use serde_json::{Map, Value};
+
+use super::{
+    Kratos,
+    rejection::filters_combined,
+    wire::identity::{
+        CREDENTIAL_NAMES, CreateIdentityBody, IdentityBody, ImportedAddressBody, Reader,
+        UpdateIdentityBody, is_password,
+    },
+};
+use crate::{
+    answer::{json, no_content},
+    body::Sent,
+    consistency::Wanted,
+    error::ApiError,
+    paging::{LEGACY_ITEMS_MAX, Paging, link_by_number, link_by_token},
+    query::Query,
+    request::{Caller, IdOr404, is_uuid},
+};
+
+/// Identities whose credentials are read at once.
+const READS_AT_ONCE: usize = 16;
+
+pub(super) async fn create(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let body: CreateIdentityBody = sent.strict_json()?;
+    refuse_unsupported(&body.external_id, &body.region)?;
+    if body.organization_id.is_some() {
+        return Err(ApiError::bad_request("organization_id is not supported."));
+    }
+    let addresses = body.verifiable_addresses.unwrap_or_default();
+    let now = kratos.clock.now();
+    let new = NewIdentity {
+        schema_id: body.schema_id.unwrap_or_default(),
+        traits: traits(body.traits),
+        state: state(body.state.as_deref())?.unwrap_or(IdentityState::Active),
+        metadata_public: body.metadata_public,
+        metadata_admin: body.metadata_admin,
+        password: password(body.credentials.as_ref())?,
+        addresses: addresses
+            .into_iter()
+            .map(|address| imported(address, now))
+            .collect::<Result<_, _>>()?,
+    };
+    let identity = kratos.service().create_identity(caller.scope, new).await?;
+    let mut response = shown(&kratos, StatusCode::CREATED, &identity);
+    if let Ok(location) = HeaderValue::from_str(&format!("/admin/identities/{}", identity.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(super) async fn get(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    IdOr404(id): IdOr404<IdentityId>,
+    Wanted(consistency): Wanted,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let detail = included(&query)?.unwrap_or_default();
+    let identity = kratos.service().identity(caller.scope, id, detail, consistency).await?;
+    Ok(shown(&kratos, StatusCode::OK, &identity))
+}
+
+pub(super) async fn list(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Wanted(consistency): Wanted,
+    query: Query,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let filter = filter(&query)?;
+    let included = included(&query)?;
+    // Who asks by identifier wants to see the credentials that have it.
+    let detail =
+        included.or(filter.credentials_identifier.as_ref().map(|_| CredentialDetail::Outline));
+    let list = List { kratos: &kratos, scope: caller.scope, filter, consistency };
+    match Paging::of(&query)? {
+        Paging::Token(page) => {
+            let size = page.size;
+            let found = list.page(&page).await?;
+            let items = list.with_credentials(found.items, detail).await?;
+            let mut response = shown_all(&kratos, &items);
+            link_by_token(response.headers_mut(), &uri, size, found.next.as_deref());
+            Ok(response)
+        }
+        Paging::Legacy { page, size } => {
+            // One row tells whether there is more than legacy pages reach.
+            let reach = PageRequest { size: LEGACY_ITEMS_MAX, token: None };
+            let found = list.page(&reach).await?;
+            let total = u32::try_from(found.items.len()).unwrap_or(u32::MAX);
+            let items = found.items.into_iter().skip((page * size) as usize).take(size as usize);
+            let items = list.with_credentials(items.collect(), detail).await?;
+            let mut response = shown_all(&kratos, &items);
+            let total = found.next.is_none().then_some(total);
+            link_by_number(response.headers_mut(), &uri, page, size, total);
+            Ok(response)
+        }
+    }
+}
+
+pub(super) async fn update(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    IdOr404(id): IdOr404<IdentityId>,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let body: UpdateIdentityBody = sent.json()?;
+    refuse_unsupported(&body.external_id, &body.region)?;
+    let state = match state(body.state.as_deref())? {
+        Some(state) => state,
+        None => {
+            let (outline, strong) = (CredentialDetail::Outline, Consistency::Strong);
+            kratos.service().identity(caller.scope, id, outline, strong).await?.state
+        }
+    };
+    let change = IdentityChange {
+        schema_id: body.schema_id.unwrap_or_default(),
+        traits: traits(body.traits),
+        state,
+        metadata_public: body.metadata_public,
+        metadata_admin: body.metadata_admin,
+        password: password(body.credentials.as_ref())?,
+    };
+    let identity = kratos.service().update_identity(caller.scope, id, change).await?;
+    Ok(shown(&kratos, StatusCode::OK, &identity))
+}
+
+pub(super) async fn patch(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    IdOr404(id): IdOr404<IdentityId>,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let patch: Value = sent.strict_json()?;
+    let identity = kratos.service().patch_identity(caller.scope, id, &patch).await?;
+    Ok(shown(&kratos, StatusCode::OK, &identity))
+}
+
+pub(super) async fn delete(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    IdOr404(id): IdOr404<IdentityId>,
+) -> Result<Response, ApiError> {
+    kratos.service().delete_identity(caller.scope, id).await?;
+    Ok(no_content())
+}
+
+struct List<'a> {
+    kratos: &'a Kratos,
+    scope: Scope,
+    filter: ListFilter,
+    consistency: Consistency,
+}
+
+impl List<'_> {
+    async fn page(&self, page: &PageRequest) -> Result<Page<Identity>, ApiError> {
+        let (filter, consistency) = (self.filter.clone(), self.consistency.clone());
+        Ok(self.kratos.service().list_identities(self.scope, filter, page, consistency).await?)
+    }
+
+    /// Reads the credentials too, if they are wanted; who is gone by then is left out.
+    async fn with_credentials(
+        &self,
+        items: Vec<Identity>,
+        detail: Option<CredentialDetail>,
+    ) -> Result<Vec<Identity>, ApiError> {
+        let Some(detail) = detail else { return Ok(items) };
+        let ids: Vec<_> = items.into_iter().map(|identity| identity.id).collect();
+        let read = |id| async move {
+            let consistency = self.consistency.clone();
+            match self.kratos.service().identity(self.scope, id, detail, consistency).await {
+                Ok(identity) => Ok(Some(identity)),
+                Err(ReadRejection::NotFound) => Ok(None),
+                Err(error) => Err(ApiError::from(error)),
+            }
+        };
+        let found: Vec<_> =
+            stream::iter(ids).map(read).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+fn filter(query: &Query) -> Result<ListFilter, ApiError> {
+    for unsupported in ["preview_credentials_identifier_similar", "organization_id"] {
+        // Left out, it would list everybody.
+        if query.first(unsupported).is_some() {
+            return Err(ApiError::bad_request(format!("{unsupported} is not supported.")));
+        }
+    }
+    let mut ids = Vec::new();
+    for text in query.all("ids") {
+        let id = text.parse().ok().filter(|_| is_uuid(text));
+        ids.push(id.ok_or_else(|| {
+            ApiError::bad_request(format!("Invalid UUID value `{text}` for parameter `ids`."))
+        })?);
+    }
+    let credentials_identifier = query.first("credentials_identifier").map(str::to_owned);
+    if !ids.is_empty() && credentials_identifier.is_some() {
+        return Err(filters_combined());
+    }
+    Ok(ListFilter { ids, credentials_identifier })
+}
+
+/// What of the credentials is asked for; `None` if nothing.
+fn included(query: &Query) -> Result<Option<CredentialDetail>, ApiError> {
+    let mut detail = None;
+    for name in query.all("include_credential") {
+        if !CREDENTIAL_NAMES.contains(&name) {
+            return Err(ApiError::bad_request(format!(
+                "Invalid value `{name}` for parameter `include_credential`."
+            )));
+        }
+        if is_password(name) {
+            detail = Some(CredentialDetail::WithPasswordHash);
+        }
+        detail = detail.or(Some(CredentialDetail::Outline));
+    }
+    Ok(detail)
+}
+
+fn shown(kratos: &Kratos, status: StatusCode, identity: &Identity) -> Response {
+    json(status, &IdentityBody::of(identity, Reader::Administrator, kratos.public_url()))
+}
+
+fn shown_all(kratos: &Kratos, identities: &[Identity]) -> Response {
+    let body = |identity| IdentityBody::of(identity, Reader::Administrator, kratos.public_url());
+    json(StatusCode::OK, &identities.iter().map(body).collect::<Vec<_>>()).into_response()
+}
+
+fn traits(traits: Option<Value>) -> Value {
+    traits.filter(|traits| !traits.is_null()).unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+/// The state that a body asks for; `None` if it says nothing.
+fn state(name: Option<&str>) -> Result<Option<IdentityState>, ApiError> {
+    match name {
+        None | Some("") => Ok(None),
+        Some(name) => IdentityState::parse(name)
+            .map(Some)
+            .ok_or_else(|| ApiError::bad_request("identity state is not valid")),
+    }
+}
+
+fn password(credentials: Option<&Value>) -> Result<Option<NewPassword>, ApiError> {
+    let refused = |error: cardea_identity::identity::CredentialsRefused| {
+        ApiError::bad_request(error.to_string())
+    };
+    credentials.map_or(Ok(None), |json| NewPassword::from_json(json).map_err(refused))
+}
+
+/// Refused, not dropped: a caller must not believe that it was kept.
+fn refuse_unsupported(
+    external_id: &Option<String>,
+    region: &Option<String>,
+) -> Result<(), ApiError> {
+    for (name, value) in [("external_id", external_id), ("region", region)] {
+        if value.as_ref().is_some_and(|value| !value.is_empty()) {
+            return Err(ApiError::bad_request(format!("{name} is not supported.")));
+        }
+    }
+    Ok(())
+}
+
+fn imported(address: ImportedAddressBody, now: Timestamp) -> Result<ImportedAddress, ApiError> {
+    let bad = |what: &str| ApiError::bad_request(format!("verifiable_addresses: {what}"));
+    let via = match address.via.as_deref() {
+        None | Some("" | "email") => Channel::Email,
+        Some("sms") => Channel::Sms,
+        Some(_) => return Err(bad("via is neither email nor sms")),
+    };
+    let at = match address.verified_at.as_deref() {
+        None | Some("") => None,
+        Some(text) => Some(parse_rfc3339(text).ok_or_else(|| bad("verified_at is no time"))?),
+    };
+    Ok(ImportedAddress {
+        via,
+        value: address.value.unwrap_or_default(),
+        verified_at: address.verified.unwrap_or_default().then(|| at.unwrap_or(now)),
+    })
+}

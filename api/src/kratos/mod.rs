@@ -1,0 +1,249 @@
+//! Kratos: identities for administrators, native flows and sessions for everybody.
+//!
+//! [`ROUTES`] says what is answered; [`public_routes`] and [`admin_routes`] are made
+//! from it. Bodies are in [`wire`], one file of thin handlers per route group beside
+//! it; what the layer refuses becomes an answer in [`rejection`].
+//!
+//! Listeners hand requests on with a [`Tenant`](cardea_storage::Tenant) and a
+//! [`ClientAddress`](crate::ClientAddress) among their extensions.
+
+pub mod wire;
+
+mod browser;
+mod identities;
+mod login;
+mod logout;
+mod registration;
+mod rejection;
+mod schemas;
+mod sessions;
+mod sessions_admin;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::{
+    Router, middleware,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use cardea_identity::Service;
+use cardea_storage::Clock;
+use http::Method;
+
+use crate::{
+    answer, consistency,
+    route::{RouteInfo, Scope, Surface},
+};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Kratos {
+    service: Arc<Service>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Kratos {
+    /// The API of a layer. For answers to tell [snaptokens](consistency::SNAPTOKEN) its
+    /// store must be [observed](consistency::observed).
+    pub fn new(service: Arc<Service>, clock: Arc<dyn Clock>) -> Self {
+        Self { service, clock }
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(crate) fn public_url(&self) -> &str {
+        &self.service.settings().public_url
+    }
+}
+
+/// The operations that are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    CreateIdentity,
+    GetIdentity,
+    ListIdentities,
+    UpdateIdentity,
+    PatchIdentity,
+    DeleteIdentity,
+    ListIdentitySessions,
+    DeleteIdentitySessions,
+    GetSession,
+    DisableSession,
+    ExtendSession,
+    CreateNativeRegistrationFlow,
+    GetRegistrationFlow,
+    UpdateRegistrationFlow,
+    CreateNativeLoginFlow,
+    GetLoginFlow,
+    UpdateLoginFlow,
+    ToSession,
+    PerformNativeLogout,
+    ListMySessions,
+    DisableMySession,
+    DisableMyOtherSessions,
+    ListIdentitySchemas,
+    GetIdentitySchema,
+}
+
+impl Operation {
+    const fn id(self) -> &'static str {
+        match self {
+            Self::CreateIdentity => "createIdentity",
+            Self::GetIdentity => "getIdentity",
+            Self::ListIdentities => "listIdentities",
+            Self::UpdateIdentity => "updateIdentity",
+            Self::PatchIdentity => "patchIdentity",
+            Self::DeleteIdentity => "deleteIdentity",
+            Self::ListIdentitySessions => "listIdentitySessions",
+            Self::DeleteIdentitySessions => "deleteIdentitySessions",
+            Self::GetSession => "getSession",
+            Self::DisableSession => "disableSession",
+            Self::ExtendSession => "extendSession",
+            Self::CreateNativeRegistrationFlow => "createNativeRegistrationFlow",
+            Self::GetRegistrationFlow => "getRegistrationFlow",
+            Self::UpdateRegistrationFlow => "updateRegistrationFlow",
+            Self::CreateNativeLoginFlow => "createNativeLoginFlow",
+            Self::GetLoginFlow => "getLoginFlow",
+            Self::UpdateLoginFlow => "updateLoginFlow",
+            Self::ToSession => "toSession",
+            Self::PerformNativeLogout => "performNativeLogout",
+            Self::ListMySessions => "listMySessions",
+            Self::DisableMySession => "disableMySession",
+            Self::DisableMyOtherSessions => "disableMyOtherSessions",
+            Self::ListIdentitySchemas => "listIdentitySchemas",
+            Self::GetIdentitySchema => "getIdentitySchema",
+        }
+    }
+
+    fn handler(self, filter: MethodFilter) -> MethodRouter<Kratos> {
+        match self {
+            Self::CreateIdentity => on(filter, identities::create),
+            Self::GetIdentity => on(filter, identities::get),
+            Self::ListIdentities => on(filter, identities::list),
+            Self::UpdateIdentity => on(filter, identities::update),
+            Self::PatchIdentity => on(filter, identities::patch),
+            Self::DeleteIdentity => on(filter, identities::delete),
+            Self::ListIdentitySessions => on(filter, sessions_admin::list_of_identity),
+            Self::DeleteIdentitySessions => on(filter, sessions_admin::delete_of_identity),
+            Self::GetSession => on(filter, sessions_admin::get),
+            Self::DisableSession => on(filter, sessions_admin::disable),
+            Self::ExtendSession => on(filter, sessions_admin::extend),
+            Self::CreateNativeRegistrationFlow => on(filter, registration::create),
+            Self::GetRegistrationFlow => on(filter, registration::get),
+            Self::UpdateRegistrationFlow => on(filter, registration::submit),
+            Self::CreateNativeLoginFlow => on(filter, login::create),
+            Self::GetLoginFlow => on(filter, login::get),
+            Self::UpdateLoginFlow => on(filter, login::submit),
+            Self::ToSession => on(filter, sessions::whoami),
+            Self::PerformNativeLogout => on(filter, logout::native),
+            Self::ListMySessions => on(filter, sessions::list),
+            Self::DisableMySession => on(filter, sessions::disable),
+            Self::DisableMyOtherSessions => on(filter, sessions::disable_others),
+            Self::ListIdentitySchemas => on(filter, schemas::list),
+            Self::GetIdentitySchema => on(filter, schemas::get),
+        }
+    }
+}
+
+const IDENTITIES: &str = "/admin/identities";
+const IDENTITY: &str = "/admin/identities/{id}";
+const IDENTITY_SESSIONS: &str = "/admin/identities/{id}/sessions";
+const SESSION: &str = "/admin/sessions/{id}";
+const WHOAMI: &str = "/sessions/whoami";
+
+const fn public(
+    method: Method,
+    path: &'static str,
+    operation: Operation,
+) -> (RouteInfo, Operation) {
+    (RouteInfo::public(method, path, operation.id()), operation)
+}
+
+const fn read(
+    method: Method,
+    path: &'static str,
+    operation: Operation,
+    area: &'static str,
+) -> (RouteInfo, Operation) {
+    (RouteInfo::admin(method, path, operation.id(), Scope::Read(area)), operation)
+}
+
+const fn write(
+    method: Method,
+    path: &'static str,
+    operation: Operation,
+    area: &'static str,
+) -> (RouteInfo, Operation) {
+    (RouteInfo::admin(method, path, operation.id(), Scope::Write(area)), operation)
+}
+
+/// Every route with what it does.
+static TABLE: [(RouteInfo, Operation); COUNT] = [
+    write(Method::POST, IDENTITIES, Operation::CreateIdentity, "identity"),
+    read(Method::GET, IDENTITIES, Operation::ListIdentities, "identity"),
+    read(Method::GET, IDENTITY, Operation::GetIdentity, "identity"),
+    write(Method::PUT, IDENTITY, Operation::UpdateIdentity, "identity"),
+    write(Method::PATCH, IDENTITY, Operation::PatchIdentity, "identity"),
+    write(Method::DELETE, IDENTITY, Operation::DeleteIdentity, "identity"),
+    read(Method::GET, IDENTITY_SESSIONS, Operation::ListIdentitySessions, "session"),
+    write(Method::DELETE, IDENTITY_SESSIONS, Operation::DeleteIdentitySessions, "session"),
+    read(Method::GET, SESSION, Operation::GetSession, "session"),
+    write(Method::DELETE, SESSION, Operation::DisableSession, "session"),
+    write(Method::PATCH, "/admin/sessions/{id}/extend", Operation::ExtendSession, "session"),
+    read(Method::GET, "/admin/schemas", Operation::ListIdentitySchemas, "identity"),
+    read(Method::GET, "/admin/schemas/{id}", Operation::GetIdentitySchema, "identity"),
+    public(Method::GET, "/schemas", Operation::ListIdentitySchemas),
+    public(Method::GET, "/schemas/{id}", Operation::GetIdentitySchema),
+    public(Method::GET, "/self-service/registration/api", Operation::CreateNativeRegistrationFlow),
+    public(Method::GET, "/self-service/registration/flows", Operation::GetRegistrationFlow),
+    public(Method::POST, "/self-service/registration", Operation::UpdateRegistrationFlow),
+    public(Method::GET, "/self-service/login/api", Operation::CreateNativeLoginFlow),
+    public(Method::GET, "/self-service/login/flows", Operation::GetLoginFlow),
+    public(Method::POST, "/self-service/login", Operation::UpdateLoginFlow),
+    public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
+    public(Method::GET, "/sessions", Operation::ListMySessions),
+    public(Method::DELETE, "/sessions", Operation::DisableMyOtherSessions),
+    public(Method::DELETE, "/sessions/{id}", Operation::DisableMySession),
+    // Proxies ask with the method of the request that they guard.
+    public(Method::GET, WHOAMI, Operation::ToSession),
+    public(Method::HEAD, WHOAMI, Operation::ToSession),
+    public(Method::POST, WHOAMI, Operation::ToSession),
+    public(Method::PUT, WHOAMI, Operation::ToSession),
+    public(Method::PATCH, WHOAMI, Operation::ToSession),
+    public(Method::DELETE, WHOAMI, Operation::ToSession),
+    public(Method::CONNECT, WHOAMI, Operation::ToSession),
+    public(Method::OPTIONS, WHOAMI, Operation::ToSession),
+    public(Method::TRACE, WHOAMI, Operation::ToSession),
+];
+
+const COUNT: usize = 34;
+
+/// Every route that is answered here.
+pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {
+    TABLE.iter().map(|(route, _)| route)
+}
+
+/// The routes for everybody.
+pub fn public_routes(kratos: Kratos) -> Router {
+    router(kratos, Surface::Public)
+}
+
+/// The routes for administrators. They ask for no key: the listener does.
+pub fn admin_routes(kratos: Kratos) -> Router {
+    router(kratos, Surface::Admin)
+}
+
+fn router(kratos: Kratos, surface: Surface) -> Router {
+    let mut router = Router::new();
+    for (route, operation) in TABLE.iter().filter(|(route, _)| route.surface == surface) {
+        let Ok(filter) = MethodFilter::try_from(route.method.clone()) else { continue };
+        router = router.route(route.path, operation.handler(filter));
+    }
+    router
+        .layer(middleware::from_fn(consistency::tell_snaptoken))
+        .layer(middleware::from_fn(answer::finish))
+        .with_state(kratos)
+}

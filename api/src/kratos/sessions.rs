@@ -1,0 +1,137 @@
+//! `toSession`, `listMySessions`, `disableMySession`, `disableMyOtherSessions`.
+
+use axum::{extract::State, response::Response};
+use cardea_identity::{
+    PageRequest, SessionId,
+    model::{Page, Session},
+};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
+
+use super::{
+    Kratos,
+    rejection::{no_session, no_session_credentials},
+    wire::{
+        identity::Reader,
+        session::{Expand, RevokedBody, SessionBody},
+    },
+};
+use crate::{
+    answer::{json, no_content},
+    consistency::Wanted,
+    error::ApiError,
+    paging::{LEGACY_ITEMS_MAX, Paging, link_by_number, link_by_token},
+    query::Query,
+    request::{Caller, Claimed, is_uuid},
+};
+
+/// Tells proxies whose session it is.
+const IDENTITY_ID: HeaderName = HeaderName::from_static("x-kratos-authenticated-identity-id");
+
+pub(super) async fn whoami(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    Wanted(consistency): Wanted,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let proof = proof.ok_or_else(no_session_credentials)?;
+    let session = kratos.service().check_session(caller.scope, &proof, consistency).await?;
+    if let Some(template) = query.first("tokenize_as") {
+        return Err(ApiError::bad_request(format!(
+            "Unable to find tokenizer template \"{template}\"."
+        )));
+    }
+    let body = SessionBody::of(&session, Expand::ALL, Reader::Holder, kratos.public_url());
+    let mut response = json(StatusCode::OK, &body);
+    if let Ok(id) = HeaderValue::from_str(&session.identity_id.to_string()) {
+        response.headers_mut().insert(IDENTITY_ID, id);
+    }
+    Ok(response)
+}
+
+pub(super) async fn list(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    Wanted(consistency): Wanted,
+    query: Query,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let proof = &proof.ok_or_else(no_session)?;
+    let page = |page| {
+        let consistency = consistency.clone();
+        let service = kratos.service();
+        async move { service.list_my_sessions(caller.scope, proof, &page, consistency).await }
+    };
+    let expand = Expand { identity: false, devices: true };
+    let body = |items: &[Session]| {
+        let body = |s| SessionBody::of(s, expand, Reader::Holder, kratos.public_url());
+        json(StatusCode::OK, &items.iter().map(body).collect::<Vec<_>>())
+    };
+    match Paging::of(&query)? {
+        Paging::Token(wanted) => {
+            let size = wanted.size;
+            let found = page(wanted).await?;
+            let mut response = body(&found.items);
+            link_by_token(response.headers_mut(), &uri, size, found.next.as_deref());
+            Ok(response)
+        }
+        Paging::Legacy { page: number, size } => {
+            Ok(legacy_page(page(reach()).await?, &uri, number, size, body))
+        }
+    }
+}
+
+pub(super) async fn disable(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Result<Response, ApiError> {
+    // Who has no session does not learn what an id looks like.
+    let proof = proof.ok_or_else(no_session)?;
+    let id: Option<SessionId> = id.parse().ok().filter(|_| is_uuid(&id));
+    let Some(id) = id else {
+        let strong = cardea_storage::Consistency::Strong;
+        let known = kratos.service().check_session(caller.scope, &proof, strong).await;
+        return Err(match known {
+            Ok(_) => ApiError::malformed("uuid: the id in the path is no UUID"),
+            Err(cardea_identity::session::CheckRejection::NoSession) => no_session(),
+            Err(error) => error.into(),
+        });
+    };
+    kratos.service().revoke_my_session(caller.scope, &proof, id).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn disable_others(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+) -> Result<Response, ApiError> {
+    let proof = proof.ok_or_else(no_session)?;
+    let count = kratos.service().revoke_my_other_sessions(caller.scope, &proof).await?;
+    Ok(json(StatusCode::OK, &RevokedBody { count }))
+}
+
+/// All that legacy pages reach.
+pub(super) fn reach() -> PageRequest {
+    PageRequest { size: LEGACY_ITEMS_MAX, token: None }
+}
+
+/// Cuts a legacy page out of all that legacy pages reach.
+pub(super) fn legacy_page(
+    found: Page<Session>,
+    uri: &Uri,
+    page: u32,
+    size: u32,
+    body: impl FnOnce(&[Session]) -> Response,
+) -> Response {
+    let total = u32::try_from(found.items.len()).unwrap_or(u32::MAX);
+    let from = ((page * size) as usize).min(found.items.len());
+    let to = (from + size as usize).min(found.items.len());
+    let mut response = body(&found.items[from..to]);
+    let total = found.next.is_none().then_some(total);
+    link_by_number(response.headers_mut(), uri, page, size, total);
+    response
+}

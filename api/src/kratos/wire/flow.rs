@@ -1,0 +1,97 @@
+//! Self-service flows on the wire (`loginFlow`, `registrationFlow`,
+//! `successfulNativeLogin`, `successfulNativeRegistration`).
+
+use cardea_identity::{
+    flow::{Flow, Purpose},
+    time::rfc3339,
+    ui::Container,
+};
+use serde::Serialize;
+
+use super::{identity::IdentityBody, session::SessionBody};
+
+/// `loginFlow` and `registrationFlow`.
+#[derive(Debug, Serialize)]
+pub struct FlowBody<'a> {
+    id: String,
+    organization_id: Option<String>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    expires_at: String,
+    issued_at: String,
+    request_url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    return_to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<&'static str>,
+    ui: &'a Container,
+    #[serde(flatten)]
+    login: Option<LoginMembers>,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_schema: Option<&'a str>,
+}
+
+/// What only logins have.
+#[derive(Debug, Serialize)]
+struct LoginMembers {
+    created_at: String,
+    updated_at: String,
+    refresh: bool,
+    requested_aal: &'static str,
+}
+
+impl<'a> FlowBody<'a> {
+    /// A flow. Its schema is told if it is another than the default.
+    pub fn of(flow: &'a Flow, default_schema: &str) -> Self {
+        let issued_at = rfc3339(flow.issued_at);
+        Self {
+            id: flow.id.to_string(),
+            organization_id: None,
+            kind: "api",
+            expires_at: rfc3339(flow.expires_at),
+            issued_at: issued_at.clone(),
+            request_url: &flow.request_url,
+            return_to: flow.return_to.as_deref(),
+            active: flow.password_active.then_some("password"),
+            ui: &flow.ui,
+            login: (flow.purpose == Purpose::Login).then(|| LoginMembers {
+                created_at: issued_at.clone(),
+                updated_at: issued_at,
+                refresh: flow.refresh,
+                requested_aal: "aal1",
+            }),
+            state: flow.state.name(),
+            identity_schema: Some(flow.schema_id.as_str()).filter(|id| *id != default_schema),
+        }
+    }
+}
+
+/// `successfulNativeLogin`.
+#[derive(Serialize)]
+pub(crate) struct LoggedInBody<'a> {
+    pub(crate) session_token: &'a str,
+    pub(crate) session: SessionBody<'a>,
+}
+
+/// `successfulNativeRegistration`.
+#[derive(Serialize)]
+pub(crate) struct RegisteredBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<SessionBody<'a>>,
+    pub(crate) identity: IdentityBody<'a>,
+    pub(crate) continue_with: Vec<ContinueWith<'a>>,
+}
+
+/// `continueWith`: what to do next.
+#[derive(Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub(crate) enum ContinueWith<'a> {
+    /// Keep the session token.
+    SetOrySessionToken {
+        /// The token.
+        ory_session_token: &'a str,
+    },
+}

@@ -157,7 +157,8 @@ impl Service {
         self.passwords.usage()
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
+    /// What time it is here.
+    pub fn now(&self) -> Timestamp {
         self.store.clock().now()
     }
 

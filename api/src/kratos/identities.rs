@@ -52,7 +52,7 @@ pub(super) async fn create(
         return Err(ApiError::bad_request("organization_id is not supported."));
     }
     let addresses = body.verifiable_addresses.unwrap_or_default();
-    let now = kratos.clock.now();
+    let now = kratos.service().now();
     let new = NewIdentity {
         schema_id: body.schema_id.unwrap_or_default(),
         traits: traits(body.traits),

@@ -28,7 +28,6 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use cardea_identity::Service;
-use cardea_storage::Clock;
 use http::Method;
 
 use crate::{
@@ -40,14 +39,13 @@ use crate::{
 #[derive(Clone)]
 pub struct Kratos {
     service: Arc<Service>,
-    clock: Arc<dyn Clock>,
 }
 
 impl Kratos {
     /// The API of a layer. For answers to tell [snaptokens](consistency::SNAPTOKEN) its
     /// store must be [observed](consistency::observed).
-    pub fn new(service: Arc<Service>, clock: Arc<dyn Clock>) -> Self {
-        Self { service, clock }
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
     }
 
     pub(crate) fn service(&self) -> &Service {

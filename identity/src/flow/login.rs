@@ -85,6 +85,13 @@ struct Charged {
     credential: Option<CredentialRecord>,
 }
 
+/// How the completing transaction ended.
+enum Ending {
+    Issued(Box<Issued>),
+    AlreadyCompleted,
+    Changed,
+}
+
 /// What the steps hand on.
 struct Attempt<'a> {
     scope: Scope,
@@ -139,9 +146,16 @@ impl Service {
         }
         let renewed = if outdated { Some(self.renew(&permit, password).await?) } else { None };
         let issued = self.complete(&attempt, &credential, renewed.as_ref()).await?;
-        let Some(issued) = issued else {
-            flow.ui.messages.push(Text::login_already_completed());
-            return Err(LoginRejection::Invalid(Box::new(flow)));
+        let issued = match issued {
+            Ending::Issued(issued) => *issued,
+            Ending::AlreadyCompleted => {
+                flow.ui.messages.push(Text::login_already_completed());
+                return Err(LoginRejection::Invalid(Box::new(flow)));
+            }
+            Ending::Changed => {
+                flow.ui.messages.push(Text::invalid_credentials());
+                return Err(LoginRejection::Invalid(Box::new(flow)));
+            }
         };
         self.hint_flow(scope, attempt.flow, account).await;
         Ok(LoggedIn { issued })
@@ -213,13 +227,13 @@ impl Service {
         Ok(Arc::new(self.passwords.hash(permit, password, entropy).await?))
     }
 
-    /// Completes the flow; `None` if it was completed before.
+    /// Completes the flow, if nothing that was verified has changed meanwhile.
     async fn complete(
         &self,
         attempt: &Attempt<'_>,
         verified: &CredentialRecord,
         renewed: Option<&Arc<PasswordHash>>,
-    ) -> Result<Option<Issued>, LoginRejection> {
+    ) -> Result<Ending, LoginRejection> {
         let Attempt { scope, account, client, .. } = *attempt;
         let drawn = &self.draw_session(scope, account);
         let done = self
@@ -237,17 +251,20 @@ impl Service {
                 let rows = t.rows(&keys, true).await?;
                 let identity = decode::<Identities>(rows.first())?;
                 let credential = decode::<Credentials>(rows.get(1))?;
-                // Deactivated, deleted, or given another password since it was verified.
-                let identity = identity.filter(|i| !i.inactive).ok_or(LoginRejection::Disabled)?;
+                let Some(identity) = identity else { return Ok(Ending::Changed) };
+                if identity.inactive {
+                    return Err(LoginRejection::Disabled);
+                }
+                // The password was replaced since it was verified.
                 let unchanged = credential.as_ref().is_some_and(|c| {
                     c.password_hash == verified.password_hash
                         && c.imported_hash == verified.imported_hash
                 });
                 if !unchanged {
-                    return Err(LoginRejection::Disabled);
+                    return Ok(Ending::Changed);
                 }
                 if !self.use_flow(&t, scope, attempt.flow, account).await? {
-                    return Ok(None);
+                    return Ok(Ending::AlreadyCompleted);
                 }
                 if let (Some(hash), Some(mut credential)) = (renewed, credential) {
                     self.store_hash(account, hash, &mut credential);
@@ -259,7 +276,8 @@ impl Service {
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
                 let owner = (account, &identity);
-                Ok(Some(self.issue_session(&t, scope, owner, drawn, client)))
+                let issued = self.issue_session(&t, scope, owner, drawn, client);
+                Ok(Ending::Issued(Box::new(issued)))
             })
             .await?;
         Ok(done.value)

@@ -83,7 +83,6 @@ struct Job {
     memory_bytes: usize,
     abandoned: Box<dyn Fn() -> bool + Send>,
     work: Work,
-    _permit: Permit,
 }
 
 #[derive(Default)]
@@ -179,20 +178,22 @@ impl Pool {
             let sender = sender.clone();
             Box::new(move || sender.lock().as_ref().is_none_or(oneshot::Sender::is_closed))
         };
-        let shared = self.shared.clone();
+        let (shared, held) = (self.shared.clone(), permit.clone());
         let work: Work = Box::new(move |scratch| {
             let started = std::time::Instant::now();
             let value = work(scratch);
             let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             shared.busy_us.fetch_add(us, Ordering::Relaxed);
             shared.done.fetch_add(1, Ordering::Relaxed);
+            // Before the answer: who has it may come again at once.
+            drop(held);
             if let Some(sender) = sender.lock().take() {
                 let _nobody_waits = sender.send(value);
             }
         });
         {
             let mut state = self.shared.state.lock();
-            state.queue.push_back(Job { memory_bytes, abandoned, work, _permit: permit.clone() });
+            state.queue.push_back(Job { memory_bytes, abandoned, work });
         }
         self.shared.changed.notify_one();
         receiver.await.map_err(|_| overloaded)

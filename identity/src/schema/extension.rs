@@ -99,7 +99,7 @@ impl Extracted {
         extension: &Extension,
         pointer: &str,
         value: &Value,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Box<Violation>> {
         let Some(text) = value.as_str() else { return Ok(()) };
         if extension.password_identifier {
             let identifier = normalize_identifier(text);
@@ -132,13 +132,16 @@ pub fn normalize_identifier(text: &str) -> String {
     text.trim().to_lowercase()
 }
 
-fn normalize_address(via: Channel, pointer: &str, text: &str) -> Result<String, Violation> {
+fn normalize_address(via: Channel, pointer: &str, text: &str) -> Result<String, Box<Violation>> {
     let value = text.trim().to_lowercase();
     match via {
         Channel::Email if is_email(&value) => Ok(value),
-        Channel::Email => Err(Violation::new(pointer, Rule::Email { value: text.to_owned() })),
-        Channel::Sms => normalize_phone(&value)
-            .ok_or_else(|| Violation::new(pointer, Rule::Phone { value: text.to_owned() })),
+        Channel::Email => {
+            Err(Box::new(Violation::new(pointer, Rule::Email { value: text.to_owned() })))
+        }
+        Channel::Sms => normalize_phone(&value).ok_or_else(|| {
+            Box::new(Violation::new(pointer, Rule::Phone { value: text.to_owned() }))
+        }),
     }
 }
 

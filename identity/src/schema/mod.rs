@@ -170,7 +170,7 @@ impl IdentitySchema {
             && let Ok(extension) = Extension::parse(keyword)
             && let Err(violation) = found.add(&extension, pointer, instance)
         {
-            violations.push(violation);
+            violations.push(*violation);
         }
         if let (Some(properties), Some(object)) =
             (schema.get("properties").and_then(Value::as_object), instance.as_object())

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 /// The preset's own id.
 pub const EMAIL_PRESET_ID: &str = "preset://email";
 
-/// The preset's document. The `code` credential gives addresses, not identifiers
-/// of a password.
+/// The preset's document.
 pub fn email() -> Value {
     json!({
-        "$id": "https://schemas.cardea.dev/presets/email/identity.schema.json",
+        "$id": "urn:cardea:identity-schema:email",
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Person",
         "type": "object",

@@ -168,7 +168,6 @@ impl Service {
             let now = self.judging_time(view);
             for row in rows.into_iter().flatten() {
                 let entry = Sessions::decode(&row).map_err(StoreError::from)?;
-                // An ended epoch was ended as a whole: its sessions are gone.
                 let session = Session::of(SessionId(entry.key.id), &entry.record, epoch, now);
                 let wanted = filter.active.is_none_or(|active| session.active == active)
                     && filter.but != Some(entry.key.id);

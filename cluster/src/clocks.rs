@@ -1,0 +1,247 @@
+//! Which time leaders stamp with.
+//!
+//! Nodes compare their wall clocks in every heartbeat. One that is off the
+//! median by more than half a second neither leads nor stamps; one that has not
+//! compared with a majority lately does not begin to stamp. A leader's time runs
+//! on its monotonic clock from an anchor that it sets once a term, so a wall
+//! clock that jumps during a term moves nothing.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use cardea_raft::NodeId;
+use cardea_storage::{Clock, Timestamp};
+use parking_lot::Mutex;
+
+/// How far a clock may be off the median.
+pub const OFFSET_MS_MAX: i64 = 500;
+/// How long a comparison counts.
+const COMPARISON_MAX: Duration = Duration::from_secs(10);
+/// How far ahead of the leader's time a transaction's read may have been made.
+pub(crate) const AHEAD_MAX: Duration = Duration::from_millis(2 * OFFSET_MS_MAX.unsigned_abs());
+
+/// What the comparison says of this node's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockVerdict {
+    /// A majority was compared with, and it is near the median: milliseconds
+    /// that this clock is ahead of it.
+    Confirmed(i64),
+    /// A majority was compared with, and it is not.
+    Off(i64),
+    /// Too few answered lately.
+    Unconfirmed,
+}
+
+/// Clocks of the other nodes against this one's.
+pub struct ClockComparison {
+    clock: Arc<dyn Clock>,
+    measured: Mutex<Measured>,
+}
+
+#[derive(Default)]
+struct Measured {
+    /// Nodes of the cluster, this one included; 1 before any is known.
+    nodes: usize,
+    /// Milliseconds that each other node's clock is ahead of this one's.
+    others: BTreeMap<NodeId, Offset>,
+}
+
+#[derive(Clone, Copy)]
+struct Offset {
+    ahead_ms: i64,
+    at: Duration,
+}
+
+impl ClockComparison {
+    /// Nothing compared yet: a node alone is a majority.
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let measured = Measured { nodes: 1, others: BTreeMap::new() };
+        Arc::new(Self { clock, measured: Mutex::new(measured) })
+    }
+
+    /// Says which nodes there are besides this one.
+    pub(crate) fn expect(&self, others: &[NodeId]) {
+        let mut measured = self.measured.lock();
+        measured.nodes = others.len() + 1;
+        measured.others.retain(|node, _| others.contains(node));
+    }
+
+    /// Notes what a node said its wall clock was, between two local readings.
+    pub(crate) fn note(&self, node: NodeId, theirs: Timestamp, before: Timestamp, after: Timestamp) {
+        let middle = before.0 / 2 + after.0 / 2;
+        let ahead_ms = theirs.0.cast_signed().saturating_sub(middle.cast_signed());
+        let offset = Offset { ahead_ms, at: self.clock.monotonic() };
+        self.measured.lock().others.insert(node, offset);
+    }
+
+    /// What the comparison says now.
+    pub fn verdict(&self) -> ClockVerdict {
+        let now = self.clock.monotonic();
+        let measured = self.measured.lock();
+        let fresh = |offset: &&Offset| now.saturating_sub(offset.at) <= COMPARISON_MAX;
+        let mut offsets: Vec<i64> =
+            measured.others.values().filter(fresh).map(|offset| offset.ahead_ms).collect();
+        offsets.push(0);
+        if 2 * offsets.len() <= measured.nodes {
+            return ClockVerdict::Unconfirmed;
+        }
+        // How far this clock is ahead of the median.
+        let ahead = median(offsets).saturating_neg();
+        if ahead.abs() > OFFSET_MS_MAX {
+            ClockVerdict::Off(ahead)
+        } else {
+            ClockVerdict::Confirmed(ahead)
+        }
+    }
+
+    /// How far each compared clock, this one's with `own`, is ahead of the median.
+    pub fn offsets(&self, own: NodeId) -> BTreeMap<NodeId, i64> {
+        let now = self.clock.monotonic();
+        let measured = self.measured.lock();
+        let mut offsets: BTreeMap<NodeId, i64> = measured
+            .others
+            .iter()
+            .filter(|(_, offset)| now.saturating_sub(offset.at) <= COMPARISON_MAX)
+            .map(|(node, offset)| (*node, offset.ahead_ms))
+            .collect();
+        offsets.insert(own, 0);
+        let middle = median(offsets.values().copied().collect());
+        offsets.values_mut().for_each(|offset| *offset -= middle);
+        offsets
+    }
+}
+
+/// The middle; of an even number the one nearer to zero, so that of two nodes
+/// neither blames itself before a third has spoken.
+fn median(mut offsets: Vec<i64>) -> i64 {
+    offsets.sort_unstable();
+    let (low, high) = ((offsets.len().saturating_sub(1)) / 2, offsets.len() / 2);
+    match (offsets.get(low), offsets.get(high)) {
+        (Some(low), Some(high)) => {
+            if low.abs() <= high.abs() {
+                *low
+            } else {
+                *high
+            }
+        }
+        _ => 0,
+    }
+}
+
+/// The time of one replica as a leader.
+pub(crate) struct LeaderClock {
+    clock: Arc<dyn Clock>,
+    comparison: Arc<ClockComparison>,
+    anchor: Mutex<Option<Anchor>>,
+}
+
+#[derive(Clone, Copy)]
+struct Anchor {
+    term: u64,
+    wall: Timestamp,
+    monotonic: Duration,
+}
+
+impl LeaderClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>, comparison: Arc<ClockComparison>) -> Self {
+        Self { clock, comparison, anchor: Mutex::new(None) }
+    }
+
+    /// The leader's time in `term`, anchored when it is first asked for; the
+    /// reason if this node must not stamp.
+    pub(crate) fn stamp(&self, term: u64) -> Result<Timestamp, &'static str> {
+        let verdict = self.comparison.verdict();
+        if matches!(verdict, ClockVerdict::Off(_)) {
+            return Err("the clock of the leader's node is off");
+        }
+        let mut anchor = self.anchor.lock();
+        let held = anchor.filter(|anchor| anchor.term == term);
+        let anchored = match held {
+            Some(anchored) => anchored,
+            None if verdict == ClockVerdict::Unconfirmed => {
+                return Err("the clock of the leader's node is not confirmed yet");
+            }
+            None => *anchor.insert(Anchor {
+                term,
+                wall: self.clock.now(),
+                monotonic: self.clock.monotonic(),
+            }),
+        };
+        Ok(anchored.wall.after(self.clock.monotonic().saturating_sub(anchored.monotonic)))
+    }
+
+    /// The time to hand out with a read index.
+    pub(crate) fn now(&self) -> Timestamp {
+        match *self.anchor.lock() {
+            Some(anchor) => {
+                anchor.wall.after(self.clock.monotonic().saturating_sub(anchor.monotonic))
+            }
+            None => self.clock.now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_storage::ManualClock;
+
+    use super::*;
+
+    fn three(ahead: [i64; 2]) -> (Arc<ManualClock>, Arc<ClockComparison>) {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let comparison = ClockComparison::new(clock.clone());
+        comparison.expect(&[NodeId(2), NodeId(3)]);
+        for (node, ahead) in (2..).map(NodeId).zip(ahead) {
+            let theirs = Timestamp((1_000_000 + ahead).cast_unsigned());
+            comparison.note(node, theirs, Timestamp(999_990), Timestamp(1_000_010));
+        }
+        (clock, comparison)
+    }
+
+    #[test]
+    fn a_clock_near_the_median_is_confirmed() {
+        assert_eq!(three([400, -300]).1.verdict(), ClockVerdict::Confirmed(0));
+        assert_eq!(three([400, 300]).1.verdict(), ClockVerdict::Confirmed(-300));
+    }
+
+    #[test]
+    fn who_is_off_the_median_is_told_so_and_the_others_are_not() {
+        assert_eq!(three([-2_000, -2_010]).1.verdict(), ClockVerdict::Off(2_000));
+        assert_eq!(three([10, 90_000]).1.verdict(), ClockVerdict::Confirmed(-10));
+    }
+
+    #[test]
+    fn a_minority_confirms_nothing_and_old_comparisons_do_not_count() {
+        let (clock, comparison) = three([0, 0]);
+        clock.advance(COMPARISON_MAX + Duration::from_millis(1));
+        assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
+        let alone = ClockComparison::new(clock);
+        assert_eq!(alone.verdict(), ClockVerdict::Confirmed(0));
+    }
+
+    #[test]
+    fn a_leaders_time_does_not_follow_a_wall_clock_that_jumps() {
+        let (clock, comparison) = three([0, 0]);
+        let leader = LeaderClock::new(clock.clone(), comparison);
+        let first = leader.stamp(1).unwrap();
+        clock.jump(Timestamp(5));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(leader.stamp(1).unwrap(), first.after(Duration::from_secs(1)));
+        assert_eq!(leader.stamp(2).unwrap(), Timestamp(1_005));
+    }
+
+    #[test]
+    fn a_node_that_is_off_does_not_stamp() {
+        let (clock, comparison) = three([-2_000, -2_010]);
+        assert!(LeaderClock::new(clock, comparison).stamp(1).is_err());
+    }
+
+    #[test]
+    fn an_unconfirmed_node_does_not_begin_to_stamp_but_goes_on() {
+        let (clock, comparison) = three([0, 0]);
+        let leader = LeaderClock::new(clock.clone(), comparison);
+        leader.stamp(1).unwrap();
+        clock.advance(COMPARISON_MAX + Duration::from_millis(1));
+        assert!(leader.stamp(1).is_ok());
+        assert!(leader.stamp(2).is_err());
+    }
+}

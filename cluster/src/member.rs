@@ -1,0 +1,263 @@
+//! A node that belongs to a cluster: what its parts share.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cardea_raft::{ClusterId, GroupId, Host, NodeId, Peers, ReplicaId, transport::Channels};
+use cardea_storage::{
+    Clock, Entropy, Fault, Keyring, Store, engine::Disk, protocol::shards::Shards,
+};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    DIRECTORY,
+    clocks::ClockComparison,
+    directory::{Directory, follow},
+    replica::Replica,
+    service::{operations::Operations, proto},
+};
+
+/// How long ago something must have been heard of a node that counts as there.
+pub(crate) const HEARD_MAX: Duration = Duration::from_secs(3);
+
+/// A node that belongs to a cluster.
+pub struct Member {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) region: String,
+    pub(crate) binary_version: String,
+    /// Drawn when the process started.
+    pub(crate) process: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) master: Keyring,
+    pub(crate) host: Arc<Host>,
+    pub(crate) channels: Arc<Channels>,
+    pub(crate) book: Arc<AddressBook>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) comparison: Arc<ClockComparison>,
+    pub(crate) shards: Arc<dyn Shards>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
+    /// What was last heard of other nodes.
+    pub(crate) heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// Leaders that refusals named.
+    pub(crate) leaders: Mutex<BTreeMap<GroupId, NodeId>>,
+    pub(crate) operations: RwLock<Option<Arc<dyn Operations>>>,
+    pub(crate) draining: AtomicBool,
+    /// Whether the directory has this process in the node's row.
+    pub(crate) announced: AtomicBool,
+    pub(crate) disk_free: AtomicU64,
+    pub(crate) disk_full: AtomicBool,
+    /// Tells the reconciler that something may have to be done.
+    pub(crate) wake: Notify,
+    pub(crate) faulted: watch::Sender<Option<Fault>>,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// What a node said of itself, and when it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) report: proto::StatusResponse,
+    pub(crate) at: Duration,
+}
+
+impl Member {
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The region this node stands in.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The directory as this node holds it.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The store over the cluster's shards.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The shards beneath the store.
+    pub fn shards(&self) -> &Arc<dyn Shards> {
+        &self.shards
+    }
+
+    /// The operator's master keys.
+    pub fn master(&self) -> &Keyring {
+        &self.master
+    }
+
+    /// The Raft groups of this node.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Random bytes.
+    pub fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.entropy
+    }
+
+    /// The disk with this node's data.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Where this node's data is.
+    pub fn data_dir(&self) -> &PathBuf {
+        &self.data_dir
+    }
+
+    /// Ends when the node stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// The replica of a group on this node, if it runs.
+    pub fn replica(&self, group: GroupId) -> Option<Arc<Replica>> {
+        self.replicas.read().get(&group).cloned()
+    }
+
+    /// The replicas that run on this node.
+    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.read().values().cloned().collect()
+    }
+
+    /// Whether something was heard of a node lately; of this one, always.
+    pub fn is_heard(&self, node: NodeId) -> bool {
+        node == self.node || self.silent(node).is_some_and(|silent| silent <= HEARD_MAX)
+    }
+
+    /// How long nothing was heard of another node; `None` if never.
+    pub fn silent(&self, node: NodeId) -> Option<Duration> {
+        let at = self.heard.lock().get(&node).map(|heard| heard.at)?;
+        Some(self.clock.monotonic().saturating_sub(at))
+    }
+
+    /// The node that leads a group, as far as this node knows.
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        let status = self.host.status(group);
+        if let Some((_, node)) = status.and_then(|status| status.leader) {
+            return Some(node);
+        }
+        if let Some(node) = self.leaders.lock().get(&group) {
+            return Some(*node);
+        }
+        // The newest term that anybody reported a leader of.
+        let heard = self.heard.lock();
+        let reports = heard.values().flat_map(|heard| &heard.report.replicas);
+        reports
+            .filter(|report| report.group == group.0)
+            .filter_map(|report| report.leader_node.map(|node| (report.term, node)))
+            .max()
+            .map(|(_, node)| NodeId(node))
+    }
+
+    pub(crate) fn note_leader(&self, group: GroupId, node: NodeId) {
+        self.leaders.lock().insert(group, node);
+    }
+
+    pub(crate) fn forget_leader(&self, group: GroupId, node: NodeId) {
+        let mut leaders = self.leaders.lock();
+        if leaders.get(&group) == Some(&node) {
+            leaders.remove(&group);
+        }
+    }
+
+    /// Whether ordinary writes are refused for want of room.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Whether this node hands its leaderships over.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Asks the directory's leader where things are now; whether it answered.
+    pub async fn refresh_directory(&self) -> bool {
+        let Some(replica) = self.replica(DIRECTORY) else { return false };
+        follow::confirm_once(&self.directory, &replica, &self.host, DIRECTORY).await
+    }
+
+    /// Has the reconciler look again now.
+    pub fn reconcile_now(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Reports a fault: the process is expected to stop.
+    pub fn raise(&self, fault: Fault) {
+        tracing::error!(?fault, "fatal fault: this node must stop");
+        self.faulted.send_if_modified(|first| {
+            let news = first.is_none();
+            if news {
+                *first = Some(fault);
+            }
+            news
+        });
+    }
+
+    /// The directory of a replica's tablet.
+    pub fn tablet_at(&self, group: GroupId, replica: ReplicaId) -> PathBuf {
+        tablet_at(&self.data_dir, group, replica)
+    }
+}
+
+/// The directory of a replica's tablet below a data directory.
+pub(crate) fn tablet_at(data_dir: &std::path::Path, group: GroupId, replica: ReplicaId) -> PathBuf {
+    data_dir.join("tablets").join(format!("{group}-{replica}"))
+}
+
+/// Where nodes are: the directory's addresses, and before there are any, those
+/// that were said when the node joined. Rewritten for nodes behind translated
+/// addresses.
+pub(crate) struct AddressBook {
+    directory: Arc<Directory>,
+    said: RwLock<BTreeMap<NodeId, String>>,
+    dial: BTreeMap<String, String>,
+}
+
+impl AddressBook {
+    pub(crate) fn new(directory: Arc<Directory>, dial: BTreeMap<String, String>) -> Arc<Self> {
+        Arc::new(Self { directory, said: RwLock::default(), dial })
+    }
+
+    pub(crate) fn say(&self, addresses: impl IntoIterator<Item = (NodeId, String)>) {
+        self.said.write().extend(addresses);
+    }
+}
+
+impl Peers for AddressBook {
+    fn address(&self, node: NodeId) -> Option<String> {
+        let known = self.directory.view().nodes.get(&node).map(|record| record.address.clone());
+        let address = known.or_else(|| self.said.read().get(&node).cloned())?;
+        Some(self.dial.get(&address).cloned().unwrap_or(address))
+    }
+}

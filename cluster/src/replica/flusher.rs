@@ -1,0 +1,75 @@
+//! The flusher of a node: bounds what a restart must replay, and what tablets
+//! hold in memory.
+//!
+//! RocksDB's write-buffer manager flushes only the tablet that is being written.
+//! A tablet that was written once and then left alone would keep the log from
+//! being purged for ever; so here, one tablet at a time, the one that needs it
+//! most is flushed.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Replica, Unflushed};
+
+/// Bounds of what may stay unflushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushSettings {
+    /// Entries of one tablet.
+    pub entries_max: u64,
+    /// Bytes in memory of one tablet.
+    pub bytes_max: u64,
+    /// Seconds that an entry stays unflushed.
+    pub seconds_max: u64,
+}
+
+impl Default for FlushSettings {
+    fn default() -> Self {
+        Self { entries_max: 50_000, bytes_max: 6 << 20, seconds_max: 60 }
+    }
+}
+
+/// How often tablets are looked at.
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+
+/// How urgent a flush is: 1 or more means due.
+fn urgency(unflushed: &Unflushed, settings: &FlushSettings) -> f64 {
+    if unflushed.entries == 0 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "ratios need no more than 53 bits")]
+    let ratio = |value: u64, limit: u64| value as f64 / limit.max(1) as f64;
+    ratio(unflushed.entries, settings.entries_max)
+        .max(ratio(unflushed.bytes, settings.bytes_max))
+        .max(unflushed.since.as_secs_f64() / settings.seconds_max.max(1) as f64)
+}
+
+/// The replica that most needs a flush, if any is due.
+pub(crate) fn most_due(
+    replicas: &[Arc<Replica>],
+    settings: &FlushSettings,
+) -> Option<Arc<Replica>> {
+    replicas
+        .iter()
+        .map(|replica| (urgency(&replica.unflushed(), settings), replica))
+        .filter(|(urgency, _)| *urgency >= 1.0)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, replica)| replica.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_or_large_is_due_and_what_is_clean_never_is() {
+        let settings = FlushSettings::default();
+        let unflushed = |entries, bytes, seconds| {
+            let since = Duration::from_secs(seconds);
+            urgency(&Unflushed { entries, bytes, since }, &settings)
+        };
+        assert!(unflushed(1, 0, 60) >= 1.0);
+        assert!(unflushed(50_000, 0, 0) >= 1.0);
+        assert!(unflushed(1, 6 << 20, 0) >= 1.0);
+        assert!(unflushed(1, 100, 5) < 1.0);
+        assert!(unflushed(0, 6 << 20, 600) < 1.0);
+    }
+}

@@ -1,0 +1,266 @@
+//! How the other nodes are. Every node asks every other one once a second: for
+//! the status table, for comparing clocks, for knowing who leads what, and for
+//! comparing digests.
+//!
+//! Replicas that applied the same entries have the same digest at the same
+//! index. One that a majority of the voters outvotes has lost its way: its node
+//! stops. Where digests differ and no majority agrees, nobody knows who is
+//! right, and the group refuses writes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cardea_raft::{GroupId, NodeId, ReplicaId};
+use cardea_storage::Fault;
+use futures::future::join_all;
+
+use crate::{
+    directory::records::NodeState,
+    member::{Heard, Member},
+    replica::Replica,
+    service::{client, proto},
+};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Asks everybody, again and again.
+pub(super) async fn run(member: Arc<Member>) {
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut views = member.directory.watch();
+    loop {
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            // A node that came is asked at once: without its clock a majority may
+            // be missing.
+            changed = views.changed() => if changed.is_err() { return },
+            _ = period.tick() => {}
+        }
+        look_at_disk(&member).await;
+        ask_everybody(&member).await;
+        if let Some(fault) = compare_digests(&member) {
+            member.raise(fault);
+        }
+    }
+}
+
+async fn ask_everybody(member: &Arc<Member>) {
+    let view = member.directory.view();
+    let others: Vec<NodeId> =
+        view.members().map(|(node, _)| node).filter(|node| *node != member.node).collect();
+    let counted: Vec<NodeId> = others
+        .iter()
+        .copied()
+        .filter(|node| view.nodes.get(node).is_some_and(|n| n.state() != NodeState::Joining))
+        .collect();
+    member.comparison.expect(&counted);
+    join_all(others.iter().map(|node| ask(member, *node))).await;
+    member.heard.lock().retain(|node, _| others.contains(node));
+}
+
+async fn ask(member: &Arc<Member>, node: NodeId) {
+    let (before, at) = (member.clock.now(), member.clock.monotonic());
+    let answer = client::status(member, node).await;
+    let after = member.clock.now();
+    match answer {
+        Ok(report) if report.node == node.0 => {
+            let theirs = cardea_storage::Timestamp(report.now);
+            member.comparison.note(node, theirs, before, after);
+            member.heard.lock().insert(node, Heard { report, at });
+        }
+        Ok(report) => tracing::warn!(%node, answered = report.node, "another node answers"),
+        Err(reason) => tracing::debug!(%node, reason, "a node is silent"),
+    }
+}
+
+async fn look_at_disk(member: &Arc<Member>) {
+    let (disk, at) = (member.disk.clone(), member.data_dir.clone());
+    let free = tokio::task::spawn_blocking(move || disk.free_bytes(&at)).await;
+    if let Ok(Ok(free)) = free {
+        member.disk_free.store(free, Ordering::Release);
+        let full = free < member.reserve_bytes;
+        if full != member.disk_full.swap(full, Ordering::AcqRel) {
+            if full {
+                tracing::error!(free, "the disk is full: ordinary writes are refused");
+            } else {
+                tracing::info!(free, "the disk has room again");
+            }
+        }
+    }
+}
+
+/// How this node is.
+pub(crate) fn report(member: &Member) -> proto::StatusResponse {
+    let replicas: Vec<_> =
+        member.replicas().iter().map(|replica| replica_report(member, replica)).collect();
+    proto::StatusResponse {
+        node: member.node.0,
+        now: member.clock.now().0,
+        disk_free: member.disk_free.load(Ordering::Acquire),
+        disk_used: replicas.iter().map(|replica| replica.disk_bytes).sum(),
+        replicas,
+        binary_version: member.binary_version.clone(),
+        version_max: super::VERSION_MAX,
+        draining: member.is_draining(),
+        directory_revision: member.directory.view().revision.0,
+        memory_bytes: 0,
+        process: member.process,
+    }
+}
+
+fn replica_report(member: &Member, replica: &Replica) -> proto::ReplicaReport {
+    let status = member.host.status(replica.group()).unwrap_or_default();
+    proto::ReplicaReport {
+        group: replica.group().0,
+        replica: replica.id().0,
+        term: status.term,
+        leader_node: status.leader.map(|(_, node)| node.0),
+        leads: status.leads(),
+        applied: status.applied,
+        committed: status.committed,
+        marks: replica
+            .marks()
+            .into_iter()
+            .map(|(index, digest)| proto::DigestMark { index, digest })
+            .collect(),
+        log_time: replica.log_time().0,
+        disk_bytes: replica.disk_bytes(),
+        learner: status.learners.contains_key(&replica.id()),
+    }
+}
+
+/// What digests say of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ballot {
+    /// Nothing speaks against it.
+    Sound,
+    /// A majority of the voters has another digest.
+    Outvoted { index: u64 },
+    /// Digests differ, and no majority agrees.
+    Divided { index: u64 },
+}
+
+/// Compares one replica's digests with those of the voters, at each index of its
+/// own marks; `voters` counts all of them, heard of or not.
+fn judge(
+    own: &[(u64, Bytes)],
+    own_votes: bool,
+    others: &[BTreeMap<u64, Bytes>],
+    voters: usize,
+) -> Ballot {
+    for (index, digest) in own.iter().rev() {
+        let said: Vec<&Bytes> = others.iter().filter_map(|marks| marks.get(index)).collect();
+        if said.iter().all(|other| *other == digest) {
+            continue;
+        }
+        let count = |digest: &Bytes| {
+            said.iter().filter(|other| **other == digest).count()
+                + usize::from(own_votes && said.len() < voters && own_has(own, *index, digest))
+        };
+        if said.iter().any(|other| *other != digest && 2 * count(other) > voters) {
+            return Ballot::Outvoted { index: *index };
+        }
+        if 2 * count(digest) > voters {
+            continue;
+        }
+        return Ballot::Divided { index: *index };
+    }
+    Ballot::Sound
+}
+
+fn own_has(own: &[(u64, Bytes)], index: u64, digest: &Bytes) -> bool {
+    own.iter().any(|(at, mine)| *at == index && mine == digest)
+}
+
+/// Judges every replica here; a fault if one was outvoted.
+fn compare_digests(member: &Member) -> Option<Fault> {
+    for replica in member.replicas() {
+        let status = member.host.status(replica.group())?;
+        let marks = marks_of_voters(member, replica.group(), |id| {
+            id != replica.id() && status.voters.contains_key(&id)
+        });
+        let votes = status.voters.contains_key(&replica.id());
+        let ballot = judge(&replica.marks(), votes, &marks, status.voters.len());
+        match ballot {
+            Ballot::Sound => replica.set_divided(false),
+            Ballot::Divided { index } => {
+                if !replica.is_divided() {
+                    tracing::error!(group = %replica.group(), index, "digests differ and no majority agrees: the group refuses writes");
+                }
+                replica.set_divided(true);
+            }
+            Ballot::Outvoted { index } => {
+                return Some(Fault::new(format!(
+                    "{}: a majority has another digest at index {index} than replica {}",
+                    replica.group(),
+                    replica.id()
+                )));
+            }
+        }
+    }
+    None
+}
+
+fn marks_of_voters(
+    member: &Member,
+    group: GroupId,
+    counts: impl Fn(ReplicaId) -> bool,
+) -> Vec<BTreeMap<u64, Bytes>> {
+    let heard = member.heard.lock();
+    heard
+        .values()
+        .flat_map(|heard| &heard.report.replicas)
+        .filter(|report| report.group == group.0 && counts(ReplicaId(report.replica)))
+        .map(|report| {
+            report.marks.iter().map(|mark| (mark.index, mark.digest.clone())).collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(byte: u8) -> Bytes {
+        Bytes::copy_from_slice(&[byte])
+    }
+
+    fn at(index: u64, byte: u8) -> BTreeMap<u64, Bytes> {
+        BTreeMap::from([(index, digest(byte))])
+    }
+
+    #[test]
+    fn equal_digests_and_missing_ones_are_sound() {
+        let own = [(1_024, digest(1))];
+        assert_eq!(judge(&own, true, &[at(1_024, 1), at(1_024, 1)], 3), Ballot::Sound);
+        assert_eq!(judge(&own, true, &[at(2_048, 9)], 3), Ballot::Sound);
+        assert_eq!(judge(&own, true, &[], 3), Ballot::Sound);
+    }
+
+    #[test]
+    fn a_majority_with_another_digest_outvotes() {
+        let own = [(1_024, digest(1))];
+        let ballot = judge(&own, true, &[at(1_024, 2), at(1_024, 2)], 3);
+        assert_eq!(ballot, Ballot::Outvoted { index: 1_024 });
+        let learner = judge(&own, false, &[at(1_024, 2), at(1_024, 2)], 3);
+        assert_eq!(learner, Ballot::Outvoted { index: 1_024 });
+    }
+
+    #[test]
+    fn who_is_of_the_majority_goes_on() {
+        let own = [(1_024, digest(1))];
+        assert_eq!(judge(&own, true, &[at(1_024, 1), at(1_024, 2)], 3), Ballot::Sound);
+    }
+
+    #[test]
+    fn digests_that_differ_without_a_majority_divide_the_group() {
+        let own = [(1_024, digest(1))];
+        let divided = Ballot::Divided { index: 1_024 };
+        assert_eq!(judge(&own, true, &[at(1_024, 2)], 2), divided);
+        assert_eq!(judge(&own, true, &[at(1_024, 2), at(1_024, 3)], 3), divided);
+    }
+}

@@ -1,0 +1,460 @@
+//! A node's life: opening what is on the disk, making or joining a cluster,
+//! serving the other nodes, stopping.
+//!
+//! Tasks of a member, each with its own file:
+//! - [`heartbeat`]: how the other nodes are, and whose clock is right
+//! - [`reconcile`]: the replicas on this node are those of the directory
+//! - [`lead`]: what the leader of a group owes it
+//! - [`spread`]: shards get as many voters as there are nodes for
+//! - the directory's follower and the flusher
+
+pub(crate) mod bootstrap;
+pub(crate) mod heartbeat;
+pub(crate) mod identity;
+pub(crate) mod join;
+pub(crate) mod lead;
+mod open;
+pub(crate) mod operate;
+pub(crate) mod reconcile;
+pub(crate) mod spread;
+pub mod status;
+mod stop;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use cardea_raft::{ClusterId, GroupId, NodeId, tls::Credentials, tls::TlsError};
+use cardea_storage::{
+    Clock, Entropy, Fault, KeyId, Keyring, Store, engine::Disk,
+    protocol::sharded::ShardedStore,
+};
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use self::{identity::Identity, status::ClusterStatus};
+use crate::{
+    clocks::ClockComparison,
+    directory::{
+        ClusterKeyKey, Directory, edit,
+        edit::EditError,
+        records::{NodeState, PlacementRecord, Survive},
+    },
+    keys::{self, KeyError, KeyPurpose, Keyrings},
+    member::Member,
+    replica::flusher::FlushSettings,
+    service::operations::{OperationError, Operations},
+    shards::ClusterShards,
+};
+
+/// The newest cluster version that this binary understands.
+pub const VERSION_MAX: u32 = cardea_storage::machine::apply::VERSION_MAX;
+
+/// How a node presents itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeProfile {
+    /// Its name, for people.
+    pub name: String,
+    /// The region it stands in.
+    pub region: String,
+    /// The failure zone within the region; may be empty.
+    pub zone: String,
+    /// Where other nodes reach it, as `host:port`.
+    pub address: String,
+    /// The base URL of its public listener.
+    pub public_url: String,
+    /// The base URL of its admin listener.
+    pub admin_url: String,
+    /// The version of its binary.
+    pub binary_version: String,
+}
+
+/// How nodes prove themselves to each other.
+#[derive(Debug)]
+pub enum Security {
+    /// Certificates of the cluster's authority, which name the cluster.
+    Mutual(Credentials),
+    /// In the clear, on loopback only.
+    LoopbackPlain,
+}
+
+/// What a node is opened with.
+pub struct ClusterOptions {
+    /// How it presents itself.
+    pub profile: NodeProfile,
+    /// The bound node-to-node listener.
+    pub listener: TcpListener,
+    /// How nodes prove themselves.
+    pub security: Security,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// Where the node's data is on it.
+    pub data_dir: PathBuf,
+    /// Below this many free bytes ordinary writes are refused.
+    pub reserve_bytes: u64,
+    /// The operator's master keys, the current one first.
+    pub master: Keyring,
+    /// Rewritten addresses: advertised to dialled.
+    pub dial: BTreeMap<String, String>,
+    /// Bounds and timings of Raft.
+    pub raft: cardea_raft::Settings,
+    /// Bounds of what may stay unflushed.
+    pub flush: FlushSettings,
+    /// Where Raft and the listener run: a runtime of its own.
+    pub raft_runtime: Handle,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What a new cluster consists of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitPlan {
+    /// Its name, for people.
+    pub name: String,
+    /// Shards of the home space, 1 to 4096.
+    pub home_shards: u16,
+    /// Shards of the index space.
+    pub index_shards: u16,
+    /// Shards of the graph space.
+    pub graph_shards: u16,
+    /// Where the replicas of every shard should be.
+    pub placement: PlacementRecord,
+}
+
+impl InitPlan {
+    /// A small cluster: four shards of home, one of index, one of graph, with up
+    /// to three voters each.
+    pub fn small(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            home_shards: 4,
+            index_shards: 1,
+            graph_shards: 1,
+            placement: PlacementRecord {
+                survive: Survive::Node.into(),
+                within_region: String::new(),
+                voters: 3,
+            },
+        }
+    }
+}
+
+/// Why a node cannot be opened, or cannot become a member.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory belongs to another cluster than the certificates.
+    #[error("the data directory belongs to cluster {found}, the certificates to {expected}")]
+    OtherCluster {
+        /// The cluster of the certificates.
+        expected: ClusterId,
+        /// The cluster of the data directory.
+        found: ClusterId,
+    },
+    /// Another process answers under this node's id.
+    #[error("node {0} runs already: another process answers for it at {1}")]
+    NodeRunsElsewhere(NodeId, String),
+    /// The certificates cannot be used.
+    #[error("the certificates cannot be used: {0}")]
+    Tls(String),
+    /// The log of the directory says that it had state, and there is none.
+    #[error("the directory's state on this node is lost: remove the data directory and join anew")]
+    StateLost,
+    /// The node belongs to a cluster already.
+    #[error("this node belongs to cluster {0} already")]
+    AlreadyMember(ClusterId),
+    /// The cluster refuses the node, for good.
+    #[error("the cluster refuses this node: {0}")]
+    Refused(String),
+    /// The plan makes no sense.
+    #[error("the plan makes no sense: {0}")]
+    Plan(&'static str),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The directory could not be written or read.
+    #[error("the directory did not answer")]
+    Directory(#[from] EditError),
+    /// The machine failed.
+    #[error("the node cannot be opened")]
+    Fault(#[from] Fault),
+}
+
+impl From<TlsError> for OpenError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+/// A node, in a cluster or on the way into one.
+pub struct ClusterNode {
+    options: Opened,
+    directory: Arc<Directory>,
+    comparison: Arc<ClockComparison>,
+    shards: Arc<ClusterShards>,
+    store: Arc<dyn Store>,
+    member: watch::Sender<Option<Arc<Member>>>,
+    listener: Mutex<Option<TcpListener>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    stopping: CancellationToken,
+    /// Making, joining and stopping are serial.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// [`ClusterOptions`] without what is used up.
+struct Opened {
+    profile: NodeProfile,
+    security: Security,
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    reserve_bytes: u64,
+    master: Keyring,
+    dial: BTreeMap<String, String>,
+    raft: cardea_raft::Settings,
+    flush: FlushSettings,
+    raft_runtime: Handle,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    process: u64,
+}
+
+impl ClusterNode {
+    /// Opens a node. If its data directory belongs to a cluster, the node is a
+    /// member of it again when the call returns, with its replicas started;
+    /// otherwise [`init`](Self::init) or [`join`](Self::join) makes it one.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(options: ClusterOptions) -> Result<Arc<Self>, OpenError> {
+        let ClusterOptions {
+            profile,
+            listener,
+            security,
+            disk,
+            data_dir,
+            reserve_bytes,
+            master,
+            dial,
+            raft,
+            flush,
+            raft_runtime,
+            clock,
+            entropy,
+        } = options;
+        let directory = Directory::new(clock.clone());
+        let shards = Arc::new(ClusterShards::default());
+        let store = ShardedStore::new(shards.clone(), clock.clone(), entropy.clone());
+        let process = u64::from_be_bytes(entropy.as_ref().bytes()).max(1);
+        let node = Arc::new(Self {
+            comparison: ClockComparison::new(clock.clone()),
+            options: Opened {
+                profile,
+                security,
+                disk,
+                data_dir,
+                reserve_bytes,
+                master,
+                dial,
+                raft,
+                flush,
+                raft_runtime,
+                clock,
+                entropy,
+                process,
+            },
+            directory,
+            shards,
+            store,
+            member: watch::Sender::new(None),
+            listener: Mutex::new(Some(listener)),
+            tasks: Mutex::default(),
+            stopping: CancellationToken::new(),
+            changing: tokio::sync::Mutex::new(()),
+        });
+        let found = node.identity()?;
+        if let Some(identity) = found.filter(|identity| identity.of_member().is_some()) {
+            let _serial = node.changing.lock().await;
+            node.become_member(&identity).await?;
+            node.announce(&identity).await?;
+        }
+        Ok(node)
+    }
+
+    /// Makes a cluster of this node, once. Others join it.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyMember`] if it was made or joined before.
+    pub async fn init(&self, plan: InitPlan) -> Result<ClusterId, OpenError> {
+        let _serial = self.changing.lock().await;
+        bootstrap::init(self, plan).await
+    }
+
+    /// Joins the cluster that one of the `seeds` (`host:port`) belongs to. Asks
+    /// them in turn until one takes the node in, or the node is stopped.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`], [`OpenError::Stopping`], and faults.
+    pub async fn join(&self, seeds: &[String]) -> Result<NodeId, OpenError> {
+        join::join(self, seeds).await
+    }
+
+    /// The cluster this node belongs to, once it does.
+    pub fn member(&self) -> Option<Arc<Member>> {
+        self.member.borrow().clone()
+    }
+
+    /// Waits until the node belongs to an initialised cluster and its directory
+    /// has arrived; `None` if it is stopped first.
+    pub async fn joined(&self) -> Option<Arc<Member>> {
+        let mut members = self.member.subscribe();
+        let member = tokio::select! {
+            () = self.stopping.cancelled() => return None,
+            member = members.wait_for(Option::is_some) => member.ok()?.clone()?,
+        };
+        let mut views = self.directory.watch();
+        tokio::select! {
+            () = self.stopping.cancelled() => None,
+            view = views.wait_for(|view| view.cluster.is_some()) => view.ok().map(|_| member),
+        }
+    }
+
+    /// The store over the cluster's shards. Until the node belongs to a cluster
+    /// everything it is asked is
+    /// [`StoreError::Unavailable`](cardea_storage::StoreError::Unavailable).
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// The directory as this node holds it.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Whether what the node holds of the directory counts for decisions that
+    /// staleness would breach (DESIGN § 5).
+    pub fn is_confirmed(&self) -> bool {
+        self.directory.is_confirmed()
+    }
+
+    /// The cluster's keys as the directory has them now.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`] before the directory has arrived, and
+    /// [`KeyError::NotOpened`] under another master key.
+    pub fn keyrings(&self) -> Result<Keyrings, KeyError> {
+        Keyrings::open(&self.options.master, &self.directory.view().keys)
+    }
+
+    /// Makes a new key of a purpose the current one; what older ones made is
+    /// still read.
+    ///
+    /// # Errors
+    /// [`EditError::Conflict`] if another rotation was faster.
+    pub async fn rotate_key(&self, purpose: KeyPurpose) -> Result<KeyId, EditError> {
+        let id = keys::next_id(&self.directory.view().keys, purpose);
+        let (entropy, clock) = (self.options.entropy.as_ref(), &self.options.clock);
+        let (key, record): (ClusterKeyKey, _) =
+            keys::draw(&self.options.master, entropy, purpose, id, clock.now());
+        edit::add_key(&self.store, key, record).await?;
+        Ok(KeyId(id))
+    }
+
+    /// The cluster as this node sees it; answered without a quorum too.
+    pub fn status(&self) -> ClusterStatus {
+        status::of(self)
+    }
+
+    /// Takes over operators' actions that other nodes ask of this one.
+    pub fn serve_operations(&self, operations: Arc<dyn Operations>) {
+        if let Some(member) = self.member() {
+            *member.operations.write() = Some(operations);
+        }
+    }
+
+    /// Has a node do an operator's action.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn operate(
+        &self,
+        node: NodeId,
+        action: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
+        let member = self.member_or_unavailable()?;
+        operate::operate(&member, node, action, body).await
+    }
+
+    /// Hands the lead of a group to the replica on a node.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn move_leader(&self, group: GroupId, to: NodeId) -> Result<(), OperationError> {
+        operate::move_leader(&self.member_or_unavailable()?, group, to).await
+    }
+
+    /// Says what a node is doing from now on: its own tasks and the leaders of
+    /// its groups act on it.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub async fn set_node_state(&self, node: NodeId, state: NodeState) -> Result<(), EditError> {
+        let change = |record: &mut crate::directory::records::NodeRecord| {
+            record.set_state(state);
+            Ok(())
+        };
+        edit::change_node(&self.store, node, change).await.map(|_| ())
+    }
+
+    /// Waits for a fault. The process must stop then.
+    pub async fn faulted(&self) -> Fault {
+        let mut members = self.member.subscribe();
+        let member = match members.wait_for(Option::is_some).await {
+            Ok(member) => member.clone(),
+            Err(_) => None,
+        };
+        let Some(member) = member else { return std::future::pending().await };
+        let mut own = member.faulted.subscribe();
+        tokio::select! {
+            fault = member.host.faulted() => fault,
+            fault = own.wait_for(Option::is_some) => match fault {
+                Ok(fault) => fault.clone().unwrap_or_else(|| Fault::new("unnamed fault")),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Stops: hands leaderships over, stops the replicas, makes what they hold
+    /// durable, closes the log. Idempotent.
+    ///
+    /// # Errors
+    /// The first fault; everything is stopped nevertheless.
+    pub async fn shutdown(&self) -> Result<(), Fault> {
+        stop::shutdown(self).await
+    }
+
+    /// Stops at once, without handing over or flushing, as a crash would; what
+    /// the disk holds decides how it goes on. For tests and for faults.
+    pub async fn abandon(&self) {
+        stop::abandon(self).await;
+    }
+
+    fn identity(&self) -> Result<Option<Identity>, Fault> {
+        Identity::read(self.options.disk.as_ref(), &self.options.data_dir)
+    }
+
+    fn member_or_unavailable(&self) -> Result<Arc<Member>, OperationError> {
+        self.member().ok_or_else(|| {
+            OperationError::Unavailable("this node does not belong to a cluster yet".to_owned())
+        })
+    }
+}
+
+impl std::fmt::Debug for ClusterNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterNode")
+            .field("profile", &self.options.profile)
+            .finish_non_exhaustive()
+    }
+}

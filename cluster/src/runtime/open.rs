@@ -1,0 +1,300 @@
+//! Becoming a member: the log, the transport, the listener, the replicas found
+//! on the disk, and the tasks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use cardea_raft::{
+    ClusterId, GroupId, Host, HostOptions, ReplicaId, StartError,
+    tls::{self, ClientTls, ServerTls},
+    transport::{self, ChannelSettings, Channels, GrpcTransport, TransportSettings},
+};
+use cardea_storage::Fault;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+use super::{ClusterNode, OpenError, Security, heartbeat, identity::Identity, lead, reconcile, spread};
+use crate::{
+    DIRECTORY,
+    directory::{edit, follow, records::NodeState},
+    member::{AddressBook, Member},
+    replica::{Replica, ReplicaParts, flusher},
+    service::{client, server},
+};
+
+impl ClusterNode {
+    /// Starts everything that a member does. The directory's replica runs when
+    /// the call returns.
+    pub(super) async fn become_member(
+        &self,
+        identity: &Identity,
+    ) -> Result<Arc<Member>, OpenError> {
+        let Some((cluster, node)) = identity.of_member() else {
+            return Err(Fault::new("the identity names no node").into());
+        };
+        let (server_tls, client_tls) = self.tls(cluster)?;
+        let options = &self.options;
+        let book = AddressBook::new(self.directory.clone(), options.dial.clone());
+        let channels = Channels::new(book.clone(), client_tls, ChannelSettings::default());
+        let transport = Arc::new(GrpcTransport::new(
+            cluster,
+            node,
+            channels.clone(),
+            options.disk.clone(),
+            TransportSettings::default(),
+        ));
+        let host = Host::open(
+            HostOptions {
+                cluster,
+                node,
+                disk: options.disk.clone(),
+                log_directory: options.data_dir.join("log"),
+                settings: options.raft,
+                runtime: options.raft_runtime.clone(),
+            },
+            transport,
+        )
+        .await?;
+        let member = Arc::new(Member {
+            cluster,
+            node,
+            region: options.profile.region.clone(),
+            binary_version: options.profile.binary_version.clone(),
+            process: options.process,
+            clock: options.clock.clone(),
+            entropy: options.entropy.clone(),
+            disk: options.disk.clone(),
+            data_dir: options.data_dir.clone(),
+            reserve_bytes: options.reserve_bytes,
+            master: options.master.clone(),
+            host,
+            channels,
+            book,
+            directory: self.directory.clone(),
+            comparison: self.comparison.clone(),
+            shards: self.shards.clone(),
+            store: self.store.clone(),
+            replicas: RwLock::default(),
+            heard: Mutex::default(),
+            leaders: Mutex::default(),
+            operations: RwLock::default(),
+            draining: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+            disk_free: AtomicU64::new(u64::MAX),
+            disk_full: AtomicBool::new(false),
+            wake: Notify::new(),
+            faulted: watch::Sender::new(None),
+            stopping: self.stopping.clone(),
+        });
+        start_found(&member, identity.replica()).await?;
+        self.serve(&member, server_tls);
+        self.shards.admit(member.clone());
+        self.start_tasks(&member);
+        self.member.send_replace(Some(member.clone()));
+        Ok(member)
+    }
+
+    /// The TLS of both directions. Certificates name a cluster, which must be
+    /// that of the data.
+    pub(super) fn tls(&self, cluster: ClusterId) -> Result<(ServerTls, ClientTls), OpenError> {
+        match &self.options.security {
+            Security::LoopbackPlain => Ok((ServerTls::LoopbackPlain, ClientTls::LoopbackPlain)),
+            Security::Mutual(credentials) => {
+                let expected = credentials.identity().cluster;
+                if expected != cluster {
+                    return Err(OpenError::OtherCluster { expected, found: cluster });
+                }
+                let server = tls::server_tls(credentials, cluster)?;
+                Ok((server, tls::client_tls(credentials, cluster)?))
+            }
+        }
+    }
+
+    fn serve(&self, member: &Arc<Member>, tls: ServerTls) {
+        let Some(listener) = self.listener.lock().take() else { return };
+        let routes = transport::routes(
+            member.cluster,
+            member.host.clone(),
+            member.disk.clone(),
+            TransportSettings::default(),
+            self.stopping.clone(),
+        )
+        .add_service(server::service(member.clone()));
+        let (stopping, failed) = (self.stopping.clone(), member.clone());
+        let listener = listener.into_std();
+        let serving = self.options.raft_runtime.spawn(async move {
+            // Registered anew, with the runtime that serves it.
+            let served = match listener.and_then(tokio::net::TcpListener::from_std) {
+                Ok(listener) => transport::serve(listener, tls, routes, stopping).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = served {
+                failed.raise(Fault::caused("serve the other nodes", error));
+            }
+        });
+        self.tasks.lock().push(serving);
+    }
+
+    fn start_tasks(&self, member: &Arc<Member>) {
+        let stopping = &self.stopping;
+        let mut tasks = self.tasks.lock();
+        if let Some(replica) = member.replica(DIRECTORY) {
+            let directory = self.directory.clone();
+            tasks.push(tokio::spawn(follow::follow(directory, replica.clone(), stopping.clone())));
+            let (directory, host) = (self.directory.clone(), member.host.clone());
+            tasks.push(tokio::spawn(follow::confirm(directory, replica, host, stopping.clone())));
+        }
+        tasks.push(tokio::spawn(heartbeat::run(member.clone())));
+        tasks.push(tokio::spawn(reconcile::run(member.clone())));
+        tasks.push(tokio::spawn(lead::run(member.clone())));
+        tasks.push(tokio::spawn(spread::run(member.clone())));
+        tasks.push(tokio::spawn(flush(member.clone(), self.options.flush)));
+    }
+
+    /// Tells the directory that the node has started, and where it is now. Refuses
+    /// if another process answers under its id. Goes on in the background if the
+    /// directory cannot be written yet.
+    pub(super) async fn announce(&self, identity: &Identity) -> Result<(), OpenError> {
+        let Some(member) = self.member() else { return Ok(()) };
+        let known = self.directory.view().nodes.get(&member.node).cloned();
+        if let Some(record) = known
+            && record.address != self.options.profile.address
+            && let Ok(report) = client::status(&member, member.node).await
+            && report.node == member.node.0
+            && report.process != member.process
+        {
+            super::stop::abandon(self).await;
+            return Err(OpenError::NodeRunsElsewhere(member.node, record.address));
+        }
+        let (profile, identity) = (self.options.profile.clone(), identity.clone());
+        self.tasks.lock().push(tokio::spawn(async move {
+            announce(&member, &profile, &identity).await;
+        }));
+        Ok(())
+    }
+}
+
+/// Writes this node's row until it is written.
+async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: &Identity) {
+    let started_at = member.clock.now().0;
+    while !member.stopping.is_cancelled() {
+        let written = edit::change_node(&member.store, member.node, |record| {
+            record.name.clone_from(&profile.name);
+            record.region.clone_from(&profile.region);
+            record.zone.clone_from(&profile.zone);
+            record.address.clone_from(&profile.address);
+            record.public_url.clone_from(&profile.public_url);
+            record.admin_url.clone_from(&profile.admin_url);
+            record.binary_version.clone_from(&profile.binary_version);
+            record.version_max = super::VERSION_MAX;
+            record.started_at = started_at;
+            record.process = member.process;
+            if matches!(record.state(), NodeState::Joining | NodeState::Draining) {
+                record.set_state(NodeState::Live);
+            }
+            Ok(())
+        });
+        match written.await {
+            Ok(_) => {
+                // Once the view has it, another process in the row is another one.
+                let mut views = member.directory.watch();
+                let own = |view: &Arc<crate::directory::DirectoryView>| {
+                    view.nodes.get(&member.node).is_some_and(|row| row.process == member.process)
+                };
+                tokio::select! {
+                    () = member.stopping.cancelled() => {}
+                    seen = views.wait_for(own) => if seen.is_ok() {
+                        member.announced.store(true, std::sync::atomic::Ordering::Release);
+                    },
+                }
+                return;
+            }
+            Err(edit::EditError::NotFound(_)) if identity.founding => return,
+            Err(error) => tracing::debug!(?error, "the directory does not know yet that we run"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// Starts the replicas that this node has a log and a tablet of, and the
+/// directory's.
+async fn start_found(member: &Arc<Member>, directory_replica: ReplicaId) -> Result<(), OpenError> {
+    let mut found = member.host.stored_groups().await?;
+    found.entry(DIRECTORY).or_insert(directory_replica);
+    // The directory first, so that addresses are known.
+    for (group, replica) in found {
+        match start_replica(member, group, replica).await {
+            Ok(()) => {}
+            Err(StartError::StateLost) if group == DIRECTORY => return Err(OpenError::StateLost),
+            Err(StartError::StateLost) => {
+                tracing::error!(%group, %replica, "the state of this replica is lost: it has to be replaced");
+            }
+            Err(error) => return Err(Fault::caused(format!("start {group}"), error).into()),
+        }
+        if group == DIRECTORY
+            && let Some(replica) = member.replica(group)
+        {
+            let directory = member.directory.clone();
+            let loaded = tokio::task::spawn_blocking(move || directory.load(replica.machine()));
+            loaded.await.map_err(|error| Fault::caused("load the directory", error))??;
+        }
+    }
+    Ok(())
+}
+
+/// Opens and starts one replica, if it does not run.
+pub(crate) async fn start_replica(
+    member: &Arc<Member>,
+    group: GroupId,
+    replica: ReplicaId,
+) -> Result<(), StartError> {
+    if member.replica(group).is_some() {
+        return Ok(());
+    }
+    let at = member.tablet_at(group, replica);
+    let has_log = member.host.stored_groups().await?.get(&group) == Some(&replica);
+    let parts = ReplicaParts {
+        group,
+        replica,
+        disk: member.disk.clone(),
+        at: at.clone(),
+        reserve_bytes: member.reserve_bytes,
+        clock: member.clock.clone(),
+        comparison: member.comparison.clone(),
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        // A tablet is made before the log, so a log alone has lost it.
+        if has_log && !Replica::exists(parts.disk.as_ref(), &parts.at)? {
+            return Ok(None);
+        }
+        Replica::open(parts).map(Some)
+    });
+    let opened = opened.await.map_err(|error| Fault::caused("open a tablet", error))??;
+    let Some(opened) = opened else { return Err(StartError::StateLost) };
+    member.host.start_group(group, replica, opened.clone()).await?;
+    member.replicas.write().insert(group, opened);
+    tracing::info!(%group, %replica, "a replica runs");
+    Ok(())
+}
+
+/// Flushes the tablet that needs it most, again and again.
+async fn flush(member: Arc<Member>, settings: flusher::FlushSettings) {
+    let mut period = tokio::time::interval(flusher::PERIOD);
+    loop {
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            _ = period.tick() => {}
+        }
+        let flushed = {
+            let member = member.clone();
+            tokio::task::spawn_blocking(move || {
+                flusher::most_due(&member.replicas(), &settings).map_or(Ok(()), |due| due.flush())
+            })
+        };
+        if let Ok(Err(fault)) = flushed.await {
+            member.raise(fault);
+        }
+    }
+}

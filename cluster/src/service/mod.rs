@@ -1,0 +1,20 @@
+//! What nodes say to each other above Raft: one tonic service beside Raft's, on
+//! the same listener.
+//!
+//! Every call says which cluster it comes from and which node it is meant for,
+//! and is refused where it is not at home. A refusal proves that nothing was
+//! done; so does a connection that was never made. Any other failure of a
+//! proposal's call proves nothing.
+
+pub(crate) mod client;
+pub mod operations;
+pub(crate) mod server;
+
+/// The generated messages, client and server.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub(crate) mod proto {
+    tonic::include_proto!("cardea.cluster.v1");
+}
+
+/// Bytes of a message beyond which either side refuses it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;

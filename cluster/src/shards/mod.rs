@@ -1,0 +1,119 @@
+//! The [`Shards`] of a cluster: where slots are, proposals to leaders, reads from
+//! the nearest replica.
+//!
+//! A proposal goes to the group's leader in at most one hop between nodes: who
+//! receives it from another node proposes it or says who leads, and never sends
+//! it on. `Unavailable` and `Overloaded` are answered only if it certainly was
+//! not proposed.
+
+pub(crate) mod propose;
+pub(crate) mod read;
+pub(crate) mod wire;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use cardea_raft::GroupId;
+use cardea_storage::{
+    KeyRange, Revision, Slot, SlotRange, Space, StoreError,
+    machine::feed::Subscription,
+    protocol::shards::{Admission, ShardId, ShardRead, ShardSeen, Shards},
+    store::{Change, Watch},
+    txn::{Outcome, command::Action},
+};
+
+use crate::member::Member;
+
+/// The shards, as a node sees them; answers `Unavailable` until the node belongs
+/// to a cluster.
+#[derive(Default)]
+pub struct ClusterShards {
+    member: OnceLock<Arc<Member>>,
+}
+
+impl ClusterShards {
+    /// The node belongs to a cluster from now on; a second call changes nothing.
+    pub(crate) fn admit(&self, member: Arc<Member>) {
+        // The first stays.
+        drop(self.member.set(member));
+    }
+
+    pub(crate) fn member(&self) -> Result<&Arc<Member>, StoreError> {
+        self.member
+            .get()
+            .ok_or_else(|| StoreError::unavailable("this node does not belong to a cluster yet"))
+    }
+}
+
+#[async_trait]
+impl Shards for ClusterShards {
+    fn locate(&self, slot: Slot) -> Result<ShardId, StoreError> {
+        if slot == Slot::DIRECTORY {
+            return Ok(ShardId(crate::DIRECTORY.0));
+        }
+        let found = self.member()?.directory.view().locate(slot);
+        found
+            .map(|group| ShardId(group.0))
+            .ok_or_else(|| StoreError::unavailable("no shard is known to have the slot"))
+    }
+
+    fn ranges(&self, space: Space) -> Vec<SlotRange> {
+        if space == Space::Directory {
+            return vec![SlotRange::whole(space)];
+        }
+        self.member().map(|member| member.directory.view().ranges(space)).unwrap_or_default()
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        let ranges = self
+            .member()
+            .map(|member| member.directory.view().home_ranges(&member.region))
+            .unwrap_or_default();
+        if ranges.is_empty() { vec![SlotRange::whole(Space::Home)] } else { ranges }
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.member().map_or(0, |member| member.directory.view().incarnation())
+    }
+
+    async fn refresh(&self) {
+        if let Ok(member) = self.member() {
+            member.refresh_directory().await;
+        }
+    }
+
+    async fn propose(
+        &self,
+        shard: ShardId,
+        action: Action,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        propose::propose(self.member()?, GroupId(shard.0), action, admission).await
+    }
+
+    async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
+        read::read(self.member()?, GroupId(shard.0), read).await
+    }
+
+    async fn watch(
+        &self,
+        shard: ShardId,
+        range: KeyRange,
+        after: Revision,
+    ) -> Result<Box<dyn Watch>, StoreError> {
+        let replica = self
+            .member()?
+            .replica(GroupId(shard.0))
+            .ok_or_else(|| StoreError::unavailable("the shard has no replica on this node"))?;
+        Ok(Box::new(Follower(replica.machine().feed().subscribe(range, after)?)))
+    }
+}
+
+struct Follower(Subscription);
+
+#[async_trait]
+impl Watch for Follower {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        self.0.next().await
+    }
+}

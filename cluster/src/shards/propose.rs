@@ -1,0 +1,166 @@
+//! Proposals: here if this node leads, else at the leader's node, in one hop.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cardea_raft::{Admission as RaftAdmission, GroupId, NodeId, ProposeError};
+use cardea_storage::{
+    StoreError, Timestamp,
+    protocol::shards::Admission,
+    txn::{
+        Command, Outcome, Txn,
+        command::{Action, Time},
+    },
+};
+use prost::Message;
+
+use crate::{clocks::AHEAD_MAX, member::Member, replica::Replica, service::client};
+
+/// Nodes that are asked in turn, at most, before the caller is told that nobody
+/// leads; he comes back.
+const ASKED_MAX: usize = 3;
+/// How far log time may lie behind the leader's before a `Time` entry goes first:
+/// well below what an ordinary stamp may move.
+const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
+/// When it makes sense to come back after a refusal for load.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What a node answers to a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Applied.
+    Outcome(Outcome),
+    /// Not proposed: another node leads, as far as known.
+    NotLeader(Option<NodeId>),
+    /// Not proposed, for load.
+    Overloaded(Duration),
+    /// Not proposed.
+    Unavailable(String),
+    /// Perhaps proposed.
+    Unknown,
+}
+
+/// Proposes to whoever leads.
+pub(crate) async fn propose(
+    member: &Arc<Member>,
+    group: GroupId,
+    action: Action,
+    admission: Admission,
+) -> Result<Outcome, StoreError> {
+    let mut target = member.leader_of(group);
+    let mut asked = Vec::new();
+    for _ in 0..ASKED_MAX {
+        let Some(node) = target else { break };
+        asked.push(node);
+        let answer = if node == member.node {
+            propose_here(member, group, action.clone(), admission).await
+        } else {
+            client::propose(member, node, group, &action, admission).await
+        };
+        match answer {
+            Answer::Outcome(outcome) => return Ok(outcome),
+            Answer::Overloaded(retry_after) => return Err(StoreError::Overloaded { retry_after }),
+            Answer::Unknown => return Err(StoreError::Unknown),
+            Answer::Unavailable(reason) => {
+                member.forget_leader(group, node);
+                return Err(StoreError::Unavailable { reason });
+            }
+            Answer::NotLeader(hint) => {
+                member.forget_leader(group, node);
+                target = hint
+                    .or_else(|| member.leader_of(group))
+                    .filter(|hint| !asked.contains(hint));
+                if let Some(hint) = hint {
+                    member.note_leader(group, hint);
+                }
+            }
+        }
+    }
+    Err(StoreError::unavailable(format!("no leader of {group} is known")))
+}
+
+/// Stamps and proposes, if this node leads. A proposal that came from another
+/// node ends here, too.
+pub(crate) async fn propose_here(
+    member: &Arc<Member>,
+    group: GroupId,
+    action: Action,
+    admission: Admission,
+) -> Answer {
+    let Some(replica) = member.replica(group) else { return Answer::NotLeader(None) };
+    let Some(status) = member.host.status(group) else { return Answer::NotLeader(None) };
+    if !status.leads() {
+        return Answer::NotLeader(status.leader.map(|(_, node)| node));
+    }
+    if replica.is_divided() {
+        return Answer::Unavailable("the replicas' digests differ without a majority".to_owned());
+    }
+    if admission == Admission::Ordinary && member.is_disk_full() {
+        return Answer::Unavailable("the leader's disk is full".to_owned());
+    }
+    let stamp = match stamp(&replica, status.term, &action) {
+        Ok(stamp) => stamp,
+        Err(reason) => return Answer::Unavailable(reason.to_owned()),
+    };
+    let is_time = matches!(action, Action::Time(_));
+    if !is_time && stamp.since(replica.log_time()) > BEHIND_MAX {
+        // An ordinary stamp would be ignored, so time goes first.
+        let ahead = Command::new(stamp.0, Action::Time(Time {}));
+        match commit(member, group, ahead, Admission::Bypass).await {
+            Answer::Outcome(_) => {}
+            Answer::Unknown => return Answer::Unavailable("log time did not move".to_owned()),
+            refusal => return refusal,
+        }
+    }
+    let version = member.directory.view().version();
+    let command = Command { stamp: stamp.0, version, action: Some(action) };
+    commit(member, group, command, admission).await
+}
+
+async fn commit(
+    member: &Member,
+    group: GroupId,
+    command: Command,
+    admission: Admission,
+) -> Answer {
+    let admission = match admission {
+        Admission::Ordinary => RaftAdmission::Ordinary,
+        Admission::Bypass => RaftAdmission::Bypass,
+    };
+    let payload = Bytes::from(command.encode_to_vec());
+    match member.host.propose(group, payload, admission).await {
+        Ok(proposed) => match Outcome::decode(&proposed.answer) {
+            Ok(outcome) => Answer::Outcome(outcome),
+            Err(fault) => {
+                tracing::error!(?fault, %group, "the machine gave no outcome");
+                Answer::Unknown
+            }
+        },
+        Err(ProposeError::NotLeader { leader }) => Answer::NotLeader(leader),
+        Err(ProposeError::Overloaded) => Answer::Overloaded(RETRY_AFTER),
+        Err(ProposeError::NoGroup) => Answer::NotLeader(None),
+        Err(ProposeError::Stopped) => Answer::Unavailable("the replica has stopped".to_owned()),
+        Err(ProposeError::Unknown) => Answer::Unknown,
+    }
+}
+
+/// The leader's time, at least that of the transaction's reads.
+fn stamp(replica: &Replica, term: u64, action: &Action) -> Result<Timestamp, &'static str> {
+    let now = replica.leader_clock.stamp(term)?;
+    let read_time = Timestamp(read_time(action));
+    if read_time.since(now) > AHEAD_MAX {
+        // A stamp in effect, of a node whose clock is off.
+        return Err("the transaction's reads were made ahead of the leader's clock");
+    }
+    Ok(now.max(read_time))
+}
+
+fn read_time(action: &Action) -> u64 {
+    let of = |txn: Option<&Txn>| txn.map_or(0, |txn| txn.read_time);
+    match action {
+        Action::Commit(txn) => txn.read_time,
+        Action::Prepare(prepare) => of(prepare.txn.as_ref()),
+        Action::Decide(decide) => of(decide.txn.as_ref()),
+        _ => 0,
+    }
+}

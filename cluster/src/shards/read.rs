@@ -1,0 +1,131 @@
+//! Reads: from the replica here if there is one, else from a node that has one.
+//!
+//! - strong: a read index confirmed by the leader's quorum after the read began,
+//!   reached here; expiry is judged by the leader's time, which comes with it
+//! - at least: that revision applied here
+//! - bounded: a confirmed read index that was asked for at most that long ago, by
+//!   this node's monotonic clock, was reached here; heartbeats prove nothing
+//! - eventual: as it is
+//!
+//! Handle and engine snapshot are taken after the wait.
+
+use std::sync::Arc;
+
+use cardea_raft::{GroupId, NodeId, ReadError};
+use cardea_storage::{
+    Fault, StoreError, Timestamp,
+    protocol::shards::{Freshness, ShardRead, ShardSeen, read_view},
+};
+
+use crate::{
+    directory::records::NodeState,
+    member::Member,
+    replica::{ConfirmedRead, Replica},
+    service::client,
+};
+
+/// Nodes that are asked in turn, at most.
+const ASKED_MAX: usize = 3;
+
+/// Reads a shard, here or elsewhere.
+pub(crate) async fn read(
+    member: &Arc<Member>,
+    group: GroupId,
+    read: ShardRead,
+) -> Result<Option<ShardSeen>, StoreError> {
+    if let Some(replica) = member.replica(group)
+        && replica.owns_slots()
+    {
+        return read_here(member, &replica, read).await;
+    }
+    let mut last = StoreError::unavailable(format!("no replica of {group} is known"));
+    for node in nodes_with(member, group).into_iter().take(ASKED_MAX) {
+        match client::read(member, node, group, &read).await {
+            Ok(seen) => return Ok(seen),
+            Err(error @ StoreError::Unavailable { .. }) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Reads the replica here. A read that came from another node ends here, too.
+pub(crate) async fn read_here(
+    member: &Arc<Member>,
+    replica: &Arc<Replica>,
+    read: ShardRead,
+) -> Result<Option<ShardSeen>, StoreError> {
+    let now = wait(member, replica, read.freshness).await?;
+    let replica = replica.clone();
+    let seen = tokio::task::spawn_blocking(move || {
+        let view = replica.machine().view()?;
+        read_view(&view, &read, now)
+    });
+    seen.await.map_err(|error| StoreError::Fault(Fault::caused("a read", error)))?
+}
+
+/// Waits until the replica is as fresh as asked, and gives the time by which
+/// expiry is to be judged, at least.
+async fn wait(
+    member: &Member,
+    replica: &Replica,
+    freshness: Freshness,
+) -> Result<Timestamp, StoreError> {
+    let clock = &member.clock;
+    match freshness {
+        Freshness::Eventual => Ok(clock.now()),
+        Freshness::Strong => barrier(member, replica).await,
+        Freshness::Bounded(age) => {
+            let confirmed = *replica.confirmed.lock();
+            let fresh = confirmed
+                .is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
+            if fresh { Ok(clock.now()) } else { barrier(member, replica).await }
+        }
+        Freshness::AtLeast(revision) => match replica.index_of(revision) {
+            Some(index) => {
+                let reached = member.host.reached(replica.group(), index).await;
+                reached.map(|()| clock.now()).map_err(|error| unavailable(&error))
+            }
+            None => barrier(member, replica).await,
+        },
+    }
+}
+
+/// Waits for a read index asked for after the call, and gives the leader's time.
+async fn barrier(member: &Member, replica: &Replica) -> Result<Timestamp, StoreError> {
+    let sent = member.clock.monotonic();
+    let answer = member
+        .host
+        .read_barrier(replica.group())
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let mut confirmed = replica.confirmed.lock();
+    if confirmed.is_none_or(|read| read.sent < sent) {
+        *confirmed = Some(ConfirmedRead { sent });
+    }
+    Ok(Timestamp(answer.leaders_now))
+}
+
+fn unavailable(error: &ReadError) -> StoreError {
+    StoreError::unavailable(format!("no linearizable read now: {error}"))
+}
+
+/// Nodes that hold a replica: the leader's first, then those of this region.
+fn nodes_with(member: &Member, group: GroupId) -> Vec<NodeId> {
+    let view = member.directory.view();
+    let Some(shard) = view.shards.get(&group) else { return Vec::new() };
+    let leader = member.leader_of(group);
+    let mut nodes: Vec<NodeId> = shard
+        .replicas
+        .iter()
+        .map(|replica| replica.on())
+        .filter(|node| *node != member.node)
+        .collect();
+    nodes.sort_by_key(|node| {
+        let record = view.nodes.get(node);
+        let gone = record.is_none_or(|record| record.state() == NodeState::Decommissioned);
+        let near = record.is_some_and(|record| record.region == member.region);
+        (gone, Some(*node) != leader, !member.is_heard(*node), !near, *node)
+    });
+    nodes
+}

@@ -1,0 +1,211 @@
+//! A cluster of three nodes: transactions and reads from every node, through the
+//! loss of a leader and through restarts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod town;
+
+use std::time::Duration;
+
+use cardea_cluster::{DIRECTORY, GroupId, OpenError};
+use cardea_storage::{
+    Space,
+    store::{Consistency, Snaptoken, Verdict},
+};
+use town::{Site, Town, absent, address_of, eventually, key, put, read, write};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_over_two_spaces_from_any_node_is_read_by_every_node() {
+    let town = Town::in_memory().await;
+    for at in 0..3 {
+        let number = at as u64;
+        let (home, index) = (key(Space::Home, 100 * at as u16, number), key(Space::Index, 7, number));
+        let ops = vec![put(&home, "home"), put(&index, "index")];
+        let store = town.store(at);
+        let verdict = write(&store, vec![absent(&index)], ops).await;
+        let Verdict::Committed(committed) = verdict else { panic!("{verdict:?}") };
+        for reader in 0..3 {
+            let store = town.store(reader);
+            for consistency in [
+                Consistency::Strong,
+                Consistency::AtLeast(committed.snaptoken.clone()),
+                Consistency::Bounded(Duration::ZERO),
+            ] {
+                for (key, expected) in [(&home, "home"), (&index, "index")] {
+                    let seen = read(&store, key, consistency.clone()).await.unwrap();
+                    assert_eq!(seen.as_deref(), Some(expected), "{at} {reader} {consistency:?}");
+                }
+            }
+            eventually("an eventual read sees it", async || {
+                read(&store, &home, Consistency::Eventual).await.unwrap().is_some()
+            })
+            .await;
+        }
+    }
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn strong_reads_at_followers_are_never_stale() {
+    let town = Town::in_memory().await;
+    let row = key(Space::Home, 9, 1);
+    for round in 0..60_u32 {
+        let value = round.to_string();
+        write(&town.store(round as usize % 3), vec![], vec![put(&row, &value)]).await;
+        for reader in 0..3 {
+            let seen = read(&town.store(reader), &row, Consistency::Strong).await.unwrap();
+            assert_eq!(seen, Some(value.clone()), "round {round}, node {reader}");
+        }
+    }
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_coordinators_that_race_for_an_absent_key_one_wins() {
+    let town = Town::in_memory().await;
+    for round in 0..20 {
+        let contested = key(Space::Index, 11, round);
+        let racers = (0..3_u16).map(|at| {
+            let (store, contested) = (town.store(usize::from(at)), contested.clone());
+            let own = key(Space::Home, 1_300 * at, round);
+            async move {
+                let ops = vec![put(&contested, &at.to_string()), put(&own, "registered")];
+                write(&store, vec![absent(&contested)], ops).await
+            }
+        });
+        let verdicts = futures::future::join_all(racers).await;
+        let won: Vec<usize> = (0..3)
+            .filter(|at| matches!(verdicts[*at], Verdict::Committed(_)))
+            .collect();
+        assert_eq!(won.len(), 1, "round {round}: {verdicts:?}");
+        let holder = read(&town.store(0), &contested, Consistency::Strong).await.unwrap();
+        assert_eq!(holder, Some(won[0].to_string()));
+        for at in 0..3_u16 {
+            let own = key(Space::Home, 1_300 * at, round);
+            let registered = read(&town.store(1), &own, Consistency::Strong).await.unwrap();
+            assert_eq!(registered.is_some(), usize::from(at) == won[0], "round {round}");
+        }
+    }
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_cluster_goes_on_without_the_node_that_led_everything() {
+    let mut town = Town::in_memory().await;
+    let row = key(Space::Home, 5, 1);
+    write(&town.store(1), vec![], vec![put(&row, "before")]).await;
+    let first = town.nodes.remove(0);
+    first.abandon().await;
+    drop(first);
+    let store = town.store(0);
+    eventually("a write commits", async || {
+        let draft = cardea_storage::store::Draft {
+            checks: vec![],
+            ops: vec![put(&row, "after").into()],
+            read_time: store.clock().now(),
+        };
+        store.commit(draft).await.is_ok()
+    })
+    .await;
+    for at in 0..2 {
+        let seen = read(&town.store(at), &row, Consistency::Strong).await.unwrap();
+        assert_eq!(seen.as_deref(), Some("after"));
+    }
+    // And it comes back with what it had, and with what it missed.
+    let again = town.sites[0].open().await.unwrap();
+    assert!(again.joined().await.is_some());
+    eventually("the node that came back reads what it missed", async || {
+        read(&again.store(), &row, Consistency::Strong).await.ok().flatten().as_deref()
+            == Some("after")
+    })
+    .await;
+    again.abandon().await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everything_is_there_after_all_nodes_were_restarted() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = || {
+        let settings = cardea_storage::engine::rocks::RocksSettings::default();
+        std::sync::Arc::new(cardea_storage::engine::rocks::RocksDisk::new(settings).unwrap())
+    };
+    let sites =
+        (1..=3).map(|n| Site::on(disk(), root.path().join(format!("n{n}")), n)).collect();
+    let town = Town::of_three(sites).await;
+    let rows: Vec<_> = (0..50).map(|n| key(Space::Home, n * 80, u64::from(n))).collect();
+    for row in &rows {
+        write(&town.store(0), vec![], vec![put(row, "kept")]).await;
+    }
+    let sites = town.sites.clone();
+    // Two as a crash would, one gracefully.
+    town.nodes[2].shutdown().await.unwrap();
+    town.stop().await;
+    let mut nodes = Vec::new();
+    for site in &sites {
+        nodes.push(site.open().await.unwrap());
+    }
+    let town = Town { sites, nodes };
+    town.settled(3).await;
+    for (at, row) in rows.iter().enumerate() {
+        let store = town.store(at % 3);
+        eventually("the row is read", async || {
+            read(&store, row, Consistency::Strong).await.ok().flatten().as_deref() == Some("kept")
+        })
+        .await;
+    }
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_directory_is_confirmed_while_group_0_has_a_quorum_and_no_longer() {
+    let mut town = Town::in_memory().await;
+    let last = town.nodes.remove(2);
+    eventually("the directory is confirmed", async || last.is_confirmed()).await;
+    town.stop().await;
+    let lost = std::time::Instant::now();
+    eventually("the directory is unconfirmed", async || !last.is_confirmed()).await;
+    assert!(lost.elapsed() < Duration::from_secs(4), "{:?}", lost.elapsed());
+    // What was known is still known.
+    assert_eq!(last.directory().view().shards.len(), 7);
+    last.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leaders_move_and_the_status_shows_it() {
+    let town = Town::in_memory().await;
+    let target = cardea_cluster::NodeId(3);
+    for group in [DIRECTORY, GroupId(1), GroupId(5)] {
+        town.nodes[1].move_leader(group, target).await.unwrap();
+        eventually("the status shows the new leader", async || {
+            let status = town.nodes[0].status();
+            status.shards.iter().find(|s| s.group == group.0).unwrap().leader == Some(3)
+        })
+        .await;
+    }
+    eventually("the cluster is well", async || town.nodes[0].status().problems.is_empty()).await;
+    let keys = town.nodes[2].keyrings().unwrap();
+    assert_eq!(keys.token.digest(b"x"), town.nodes[0].keyrings().unwrap().token.digest(b"x"));
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_is_made_a_member_once() {
+    let site = Site::in_memory(1);
+    let node = site.open().await.unwrap();
+    let plan = cardea_cluster::InitPlan::small("one");
+    node.init(plan.clone()).await.unwrap();
+    assert!(matches!(node.init(plan).await, Err(OpenError::AlreadyMember(_))));
+    let seeds = vec![address_of(&node)];
+    assert!(matches!(node.join(&seeds).await, Err(OpenError::AlreadyMember(_))));
+    // A single node answers, too.
+    let row = key(Space::Graph, 1, 1);
+    eventually("the graph shard is formed", async || {
+        read(&node.store(), &row, Consistency::Strong).await.is_ok()
+    })
+    .await;
+    write(&node.store(), vec![absent(&row)], vec![put(&row, "v")]).await;
+    let token = Consistency::AtLeast(Snaptoken::default());
+    assert_eq!(read(&node.store(), &row, token).await.unwrap().as_deref(), Some("v"));
+    node.abandon().await;
+}

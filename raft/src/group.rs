@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     admission::{Admission, Gate},
-    ids::{GroupId, ReplicaId},
+    ids::{GroupId, NodeId, ReplicaId},
     machine::{Machine, Position},
     propose::{ProposeError, Proposed, leader_named},
     read::{ReadError, ReadIndexAnswer, ReadIndexClient},
@@ -64,17 +64,8 @@ pub(crate) struct GroupParts {
 
 impl Group {
     pub(crate) fn new(parts: GroupParts) -> Arc<Self> {
-        let GroupParts {
-            id,
-            replica,
-            raft,
-            machine,
-            progress,
-            settings,
-            released,
-            runtime,
-            peers,
-        } = parts;
+        let GroupParts { id, replica, raft, machine, progress, settings, released, runtime, peers } =
+            parts;
         let linger = Duration::from_micros(settings.read_linger_us_max);
         let group = Self {
             id,
@@ -100,6 +91,14 @@ impl Group {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         GroupStatus::of(&metrics, self.progress.applied())
+    }
+
+    /// The leader this replica follows, with its node.
+    fn leader(&self) -> Option<(ReplicaId, NodeId)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        metrics.membership_config.get_node(&leader).map(|member| (leader, member.node))
     }
 
     /// Proposals and bytes that wait for their answer.
@@ -198,9 +197,7 @@ impl Group {
 
     /// Asks whoever leads, once.
     async fn ask_leader(self: &Arc<Self>) -> Result<ReadIndexAnswer, ReadError> {
-        let status = self.raft.metrics().borrow_watched().clone();
-        let leader = GroupStatus::of(&status, None).leader;
-        match leader {
+        match self.leader() {
             None => Err(ReadError::NotLeader { leader: None }),
             Some((replica, _)) if replica == self.replica => self.read_index().await,
             Some((_, node)) => {
@@ -211,7 +208,7 @@ impl Group {
                     // A later round may find another leader.
                     let node = group
                         .upgrade()
-                        .and_then(|group| group.status().leader)
+                        .and_then(|group| group.leader())
                         .map_or(node, |(_, node)| node);
                     let peers = peers.clone();
                     async move {

@@ -194,7 +194,7 @@ impl Host {
         store: LogStore,
     ) -> Result<Arc<Group>, StartError> {
         let (checked, extent) = (machine.clone(), store.extent());
-        self.block(move |_| {
+        let since_snapshot = self.block(move |_| {
             let index = |id: Option<LogId>| id.map(|id| id.index);
             let applied = checked.applied()?.position.map(|position| position.index);
             let lost = checked.is_new() && extent.vote.is_some();
@@ -206,10 +206,13 @@ impl Host {
                 // no entries behind it to be continued with.
                 checked.discard_snapshot()?;
             }
-            Ok(())
-        })
-        .await??;
+            let next = |index: Option<u64>| index.map_or(0, |index| index + 1);
+            let held = checked.current_snapshot()?.map(|snapshot| snapshot.position.index);
+            Ok(next(applied).saturating_sub(next(held)))
+        });
+        let since_snapshot = since_snapshot.await??;
         let progress = Arc::new(Progress::new());
+        progress.count(since_snapshot, 0);
         let (release, released) = oneshot::channel();
         let adapter =
             StateMachine::new(machine.clone(), progress.clone(), self.alarm.clone(), release);

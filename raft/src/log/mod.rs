@@ -73,7 +73,7 @@ pub enum OpenLogError {
 }
 
 /// The log of all groups of a node.
-pub struct Log {
+pub(crate) struct Log {
     engine: Arc<dyn Engine>,
     writer: Arc<Writer>,
     open: Mutex<BTreeMap<GroupId, Arc<GroupLog>>>,

@@ -1,0 +1,75 @@
+//! `cardea-chaos`: the long forms of what `chaos/tests` does in short.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
+
+use cardea_chaos::{
+    dice::fresh_seed,
+    kill::{self, KillOptions},
+    process::find_binary,
+};
+use clap::{Parser, Subcommand};
+
+/// Harms a cluster of real cardea processes and checks what it promised
+#[derive(Debug, Parser)]
+#[command(name = "cardea-chaos", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// kill -9 of nodes under load
+    Kill(KillArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct KillArgs {
+    /// How many kills
+    #[arg(long, default_value_t = 100)]
+    kills: usize,
+    /// The seed of every choice; by default a new one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// People at once
+    #[arg(long, default_value_t = 8)]
+    people: usize,
+    /// Registers at once, each with three clients
+    #[arg(long, default_value_t = 3)]
+    registers: usize,
+    /// Of a hundred kills, how many hit all nodes at once
+    #[arg(long, default_value_t = 8)]
+    all_percent: usize,
+    /// The cardea binary; by default CARDEA_BINARY, or the one beside this
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let Command::Kill(args) = Cli::parse().command;
+    let options = KillOptions {
+        binary: args.binary.map_or_else(find_binary, |path| Ok(path.canonicalize()?))?,
+        kills: args.kills,
+        seed: args.seed.unwrap_or_else(fresh_seed),
+        people: args.people,
+        registers: args.registers,
+        all_percent: args.all_percent,
+        say,
+    };
+    let began = Instant::now();
+    let report = kill::run(&options).await?;
+    say(&format!("{report}\n  {} s", began.elapsed().as_secs()));
+    Ok(match report.findings.expect_good() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("FAIL (seed {}): {error:#}", options.seed));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Standard output may be closed; the exit code still tells.
+fn say(text: &str) {
+    writeln!(std::io::stdout().lock(), "{text}").ok();
+}

@@ -1,0 +1,144 @@
+//! Pulses: small writes to one identity of every home shard, through every node,
+//! all the time. The longest time between two acknowledgements of a shard is how
+//! long nobody could write there.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::{Life, Run};
+use crate::{
+    check::identity::IdentityStory,
+    cluster::{ShardStatus, Status},
+    dice::Dice,
+    history::{Fate, Moment, Span, Write},
+    kratos,
+};
+
+/// Between two writes of one pulse.
+const INTERVAL_MS: (u64, u64) = (25, 45);
+/// How long a pulse waits for an answer before it asks again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Identities made before a shard without one is given up.
+const CREATIONS_MAX: usize = 2000;
+
+/// Acknowledgements by group.
+#[derive(Debug, Default)]
+pub struct Pulses(Mutex<BTreeMap<u64, Vec<Moment>>>);
+
+impl Pulses {
+    /// The longest time between two acknowledgements of a group, of those from
+    /// the last one at or before `from` to the first one at or after `to`; `None`
+    /// if the group has not been heard on both sides.
+    pub fn gap(&self, group: u64, from: Moment, to: Moment) -> Option<Duration> {
+        let mut acknowledged = self.0.lock().get(&group)?.clone();
+        acknowledged.sort_unstable();
+        longest_gap(&acknowledged, from, to)
+    }
+
+    /// When the group last acknowledged.
+    pub fn last(&self, group: u64) -> Option<Moment> {
+        self.0.lock().get(&group)?.iter().max().copied()
+    }
+
+    /// The groups that have pulses.
+    pub fn groups(&self) -> Vec<u64> {
+        self.0.lock().keys().copied().collect()
+    }
+
+    fn beat(&self, group: u64, at: Moment) {
+        self.0.lock().entry(group).or_default().push(at);
+    }
+}
+
+fn longest_gap(sorted: &[Moment], from: Moment, to: Moment) -> Option<Duration> {
+    let first = sorted.partition_point(|at| *at <= from).checked_sub(1)?;
+    let last = sorted.partition_point(|at| *at < to);
+    let window = sorted.get(first..=last)?;
+    window.windows(2).map(|pair| pair[0].until(pair[1])).max()
+}
+
+/// Makes an identity in every home shard, and answers with them by group.
+pub async fn find_homes(
+    run: &Run,
+    status: &Status,
+) -> anyhow::Result<BTreeMap<u64, (String, Span)>> {
+    let shards: Vec<&ShardStatus> = status.shards.iter().filter(|s| s.space == "home").collect();
+    let mut homes = BTreeMap::new();
+    for attempt in 0..CREATIONS_MAX {
+        if homes.len() == shards.len() {
+            return Ok(homes);
+        }
+        let node = &run.nodes[attempt % run.nodes.len()];
+        let email = run.fresh_email("pulse");
+        let began = run.now();
+        let reply = kratos::create_identity(node, &email, &json!({})).await;
+        let Some(id) = reply.done().and_then(|body| body["id"].as_str()) else {
+            anyhow::ensure!(!reply.is_odd(), "an identity could not be made: {reply:?}");
+            continue;
+        };
+        if let Some(shard) = shards.iter().find(|shard| shard.is_home_of(id)) {
+            homes.entry(shard.group).or_insert_with(|| (id.to_owned(), run.since(began)));
+        }
+    }
+    anyhow::bail!("of {} home shards only {:?} got identities", shards.len(), homes.keys())
+}
+
+/// Writes through one node until the run stops, then hands its story over.
+pub async fn beat(
+    run: Arc<Run>,
+    pulses: Arc<Pulses>,
+    (group, identity, created): (u64, String, Span),
+    node: usize,
+    mut dice: Dice,
+) {
+    let endpoint = run.nodes[node].patient(PATIENCE);
+    let field = format!("p{node}");
+    let mut writes = Vec::new();
+    let mut version = 0;
+    while !run.is_stopped() {
+        version += 1;
+        let path = format!("/metadata_admin/{field}");
+        let patch = json!([{"op": "add", "path": path, "value": version}]);
+        let began = run.now();
+        let reply = kratos::patch(&endpoint, &identity, &patch).await;
+        let span = run.since(began);
+        let fate = reply.fate();
+        if fate == Fate::Done {
+            pulses.beat(group, span.ended);
+        } else if reply.is_odd() {
+            run.note_odd(node, &format!("pulse of {identity}: {reply:?}"));
+        }
+        writes.push((version, Write { span, fate }));
+        tokio::time::sleep(dice.pause_ms(INTERVAL_MS.0, INTERVAL_MS.1)).await;
+    }
+    let life = Life {
+        identity: IdentityStory {
+            id: identity,
+            created,
+            writes,
+            deletions: Vec::new(),
+            reads: Vec::new(),
+        },
+        pointer: format!("/metadata_admin/{field}"),
+        sessions: Vec::new(),
+    };
+    run.note(|ledger| ledger.lives.push(life));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gap_reaches_over_both_ends_of_the_window() {
+        let at: Vec<Moment> = [0, 10, 20, 500, 510, 900].map(Moment).to_vec();
+        let gap = |from, to| longest_gap(&at, Moment(from), Moment(to));
+        assert_eq!(gap(25, 100), Some(Duration::from_micros(480)));
+        assert_eq!(gap(0, 20), Some(Duration::from_micros(10)));
+        assert_eq!(gap(505, 505), Some(Duration::from_micros(10)));
+        assert_eq!(gap(505, 600), Some(Duration::from_micros(390)));
+        assert_eq!(gap(505, 901), None);
+    }
+}

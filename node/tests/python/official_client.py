@@ -1,0 +1,210 @@
+"""The official Python client of Ory, as it is published, on every node of a cluster.
+
+What is written through one node is read through the two others, at once: session
+checks are linearizable, and so is the end of a session.
+"""
+
+import unittest
+import uuid
+
+import ory_client
+from ory_client.api.frontend_api import FrontendApi
+from ory_client.api.identity_api import IdentityApi
+from ory_client.models.create_identity_body import CreateIdentityBody
+from ory_client.models.json_patch import JsonPatch
+from ory_client.models.perform_native_logout_body import PerformNativeLogoutBody
+from ory_client.models.update_identity_body import UpdateIdentityBody
+from ory_client.models.update_login_flow_body import UpdateLoginFlowBody
+from ory_client.models.update_login_flow_with_password_method import (
+    UpdateLoginFlowWithPasswordMethod,
+)
+from ory_client.models.update_registration_flow_body import UpdateRegistrationFlowBody
+from ory_client.models.update_registration_flow_with_password_method import (
+    UpdateRegistrationFlowWithPasswordMethod,
+)
+
+from cluster import Cluster
+
+PASSWORD = "correct horse battery staple"
+CLUSTER = Cluster()
+
+
+def setUpModule():
+    CLUSTER.start()
+
+
+def tearDownModule():
+    CLUSTER.stop()
+
+
+def client(url):
+    return ory_client.ApiClient(ory_client.Configuration(host=url))
+
+
+def address():
+    return f"person-{uuid.uuid4().hex[:12]}@example.org"
+
+
+class OfficialClient(unittest.TestCase):
+    def setUp(self):
+        self.clients = [client(url) for url in CLUSTER.public + CLUSTER.admin]
+        self.frontend = [FrontendApi(c) for c in self.clients[:3]]
+        self.identity = [IdentityApi(c) for c in self.clients[3:]]
+
+    def tearDown(self):
+        for c in self.clients:
+            c.rest_client.pool_manager.clear()
+
+    def create(self, email, node=0, password=PASSWORD):
+        credentials = {"password": {"config": {"password": password}}}
+        body = CreateIdentityBody.from_dict({
+            "schema_id": "default", "traits": {"email": email}, "credentials": credentials,
+            "metadata_public": {"plan": "free"},
+        })
+        return self.identity[node].create_identity(body)
+
+    def register(self, email, node=0):
+        flow = self.frontend[node].create_native_registration_flow()
+        method = UpdateRegistrationFlowWithPasswordMethod(
+            method="password", password=PASSWORD,
+            traits={"email": email, "name": {"first": "Ann", "last": "Example"}},
+        )
+        return self.frontend[node].update_registration_flow(
+            flow=flow.id, update_registration_flow_body=UpdateRegistrationFlowBody(method))
+
+    def log_in(self, email, node=0, password=PASSWORD):
+        flow = self.frontend[node].create_native_login_flow()
+        method = UpdateLoginFlowWithPasswordMethod(
+            method="password", identifier=email, password=password)
+        return self.frontend[node].update_login_flow(
+            flow=flow.id, update_login_flow_body=UpdateLoginFlowBody(method))
+
+    def refuses(self, status, call, *args, **kwargs):
+        with self.assertRaises(ory_client.ApiException) as raised:
+            call(*args, **kwargs)
+        self.assertEqual(raised.exception.status, status, raised.exception.body)
+        return raised.exception
+
+    def assert_recognised(self, token, identity_id):
+        for frontend in self.frontend:
+            session = frontend.to_session(x_session_token=token)
+            self.assertTrue(session.active)
+            self.assertEqual(session.identity.id, identity_id)
+
+    def assert_refused(self, token):
+        for frontend in self.frontend:
+            self.refuses(401, frontend.to_session, x_session_token=token)
+
+    def test_an_identity_is_created_on_one_node_and_managed_on_the_others(self):
+        email = address()
+        created = self.create(email, node=0)
+        self.assertEqual(created.state, "active")
+        self.assertEqual(created.verifiable_addresses[0].value, email)
+        self.assertEqual(created.credentials["password"].identifiers, [email])
+
+        read = self.identity[1].get_identity(created.id, include_credential=["password"])
+        self.assertEqual(read.traits, {"email": email})
+        self.assertTrue(
+            read.credentials["password"].config["hashed_password"].startswith("$argon2id$"))
+        found = self.identity[2].list_identities(credentials_identifier=email)
+        self.assertEqual([i.id for i in found], [created.id])
+        found = self.identity[2].list_identities(ids=[created.id])
+        self.assertEqual([i.id for i in found], [created.id])
+        self.refuses(409, self.create, email, node=1)
+
+        other = address()
+        changed = self.identity[1].update_identity(created.id, UpdateIdentityBody(
+            schema_id="default", state="active", traits={"email": other}))
+        self.assertEqual(changed.traits, {"email": other})
+        patch = [JsonPatch(op="replace", path="/state", value="inactive")]
+        patched = self.identity[2].patch_identity(created.id, patch)
+        self.assertEqual(patched.state, "inactive")
+        refused = self.refuses(401, self.log_in, other, node=0)
+        self.assertIn("identity_disabled", refused.body)
+
+        self.identity[0].delete_identity(created.id)
+        for identity in self.identity:
+            self.refuses(404, identity.get_identity, created.id)
+
+    def test_who_signs_up_on_one_node_is_recognised_on_all(self):
+        email = address()
+        registered = self.register(email, node=0)
+        self.assertEqual(registered.session.identity.id, registered.identity.id)
+        actions = [c.actual_instance.action for c in registered.continue_with]
+        self.assertIn("set_ory_session_token", actions)
+        self.assert_recognised(registered.session_token, registered.identity.id)
+
+        logged_in = self.log_in(email, node=1)
+        self.assertEqual(logged_in.session.authenticator_assurance_level, "aal1")
+        self.assertEqual(logged_in.session.authentication_methods[0].method, "password")
+        self.assertNotEqual(logged_in.session_token, registered.session_token)
+        self.assert_recognised(logged_in.session_token, registered.identity.id)
+
+        answer = self.frontend[2].to_session_with_http_info(
+            x_session_token=logged_in.session_token)
+        self.assertEqual(
+            answer.headers["X-Kratos-Authenticated-Identity-Id"], registered.identity.id)
+
+    def test_flows_are_read_on_other_nodes_and_tell_what_is_wrong(self):
+        flow = self.frontend[0].create_native_login_flow()
+        read = self.frontend[1].get_login_flow(flow.id)
+        self.assertEqual(read.id, flow.id)
+        names = [n.attributes.actual_instance.name for n in read.ui.nodes]
+        self.assertEqual(names, ["csrf_token", "identifier", "password", "method"])
+        flow = self.frontend[2].create_native_registration_flow()
+        read = self.frontend[0].get_registration_flow(flow.id)
+        self.assertIn("traits.email", [n.attributes.actual_instance.name for n in read.ui.nodes])
+
+        email = address()
+        self.create(email)
+        wrong = self.refuses(400, self.log_in, email, node=1, password="not the password")
+        unknown = self.refuses(400, self.log_in, address(), node=2)
+        for refused in (wrong, unknown):
+            self.assertIn("4000006", refused.body)
+
+    def test_a_session_ends_everywhere_the_moment_it_is_ended(self):
+        email = address()
+        registered = self.register(email)
+        me = registered.session_token
+        others = [self.log_in(email, node=node) for node in range(3)]
+        listed = self.frontend[1].list_my_sessions(x_session_token=me)
+        self.assertEqual({s.id for s in listed}, {s.session.id for s in others})
+
+        self.frontend[2].disable_my_session(others[0].session.id, x_session_token=me)
+        self.assert_refused(others[0].session_token)
+        self.frontend[0].perform_native_logout(
+            PerformNativeLogoutBody(session_token=others[1].session_token))
+        self.assert_refused(others[1].session_token)
+        count = self.frontend[1].disable_my_other_sessions(x_session_token=me)
+        self.assertEqual(count.count, 1)
+        self.assert_refused(others[2].session_token)
+        self.assert_recognised(me, registered.identity.id)
+        self.refuses(401, self.frontend[0].list_my_sessions, x_session_token="ory_st_x")
+
+    def test_administrators_list_and_revoke_sessions(self):
+        email = address()
+        created = self.create(email)
+        first, second = self.log_in(email, node=0), self.log_in(email, node=1)
+        listed = self.identity[2].list_identity_sessions(created.id)
+        self.assertEqual({s.id for s in listed}, {first.session.id, second.session.id})
+        session = self.identity[0].get_session(
+            first.session.id, expand=["identity", "devices"])
+        self.assertEqual(session.identity.id, created.id)
+        self.assertEqual(len(session.devices), 1)
+        extended = self.identity[1].extend_session(first.session.id)
+        self.assertGreaterEqual(extended.expires_at, first.session.expires_at)
+
+        self.identity[1].disable_session(first.session.id)
+        self.assert_refused(first.session_token)
+        self.identity[2].delete_identity_sessions(created.id)
+        self.assert_refused(second.session_token)
+
+    def test_schemas_are_read(self):
+        schemas = self.identity[0].list_identity_schemas()
+        self.assertIn("default", [s.id for s in schemas])
+        schema = self.identity[1].get_identity_schema("default")
+        self.assertIn("traits", schema["properties"])
+
+
+if __name__ == "__main__":
+    unittest.main()

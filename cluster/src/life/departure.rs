@@ -1,0 +1,276 @@
+//! Nodes that stop leading, and nodes that go.
+//!
+//! Both begin with the node's row. *Draining*: the node hands its leads over and
+//! takes none, until it starts anew or is told to [`resume`]. *Decommissioning*:
+//! the same, and the directory's leader moves its replicas away; once nothing is
+//! left on it, the row says that it has left, for good.
+//!
+//! A decommission that would leave a shard with fewer voters than its placement
+//! asks for is refused before anything is changed, unless forced; one that would
+//! leave a shard nowhere to be is always refused.
+
+use std::{sync::Arc, time::Duration};
+
+use cardea_raft::{GroupId, NodeId};
+
+use super::driver::observe;
+use crate::{
+    DIRECTORY,
+    directory::{
+        DirectoryView,
+        edit::{self, EditError},
+        records::{NodeRecord, NodeState, ShardRecord},
+    },
+    member::Member,
+    placement::voters_wanted,
+    service::operations::OperationError,
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl From<EditError> for OperationError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::NotFound(what) => Self::NotFound(format!("{what} does not exist")),
+            EditError::Conflict(reason) => Self::Conflict(reason),
+            EditError::Store(cardea_storage::StoreError::Unknown) => {
+                Self::Unknown("the directory did not say whether it was changed".to_owned())
+            }
+            EditError::Store(error) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// How far a departure has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departing {
+    /// Shards that the node leads.
+    pub leads: usize,
+    /// Replicas that are on it.
+    pub replicas: usize,
+}
+
+/// Has a node hand its leads over, and waits until it leads nothing.
+///
+/// # Errors
+/// `NotFound` without such a node; `Conflict` if it is leaving, or is the only
+/// voter of a shard; `Unavailable` if it still leads after `patience`: it goes
+/// on handing over.
+pub async fn drain(
+    member: &Arc<Member>,
+    node: NodeId,
+    patience: Duration,
+) -> Result<(), OperationError> {
+    member.refresh_directory().await;
+    let view = member.directory.view();
+    if let Some((group, _)) = view.shards.iter().find(|(_, shard)| votes_alone(shard, node)) {
+        return Err(OperationError::Conflict(format!(
+            "node {node} is the only voter of shard {group}: nobody could lead it"
+        )));
+    }
+    edit::change_node(&member.store, node, |record| match record.state() {
+        NodeState::Live | NodeState::Draining => {
+            record.set_state(NodeState::Draining);
+            Ok(())
+        }
+        state => Err(not_now(node, state)),
+    })
+    .await?;
+    let mut left = Vec::new();
+    let begun = member.clock.monotonic();
+    while member.clock.monotonic().saturating_sub(begun) <= patience {
+        left = led_by(member, node);
+        if left.is_empty() && (!member.is_heard(node) || says_it_drains(member, node)) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(OperationError::Unavailable(format!("node {node} still leads {}", names(&left))))
+}
+
+/// Takes a drain back: the node may lead again.
+///
+/// # Errors
+/// `NotFound` without such a node; `Conflict` if it is leaving.
+pub async fn resume(member: &Arc<Member>, node: NodeId) -> Result<(), OperationError> {
+    edit::change_node(&member.store, node, |record| match record.state() {
+        NodeState::Live | NodeState::Draining => {
+            record.set_state(NodeState::Live);
+            Ok(())
+        }
+        state => Err(not_now(node, state)),
+    })
+    .await?;
+    Ok(())
+}
+
+/// Moves everything off a node and lets it go for good; returns when it has
+/// left. A node that is dead is let go in the same way: others take its place.
+/// Called again it goes on waiting.
+///
+/// # Errors
+/// `NotFound` without such a node; `Conflict` if too few nodes would be left
+/// (see the module); `Unavailable` if it is not done after `patience`: it goes
+/// on nevertheless.
+pub async fn decommission(
+    member: &Arc<Member>,
+    node: NodeId,
+    forced: bool,
+    patience: Duration,
+    mut progress: impl FnMut(Departing) + Send,
+) -> Result<(), OperationError> {
+    member.refresh_directory().await;
+    let view = member.directory.view();
+    let Some(record) = view.nodes.get(&node) else {
+        return Err(OperationError::NotFound(format!("node {node} does not exist")));
+    };
+    if record.state() == NodeState::Decommissioned {
+        return Ok(());
+    }
+    if record.state() != NodeState::Decommissioning
+        && let Some(refusal) = refusal(&view, node, forced)
+    {
+        return Err(OperationError::Conflict(refusal));
+    }
+    edit::change_node(&member.store, node, |record| {
+        if record.state() != NodeState::Decommissioned {
+            record.set_state(NodeState::Decommissioning);
+        }
+        Ok(())
+    })
+    .await?;
+    let begun = member.clock.monotonic();
+    loop {
+        let view = member.directory.view();
+        let state = view.nodes.get(&node).map(NodeRecord::state);
+        if state == Some(NodeState::Decommissioned) {
+            return Ok(());
+        }
+        let (leads, replicas) = (led_by(member, node).len(), view.replicas_on(node).count());
+        progress(Departing { leads, replicas });
+        if member.stopping.is_cancelled()
+            || member.clock.monotonic().saturating_sub(begun) > patience
+        {
+            return Err(OperationError::Unavailable(format!(
+                "node {node} still holds {replicas} replicas; they go on moving away"
+            )));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Why a node may not go, if so.
+fn refusal(view: &DirectoryView, node: NodeId, forced: bool) -> Option<String> {
+    view.shards.iter().find_map(|(group, shard)| {
+        let placement = shard.placement.clone().unwrap_or_default();
+        let region = &placement.within_region;
+        let counts = |id: NodeId, record: &NodeRecord| {
+            let stays = matches!(record.state(), NodeState::Live | NodeState::Draining);
+            let within = *group == DIRECTORY || region.is_empty() || record.region == *region;
+            within && (stays || id == node)
+        };
+        let now = view.members().filter(|(id, record)| counts(*id, record)).count();
+        let then = view.members().filter(|(id, record)| *id != node && counts(*id, record)).count();
+        // Not the directory's luxury of five.
+        let wanted = voters_wanted(GroupId(u64::MAX), placement.voters.max(1), now);
+        let has = shard.replica_on(node).is_some();
+        if !has || then >= wanted || (forced && then > 0) {
+            return None;
+        }
+        let place =
+            if region.is_empty() { String::new() } else { format!(" in region {region}") };
+        Some(format!(
+            "shard {group} wants {wanted} voters, and without node {node} only {then} nodes{place} \
+             would be left for them: add a node first{}",
+            if then > 0 { ", or force it" } else { "" }
+        ))
+    })
+}
+
+fn not_now(node: NodeId, state: NodeState) -> EditError {
+    EditError::Conflict(match state {
+        NodeState::Joining => format!("node {node} is still joining"),
+        NodeState::Decommissioned => format!("node {node} has left the cluster"),
+        _ => format!("node {node} is leaving the cluster"),
+    })
+}
+
+fn votes_alone(shard: &ShardRecord, node: NodeId) -> bool {
+    shard.voters().all(|voter| voter.on() == node)
+}
+
+fn led_by(member: &Member, node: NodeId) -> Vec<GroupId> {
+    let observed = observe(member);
+    let view = member.directory.view();
+    view.shards.keys().copied().filter(|group| observed.leader(*group) == Some(node)).collect()
+}
+
+fn says_it_drains(member: &Member, node: NodeId) -> bool {
+    observe(member).reports.get(&node).is_some_and(|report| report.draining)
+}
+
+fn names(groups: &[GroupId]) -> String {
+    let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::records::{PlacementRecord, ReplicaRecord, ReplicaRole};
+
+    fn view(regions: &[&str], within: &str) -> DirectoryView {
+        let mut view = DirectoryView::default();
+        for (id, region) in (1..).zip(regions) {
+            let record = NodeRecord {
+                region: (*region).to_owned(),
+                state: NodeState::Live.into(),
+                ..NodeRecord::default()
+            };
+            view.nodes.insert(NodeId(id), record);
+        }
+        let replicas = (1..=3).map(|id| ReplicaRecord {
+            id,
+            node: id,
+            role: ReplicaRole::Voter.into(),
+        });
+        let shard = ShardRecord {
+            replicas: replicas.collect(),
+            placement: Some(PlacementRecord {
+                survive: 0,
+                within_region: within.to_owned(),
+                voters: 3,
+            }),
+            formed: true,
+            ..ShardRecord::default()
+        };
+        view.shards.insert(GroupId(1), shard);
+        view
+    }
+
+    #[test]
+    fn a_node_that_would_be_missed_is_kept_unless_forced() {
+        let three = view(&["a", "b", "c"], "");
+        let text = refusal(&three, NodeId(3), false).unwrap();
+        assert!(text.contains("shard g1 wants 3 voters") && text.contains("only 2 nodes"), "{text}");
+        assert_eq!(refusal(&three, NodeId(3), true), None);
+        assert_eq!(refusal(&view(&["a", "b", "c", "d"], ""), NodeId(3), false), None);
+    }
+
+    #[test]
+    fn residency_counts_only_the_nodes_of_the_region() {
+        let text = refusal(&view(&["a", "a", "a", "b"], "a"), NodeId(3), false).unwrap();
+        assert!(text.contains("in region a"), "{text}");
+        assert_eq!(refusal(&view(&["a", "a", "a", "a"], "a"), NodeId(3), false), None);
+    }
+
+    #[test]
+    fn the_last_node_is_kept_even_by_force() {
+        assert!(refusal(&view(&["a"], ""), NodeId(1), true).is_some());
+    }
+
+    #[test]
+    fn a_node_that_holds_nothing_may_go() {
+        assert_eq!(refusal(&view(&["a", "b", "c", "d"], ""), NodeId(4), false), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Takes the planner's steps, at the node that leads the directory.
+//!
+//! 1. The directory is confirmed: this node led it less than two seconds ago.
+//! 2. What the nodes last said of themselves and the directory's rows make the
+//!    picture; the planner names steps.
+//! 3. Each step is one transaction that names the generation of the row that it
+//!    was decided on, or a request to a leader to hand over. A driver that was
+//!    overtaken is refused, and looks again.
+//!
+//! Beside it, on every node: what its own row says of it is done here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use cardea_raft::{GroupId, NodeId};
+use futures::future::join_all;
+
+use super::changes;
+use crate::{
+    DIRECTORY,
+    directory::{edit::EditError, records::NodeState},
+    member::Member,
+    placement::{Observed, Step, picture, plan},
+    runtime::{heartbeat, operate},
+};
+
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// What a driver remembers between rounds, while it leads.
+#[derive(Debug, Default)]
+struct Office {
+    since: Option<Duration>,
+    leaders: BTreeMap<GroupId, (NodeId, Duration)>,
+}
+
+/// Runs on every node until it stops.
+pub(crate) async fn run(member: Arc<Member>) {
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut views = member.directory.watch();
+    let mut office = Office::default();
+    let mut drains = false;
+    loop {
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+            _ = period.tick() => {}
+        }
+        views.mark_unchanged();
+        follow_own_row(&member, &mut drains);
+        let leads = member.host.status(DIRECTORY).is_some_and(|status| status.leads());
+        if !leads {
+            office = Office::default();
+            continue;
+        }
+        if !member.directory.is_confirmed() {
+            continue;
+        }
+        let rules = *member.rules.read();
+        let view = member.directory.view();
+        let steps = plan(&picture(&view, &office.observe(&member)), &rules);
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            () = take(&member, steps) => {}
+        }
+    }
+}
+
+/// A node whose row says that it drains or goes hands its leads over.
+fn follow_own_row(member: &Member, drains: &mut bool) {
+    let view = member.directory.view();
+    let Some(record) = view.nodes.get(&member.node) else { return };
+    let should = matches!(
+        record.state(),
+        NodeState::Draining | NodeState::Decommissioning | NodeState::Decommissioned
+    );
+    if should != *drains {
+        *drains = should;
+        tracing::info!(state = ?record.state(), "this node's row says what it does now");
+        // A stop that has begun is not taken back.
+        if should || !member.stopping.is_cancelled() {
+            member.draining.store(should, Ordering::Release);
+        }
+    }
+}
+
+impl Office {
+    /// What is known of the nodes now.
+    fn observe(&mut self, member: &Member) -> Observed {
+        let now = member.clock.monotonic();
+        let since = *self.since.get_or_insert(now);
+        let mut observed = observe(member);
+        observed.observing_ms = millis(now.saturating_sub(since));
+        for group in member.directory.view().shards.keys() {
+            match observed.leader(*group) {
+                Some(leader) => {
+                    let held = self.leaders.entry(*group).or_insert((leader, now));
+                    if held.0 != leader {
+                        *held = (leader, now);
+                    }
+                    observed.led_ms.insert(*group, millis(now.saturating_sub(held.1)));
+                }
+                None => drop(self.leaders.remove(group)),
+            }
+        }
+        observed
+    }
+}
+
+/// What the nodes last said of themselves, this one now.
+pub(super) fn observe(member: &Member) -> Observed {
+    let now = member.clock.monotonic();
+    let mut observed = Observed::default();
+    for (node, heard) in member.heard.lock().iter() {
+        observed.silent_ms.insert(*node, millis(now.saturating_sub(heard.at)));
+        observed.reports.insert(*node, heard.report.clone());
+    }
+    observed.silent_ms.insert(member.node, 0);
+    observed.reports.insert(member.node, heartbeat::report(member));
+    observed
+}
+
+async fn take(member: &Arc<Member>, steps: Vec<Step>) {
+    // Hand-overs wait for elections; they do not hold up one another.
+    let (moves, edits): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::MoveLeader { .. }));
+    for step in edits {
+        take_one(member, step).await;
+    }
+    join_all(moves.into_iter().map(|step| take_one(member, step))).await;
+}
+
+async fn take_one(member: &Arc<Member>, step: Step) {
+    let store = &member.store;
+    tracing::info!(?step, "the cluster changes");
+    let done = match &step {
+        Step::AddReplica { group, generation, node } => {
+            changes::add_learner(store, *group, *generation, *node).await.map(|_| ())
+        }
+        Step::SetRoles { group, generation, changes } => {
+            changes::set_roles(store, *group, *generation, changes).await.map(|_| ())
+        }
+        Step::Leave { node } => changes::leave(store, *node).await,
+        Step::MoveLeader { group, to, .. } => {
+            let moved = operate::move_leader(member, *group, *to).await;
+            moved.map_err(|error| EditError::Conflict(error.to_string()))
+        }
+    };
+    if let Err(error) = done {
+        tracing::info!(?step, ?error, "a step of the plan has to wait");
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,423 @@
+//! Restore: the rows of a backup, in a new cluster.
+//!
+//! The cluster was just initialised and holds nothing that a backup would bring.
+//! 1. Every file is read through and proved, and the backup's keys are opened
+//!    with this node's master key. Up to here nothing was changed.
+//! 2. The cluster's row names the backup that is being restored, and the cluster
+//!    gets a new incarnation. While it says so, nodes do not serve; a restore
+//!    that was broken off is taken up by calling it again.
+//! 3. Every group gets a base above every revision in the backup, so that a
+//!    revision never means two things: its slots are taken from it and given
+//!    back with the base, as they are to a new group.
+//! 4. The rows are put, by ordinary transactions, wherever their slots are now.
+//!    Flows, codes and counters are left out; a filter of the layer above
+//!    revokes sessions, since revocations made after the cut are unknown.
+//! 5. The cluster's row is cleared.
+//!
+//! Of the old directory only keys and what layers keep there come along: nodes
+//! and shards are those of the new cluster.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cardea_raft::GroupId;
+use cardea_storage::{
+    Fault, KeyRange, Row, Slot, StoreError, Table, Tag, Timestamp,
+    engine::Order,
+    protocol::shards::{Admission, Freshness, ShardId, ShardRead},
+    slot::SLOTS,
+    store::{Consistency, Draft, Read, ReadRequest, Scan, Verdict},
+    txn::{
+        Effect, Op, Put,
+        command::{Action, Own},
+    },
+};
+use futures::future::try_join_all;
+use prost::Message;
+
+use super::backup::{
+    Progress,
+    archive::{ArchiveError, Manifest, RowReader, read_manifest},
+    block,
+};
+use crate::{
+    DIRECTORY,
+    directory::{
+        ClusterKeys,
+        edit::{self, EditError},
+        records::TAGS,
+    },
+    keys::{KeyError, Keyrings},
+    member::Member,
+};
+
+/// What becomes of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is restored as it was.
+    Keep,
+    /// It is left out.
+    Drop,
+    /// It is restored with another value.
+    Replace(Bytes),
+}
+
+/// Decides about rows; a pure function of the row.
+pub type RowFilter = Arc<dyn Fn(&Row) -> Fate + Send + Sync>;
+
+/// What to restore, and how.
+#[derive(Clone)]
+pub struct RestorePlan {
+    /// The backup's directory, with an absolute path.
+    pub directory: PathBuf,
+    /// Tables of what must not outlive the cut: flows, codes, counters. Rows of
+    /// them may be in the new cluster, too.
+    pub transient: Vec<Tag>,
+    /// Tables of which the new cluster may hold rows that its operator made:
+    /// API keys.
+    pub tolerated: Vec<Tag>,
+    /// Decides about all other rows: revokes sessions made before the cut.
+    pub filter: RowFilter,
+}
+
+impl std::fmt::Debug for RestorePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RestorePlan").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// A restore that was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreReport {
+    /// What the backup consisted of.
+    pub manifest: Manifest,
+    /// Rows put.
+    pub restored: u64,
+    /// Rows left out: transient, expired, dropped by the filter.
+    pub left_out: u64,
+}
+
+/// Why nothing, or not everything, was restored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RestoreError {
+    /// The backup cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The master key is another than the backed-up cluster's.
+    #[error("the backup's keys do not open")]
+    Keys(#[from] KeyError),
+    /// The cluster holds data.
+    #[error("this cluster holds data ({0}): a backup is restored into a new one")]
+    NotEmpty(String),
+    /// Another backup was being restored here.
+    #[error("another backup is being restored here: finish that one, or make a new cluster")]
+    Another,
+    /// The cluster's version is older than that of the backup.
+    #[error("the backup is of cluster version {backup}, this cluster is of {here}")]
+    Version {
+        /// The backup's.
+        backup: u32,
+        /// This cluster's.
+        here: u32,
+    },
+    /// The directory could not be changed.
+    #[error("the directory did not answer")]
+    Directory(#[from] EditError),
+    /// The store could not answer; a restore that has begun goes on when it is
+    /// called again.
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+    /// The machine failed.
+    #[error("the restore failed")]
+    Fault(#[from] Fault),
+}
+
+/// Bytes of rows in one transaction, about.
+const DRAFT_BYTES: usize = 256 << 10;
+/// Rows in one transaction.
+const DRAFT_ROWS: usize = 1_000;
+/// Transactions under way at once.
+const DRAFTS: usize = 8;
+/// How often a transaction is tried before the restore gives up.
+const TRIES: u32 = 60;
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Slots looked at in one read.
+const SLOTS_AT_ONCE: u16 = 128;
+
+/// Restores a backup into this new cluster.
+///
+/// # Errors
+/// See [`RestoreError`].
+pub async fn restore(
+    member: &Arc<Member>,
+    plan: &RestorePlan,
+    mut progress: impl FnMut(Progress) + Send,
+) -> Result<RestoreReport, RestoreError> {
+    progress(Progress::Checking);
+    let manifest = prove(member, plan).await?;
+    let view = member.directory.view();
+    let here = view.version();
+    if manifest.version > here {
+        return Err(RestoreError::Version { backup: manifest.version, here });
+    }
+    begin(member, plan, &manifest).await?;
+    let base = manifest.groups.iter().map(|group| group.revision).max().unwrap_or(0) + 1;
+    let groups: Vec<GroupId> =
+        view.shards.keys().copied().filter(|group| *group != DIRECTORY).collect();
+    try_join_all(groups.iter().map(|group| raise_base(member, *group, base))).await?;
+    let mut loader = Loader { member, plan, restored: 0, left_out: 0 };
+    for (done, group) in (1..).zip(&manifest.groups) {
+        loader.load(&manifest, group.group).await?;
+        progress(Progress::Copying {
+            groups: done,
+            groups_total: manifest.groups.len(),
+            rows: loader.restored + loader.left_out,
+            bytes: manifest.groups.iter().take(done).map(|group| group.bytes).sum(),
+        });
+    }
+    let (restored, left_out) = (loader.restored, loader.left_out);
+    edit::change_cluster(&member.store, |cluster| {
+        cluster.restoring = Bytes::new();
+        Ok(())
+    })
+    .await?;
+    member.refresh_directory().await;
+    tracing::info!(restored, left_out, "a backup was restored");
+    Ok(RestoreReport { manifest, restored, left_out })
+}
+
+/// Step 1.
+async fn prove(member: &Arc<Member>, plan: &RestorePlan) -> Result<Manifest, RestoreError> {
+    let (disk, directory) = (member.disk.clone(), plan.directory.clone());
+    let master = member.master.clone();
+    let proved = tokio::task::spawn_blocking(move || {
+        let manifest = read_manifest(disk.as_ref(), &directory)?;
+        let mut keys = std::collections::BTreeMap::new();
+        for entry in &manifest.groups {
+            let mut reader = RowReader::open(disk.as_ref(), &directory, entry)?;
+            while let Some(rows) = reader.next_block()? {
+                for row in rows.iter().filter(|row| row.key.tag() == ClusterKeys::TAG) {
+                    let row = ClusterKeys::decode(row)?;
+                    keys.insert(row.key, row.record);
+                }
+            }
+        }
+        Keyrings::open(&master, &keys)?;
+        Ok::<_, RestoreError>(manifest)
+    });
+    proved.await.map_err(|error| Fault::caused("read a backup", error))?
+}
+
+/// Step 2.
+async fn begin(
+    member: &Arc<Member>,
+    plan: &RestorePlan,
+    manifest: &Manifest,
+) -> Result<(), RestoreError> {
+    let name = Bytes::copy_from_slice(blake3::hash(&manifest.encode_to_vec()).as_bytes());
+    member.refresh_directory().await;
+    let restoring = member.directory.view().cluster.clone().unwrap_or_default().restoring;
+    if restoring == name {
+        return Ok(());
+    }
+    if !restoring.is_empty() {
+        return Err(RestoreError::Another);
+    }
+    if let Some(found) = find_data(member, plan).await? {
+        return Err(RestoreError::NotEmpty(found));
+    }
+    edit::change_cluster(&member.store, |cluster| {
+        if !cluster.restoring.is_empty() && cluster.restoring != name {
+            return Err(EditError::Conflict("another backup is being restored here".to_owned()));
+        }
+        if cluster.restoring.is_empty() {
+            cluster.incarnation = cluster.incarnation.max(manifest.incarnation) + 1;
+        }
+        cluster.restoring = name.clone();
+        Ok(())
+    })
+    .await?;
+    member.refresh_directory().await;
+    Ok(())
+}
+
+/// The kind of some row that a new cluster would not have.
+async fn find_data(
+    member: &Arc<Member>,
+    plan: &RestorePlan,
+) -> Result<Option<String>, RestoreError> {
+    let tolerated: BTreeSet<Tag> =
+        plan.transient.iter().chain(&plan.tolerated).copied().collect();
+    let spaces = cardea_storage::Space::ALL.into_iter().filter(|space| {
+        *space != cardea_storage::Space::Directory
+    });
+    for space in spaces {
+        for first in (0..SLOTS).step_by(usize::from(SLOTS_AT_ONCE)) {
+            let mut request = ReadRequest::new(Consistency::Strong);
+            request.reads = (first..first + SLOTS_AT_ONCE)
+                .map(|number| {
+                    let slot = Slot::new(space, number).bits();
+                    let range = KeyRange::prefix(&slot.to_be_bytes());
+                    Read::Scan(Scan { range, limit: 1_000, order: Order::Forward })
+                })
+                .collect();
+            let seen = member.store.read(request).await?;
+            let mut rows = seen.results.into_iter().flat_map(|rows| rows.rows);
+            if let Some(row) = rows.find(|row| !tolerated.contains(&row.key.tag())) {
+                return Ok(Some(format!("{} in {}", row.key.tag(), row.key.slot())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Step 3: has a group count its revisions from above `base`.
+async fn raise_base(
+    member: &Arc<Member>,
+    group: GroupId,
+    base: u64,
+) -> Result<(), RestoreError> {
+    edit::change_shard(&member.store, group, |shard| {
+        shard.base = shard.base.max(base);
+        Ok(())
+    })
+    .await?;
+    for _ in 0..TRIES {
+        let read = ShardRead {
+            reads: Vec::new(),
+            fates: Vec::new(),
+            freshness: Freshness::Strong,
+        };
+        let seen = member.shards.read(ShardId(group.0), read).await;
+        if let Ok(Some(seen)) = seen {
+            if seen.revision.0 > base {
+                return Ok(());
+            }
+            // Without slots it is given them anew by its leader, with the base of
+            // its row, or with an older one if the row has not arrived there yet.
+            let nothing = Action::Own(Own { ranges: Vec::new(), base: 0 });
+            let taken = member.shards.propose(ShardId(group.0), nothing, Admission::Bypass).await;
+            if let Err(error) = taken {
+                tracing::debug!(%group, %error, "the base is not raised yet");
+            }
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+    Err(StoreError::unavailable(format!("{group} did not take its new base")).into())
+}
+
+/// Puts rows.
+struct Loader<'a> {
+    member: &'a Arc<Member>,
+    plan: &'a RestorePlan,
+    restored: u64,
+    left_out: u64,
+}
+
+impl Loader<'_> {
+    async fn load(&mut self, manifest: &Manifest, group: u64) -> Result<(), RestoreError> {
+        let Some(entry) = manifest.groups.iter().find(|entry| entry.group == group) else {
+            return Ok(());
+        };
+        let (disk, directory) = (self.member.disk.clone(), self.plan.directory.clone());
+        let entry = entry.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            RowReader::open(disk.as_ref(), &directory, &entry)
+        });
+        let mut reader = opened.await.map_err(|error| Fault::caused("open a backup", error))??;
+        let now = self.member.clock.now();
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut packer = Packer::default();
+        loop {
+            let read = block(move || Ok((reader.next_block(), reader))).await?;
+            let rows = read.0?;
+            reader = read.1;
+            let Some(rows) = rows else { break };
+            for row in rows {
+                match self.fate(&row, now) {
+                    Fate::Drop => {
+                        self.left_out += 1;
+                        continue;
+                    }
+                    Fate::Keep => drafts.extend(packer.put(&row, row.value.clone(), self.home(&row)?)),
+                    Fate::Replace(value) => drafts.extend(packer.put(&row, value, self.home(&row)?)),
+                }
+                self.restored += 1;
+                if drafts.len() >= DRAFTS {
+                    self.commit(std::mem::take(&mut drafts)).await?;
+                }
+            }
+        }
+        drafts.extend(packer.end());
+        self.commit(drafts).await
+    }
+
+    fn home(&self, row: &Row) -> Result<ShardId, StoreError> {
+        self.member.shards.locate(row.key.slot())
+    }
+
+    fn fate(&self, row: &Row, now: Timestamp) -> Fate {
+        let tag = row.key.tag();
+        let expired = row.expires_at.is_some_and(|at| at <= now);
+        let of_the_old_cluster = TAGS.contains(&tag) && tag != ClusterKeys::TAG;
+        if expired || of_the_old_cluster || self.plan.transient.contains(&tag) {
+            return Fate::Drop;
+        }
+        if tag == ClusterKeys::TAG { Fate::Keep } else { (self.plan.filter)(row) }
+    }
+
+    async fn commit(&self, drafts: Vec<Draft>) -> Result<(), RestoreError> {
+        try_join_all(drafts.into_iter().map(|draft| self.commit_one(draft))).await.map(drop)
+    }
+
+    /// Puts say the same however often they are made.
+    async fn commit_one(&self, draft: Draft) -> Result<(), RestoreError> {
+        let mut last = StoreError::unavailable("not tried");
+        for _ in 0..TRIES {
+            match self.member.store.commit(draft.clone()).await {
+                Ok(Verdict::Committed(_)) => return Ok(()),
+                Ok(Verdict::Conflict) => {}
+                Err(
+                    error @ (StoreError::Unavailable { .. }
+                    | StoreError::Overloaded { .. }
+                    | StoreError::Contended { .. }
+                    | StoreError::Unknown),
+                ) => last = error,
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        Err(last.into())
+    }
+}
+
+/// Packs rows into transactions of one shard each.
+#[derive(Default)]
+struct Packer {
+    shard: Option<ShardId>,
+    draft: Draft,
+    bytes: usize,
+}
+
+impl Packer {
+    fn put(&mut self, row: &Row, value: Bytes, shard: ShardId) -> Option<Draft> {
+        let size = row.key.as_bytes().len() + value.len();
+        let is_full = self.bytes + size > DRAFT_BYTES || self.draft.ops.len() >= DRAFT_ROWS;
+        let full = if is_full || self.shard != Some(shard) { self.end() } else { None };
+        self.shard = Some(shard);
+        self.bytes += size;
+        let put = Put {
+            key: row.key.as_bytes().clone(),
+            value,
+            expires_at: row.expires_at.map_or(0, |at| at.0),
+        };
+        self.draft.ops.push(Op { effect: Some(Effect::Put(put)) });
+        full
+    }
+
+    fn end(&mut self) -> Option<Draft> {
+        self.bytes = 0;
+        let draft = std::mem::take(&mut self.draft);
+        (!draft.ops.is_empty()).then_some(draft)
+    }
+}

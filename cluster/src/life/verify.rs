@@ -1,0 +1,327 @@
+//! Verification while serving: do indexes and homes agree, and are the replicas
+//! of each group the same.
+//!
+//! Every slot is read in pieces, linearizably, with pauses. What a row of a table
+//! should have as index rows is looked up; what an index row says it leads to is
+//! looked up. What seems wrong is read again in one transaction, for somebody may
+//! have changed it between the two reads; only what is wrong there is told, by
+//! key and table, never by content.
+//!
+//! Replicas that applied the same entries have the same digest at the same index.
+//! What nodes last said of theirs is compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cardea_raft::{GroupId, NodeId};
+use cardea_storage::{
+    IndexRow, Key, KeyRange, Row, Slot, Space, Store, StoreError, Table,
+    engine::Order,
+    store::{Consistency, Read, ReadRequest, Scan},
+};
+use serde::Serialize;
+
+use super::driver::observe;
+use crate::{member::Member, service::proto::StatusResponse};
+
+/// What a layer knows of its tables' indexes.
+pub trait IndexRules: Send + Sync {
+    /// The index rows that a row of a record's table should have; `None` if the
+    /// row is of no table that has any. [`expected_of`] reads it off a table.
+    fn expected(&self, row: &Row) -> Option<Vec<IndexRow>>;
+
+    /// The records that an index row leads to, each of which should expect it;
+    /// `None` if the row is of no index.
+    fn leads_to(&self, row: &Row) -> Option<Vec<Key>>;
+}
+
+/// What a table declares of a row: `None` if the row is not of it.
+pub fn expected_of<T: Table>(row: &Row) -> Option<Vec<IndexRow>> {
+    if row.key.tag() != T::TAG {
+        return None;
+    }
+    let entry = T::decode(row).ok()?;
+    Some(T::index_rows(&entry.key, &entry.record))
+}
+
+/// How fast to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Rows read at once, 1 to 1,000.
+    pub rows: u32,
+    /// Rest between two pieces.
+    pub pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rows: 500, pause: Duration::from_millis(5) }
+    }
+}
+
+/// What does not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Problem {
+    /// A record lacks an index row.
+    Missing {
+        /// The record's key.
+        record: String,
+        /// The key of the index row that should be there.
+        index: String,
+    },
+    /// An index row says something else than its record.
+    Differs {
+        /// The record's key.
+        record: String,
+        /// The index row's key.
+        index: String,
+    },
+    /// An index row leads to a record that is not there, or does not expect it.
+    Dangling {
+        /// The index row's key.
+        index: String,
+        /// The key that it leads to.
+        record: String,
+    },
+    /// Replicas of a group differ at an index.
+    Digest {
+        /// The group.
+        group: u64,
+        /// The log index.
+        index: u64,
+        /// The nodes, by the digest that they have, the fewest first.
+        nodes: Vec<Vec<u64>>,
+    },
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Rows of records whose indexes were looked up.
+    pub records: u64,
+    /// Index rows looked up or followed.
+    pub index_rows: u64,
+    /// Groups whose digests could be compared at some common index.
+    pub groups_compared: u64,
+    /// What is wrong; at most [`PROBLEMS_MAX`] of them.
+    pub problems: Vec<Problem>,
+    /// Whether there were more.
+    pub truncated: bool,
+}
+
+/// Problems told at most.
+pub const PROBLEMS_MAX: usize = 1_000;
+/// How often what seems wrong is read again.
+const LOOKS: u32 = 3;
+
+/// Verifies everything. `progress` is told slots done, of all.
+///
+/// # Errors
+/// See [`StoreError`]; what is wrong with data is no error.
+pub async fn verify(
+    member: &Arc<Member>,
+    rules: &dyn IndexRules,
+    pace: Pace,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<VerifyReport, StoreError> {
+    let mut report = verify_indexes(member.store(), rules, pace, &mut progress).await?;
+    let observed = observe(member);
+    let (compared, problems) = compare(&observed.reports);
+    report.groups_compared = compared;
+    report.problems.extend(problems);
+    Ok(report)
+}
+
+/// Verifies indexes and homes over any store.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn verify_indexes(
+    store: &Arc<dyn Store>,
+    rules: &dyn IndexRules,
+    pace: Pace,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<VerifyReport, StoreError> {
+    let mut verifier = Verifier { store, rules, pace, report: VerifyReport::default() };
+    let slots: Vec<Slot> = [Space::Home, Space::Index, Space::Graph]
+        .into_iter()
+        .flat_map(|space| store.shards(space))
+        .flat_map(|range| (range.first().bits()..=range.last().bits()).filter_map(Slot::from_bits))
+        .collect();
+    for (done, slot) in (1..).zip(&slots) {
+        verifier.slot(*slot).await?;
+        progress(done, slots.len() as u64);
+    }
+    Ok(verifier.report)
+}
+
+struct Verifier<'a> {
+    store: &'a Arc<dyn Store>,
+    rules: &'a dyn IndexRules,
+    pace: Pace,
+    report: VerifyReport,
+}
+
+impl Verifier<'_> {
+    async fn slot(&mut self, slot: Slot) -> Result<(), StoreError> {
+        let mut range = KeyRange::prefix(&slot.bits().to_be_bytes());
+        loop {
+            let mut request = ReadRequest::new(Consistency::Strong);
+            let limit = self.pace.rows.clamp(1, 1_000);
+            request.reads =
+                vec![Read::Scan(Scan { range: range.clone(), limit, order: Order::Forward })];
+            let mut answer = self.store.read(request).await?;
+            let rows = answer.results.pop().unwrap_or_default();
+            self.piece(&rows.rows).await?;
+            match rows.rows.last() {
+                Some(last) if rows.more => range.start = last.key.successor(),
+                _ => return Ok(()),
+            }
+            tokio::time::sleep(self.pace.pause).await;
+        }
+    }
+
+    async fn piece(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut wanted: BTreeSet<Key> = BTreeSet::new();
+        let mut suspects: Vec<&Row> = Vec::new();
+        for row in rows {
+            let expected = self.rules.expected(row);
+            let leads_to = self.rules.leads_to(row);
+            self.report.records += u64::from(expected.is_some());
+            let keys = expected.iter().flatten().map(|index| index.key.clone());
+            wanted.extend(keys.chain(leads_to.iter().flatten().cloned()));
+            if expected.is_some() || leads_to.is_some() {
+                suspects.push(row);
+            }
+        }
+        let found = self.get(wanted.into_iter().collect()).await?;
+        for row in suspects {
+            if self.judge(row, &found).is_empty() {
+                self.report.index_rows += self.weight(row);
+                continue;
+            }
+            let problems = self.look_again(&row.key).await?;
+            self.report.index_rows += self.weight(row);
+            for problem in problems {
+                if self.report.problems.len() >= PROBLEMS_MAX {
+                    self.report.truncated = true;
+                } else {
+                    self.report.problems.push(problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn weight(&self, row: &Row) -> u64 {
+        let expected = self.rules.expected(row).map_or(0, |rows| rows.len() as u64);
+        expected + u64::from(self.rules.leads_to(row).is_some())
+    }
+
+    /// Reads a row and all that it is compared with at once, until it is right or
+    /// has been wrong too often.
+    async fn look_again(&self, key: &Key) -> Result<Vec<Problem>, StoreError> {
+        let mut problems = Vec::new();
+        for _ in 0..LOOKS {
+            let rules = self.rules;
+            // One transaction: what it read was so at one moment.
+            let judged = self.store.transact(|t| async move {
+                let own = t.rows(std::slice::from_ref(key), true).await?;
+                let Some(row) = own.into_iter().next().flatten() else {
+                    return Ok::<_, StoreError>(Vec::new());
+                };
+                let expected = rules.expected(&row).unwrap_or_default();
+                let keys = expected.into_iter().map(|index| index.key);
+                let keys: Vec<Key> =
+                    keys.chain(rules.leads_to(&row).unwrap_or_default()).collect();
+                let read = t.rows(&keys, true).await?;
+                let found: BTreeMap<Key, Row> =
+                    read.into_iter().flatten().map(|row| (row.key.clone(), row)).collect();
+                Ok(judge(rules, &row, &found))
+            });
+            problems = judged.await?.value;
+            if problems.is_empty() {
+                break;
+            }
+        }
+        Ok(problems)
+    }
+
+    fn judge(&self, row: &Row, found: &BTreeMap<Key, Row>) -> Vec<Problem> {
+        judge(self.rules, row, found)
+    }
+
+    async fn get(&self, keys: Vec<Key>) -> Result<BTreeMap<Key, Row>, StoreError> {
+        let mut found = BTreeMap::new();
+        for keys in keys.chunks(256) {
+            let mut request = ReadRequest::new(Consistency::Strong);
+            request.reads = keys.iter().cloned().map(Read::Get).collect();
+            let answer = self.store.read(request).await?;
+            let rows = answer.results.into_iter().flat_map(|rows| rows.rows);
+            found.extend(rows.map(|row| (row.key.clone(), row)));
+        }
+        Ok(found)
+    }
+}
+
+/// What is wrong with a row, given what was found at the keys it names.
+fn judge(rules: &dyn IndexRules, row: &Row, found: &BTreeMap<Key, Row>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for index in rules.expected(row).into_iter().flatten() {
+        let (record, at) = (row.key.to_string(), index.key.to_string());
+        match found.get(&index.key) {
+            None => problems.push(Problem::Missing { record, index: at }),
+            Some(there) if there.value != index.value => {
+                problems.push(Problem::Differs { record, index: at });
+            }
+            Some(_) => {}
+        }
+    }
+    for record in rules.leads_to(row).into_iter().flatten() {
+        let expects = found.get(&record).and_then(|home| rules.expected(home));
+        let expects = expects.into_iter().flatten().any(|index| index.key == row.key);
+        if !expects {
+            let (index, record) = (row.key.to_string(), record.to_string());
+            problems.push(Problem::Dangling { index, record });
+        }
+    }
+    problems
+}
+
+/// Compares the digests that nodes reported: how many groups could be compared,
+/// and where replicas differ.
+fn compare(reports: &BTreeMap<NodeId, StatusResponse>) -> (u64, Vec<Problem>) {
+    let mut at: BTreeMap<(u64, u64), BTreeMap<Bytes, Vec<u64>>> = BTreeMap::new();
+    for (node, report) in reports {
+        for replica in &report.replicas {
+            for mark in &replica.marks {
+                let digests = at.entry((replica.group, mark.index)).or_default();
+                digests.entry(mark.digest.clone()).or_default().push(node.0);
+            }
+        }
+    }
+    let compared: BTreeSet<u64> = at
+        .iter()
+        .filter(|(_, digests)| digests.values().map(Vec::len).sum::<usize>() > 1)
+        .map(|((group, _), _)| *group)
+        .collect();
+    let mut told = BTreeSet::new();
+    let problems = at
+        .into_iter()
+        .filter(|((group, _), digests)| digests.len() > 1 && told.insert(GroupId(*group)))
+        .map(|((group, index), digests)| {
+            let mut nodes: Vec<Vec<u64>> = digests.into_values().collect();
+            nodes.sort_by_key(Vec::len);
+            Problem::Digest { group, index, nodes }
+        })
+        .collect();
+    (compared.len() as u64, problems)
+}
+
+#[cfg(test)]
+mod tests;

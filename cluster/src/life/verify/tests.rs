@@ -1,0 +1,116 @@
+use std::collections::HashMap;
+
+use cardea_storage::{
+    ManualClock, SeededEntropy, Tag, Tenant, Timestamp,
+    key::KeyWriter,
+    local::LocalStore,
+    store::{Draft, Verdict},
+    txn::{Effect, Op, Put},
+};
+
+use super::*;
+use crate::service::proto::{DigestMark, ReplicaReport};
+
+/// Records in home slots; the value is the slot of the index row that leads back.
+struct Pointers;
+
+fn home(number: u16) -> Key {
+    KeyWriter::new(Slot::new(Space::Home, number), Tag::TEST, Tenant::default()).finish()
+}
+
+fn index(number: u16) -> Key {
+    KeyWriter::new(Slot::new(Space::Index, number), Tag::TEST_INDEX, Tenant::default()).finish()
+}
+
+fn number(row: &Row) -> Option<u16> {
+    row.value.as_ref().try_into().ok().map(u16::from_be_bytes)
+}
+
+impl IndexRules for Pointers {
+    fn expected(&self, row: &Row) -> Option<Vec<IndexRow>> {
+        if row.key.tag() != Tag::TEST {
+            return None;
+        }
+        let value = Bytes::copy_from_slice(&row.key.slot().number().to_be_bytes());
+        Some(vec![IndexRow { key: index(number(row)?), value }])
+    }
+
+    fn leads_to(&self, row: &Row) -> Option<Vec<Key>> {
+        (row.key.tag() == Tag::TEST_INDEX).then(|| number(row).map(home).into_iter().collect())
+    }
+}
+
+async fn store_of(rows: &[(Key, u16)]) -> Arc<dyn Store> {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
+    let store = LocalStore::in_memory(clock, Arc::new(SeededEntropy::new(1))).unwrap();
+    let puts = rows.iter().map(|(key, value)| {
+        let value = Bytes::copy_from_slice(&value.to_be_bytes());
+        let put = Put { key: key.as_bytes().clone(), value, expires_at: 0 };
+        Op { effect: Some(Effect::Put(put)) }
+    });
+    let draft = Draft { ops: puts.collect(), ..Draft::default() };
+    assert!(matches!(store.commit(draft).await.unwrap(), Verdict::Committed(_)));
+    store
+}
+
+async fn verified(rows: &[(Key, u16)]) -> VerifyReport {
+    let store = store_of(rows).await;
+    let pace = Pace { rows: 1, pause: Duration::ZERO };
+    let mut seen = HashMap::new();
+    let report = verify_indexes(&store, &Pointers, pace, &mut |done, all| {
+        seen.insert(done, all);
+    });
+    let report = report.await.unwrap();
+    assert_eq!(seen.len() as u64, 3 * u64::from(cardea_storage::slot::SLOTS));
+    report
+}
+
+#[tokio::test]
+async fn indexes_and_homes_that_agree_are_counted_and_nothing_else_is_told() {
+    let report = verified(&[(home(1), 7), (index(7), 1), (home(2), 8), (index(8), 2)]).await;
+    assert_eq!(report.problems, []);
+    assert_eq!((report.records, report.index_rows), (2, 4));
+}
+
+#[tokio::test]
+async fn a_record_without_its_index_row_is_told() {
+    let report = verified(&[(home(1), 7)]).await;
+    let told = Problem::Missing { record: home(1).to_string(), index: index(7).to_string() };
+    assert_eq!(report.problems, [told]);
+}
+
+#[tokio::test]
+async fn an_index_row_without_its_record_or_of_another_is_told() {
+    let report = verified(&[(index(7), 1)]).await;
+    let told = Problem::Dangling { index: index(7).to_string(), record: home(1).to_string() };
+    assert_eq!(report.problems, [told]);
+    // Home 1 expects slot 7 to lead to it, and it leads to home 2, which has another.
+    let report =
+        verified(&[(home(1), 7), (index(7), 2), (home(2), 8), (index(8), 2)]).await;
+    let differs = Problem::Differs { record: home(1).to_string(), index: index(7).to_string() };
+    let dangles = Problem::Dangling { index: index(7).to_string(), record: home(2).to_string() };
+    assert_eq!(report.problems, [differs, dangles]);
+}
+
+fn reported(marks: &[(u64, u64, u8)]) -> StatusResponse {
+    let replicas = marks.iter().map(|(group, index, digest)| ReplicaReport {
+        group: *group,
+        marks: vec![DigestMark { index: *index, digest: Bytes::copy_from_slice(&[*digest]) }],
+        ..ReplicaReport::default()
+    });
+    StatusResponse { replicas: replicas.collect(), ..StatusResponse::default() }
+}
+
+#[test]
+fn digests_are_compared_at_common_indexes_only() {
+    let of = |reports: Vec<StatusResponse>| {
+        compare(&(1..).map(NodeId).zip(reports).collect::<BTreeMap<_, _>>())
+    };
+    let same = reported(&[(1, 1_024, 5)]);
+    assert_eq!(of(vec![same.clone(), same.clone()]), (1, vec![]));
+    assert_eq!(of(vec![same.clone(), reported(&[(1, 2_048, 6)])]), (0, vec![]));
+    let (compared, problems) = of(vec![same.clone(), reported(&[(1, 1_024, 6)]), same]);
+    assert_eq!(compared, 1);
+    let told = Problem::Digest { group: 1, index: 1_024, nodes: vec![vec![2], vec![1, 3]] };
+    assert_eq!(problems, [told]);
+}

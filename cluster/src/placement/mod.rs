@@ -1,0 +1,222 @@
+//! Where replicas and leaders should be: a pure function from a picture of the
+//! cluster to the next few steps.
+//!
+//! 1. A shard that is on its way (a replica that is to vote does not yet, one
+//!    that is to leave is still there) is left alone but for what cannot arrive;
+//!    the leader of the group ends what was begun, whoever began it.
+//! 2. Voters on nodes that are gone or leaving are replaced: a learner first,
+//!    and when it has caught up one joint change swaps it for the old one.
+//! 3. Then the number of voters is put right, then their spread over regions and
+//!    zones, then the load of nodes.
+//! 4. Leaders go where the shard's home is, off nodes that drain, and evenly over
+//!    nodes; one that has just come is not sent on.
+//!
+//! No step is taken that the voters who are alive now could not carry: a
+//! majority of the old and of the new voters must be there. Nothing here knows a
+//! clock, a network, or what an action costs; [`crate::life`] carries it out.
+
+mod leaders;
+mod picture;
+mod spread;
+mod voters;
+
+use std::collections::BTreeMap;
+
+use cardea_raft::{GroupId, NodeId, ReplicaId};
+
+use crate::directory::records::{NodeState, PlacementRecord, ReplicaRole};
+
+pub use self::{
+    picture::{Observed, picture},
+    voters::voters_wanted,
+};
+
+/// A node as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePicture {
+    /// Its region.
+    pub region: String,
+    /// Its zone; may be empty.
+    pub zone: String,
+    /// What it is to the cluster.
+    pub state: NodeState,
+    /// Milliseconds since something was heard of it; 0 for the observer itself.
+    pub silent_ms: u64,
+    /// Whether it hands leaderships over and takes none, whatever its row says.
+    pub draining: bool,
+}
+
+/// A replica as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaPicture {
+    /// Its id.
+    pub id: ReplicaId,
+    /// The node that holds it.
+    pub node: NodeId,
+    /// What it is meant to be.
+    pub role: ReplicaRole,
+    /// Whether it votes, as far as known.
+    pub votes: bool,
+    /// Whether it has nearly everything that the leader committed.
+    pub caught_up: bool,
+}
+
+/// A shard as the planner sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardPicture {
+    /// Where its replicas should be.
+    pub placement: PlacementRecord,
+    /// Where its leader should be; empty: anywhere.
+    pub home_region: String,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaPicture>,
+    /// The node that leads it, if known.
+    pub leader: Option<NodeId>,
+    /// Milliseconds that the planner has seen this node lead.
+    pub led_ms: u64,
+    /// The generation of the row that this was read from.
+    pub generation: u64,
+    /// Whether the group was formed.
+    pub formed: bool,
+}
+
+/// The cluster as the planner sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Picture {
+    /// Its nodes, without those that have left.
+    pub nodes: BTreeMap<NodeId, NodePicture>,
+    /// Its shards, the directory among them.
+    pub shards: BTreeMap<GroupId, ShardPicture>,
+}
+
+/// The planner's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A node heard of this long ago or less is alive.
+    pub alive_ms_max: u64,
+    /// A node silent for longer is replaced.
+    pub dead_after_ms: u64,
+    /// Shards whose replicas change at the same time, at most.
+    pub changes_max: usize,
+    /// Leaders moved in one round, at most.
+    pub leader_moves_max: usize,
+    /// A leader that has led for less than this is not sent on for balance.
+    pub leader_rest_ms: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            alive_ms_max: 3_000,
+            dead_after_ms: 5 * 60_000,
+            changes_max: 8,
+            leader_moves_max: 2,
+            leader_rest_ms: 10_000,
+        }
+    }
+}
+
+/// What a replica is to be from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoleChange {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// What it is to be.
+    pub role: ReplicaRole,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Give a shard a learner on a node.
+    AddReplica {
+        /// The shard.
+        group: GroupId,
+        /// The generation of the row that this was decided on.
+        generation: u64,
+        /// Where.
+        node: NodeId,
+    },
+    /// Say what replicas are to be, all at once.
+    SetRoles {
+        /// The shard.
+        group: GroupId,
+        /// The generation of the row that this was decided on.
+        generation: u64,
+        /// Which, and what.
+        changes: Vec<RoleChange>,
+    },
+    /// Hand a lead over.
+    MoveLeader {
+        /// The shard.
+        group: GroupId,
+        /// Who leads it now.
+        from: NodeId,
+        /// Who shall.
+        to: NodeId,
+    },
+    /// A node that was to go holds nothing any more: it has left.
+    Leave {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+impl Picture {
+    /// Whether a node answers now.
+    pub(crate) fn is_alive(&self, node: NodeId, rules: &Rules) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.silent_ms <= rules.alive_ms_max)
+    }
+
+    /// Whether replicas may stay on a node: it is not to go, and not long gone.
+    fn keeps(&self, node: NodeId, rules: &Rules) -> bool {
+        self.nodes.get(&node).is_some_and(|node| {
+            matches!(node.state, NodeState::Live | NodeState::Draining | NodeState::Joining)
+                && node.silent_ms <= rules.dead_after_ms
+        })
+    }
+
+    /// Whether a node may get replicas now.
+    fn takes(&self, node: NodeId, rules: &Rules) -> bool {
+        self.is_alive(node, rules)
+            && self
+                .nodes
+                .get(&node)
+                .is_some_and(|node| node.state == NodeState::Live && !node.draining)
+    }
+
+    /// Whether a node may lead.
+    fn may_lead(&self, node: NodeId, rules: &Rules) -> bool {
+        self.takes(node, rules)
+    }
+}
+
+/// The next steps, most urgent first; all may be taken at once.
+pub fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
+    let mut steps = voters::plan(picture, rules);
+    let mut moving: Vec<GroupId> = Vec::new();
+    for step in &steps {
+        if let Step::MoveLeader { group, .. } | Step::SetRoles { group, .. } = step {
+            moving.push(*group);
+        }
+    }
+    steps.extend(leaders::plan(picture, rules, &moving));
+    steps.extend(departures(picture));
+    steps
+}
+
+/// Nodes that were to go and hold nothing any more.
+fn departures(picture: &Picture) -> impl Iterator<Item = Step> + '_ {
+    let holds = |node: NodeId| {
+        let mut replicas = picture.shards.values().flat_map(|shard| &shard.replicas);
+        replicas.any(|replica| replica.node == node)
+    };
+    picture
+        .nodes
+        .iter()
+        .filter(move |(id, node)| node.state == NodeState::Decommissioning && !holds(**id))
+        .map(|(node, _)| Step::Leave { node: *node })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The picture: the directory's rows, and what the nodes said of themselves.
+
+use std::collections::BTreeMap;
+
+use cardea_raft::{GroupId, NodeId};
+
+use super::{NodePicture, Picture, ReplicaPicture, ShardPicture};
+use crate::{
+    directory::{
+        DirectoryView,
+        records::{NodeState, PlacementRecord, ReplicaRecord, ReplicaRole},
+    },
+    service::proto::{ReplicaReport, StatusResponse},
+};
+
+/// Entries that a replica may lack and still count as caught up.
+const LAG_MAX: u64 = 5_000;
+/// The placement of a row that says none.
+const VOTERS: u32 = 3;
+
+/// What is known of the nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// What each node said of itself when it last answered.
+    pub(crate) reports: BTreeMap<NodeId, StatusResponse>,
+    /// Milliseconds since each node answered; nodes that never did are absent.
+    pub(crate) silent_ms: BTreeMap<NodeId, u64>,
+    /// Milliseconds that the observer has been observing: a node of which
+    /// nothing was ever heard has been silent for as long.
+    pub(crate) observing_ms: u64,
+    /// Milliseconds since each group got the leader that it has.
+    pub(crate) led_ms: BTreeMap<GroupId, u64>,
+}
+
+impl Observed {
+    /// The node that leads a group: of those who say that they do, the one with
+    /// the newest term.
+    pub(crate) fn leader(&self, group: GroupId) -> Option<NodeId> {
+        let replicas = self.replicas(group).filter(|(_, report)| report.leads);
+        replicas.max_by_key(|(_, report)| report.term).map(|(node, _)| node)
+    }
+
+    fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> {
+        self.reports.iter().flat_map(move |(node, report)| {
+            let of_group = report.replicas.iter().filter(move |report| report.group == group.0);
+            of_group.map(|report| (*node, report))
+        })
+    }
+}
+
+/// Puts rows and reports together.
+pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
+    let nodes = view
+        .members()
+        .map(|(id, record)| {
+            let report = observed.reports.get(&id);
+            let picture = NodePicture {
+                region: record.region.clone(),
+                zone: record.zone.clone(),
+                state: record.state(),
+                silent_ms: observed.silent_ms.get(&id).copied().unwrap_or(observed.observing_ms),
+                draining: record.state() != NodeState::Live
+                    || report.is_some_and(|report| report.draining),
+            };
+            (id, picture)
+        })
+        .collect();
+    let shards = view
+        .shards
+        .iter()
+        .map(|(group, shard)| {
+            let leader = observed.leader(*group);
+            let picture = ShardPicture {
+                placement: shard
+                    .placement
+                    .clone()
+                    .unwrap_or(PlacementRecord { voters: VOTERS, ..PlacementRecord::default() }),
+                home_region: shard.home_region.clone(),
+                replicas: shard
+                    .replicas
+                    .iter()
+                    .map(|record| replica(record, *group, leader, observed))
+                    .collect(),
+                leader,
+                led_ms: observed.led_ms.get(group).copied().unwrap_or(0),
+                generation: shard.generation,
+                formed: shard.formed,
+            };
+            (*group, picture)
+        })
+        .collect();
+    Picture { nodes, shards }
+}
+
+fn replica(
+    record: &ReplicaRecord,
+    group: GroupId,
+    leader: Option<NodeId>,
+    observed: &Observed,
+) -> ReplicaPicture {
+    let reports = || observed.replicas(group);
+    let own = reports()
+        .find(|(node, report)| *node == record.on() && report.replica == record.id)
+        .map(|(_, report)| report);
+    let led = reports().find(|(node, _)| Some(*node) == leader).map(|(_, report)| report);
+    let committed = led.and_then(|report| report.committed).unwrap_or(0);
+    let applied = own.and_then(|report| report.applied);
+    let is_heard = observed.reports.contains_key(&record.on());
+    ReplicaPicture {
+        id: record.replica(),
+        node: record.on(),
+        role: record.role(),
+        // One that was never heard of is taken for what it is meant to be.
+        votes: match own {
+            Some(report) => !report.learner && report.committed.is_some(),
+            None => !is_heard && record.role() == ReplicaRole::Voter,
+        },
+        caught_up: applied.is_some_and(|applied| applied + LAG_MAX >= committed),
+    }
+}

@@ -1,0 +1,347 @@
+//! Who votes: how many, where, and how to get there from here.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use cardea_raft::{GroupId, NodeId};
+
+use super::{Picture, ReplicaPicture, RoleChange, Rules, ShardPicture, Step, spread::spread};
+use crate::{
+    DIRECTORY,
+    directory::records::{NodeState, ReplicaRole, Survive},
+};
+
+/// Voters of the directory, where there are nodes for them.
+const DIRECTORY_VOTERS: usize = 5;
+/// By how many replicas two nodes must differ before one is moved.
+const LOAD_SLACK: usize = 2;
+
+/// How many voters a shard should have with so many nodes for it: as many as its
+/// placement says (the directory up to five), and odd, since an even one more
+/// survives nothing more.
+pub fn voters_wanted(group: GroupId, placed: u32, nodes: usize) -> usize {
+    let placed = usize::try_from(placed).unwrap_or(usize::MAX).clamp(1, 7);
+    let placed = if group == DIRECTORY && placed > 1 { DIRECTORY_VOTERS } else { placed };
+    let most = placed.min(nodes.max(1));
+    if most.is_multiple_of(2) { most - 1 } else { most }
+}
+
+/// Replicas on each node, by its load.
+type Load = BTreeMap<NodeId, usize>;
+
+pub(super) fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
+    let mut load: Load = picture.nodes.keys().map(|node| (*node, 0)).collect();
+    for replica in picture.shards.values().flat_map(|shard| &shard.replicas) {
+        if replica.role != ReplicaRole::Leaving {
+            *load.entry(replica.node).or_default() += 1;
+        }
+    }
+    let mut steps = Vec::new();
+    let mut under_way =
+        picture.shards.values().filter(|shard| shard.formed && !is_settled(shard)).count();
+    for (group, shard) in &picture.shards {
+        if !shard.formed || shard.leader.is_none() {
+            continue;
+        }
+        let planner = Planner { picture, rules, group: *group, shard, load: &load };
+        if !is_settled(shard) {
+            if let Some(step) = planner.give_up_what_cannot_arrive() {
+                steps.push(step);
+                continue;
+            }
+            // A learner that came and caught up is what was waited for.
+            if !planner.is_ready() {
+                continue;
+            }
+        } else if under_way >= rules.changes_max {
+            continue;
+        }
+        let next = planner.next();
+        if next.is_empty() {
+            continue;
+        }
+        if is_settled(shard) && next.iter().any(|step| !matches!(step, Step::MoveLeader { .. })) {
+            under_way += 1;
+        }
+        for step in &next {
+            if let Step::AddReplica { node, .. } = step {
+                *load.entry(*node).or_default() += 1;
+            }
+        }
+        steps.extend(next);
+    }
+    steps
+}
+
+/// Whether everything is as it is meant to be, and no learner is being filled.
+fn is_settled(shard: &ShardPicture) -> bool {
+    shard.replicas.iter().all(|replica| match replica.role {
+        ReplicaRole::Voter => replica.votes,
+        ReplicaRole::Learner => replica.caught_up,
+        ReplicaRole::Leaving | ReplicaRole::Unspecified => false,
+    })
+}
+
+struct Planner<'a> {
+    picture: &'a Picture,
+    rules: &'a Rules,
+    group: GroupId,
+    shard: &'a ShardPicture,
+    load: &'a Load,
+}
+
+impl Planner<'_> {
+    /// Whether the roles that were given have been taken, but for learners.
+    fn is_ready(&self) -> bool {
+        self.shard.replicas.iter().all(|replica| match replica.role {
+            ReplicaRole::Voter => replica.votes || !self.picture.is_alive(replica.node, self.rules),
+            ReplicaRole::Learner => true,
+            ReplicaRole::Leaving | ReplicaRole::Unspecified => false,
+        })
+    }
+
+    /// Learners on nodes that are gone will never catch up.
+    fn give_up_what_cannot_arrive(&self) -> Option<Step> {
+        let lost = self.shard.replicas.iter().filter(|replica| {
+            let waiting = match replica.role {
+                ReplicaRole::Learner => true,
+                ReplicaRole::Voter => !replica.votes && self.voters().count() > 1,
+                _ => false,
+            };
+            waiting && !replica.caught_up && !self.picture.keeps(replica.node, self.rules)
+        });
+        let changes: Vec<_> = lost
+            .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Leaving })
+            .collect();
+        (!changes.is_empty()).then(|| self.set_roles(changes))
+    }
+
+    /// The next steps of the shard.
+    fn next(&self) -> Vec<Step> {
+        let target = self.target();
+        let missing: Vec<Step> = target
+            .iter()
+            .filter(|node| self.replica_on(**node).is_none())
+            .map(|node| Step::AddReplica {
+                group: self.group,
+                generation: self.shard.generation,
+                node: *node,
+            })
+            .take(1)
+            .collect();
+        if !missing.is_empty() {
+            return missing;
+        }
+        let on = |node: &NodeId| self.replica_on(*node);
+        let coming: Vec<&ReplicaPicture> =
+            target.iter().filter_map(on).filter(|replica| !is_voter(replica)).collect();
+        if coming.iter().any(|replica| !replica.caught_up) {
+            return Vec::new();
+        }
+        let going: Vec<&ReplicaPicture> =
+            self.voters().filter(|voter| !target.contains(&voter.node)).collect();
+        if coming.is_empty() && going.is_empty() {
+            return self.surplus_learners();
+        }
+        self.swap(&coming, &going)
+    }
+
+    /// Learners become voters and voters leave, in one joint change.
+    fn swap(&self, coming: &[&ReplicaPicture], going: &[&ReplicaPicture]) -> Vec<Step> {
+        let leader_goes = going.iter().find(|voter| Some(voter.node) == self.shard.leader);
+        let mut going = going.to_vec();
+        if let Some(leader) = leader_goes {
+            let heir = self.voters().find(|voter| {
+                !going.contains(voter)
+                    && voter.votes
+                    && voter.caught_up
+                    && self.picture.is_alive(voter.node, self.rules)
+            });
+            if let Some(heir) = heir {
+                let (group, from, to) = (self.group, leader.node, heir.node);
+                return vec![Step::MoveLeader { group, from, to }];
+            }
+            // Nobody stays who votes: it leads until the others do.
+            let leads = leader.node;
+            going.retain(|voter| voter.node != leads);
+        }
+        let mut changes: Vec<RoleChange> = coming
+            .iter()
+            .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Voter })
+            .collect();
+        changes.extend(
+            going
+                .iter()
+                .map(|voter| RoleChange { replica: voter.id, role: self.role_after(voter.node) }),
+        );
+        let after: Vec<NodeId> = self
+            .voters()
+            .filter(|voter| !going.contains(voter))
+            .chain(coming.iter().copied())
+            .map(|voter| voter.node)
+            .collect();
+        let before: Vec<NodeId> = self.voters().map(|voter| voter.node).collect();
+        if changes.is_empty() || !self.has_quorum(&before) || !self.has_quorum(&after) {
+            return Vec::new();
+        }
+        vec![self.set_roles(changes)]
+    }
+
+    /// A node that stays keeps a replica of the directory, without a vote.
+    fn role_after(&self, node: NodeId) -> ReplicaRole {
+        if self.group == DIRECTORY && self.picture.keeps(node, self.rules) {
+            ReplicaRole::Learner
+        } else {
+            ReplicaRole::Leaving
+        }
+    }
+
+    fn surplus_learners(&self) -> Vec<Step> {
+        let changes: Vec<_> = self
+            .shard
+            .replicas
+            .iter()
+            .filter(|replica| replica.role == ReplicaRole::Learner)
+            .filter(|replica| self.role_after(replica.node) == ReplicaRole::Leaving)
+            .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Leaving })
+            .collect();
+        if changes.is_empty() { Vec::new() } else { vec![self.set_roles(changes)] }
+    }
+
+    /// The nodes that should vote.
+    fn target(&self) -> Vec<NodeId> {
+        let places = self.places();
+        let wanted = voters_wanted(self.group, self.shard.placement.voters, places);
+        let mut target: Vec<NodeId> = self
+            .voters()
+            .map(|voter| voter.node)
+            .filter(|node| self.picture.keeps(*node, self.rules) && self.is_within(*node))
+            .collect();
+        let candidates: Vec<NodeId> = self
+            .picture
+            .nodes
+            .keys()
+            .copied()
+            .filter(|node| self.is_within(*node) && self.picture.takes(*node, self.rules))
+            .collect();
+        while target.len() < wanted {
+            let Some(best) = self.best_addition(&target, &candidates) else { break };
+            target.push(best);
+        }
+        if target.len() < wanted {
+            // Without a node to take its place, a voter that is lost or leaves
+            // stays, unless there will never be one.
+            let lost: Vec<NodeId> = self
+                .voters()
+                .map(|voter| voter.node)
+                .filter(|node| !target.contains(node))
+                .take(wanted - target.len())
+                .collect();
+            target.extend(lost);
+            if target.len().is_multiple_of(2) && self.voters().count() < target.len() {
+                target.pop();
+            }
+            return target;
+        }
+        // One voter of two survives no less, but its disk is then the only one.
+        let kept = wanted.max(usize::from(self.shard.placement.voters > 1) + 1);
+        while target.len() > kept {
+            match self.best_removal(&target) {
+                Some(worst) => target.retain(|node| *node != worst),
+                None => break,
+            }
+        }
+        self.improve(&mut target, &candidates);
+        target
+    }
+
+    /// Nodes that could hold a voter if all of them were alive.
+    fn places(&self) -> usize {
+        let stays = |state| matches!(state, NodeState::Live | NodeState::Draining);
+        let nodes = self.picture.nodes.iter();
+        nodes.filter(|(id, node)| stays(node.state) && self.is_within(**id)).count()
+    }
+
+    /// One swap that spreads better, or as well and evens the load.
+    fn improve(&self, target: &mut Vec<NodeId>, candidates: &[NodeId]) {
+        let now = self.spread(target);
+        let mut best: Option<(_, Vec<NodeId>)> = None;
+        for out in target.iter() {
+            for into in candidates.iter().filter(|node| !target.contains(node)) {
+                let mut swapped: Vec<NodeId> =
+                    target.iter().copied().filter(|node| node != out).collect();
+                swapped.push(*into);
+                let then = self.spread(&swapped);
+                let evens = self.load(*out) >= self.load(*into) + LOAD_SLACK;
+                let arriving = self.replica_on(*into).is_some_and(|r| !is_voter(r));
+                // The directory is on every node: moving its votes evens nothing.
+                let evens = (evens || arriving) && self.group != DIRECTORY;
+                if then > now || (then == now && evens) {
+                    let stays = Some(*out) != self.shard.leader;
+                    let gain = self.load(*out).saturating_sub(self.load(*into));
+                    let worth = (then, arriving, gain, stays, Reverse(*into));
+                    if best.as_ref().is_none_or(|(known, _)| worth > *known) {
+                        best = Some((worth, swapped));
+                    }
+                }
+            }
+        }
+        if let Some((_, swapped)) = best {
+            *target = swapped;
+        }
+    }
+
+    fn best_addition(&self, target: &[NodeId], candidates: &[NodeId]) -> Option<NodeId> {
+        candidates.iter().copied().filter(|node| !target.contains(node)).max_by_key(|node| {
+            let with: Vec<NodeId> = target.iter().copied().chain([*node]).collect();
+            let there = self.replica_on(*node).is_some();
+            (self.spread(&with), there, Reverse(self.load(*node)), Reverse(*node))
+        })
+    }
+
+    fn best_removal(&self, target: &[NodeId]) -> Option<NodeId> {
+        target.iter().copied().max_by_key(|node| {
+            let without: Vec<NodeId> = target.iter().copied().filter(|n| n != node).collect();
+            let gone = !self.picture.is_alive(*node, self.rules);
+            let follows = Some(*node) != self.shard.leader;
+            (gone, self.spread(&without), follows, self.load(*node), *node)
+        })
+    }
+
+    fn spread(&self, nodes: &[NodeId]) -> super::spread::Spread {
+        let survive = Survive::try_from(self.shard.placement.survive).unwrap_or(Survive::Node);
+        spread(self.picture, nodes, survive)
+    }
+
+    fn is_within(&self, node: NodeId) -> bool {
+        let region = &self.shard.placement.within_region;
+        // The directory spans all regions.
+        self.group == DIRECTORY
+            || region.is_empty()
+            || self.picture.nodes.get(&node).is_some_and(|node| node.region == *region)
+    }
+
+    fn load(&self, node: NodeId) -> usize {
+        self.load.get(&node).copied().unwrap_or(0)
+    }
+
+    fn has_quorum(&self, voters: &[NodeId]) -> bool {
+        let alive = voters.iter().filter(|node| self.picture.is_alive(**node, self.rules)).count();
+        2 * alive > voters.len()
+    }
+
+    fn voters(&self) -> impl Iterator<Item = &ReplicaPicture> {
+        self.shard.replicas.iter().filter(|replica| is_voter(replica))
+    }
+
+    fn replica_on(&self, node: NodeId) -> Option<&ReplicaPicture> {
+        self.shard.replicas.iter().find(|replica| replica.node == node)
+    }
+
+    fn set_roles(&self, changes: Vec<RoleChange>) -> Step {
+        Step::SetRoles { group: self.group, generation: self.shard.generation, changes }
+    }
+}
+
+fn is_voter(replica: &ReplicaPicture) -> bool {
+    replica.role == ReplicaRole::Voter
+}

@@ -1,0 +1,96 @@
+//! What clients of the load ask.
+//!
+//! The write is `PATCH /admin/sessions/{id}/extend`: the simplest that ends in one
+//! committed transaction on one shard. It reads a session and its identity, checks
+//! both, and writes the session with its index rows. The read is
+//! `GET /sessions/whoami`. A login is a flow made and submitted.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::Method;
+use serde::Deserialize;
+
+use super::people::{Person, submission};
+use crate::{
+    http::{Connection, Template},
+    load::{Exchange, Outcome},
+};
+
+/// One request, again and again, over one connection.
+pub struct Repeated {
+    connection: Connection,
+    template: Template,
+}
+
+impl Repeated {
+    /// With another patience.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { connection: self.connection.patience(patience), ..self }
+    }
+}
+
+impl Exchange for Repeated {
+    async fn call(&mut self) -> Outcome {
+        self.connection.call(&self.template).await
+    }
+}
+
+/// A client that extends one person's session.
+///
+/// # Errors
+/// If the person's ids are none.
+pub fn extend(person: &Person, admin: SocketAddr) -> anyhow::Result<Repeated> {
+    let path = format!("/admin/sessions/{}/extend", person.session);
+    Ok(Repeated {
+        connection: Connection::new(admin),
+        template: Template::new(Method::PATCH, &path)?,
+    })
+}
+
+/// A client that checks one person's session at a consistency.
+///
+/// # Errors
+/// If the person's token is none.
+pub fn whoami(person: &Person, public: SocketAddr, consistency: &str) -> anyhow::Result<Repeated> {
+    let template = Template::new(Method::GET, "/sessions/whoami")?
+        .header("x-session-token", &person.token)?
+        .header("x-cardea-consistency", consistency)?;
+    Ok(Repeated { connection: Connection::new(public), template })
+}
+
+/// A client that logs one person in, again and again.
+pub struct Login {
+    connection: Connection,
+    flow: Template,
+    email: String,
+}
+
+/// See [`Login`].
+///
+/// # Errors
+/// Never, as it stands.
+pub fn login(person: &Person, public: SocketAddr) -> anyhow::Result<Login> {
+    let flow = Template::new(Method::GET, "/self-service/login/api")?;
+    Ok(Login { connection: Connection::new(public), flow, email: person.email.clone() })
+}
+
+#[derive(Deserialize)]
+struct Flow {
+    id: String,
+}
+
+impl Exchange for Login {
+    async fn call(&mut self) -> Outcome {
+        let flow = match self.connection.ask(&self.flow).await {
+            Ok(answer) if !answer.status.is_success() => {
+                return Outcome::Refused(answer.status.as_u16());
+            }
+            Ok(answer) => answer.json::<Flow>().ok(),
+            Err(_) => None,
+        };
+        let Some(submit) = flow.and_then(|flow| submission(&flow.id, &self.email).ok()) else {
+            return Outcome::Broken;
+        };
+        self.connection.call(&submit).await
+    }
+}

@@ -1,0 +1,7 @@
+//! What can be run: one file per command.
+
+pub mod cluster;
+pub mod compare;
+pub mod load;
+pub mod progress;
+pub mod restart;

@@ -88,12 +88,15 @@ pub struct Plan {
     pub nodes: usize,
     /// Lines of settings by table, on top of what every node needs.
     pub settings: Vec<(&'static str, String)>,
+    /// A directory with the authority's certificate and each node's (`node-1.pem`
+    /// and so on); without, nodes speak in the clear.
+    pub certificates: Option<PathBuf>,
 }
 
 impl Plan {
     /// Nodes as they ship.
     pub fn new(binary: &Path, nodes: usize) -> Self {
-        Self { binary: binary.to_owned(), nodes, settings: Vec::new() }
+        Self { binary: binary.to_owned(), nodes, settings: Vec::new(), certificates: None }
     }
 
     /// With one more setting, in TOML.
@@ -357,6 +360,15 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// A failing test says what the nodes said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::io::Write::write_all(&mut std::io::stderr(), self.tails(40).as_bytes()).ok();
+        }
+    }
+}
+
 fn prepare_node(
     plan: &Plan,
     root: &Path,
@@ -377,7 +389,6 @@ fn prepare_node(
         ("cluster", "name = \"chaos\"".to_owned()),
         ("cluster", quoted(peer)),
         ("cluster", format!("join = [{}]", join.join(", "))),
-        ("cluster", "tls = \"off\"".to_owned()),
         ("public", quoted(public)),
         ("admin", quoted(admin)),
         ("sessions", "cookie_secure = false".to_owned()),
@@ -386,6 +397,7 @@ fn prepare_node(
         ("secrets", "master_key_file = \"../master.key\"".to_owned()),
     ]
     .into_iter()
+    .chain(security(plan.certificates.as_deref(), index))
     .chain(plan.settings.iter().cloned())
     {
         tables.entry(table).or_default().push(line);
@@ -409,6 +421,20 @@ fn prepare_node(
         peer,
         process: None,
     })
+}
+
+fn security(certificates: Option<&Path>, index: usize) -> Vec<(&'static str, String)> {
+    let Some(directory) = certificates else {
+        return vec![("cluster", "tls = \"off\"".to_owned())];
+    };
+    let file = |name: String| directory.join(name).display().to_string();
+    [
+        ("authority_file", "authority.pem".to_owned()),
+        ("certificate_file", format!("node-{}.pem", index + 1)),
+        ("key_file", format!("node-{}.key", index + 1)),
+    ]
+    .map(|(key, name)| ("cluster", format!("{key} = \"{}\"", file(name))))
+    .to_vec()
 }
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {

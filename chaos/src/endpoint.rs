@@ -135,6 +135,9 @@ pub struct Endpoint {
     pub admin: SocketAddr,
     /// How long a client waits for an answer.
     pub patience: Duration,
+    /// The consistency that its clients ask for; none asks for the default, which
+    /// is strong. Anything less is for a checker that must find it out.
+    pub consistency: Option<&'static str>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -150,7 +153,7 @@ impl Endpoint {
             // A request that is sent twice is not one operation any more.
             .retry_canceled_requests(false)
             .build(connector);
-        Self { node, public, admin, patience: Duration::from_secs(10), client }
+        Self { node, public, admin, patience: Duration::from_secs(10), consistency: None, client }
     }
 
     /// The same node for clients that wait this long.
@@ -188,6 +191,9 @@ impl Endpoint {
             .header(header::ACCEPT, "application/json");
         if call.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(consistency) = self.consistency {
+            request = request.header("X-Cardea-Consistency", consistency);
         }
         if let Some(token) = call.token {
             request = request.header("X-Session-Token", token);

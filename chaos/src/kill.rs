@@ -26,6 +26,9 @@ const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// How long a node may take to be back.
 const RESTART_MAX: Duration = Duration::from_secs(60);
 
+/// How long clients go on after the last kill.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
 /// How a run goes.
 #[derive(Debug, Clone)]
 pub struct KillOptions {
@@ -41,6 +44,8 @@ pub struct KillOptions {
     pub registers: usize,
     /// Of a hundred kills, how many hit all nodes at once.
     pub all_percent: usize,
+    /// The consistency that clients ask for; none asks for the default, strong.
+    pub consistency: Option<&'static str>,
     /// Told what happens, line by line.
     pub say: fn(&str),
 }
@@ -136,7 +141,9 @@ pub async fn run(options: &KillOptions) -> anyhow::Result<Report> {
 
 async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<Report> {
     let mut dice = Dice::new(options.seed);
-    let run = Run::new(cluster.endpoints(), options.seed);
+    let mut nodes = cluster.endpoints();
+    nodes.iter_mut().for_each(|node| node.consistency = options.consistency);
+    let run = Run::new(nodes, options.seed);
     let pulses = Arc::new(pulse::Pulses::default());
     let homes = pulse::find_homes(&run, &cluster.status(0).await?).await?;
     let mut clients = JoinSet::new();
@@ -186,7 +193,7 @@ async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<
             }
         }
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(AFTERWARDS).await;
     run.stop();
     while let Some(ended) = clients.join_next().await {
         ended?;

@@ -4,7 +4,7 @@
 //! while clients work with them over HTTP; what the clients saw goes through
 //! checkers. Nothing here knows how a node is made: what counts is what a client
 //! can see. Reading order: [`history`] (what clients saw), [`check`] (what is
-//! promised), [`workload`] (clients), [`cluster`] (the processes), [`kill`] (the
+//! promised), [`workload`] (clients), [`cluster`] (the processes), [`kill`] and [`trouble`] (the
 //! harm), [`judgement`] (the end of a run).
 //!
 //! A run prints its seed. Choices repeat with it; the interleaving of three real
@@ -19,4 +19,5 @@ pub mod judgement;
 pub mod kill;
 pub mod kratos;
 pub mod process;
+pub mod trouble;
 pub mod workload;

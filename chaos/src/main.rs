@@ -40,6 +40,9 @@ struct KillArgs {
     /// Of a hundred kills, how many hit all nodes at once
     #[arg(long, default_value_t = 8)]
     all_percent: usize,
+    /// Let clients read eventually; such a run must fail
+    #[arg(long)]
+    eventual: bool,
     /// The cardea binary; by default CARDEA_BINARY, or the one beside this
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -55,6 +58,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         people: args.people,
         registers: args.registers,
         all_percent: args.all_percent,
+        consistency: args.eventual.then_some("eventual"),
         say,
     };
     let began = Instant::now();

@@ -1,0 +1,129 @@
+//! The table of routes, and what holds on all of them.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{ROUTES, Scope, Surface};
+
+/// A path with something in place of its parameters.
+fn filled(path: &str) -> String {
+    path.replace("{id}", "6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+}
+
+#[test]
+fn administrative_routes_are_below_admin_and_name_their_scope() {
+    for route in ROUTES.iter() {
+        let below = route.path.starts_with("/admin/");
+        assert_eq!(below, route.surface == Surface::Admin, "{}", route.path);
+        assert_eq!(below, route.scope.is_some(), "{}", route.path);
+        let reads = matches!(route.scope, Some(Scope::Read(_)));
+        assert!(!below || reads == (route.method == Method::GET), "{}", route.path);
+    }
+}
+
+#[test]
+fn whoami_answers_every_method() {
+    let methods: BTreeSet<_> = ROUTES
+        .iter()
+        .filter(|route| route.path == "/sessions/whoami")
+        .map(|route| route.method.to_string())
+        .collect();
+    let expected = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+    assert_eq!(methods.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn every_route_is_answered_by_its_own_router_only() {
+    let world = World::new();
+    for route in ROUTES.iter() {
+        let ask = || Ask::new(route.method.clone(), filled(route.path));
+        let (own, other) = match route.surface {
+            Surface::Public => (&world.public, &world.admin),
+            Surface::Admin => (&world.admin, &world.public),
+        };
+        let answer = world.send(own, ask()).await;
+        let routed =
+            answer.body.is_object() || answer.body.is_array() || route.method == Method::HEAD;
+        assert!(routed, "{} {}: {}", route.method, route.path, answer.status);
+        assert_eq!(world.send(other, ask()).await.status, 404, "{} {}", route.method, route.path);
+    }
+}
+
+#[tokio::test]
+async fn request_without_a_tenant_is_answered_by_nobody() {
+    let world = World::new();
+    world.create("ann@example.org").await;
+    for route in ROUTES.iter() {
+        let router = match route.surface {
+            Surface::Public => &world.public,
+            Surface::Admin => &world.admin,
+        };
+        let request = Request::builder().method(route.method.clone()).uri(filled(route.path));
+        let request = request.body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 500, "{} {}", route.method, route.path);
+    }
+}
+
+#[tokio::test]
+async fn every_operation_tells_what_the_store_tells() {
+    let world = World::new();
+    world.create("ann@example.org").await;
+    let (token, _) = world.log_in("ann@example.org").await;
+    let (login, registration) = (world.flow("login").await, world.flow("registration").await);
+    let reads_nothing = ["listIdentitySchemas", "getIdentitySchema"];
+    let unavailable = StoreError::unavailable("node 3");
+    *world.store.reads.lock() = Some(unavailable.clone());
+    *world.store.commits.lock() = Some(unavailable);
+    for route in ROUTES.iter().filter(|route| !reads_nothing.contains(&route.operation_id)) {
+        let body = match route.operation_id {
+            "patchIdentity" => json!([]),
+            "updateLoginFlow" => {
+                json!({"method": "password", "identifier": "a@b.c", "password": PASSWORD})
+            }
+            "updateRegistrationFlow" => {
+                json!({"method": "password", "traits": traits("a@b.c"), "password": PASSWORD})
+            }
+            "performNativeLogout" => json!({"session_token": token}),
+            _ => json!({"schema_id": "default", "traits": traits("a@b.c"), "state": "active"}),
+        };
+        let query = match route.operation_id {
+            "updateLoginFlow" => format!("?flow={login}"),
+            "updateRegistrationFlow" => format!("?flow={registration}"),
+            "getLoginFlow" => format!("?id={login}"),
+            "getRegistrationFlow" => format!("?id={registration}"),
+            _ => String::new(),
+        };
+        let uri = format!("{}{query}", filled(route.path));
+        let ask = Ask::new(route.method.clone(), uri).json(&body);
+        let ask = if route.operation_id.starts_with("create") { ask } else { ask.token(&token) };
+        let router = match route.surface {
+            Surface::Public => &world.public,
+            Surface::Admin => &world.admin,
+        };
+        let answer = world.send(router, ask).await;
+        let what = format!("{} {}: {}", route.method, route.path, answer.body);
+        assert_eq!(answer.status, 503, "{what}");
+        assert_eq!(answer.header("retry-after"), "1", "{what}");
+        assert_eq!(answer.header("ory-error-id"), "cluster_unavailable", "{what}");
+        assert!(!answer.body.to_string().contains("node 3"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn errors_name_their_request_and_reads_are_not_cached() {
+    let world = World::new();
+    let ask = Ask::get("/admin/identities/x").header("x-request-id", "r-1");
+    let answer = world.admin(ask).await.is(404);
+    assert_eq!(
+        answer.body,
+        json!({"error": {"code": 404, "status": "Not Found", "request": "r-1",
+            "message": "Unable to locate the resource"}})
+    );
+    assert_eq!(answer.header("content-type"), "application/json");
+    let never = "private, no-cache, no-store, must-revalidate";
+    assert_eq!(answer.header("cache-control"), never);
+    let answer = world.admin(Ask::get("/admin/identities")).await.is(200);
+    assert_eq!(answer.header("cache-control"), never);
+    assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+}

@@ -4,16 +4,21 @@
 //! It never decides a business rule and never touches replicated state except
 //! through the crates below it.
 //!
-//! Reading order: [`config`], [`listener`], [`telemetry`], [`run`], [`operator`], [`cli`], [`dev`].
+//! Reading order: [`config`], [`listener`], [`telemetry`], [`backend`], [`layers`], [`run`], [`operator`], [`cli`], [`dev`].
 
 pub mod apikey;
+pub mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;
 pub mod entropy;
+pub mod layers;
 pub mod listener;
 pub mod operator;
+pub mod panic;
+pub mod readiness;
 pub mod run;
+pub mod stall;
 pub mod telemetry;
 pub mod watchdog;

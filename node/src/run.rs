@@ -1,32 +1,53 @@
-//! A node's life: listeners up, serve, drain on SIGTERM or SIGINT, down.
+//! A node's life: the cluster opened, listeners up, serve; on SIGTERM or SIGINT
+//! leaderships handed over, requests finished, state made durable, down.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use axum::Router;
+use cardea_cluster::ClusterNode;
+use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
+    runtime::{Builder, Handle, Runtime},
     signal::unix::{SignalKind, signal},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apikey::ApiKey,
+    apikey::store::KeyStore,
+    backend::Backend,
+    clock::SystemClock,
     config::Config,
     entropy::SystemEntropy,
+    layers::{self, Layers, Rings},
     listener::{
         self,
         gate::{Gate, GateOptions},
         health::{self, Readiness},
-        keys::{ApiKeys, Grant, Identification, KeysUnavailable, SingleTenant},
+        keys::{Identification, SingleTenant},
         serve::serve,
         table::{Route, RouteTable},
         tls,
     },
-    telemetry::{http::HttpMetrics, process::ProcessMetrics, registry::Metrics},
+    operator::{self, cluster::ClusterOperator},
+    readiness::NodeReadiness,
+    stall::WatchedLog,
+    telemetry::{
+        cluster::ClusterMetrics,
+        http::HttpMetrics,
+        password::PasswordMetrics,
+        process::ProcessMetrics,
+        registry::{Metrics, MetricsSource},
+    },
+    watchdog::{Bounds, Watchdog},
 };
+
+/// Threads of the runtime of consensus: few, for it never computes much.
+const RAFT_THREADS: usize = 2;
+/// How long leaderships may take to be handed over at a stop.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the node serves beside its own health: routes with their handlers, and
 /// the ports that decide who may call them.
@@ -39,38 +60,31 @@ pub struct Services {
     pub identification: Identification,
     /// Whether the node can serve.
     pub readiness: Arc<dyn Readiness>,
+    /// What has numbers to show.
+    pub metrics: Vec<Arc<dyn MetricsSource>>,
 }
 
-impl Services {
-    /// A node whose store is not open: it answers its health, and lets nobody
-    /// in by key.
-    pub fn without_store() -> Self {
-        Self {
-            routes: Vec::new(),
-            router: Router::new(),
-            identification: Identification {
-                keys: Arc::new(NoKeys),
-                tenants: Arc::new(SingleTenant),
-            },
-            readiness: Arc::new(StoreClosed),
+/// A runtime that may be dropped within another.
+struct RaftRuntime(Option<Runtime>);
+
+impl RaftRuntime {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime =
+            builder.worker_threads(RAFT_THREADS).thread_name("raft").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.0.as_ref().map(|runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for RaftRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
-    }
-}
-
-struct NoKeys;
-
-#[async_trait]
-impl ApiKeys for NoKeys {
-    async fn recognize(&self, _presented: &ApiKey) -> Result<Option<Grant>, KeysUnavailable> {
-        Err(KeysUnavailable)
-    }
-}
-
-struct StoreClosed;
-
-impl Readiness for StoreClosed {
-    fn obstacles(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([("database", "the store is not open".to_owned())])
     }
 }
 
@@ -78,7 +92,118 @@ impl Readiness for StoreClosed {
 pub async fn run_node(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone(), stop_with_stdin)?;
-    serve_listeners(&config, Services::without_store(), stop).await
+    let raft = RaftRuntime::start().context("the runtime of consensus cannot be started")?;
+    let handle = raft.handle().context("the runtime of consensus is gone")?;
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+    let backend = Backend::open(&config, handle.clone(), clock, entropy).await?;
+    let bounds = Bounds { handover: config.disk.stall_handover, stop: config.disk.stall_stop };
+    let _watchdog =
+        Watchdog::start(bounds, WatchedLog { backend: backend.clone(), runtime: handle })?;
+    let failure = Arc::new(Mutex::new(None));
+    let outcome = serve_node(&config, &backend, &failure, stop).await;
+    let closed = backend.node().shutdown().await;
+    outcome?;
+    if let Some(error) = failure.lock().take() {
+        return Err(error);
+    }
+    closed.context("the node did not stop cleanly")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+type Failure = Arc<Mutex<Option<anyhow::Error>>>;
+
+async fn serve_node(
+    config: &Config,
+    backend: &Arc<Backend>,
+    failure: &Failure,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = backend.node().store();
+    let layers = Layers::new(store.clone(), layers::identity_settings(config));
+    let keys = Arc::new(KeyStore::new(store));
+    let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
+    let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));
+    let services = Services {
+        routes: operator::routes::routes().into_iter().chain(layers::routes()).collect(),
+        router: operator::routes::router(operator).merge(layers.router()),
+        identification: Identification { keys, tenants: Arc::new(SingleTenant) },
+        readiness: readiness.clone(),
+        metrics: vec![
+            Arc::new(ClusterMetrics(backend.clone())),
+            Arc::new(PasswordMetrics(layers.clone())),
+        ],
+    };
+    let fail = {
+        let (failure, stop) = (failure.clone(), stop.clone());
+        move |error: anyhow::Error| {
+            tracing::error!(error = format!("{error:#}"), "this node stops");
+            failure.lock().get_or_insert(error);
+            stop.cancel();
+        }
+    };
+    let refused = fail.clone();
+    backend.seek(move |error| refused(anyhow::Error::new(error)));
+    let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
+    let closing = CancellationToken::new();
+    let serving = serve_listeners(config, services, closing.clone());
+    let ending = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            fault = backend.node().faulted() => fail(anyhow::Error::new(fault)),
+        }
+        readiness.stop();
+        // First, while this node still answers: whoever asks it meanwhile is
+        // answered by the new leaders.
+        backend.hand_over(HAND_OVER_WITHIN).await;
+        closing.cancel();
+    };
+    tokio::pin!(serving);
+    let outcome = tokio::select! {
+        outcome = &mut serving => outcome,
+        () = ending => serving.await,
+    };
+    keyed.abort();
+    outcome
+}
+
+/// Makes the layers when the cluster's keys arrive, and again when they change.
+async fn follow_keys(
+    node: Arc<ClusterNode>,
+    layers: Arc<Layers>,
+    fail: impl Fn(anyhow::Error),
+) {
+    let mut views = node.directory().watch();
+    let mut made_of = Vec::new();
+    loop {
+        let ids: Vec<_> = views.borrow_and_update().keys.keys().cloned().collect();
+        if !ids.is_empty() && ids != made_of {
+            let made = match node.keyrings() {
+                Ok(rings) => {
+                    let layers = layers.clone();
+                    // Hashes a password to be ready for whoever does not exist.
+                    tokio::task::spawn_blocking(move || {
+                        layers.make(Rings {
+                            token: &rings.token,
+                            index: &rings.index,
+                            sealing: &rings.sealing,
+                            cursor: &rings.cursor,
+                        })
+                    })
+                    .await
+                    .unwrap_or_else(|error| Err(error.into()))
+                }
+                Err(error) => Err(error.into()),
+            };
+            match made {
+                Ok(()) => made_of = ids,
+                Err(error) => return fail(error.context("the cluster's keys cannot be used")),
+            }
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Serves both listeners until `stop`, then drains them.
@@ -91,6 +216,7 @@ pub async fn serve_listeners(
     let shown = http.clone();
     let metrics = Arc::new(Metrics::new(|registry| shown.register(registry)));
     metrics.add(Arc::new(ProcessMetrics));
+    services.metrics.into_iter().for_each(|source| metrics.add(source));
     let routes = health::routes().into_iter().chain(services.routes);
     let table = Arc::new(RouteTable::new(routes)?);
     let router = services.router.merge(health::router(services.readiness, metrics));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::exit::{Failure, Outcome};
 use crate::{
     config::{Override, Sources, load},
+    panic,
     run::run_node,
     telemetry::logs,
 };
@@ -100,6 +101,7 @@ pub(super) fn run(args: &StartArgs) -> Outcome {
     let config = loaded.config;
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
+    panic::abort_after_logging();
     let stop_with_stdin = args.stop_with_stdin;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -62,6 +62,7 @@ fn node_table(nodes: &[NodeStatus]) -> Table {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), show_bytes);
     for node in nodes {
         let (state, tone) = match node.state {
+            NodeState::Joining => ("joining", Tone::Warning),
             NodeState::Live => ("live", Tone::Good),
             NodeState::Dead => ("dead", Tone::Bad),
             NodeState::Drained => ("drained", Tone::Warning),

@@ -2,6 +2,7 @@
 //! status`, `init` and their siblings call, and the port behind them.
 
 pub mod client;
+pub mod cluster;
 pub mod routes;
 pub mod wire;
 

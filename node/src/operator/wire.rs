@@ -24,6 +24,8 @@ pub struct ClusterStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
+    /// It has an id and is on its way.
+    Joining,
     /// It serves.
     Live,
     /// Nothing has been heard from it.

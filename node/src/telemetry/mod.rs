@@ -3,8 +3,10 @@
 //! No secret enters a log line: types that hold one redact themselves, the
 //! access log writes route patterns instead of paths, and a test greps.
 
+pub mod cluster;
 pub mod http;
 pub mod logs;
+pub mod password;
 pub mod process;
 pub mod registry;
 pub mod request_id;

@@ -1,0 +1,266 @@
+//! The node's place in a cluster: what a configuration says, opened.
+//!
+//! Consensus runs on a runtime of its own, so that no flood of requests keeps a
+//! heartbeat waiting.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use cardea_cluster::{
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security,
+    replica::flusher::FlushSettings,
+};
+use cardea_raft::{GroupStatus, Timing, tls::Credentials};
+use cardea_storage::{
+    Clock, Entropy, KeyId, Keyring, Secret,
+    engine::rocks::{RocksDisk, RocksSettings},
+};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+
+use crate::{
+    config::{
+        Config,
+        secret::{SecretBytes, read_key, read_key_file, read_private},
+        settings::ClusterTls,
+    },
+    layers::{admin_url, public_url},
+    listener::health::VERSION,
+};
+
+/// The node in its cluster, or on the way into one.
+pub struct Backend {
+    node: Arc<ClusterNode>,
+    name: String,
+    join: Vec<String>,
+    /// The search for a cluster to join, while it goes on.
+    joining: Mutex<Option<AbortHandle>>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// Opens the data directory; a node that belonged to a cluster belongs to it
+    /// again when the call returns.
+    ///
+    /// # Errors
+    /// What keeps the node from starting, for the operator.
+    pub async fn open(
+        config: &Config,
+        raft_runtime: Handle,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let listen = config.cluster.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("the cluster listener cannot stand on {listen}"))?;
+        let rocks = RocksSettings {
+            block_cache_bytes: config.memory.block_cache.as_usize(),
+            write_buffer_bytes: config.memory.write_buffers.as_usize(),
+            ..RocksSettings::default()
+        };
+        let address = config.cluster.advertise.clone().unwrap_or_else(|| listen.to_string());
+        let node = ClusterNode::open(ClusterOptions {
+            profile: NodeProfile {
+                name: address.clone(),
+                region: config.node.region.clone(),
+                zone: config.node.zone.clone().unwrap_or_default(),
+                address,
+                public_url: public_url(config),
+                admin_url: admin_url(config),
+                binary_version: VERSION.to_owned(),
+            },
+            listener,
+            security: security(config)?,
+            disk: Arc::new(RocksDisk::new(rocks)?),
+            data_dir: config.node.data_dir.clone(),
+            reserve_bytes: config.disk.reserve.bytes(),
+            master: master_keys(config)?,
+            dial: dialled(&config.cluster.dial)?,
+            raft: raft_settings(config),
+            flush: FlushSettings::default(),
+            raft_runtime,
+            clock,
+            entropy,
+        })
+        .await
+        .with_context(|| format!("cannot open {}", config.node.data_dir.display()))?;
+        Ok(Arc::new(Self {
+            node,
+            name: config.cluster.name.clone(),
+            join: config.cluster.join.clone(),
+            joining: Mutex::default(),
+        }))
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Arc<ClusterNode> {
+        &self.node
+    }
+
+    /// Goes on asking the configured nodes to be taken in, if this node belongs
+    /// to no cluster. `refused` learns why it never will.
+    pub fn seek(self: &Arc<Self>, refused: impl FnOnce(OpenError) + Send + 'static) {
+        if self.node.member().is_some() || self.join.is_empty() {
+            return;
+        }
+        let backend = self.clone();
+        let seeking = tokio::spawn(async move {
+            tracing::info!(through = backend.join.join(","), "asking to join a cluster");
+            match backend.node.join(&backend.join).await {
+                Ok(_) | Err(OpenError::Stopping | OpenError::AlreadyMember(_)) => {}
+                Err(error) => refused(error),
+            }
+        });
+        *self.joining.lock() = Some(seeking.abort_handle());
+    }
+
+    /// Hands every leadership to another voter that answers, within `within`.
+    /// Does not touch the disk.
+    pub async fn hand_over(&self, within: Duration) {
+        let Some(member) = self.node.member() else { return };
+        let host = member.host();
+        let moves = host.groups().into_iter().filter_map(|group| {
+            let status = host.status(group).filter(GroupStatus::leads)?;
+            let others = status.voters.iter().filter(|(replica, _)| **replica != status.replica);
+            let nearest = others
+                .filter(|(_, node)| member.is_heard(**node))
+                .max_by_key(|(replica, _)| status.matched.get(replica).copied().flatten());
+            nearest.map(|(replica, _)| (group, *replica))
+        });
+        let moves: Vec<_> = moves.collect();
+        let transfers = moves.iter().map(|(group, to)| async move {
+            if let Err(error) = host.transfer_leader(*group, *to).await {
+                tracing::debug!(%group, %error, "a leadership was not handed over");
+            }
+        });
+        if tokio::time::timeout(within, join_all(transfers)).await.is_err() {
+            tracing::warn!("some leaderships were not handed over in time");
+        }
+    }
+
+    /// Makes a cluster of this node, once.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyMember`] if it belongs to one.
+    pub async fn init(&self) -> Result<cardea_cluster::ClusterId, OpenError> {
+        if let Some(member) = self.node.member() {
+            return Err(OpenError::AlreadyMember(member.cluster()));
+        }
+        // Nodes are started alike, each with the others to join: the one that
+        // makes the cluster has looked for it too.
+        if let Some(joining) = self.joining.lock().take() {
+            joining.abort();
+        }
+        self.node.init(InitPlan::small(self.name.clone())).await
+    }
+}
+
+fn security(config: &Config) -> anyhow::Result<Security> {
+    let cluster = &config.cluster;
+    if cluster.tls == ClusterTls::Off {
+        return Ok(Security::LoopbackPlain);
+    }
+    let (Some(authority), Some(certificate), Some(key)) =
+        (&cluster.authority_file, &cluster.certificate_file, &cluster.key_file)
+    else {
+        anyhow::bail!(
+            "nodes need certificates: set cluster.authority_file, cluster.certificate_file and \
+             cluster.key_file (`cardea cert` makes them), or cluster.tls = \"off\" on loopback"
+        );
+    };
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let key = read_private(key)?;
+    let credentials = Credentials::from_pem(&read(authority)?, &read(certificate)?, key.as_bytes())
+        .with_context(|| format!("{} cannot be used", certificate.display()))?;
+    Ok(Security::Mutual(credentials))
+}
+
+/// The master keys, the current one first.
+fn master_keys(config: &Config) -> anyhow::Result<Keyring> {
+    let secrets = &config.secrets;
+    let current = read_key("master_key", secrets.master_key_file.as_deref(), |name| {
+        std::env::var(name).ok()
+    })?;
+    let Some(current) = current else {
+        anyhow::bail!(
+            "a master key is needed: set secrets.master_key_file to a file with 32 random bytes \
+             in hex (openssl rand -hex 32), the same on every node"
+        );
+    };
+    let mut keys = vec![named(&current)?];
+    for path in &secrets.former_master_key_files {
+        keys.push(named(&read_key_file(path)?)?);
+    }
+    Keyring::new(keys).context("there is no master key")
+}
+
+/// A master key under an id that follows from it, so that it is found again
+/// whatever order the files are named in.
+fn named(key: &SecretBytes) -> anyhow::Result<(KeyId, Secret<[u8; 32]>)> {
+    let bytes: [u8; 32] =
+        key.expose().as_slice().try_into().context("a master key has 32 bytes")?;
+    let digest = blake3::derive_key("cardea master key id v1", &bytes);
+    let id = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    Ok((KeyId(id), Secret::new(bytes)))
+}
+
+fn dialled(rules: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    rules
+        .iter()
+        .map(|rule| {
+            let (advertised, dialled) = rule
+                .split_once('=')
+                .with_context(|| format!("cluster.dial: \"{rule}\" is not advertised=dialled"))?;
+            Ok((advertised.trim().to_owned(), dialled.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn raft_settings(config: &Config) -> cardea_raft::Settings {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = &config.raft;
+    let heartbeat_ms = ms(raft.heartbeat);
+    // The proportion that holds on a LAN: spared well before the next is missed.
+    let heartbeat_spared_ms =
+        heartbeat_ms * Timing::LAN.heartbeat_spared_ms / Timing::LAN.heartbeat_ms;
+    cardea_raft::Settings {
+        timing: Timing {
+            heartbeat_ms,
+            heartbeat_spared_ms,
+            election_ms_min: ms(raft.election_min),
+            election_ms_max: ms(raft.election_max),
+        },
+        snapshot_entries: u64::from(raft.snapshot_entries),
+        ..cardea_raft::Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_rewritten_as_configured_and_nothing_else_is_taken() {
+        let rules = ["10.0.0.1:7433=127.0.0.1:9000".to_owned()];
+        assert_eq!(dialled(&rules).unwrap()["10.0.0.1:7433"], "127.0.0.1:9000");
+        assert!(dialled(&["10.0.0.1:7433".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_master_key_keeps_its_id() {
+        let (id, _) = named(&SecretBytes::new(vec![7; 32])).unwrap();
+        let (again, _) = named(&SecretBytes::new(vec![7; 32])).unwrap();
+        let (other, _) = named(&SecretBytes::new(vec![8; 32])).unwrap();
+        assert_eq!(id, again);
+        assert_ne!(id, other);
+    }
+}

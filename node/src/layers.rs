@@ -1,0 +1,203 @@
+//! The layers above the store, with their routes.
+//!
+//! A layer needs the cluster's keys, and those are known only once the node
+//! belongs to a cluster and the directory has arrived. Until then every route
+//! answers 503; when a key is rotated the layers are made anew around it, and
+//! requests under way finish on the former ones.
+
+use std::{sync::Arc, thread};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+};
+use cardea_identity::{
+    Keys, Service, Settings,
+    password::{Argon2Cost, PoolOptions, PoolUsage},
+    schema::Schemas,
+};
+use cardea_storage::{Keyring, Store};
+use http::StatusCode;
+use parking_lot::RwLock;
+use tower::ServiceExt as _;
+
+use crate::{
+    apikey::Scope,
+    config::Config,
+    listener::{
+        client::ClientAddress, keys::Caller, refusal::Refusal, table::Route,
+    },
+    telemetry::request_id::RequestId,
+};
+
+/// The cluster's rings that layers take their keys from.
+#[derive(Debug, Clone, Copy)]
+pub struct Rings<'a> {
+    /// Authenticates tokens.
+    pub token: &'a Keyring,
+    /// Files what must only be found again.
+    pub index: &'a Keyring,
+    /// Seals what must be read again.
+    pub sealing: &'a Keyring,
+    /// Seals page tokens.
+    pub cursor: &'a Keyring,
+}
+
+struct Made {
+    service: Arc<Service>,
+    router: Router,
+}
+
+/// The layers of a node.
+pub struct Layers {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    made: RwLock<Option<Arc<Made>>>,
+}
+
+impl std::fmt::Debug for Layers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layers").field("made", &self.are_made()).finish_non_exhaustive()
+    }
+}
+
+impl Layers {
+    /// Layers over `store`, not made yet.
+    pub fn new(store: Arc<dyn Store>, settings: Settings) -> Arc<Self> {
+        let store = cardea_api::consistency::observed(store);
+        Arc::new(Self { store, settings, made: RwLock::default() })
+    }
+
+    /// Makes them, in place of those there were.
+    ///
+    /// # Errors
+    /// If a preset schema cannot be read or a hashing thread cannot be started.
+    pub fn make(&self, rings: Rings<'_>) -> anyhow::Result<()> {
+        let keys = Keys::from_rings(rings.token, rings.index, rings.sealing, rings.cursor);
+        let schemas = Schemas::preset()?;
+        let service =
+            Arc::new(Service::start(self.store.clone(), keys, schemas, self.settings.clone())?);
+        let kratos = cardea_api::kratos::Kratos::new(service.clone());
+        let router = cardea_api::kratos::public_routes(kratos.clone())
+            .merge(cardea_api::kratos::admin_routes(kratos))
+            .layer(middleware::from_fn(introduce));
+        *self.made.write() = Some(Arc::new(Made { service, router }));
+        Ok(())
+    }
+
+    /// Whether they answer.
+    pub fn are_made(&self) -> bool {
+        self.made.read().is_some()
+    }
+
+    /// What the hashing threads have done and are doing.
+    pub fn password_usage(&self) -> Option<PoolUsage> {
+        self.made.read().as_ref().map(|made| made.service.password_usage())
+    }
+
+    /// Answers every route of the layers; what else is asked of it is theirs to
+    /// refuse.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let layers = self.clone();
+        Router::new().fallback(move |request: Request| {
+            let layers = layers.clone();
+            async move { layers.answer(request).await }
+        })
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let made = self.made.read().clone();
+        let Some(made) = made else {
+            let id = request.extensions().get::<RequestId>().cloned();
+            let why = "This node does not belong to an initialised cluster yet.";
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+                .answer(id.as_ref().map(RequestId::as_str));
+        };
+        match made.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Tells the API who calls, in its own words.
+async fn introduce(mut request: Request, next: Next) -> Response {
+    let extensions = request.extensions_mut();
+    if let Some(tenant) = extensions.get::<Caller>().map(|caller| caller.tenant) {
+        extensions.insert(tenant);
+    }
+    if let Some(address) = extensions.get::<ClientAddress>().map(|address| address.0) {
+        extensions.insert(cardea_api::ClientAddress(address));
+    }
+    next.run(request).await
+}
+
+/// The routes of all layers.
+pub fn routes() -> Vec<Route> {
+    cardea_api::ROUTES
+        .iter()
+        .map(|route| {
+            let method = route.method.clone();
+            match (route.surface, route.scope) {
+                (cardea_api::Surface::Public, _) => Route::open(method, route.path),
+                (cardea_api::Surface::Admin, Some(cardea_api::Scope::Read(area))) => {
+                    Route::guarded(method, route.path, Scope::Read(area))
+                }
+                (cardea_api::Surface::Admin, Some(cardea_api::Scope::Write(area))) => {
+                    Route::guarded(method, route.path, Scope::Write(area))
+                }
+                // An administrative route that names no scope takes them all.
+                (cardea_api::Surface::Admin, None) => {
+                    Route::guarded(method, route.path, Scope::Admin)
+                }
+            }
+        })
+        .collect()
+}
+
+/// The identity layer's settings under a configuration.
+pub fn identity_settings(config: &Config) -> Settings {
+    let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Settings {
+        session_lifespan: sessions.lifespan,
+        session_extend_before_end: (!sessions.earliest_extend.is_zero())
+            .then_some(sessions.earliest_extend),
+        flow_lifespan: flows.login_lifespan,
+        flow_retention: flows.retention,
+        argon2: Argon2Cost {
+            memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),
+            passes: argon2.iterations,
+            lanes: argon2.parallelism,
+        },
+        pool: PoolOptions {
+            memory_bytes_max: argon2.pool_memory.as_usize(),
+            threads_max: cores,
+            queue_max: argon2.queue as usize,
+            ..PoolOptions::default()
+        },
+        public_url: public_url(config),
+        ..Settings::default()
+    }
+}
+
+/// The base URL of the public listener, without a slash at the end.
+pub fn public_url(config: &Config) -> String {
+    let public = &config.public;
+    base_url(public.url.as_deref(), public.tls_certificate_file.is_some(), public.listen)
+}
+
+/// The base URL of the admin listener, without a slash at the end.
+pub fn admin_url(config: &Config) -> String {
+    let admin = &config.admin;
+    base_url(admin.url.as_deref(), admin.tls_certificate_file.is_some(), admin.listen)
+}
+
+fn base_url(named: Option<&str>, tls: bool, listen: std::net::SocketAddr) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let url = named.map_or_else(|| format!("{scheme}://{listen}"), str::to_owned);
+    url.trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,251 @@
+//! The operator's requests, done by the cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cardea_cluster::{
+    GroupId, KeyPurpose, NodeId, OpenError, OperationError,
+    directory::{edit::EditError, records::NodeState as Recorded},
+    runtime::status::{self, NodeHealth},
+};
+use cardea_storage::{StoreError, Timestamp};
+
+use super::{
+    Declined, Operator,
+    wire::{
+        ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
+        NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey, ShardStatus, VerifyReport,
+    },
+};
+use crate::{
+    apikey::{
+        ApiKeyId,
+        store::{KeptKey, KeyStore},
+    },
+    backend::Backend,
+    listener::keys::Tenant,
+    telemetry::process::resident_bytes,
+};
+
+/// Does what operators ask.
+pub struct ClusterOperator {
+    backend: Arc<Backend>,
+    keys: Arc<KeyStore>,
+}
+
+impl ClusterOperator {
+    /// For a node and the API keys of its store.
+    pub fn new(backend: Arc<Backend>, keys: Arc<KeyStore>) -> Self {
+        Self { backend, keys }
+    }
+
+    async fn set_state(&self, node: u64, state: Recorded) -> Result<(), Declined> {
+        self.backend.node().set_node_state(NodeId(node), state).await.map_err(edit_declined)
+    }
+}
+
+#[async_trait]
+impl Operator for ClusterOperator {
+    async fn status(&self) -> Result<ClusterStatus, Declined> {
+        Ok(shown(self.backend.node().status()))
+    }
+
+    async fn init(&self) -> Result<Initialized, Declined> {
+        match self.backend.init().await {
+            Ok(cluster) => Ok(Initialized { cluster_id: cluster.to_string() }),
+            Err(error @ OpenError::AlreadyMember(_)) => Err(Declined::Conflict(sentence(&error))),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no cluster was made");
+                Err(Declined::Unavailable(sentence(&error)))
+            }
+        }
+    }
+
+    async fn drain(&self, node: u64) -> Result<(), Declined> {
+        self.set_state(node, Recorded::Draining).await
+    }
+
+    async fn decommission(&self, node: u64) -> Result<(), Declined> {
+        self.set_state(node, Recorded::Decommissioning).await
+    }
+
+    async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined> {
+        let moved = self.backend.node().move_leader(GroupId(group), NodeId(to.to_node)).await;
+        moved.map_err(operation_declined)
+    }
+
+    async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined> {
+        let Some(known) = KeyPurpose::from_name(purpose) else {
+            return Err(Declined::NotFound(format!("There is no key for \"{purpose}\".")));
+        };
+        let id = self.backend.node().rotate_key(known).await.map_err(edit_declined)?;
+        Ok(RotatedKey { purpose: purpose.to_owned(), key_id: id.0 })
+    }
+
+    async fn create_api_key(
+        &self,
+        tenant: Tenant,
+        new: NewApiKey,
+    ) -> Result<CreatedApiKey, Declined> {
+        let lifespan = new.lifespan_ms.map(Duration::from_millis);
+        let created = self.keys.create(tenant, &new.name, &new.scopes, lifespan).await;
+        let (key, kept) = created.map_err(store_declined)?;
+        tracing::info!(id = %kept.id, scopes = kept.scopes.join(","), "an API key was made");
+        Ok(CreatedApiKey { entry: entry(kept), key: key.reveal().to_string() })
+    }
+
+    async fn list_api_keys(&self, tenant: Tenant) -> Result<Vec<ApiKeyEntry>, Declined> {
+        let keys = self.keys.list(tenant).await.map_err(store_declined)?;
+        Ok(keys.into_iter().map(entry).collect())
+    }
+
+    async fn revoke_api_key(&self, tenant: Tenant, id: ApiKeyId) -> Result<(), Declined> {
+        if self.keys.revoke(tenant, id).await.map_err(store_declined)? {
+            tracing::info!(%id, "an API key was revoked");
+            Ok(())
+        } else {
+            Err(Declined::NotFound(format!("There is no API key {id}.")))
+        }
+    }
+
+    async fn backup(&self, _archive: Archive) -> Result<ArchiveReport, Declined> {
+        Err(Declined::Unavailable("This version writes no backups.".to_owned()))
+    }
+
+    async fn restore(&self, _archive: Archive) -> Result<ArchiveReport, Declined> {
+        Err(Declined::Unavailable("This version reads no backups.".to_owned()))
+    }
+
+    async fn verify(&self) -> Result<VerifyReport, Declined> {
+        Err(Declined::Unavailable("This version verifies nothing.".to_owned()))
+    }
+}
+
+fn shown(status: status::ClusterStatus) -> ClusterStatus {
+    let answered_by = status.answered_by;
+    ClusterStatus {
+        name: status.name,
+        cluster_id: status.cluster_id,
+        version: status.version,
+        answered_by,
+        nodes: status.nodes.into_iter().map(|node| shown_node(node, answered_by)).collect(),
+        shards: status.shards.into_iter().map(shown_shard).collect(),
+    }
+}
+
+fn shown_node(node: status::NodeStatus, answered_by: u64) -> NodeStatus {
+    NodeStatus {
+        id: node.id,
+        address: node.address,
+        region: node.region,
+        zone: (!node.zone.is_empty()).then_some(node.zone),
+        state: match node.health {
+            NodeHealth::Joining => NodeState::Joining,
+            NodeHealth::Live => NodeState::Live,
+            NodeHealth::Dead => NodeState::Dead,
+            NodeHealth::Draining => NodeState::Drained,
+            NodeHealth::Decommissioning => NodeState::Decommissioning,
+            NodeHealth::Decommissioned => NodeState::Decommissioned,
+        },
+        version: node.binary_version,
+        replicas: node.replicas,
+        leaders: node.leaders,
+        clock_offset_ms: node.clock_ahead_ms,
+        disk_used_bytes: node.disk_used_bytes,
+        disk_free_bytes: node.disk_free_bytes.filter(|free| *free != u64::MAX),
+        memory_bytes: (node.id == answered_by).then(resident_bytes).flatten(),
+        silent_ms: node.silent_ms,
+    }
+}
+
+fn shown_shard(shard: status::ShardStatus) -> ShardStatus {
+    ShardStatus {
+        group: shard.group,
+        space: shard.space.to_owned(),
+        first_slot: shard.first_slot,
+        last_slot: shard.last_slot,
+        home_region: (!shard.home_region.is_empty()).then_some(shard.home_region),
+        leader: shard.leader,
+        term: shard.term,
+        committed: shard.committed,
+        replicas: shard
+            .replicas
+            .into_iter()
+            .map(|replica| ReplicaStatus {
+                node: replica.node,
+                voter: replica.voter,
+                matched: replica.applied,
+            })
+            .collect(),
+    }
+}
+
+fn entry(kept: KeptKey) -> ApiKeyEntry {
+    ApiKeyEntry {
+        id: kept.id.to_string(),
+        name: kept.name,
+        scopes: kept.scopes,
+        created_at: rfc3339(kept.created_at),
+        expires_at: kept.expires_at.map(rfc3339),
+    }
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// An error as a sentence.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get(..1).map(str::to_uppercase) {
+        text.replace_range(..1, &first);
+    }
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+fn operation_declined(error: OperationError) -> Declined {
+    match &error {
+        OperationError::NotFound(_) => Declined::NotFound(sentence(&error)),
+        OperationError::Conflict(_) => Declined::Conflict(sentence(&error)),
+        OperationError::Malformed(_) => Declined::Malformed(sentence(&error)),
+        OperationError::Unavailable(_)
+        | OperationError::Unknown(_)
+        | OperationError::NotLeader(_) => Declined::Unavailable(sentence(&error)),
+    }
+}
+
+fn edit_declined(error: EditError) -> Declined {
+    match &error {
+        EditError::NotFound(_) => Declined::NotFound(sentence(&error)),
+        EditError::Conflict(_) => Declined::Conflict(sentence(&error)),
+        EditError::Store(_) => Declined::Unavailable(sentence(&error)),
+    }
+}
+
+fn store_declined(error: StoreError) -> Declined {
+    tracing::warn!(%error, "the store did not answer an operator");
+    Declined::Unavailable(sentence(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_rfc_3339() {
+        assert_eq!(rfc3339(Timestamp(1_800_000_000_123)), "2027-01-15T08:00:00.123Z");
+    }
+
+    #[test]
+    fn what_an_operator_is_told_is_a_sentence() {
+        let error = OperationError::NotFound("there is no shard 9".to_owned());
+        assert_eq!(
+            operation_declined(error),
+            Declined::NotFound("There is no shard 9.".to_owned())
+        );
+    }
+}

@@ -21,6 +21,7 @@
 pub mod clocks;
 pub mod directory;
 pub mod keys;
+pub mod life;
 pub mod member;
 pub mod placement;
 pub mod replica;

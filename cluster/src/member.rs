@@ -22,6 +22,7 @@ use crate::{
     DIRECTORY,
     clocks::ClockComparison,
     directory::{Directory, follow},
+    placement::Rules,
     replica::Replica,
     service::{operations::Operations, proto},
 };
@@ -57,6 +58,8 @@ pub struct Member {
     pub(crate) leaders: Mutex<BTreeMap<GroupId, NodeId>>,
     pub(crate) operations: RwLock<Option<Arc<dyn Operations>>>,
     pub(crate) draining: AtomicBool,
+    /// The numbers by which replicas and leaders are placed.
+    pub(crate) rules: RwLock<Rules>,
     /// Whether the directory has this process in the node's row.
     pub(crate) announced: AtomicBool,
     pub(crate) disk_free: AtomicU64,
@@ -194,6 +197,12 @@ impl Member {
     /// Whether ordinary writes are refused for want of room.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Sets the numbers by which this node, when it leads the directory, places
+    /// replicas and leaders.
+    pub fn set_placement_rules(&self, rules: Rules) {
+        *self.rules.write() = rules;
     }
 
     /// Whether this node hands its leaderships over.

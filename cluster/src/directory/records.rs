@@ -36,6 +36,10 @@ pub struct ClusterRecord {
     /// When it was initialised, in milliseconds since the Unix epoch.
     #[prost(uint64, tag = "8")]
     pub created_at: u64,
+    /// Names the backup that is being restored; empty when none is. Until then
+    /// the cluster does not serve.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub restoring: Bytes,
 }
 
 /// What a node is to the cluster.
@@ -257,6 +261,7 @@ mod tests {
             next_replica: 4,
             next_group: 5,
             created_at: 6,
+            restoring: Bytes::new(),
         };
         assert_eq!(hex(&cluster), "0a016912016e1801200228033004380540" .to_owned() + "06");
         let node = NodeRecord {

@@ -48,7 +48,7 @@ impl DirectoryView {
         each::<Clusters>(view, now, |_, record| loaded.cluster = Some(record))?;
         each::<Nodes>(view, now, |key, record| drop(loaded.nodes.insert(key.0, record)))?;
         each::<ShardRows>(view, now, |key, record| drop(loaded.shards.insert(key.0, record)))?;
-        each::<Tombstones>(view, now, |key, _| drop(loaded.tombstones.insert(key)))?;
+        each::<Tombstones>(view, now, |key, _| loaded.tombstones.extend([key]))?;
         each::<ClusterKeys>(view, now, |key, record| drop(loaded.keys.insert(key, record)))?;
         loaded.index();
         Ok(loaded)

@@ -133,6 +133,7 @@ async fn write_rows(
         next_replica: FIRST_REPLICA.0 + count,
         next_group: count,
         created_at: now.0,
+        restoring: Bytes::new(),
     };
     let own = NodeRecord {
         name: profile.name.clone(),

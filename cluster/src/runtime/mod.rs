@@ -5,7 +5,7 @@
 //! - [`heartbeat`]: how the other nodes are, and whose clock is right
 //! - [`reconcile`]: the replicas on this node are those of the directory
 //! - [`lead`]: what the leader of a group owes it
-//! - [`spread`]: shards get as many voters as there are nodes for
+//! - [`crate::life::driver`]: replicas and leaders are where they should be
 //! - the directory's follower and the flusher
 
 pub(crate) mod bootstrap;
@@ -16,7 +16,6 @@ pub(crate) mod lead;
 mod open;
 pub(crate) mod operate;
 pub(crate) mod reconcile;
-pub(crate) mod spread;
 pub mod status;
 mod stop;
 

@@ -2,12 +2,14 @@
 //! on the disk, and the tasks.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicBool, AtomicU64},
 };
 
+use async_trait::async_trait;
 use cardea_raft::{
-    ClusterId, GroupId, Host, HostOptions, ReplicaId, StartError,
+    ClusterId, GroupId, Groups, Host, HostOptions, NodeId, ReadError, ReadIndexAnswer, ReplicaId,
+    StartError,
     tls::{self, ClientTls, ServerTls},
     transport::{self, ChannelSettings, Channels, GrpcTransport, TransportSettings},
 };
@@ -15,7 +17,7 @@ use cardea_storage::Fault;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::{ClusterNode, OpenError, Security, heartbeat, identity::Identity, lead, reconcile, spread};
+use super::{ClusterNode, OpenError, Security, heartbeat, identity::Identity, lead, reconcile};
 use crate::{
     DIRECTORY,
     directory::{edit, follow, records::NodeState},
@@ -81,6 +83,7 @@ impl ClusterNode {
             leaders: Mutex::default(),
             operations: RwLock::default(),
             draining: AtomicBool::new(false),
+            rules: RwLock::default(),
             announced: AtomicBool::new(false),
             disk_free: AtomicU64::new(u64::MAX),
             disk_full: AtomicBool::new(false),
@@ -116,12 +119,12 @@ impl ClusterNode {
         let Some(listener) = self.listener.lock().take() else { return };
         let routes = transport::routes(
             member.cluster,
-            member.host.clone(),
+            Arc::new(Served { host: Arc::downgrade(&member.host), node: member.node }),
             member.disk.clone(),
             TransportSettings::default(),
             self.stopping.clone(),
         )
-        .add_service(server::service(member.clone()));
+        .add_service(server::service(member));
         let (stopping, failed) = (self.stopping.clone(), member.clone());
         let listener = listener.into_std();
         let serving = self.options.raft_runtime.spawn(async move {
@@ -149,7 +152,7 @@ impl ClusterNode {
         tasks.push(tokio::spawn(heartbeat::run(member.clone())));
         tasks.push(tokio::spawn(reconcile::run(member.clone())));
         tasks.push(tokio::spawn(lead::run(member.clone())));
-        tasks.push(tokio::spawn(spread::run(member.clone())));
+        tasks.push(tokio::spawn(crate::life::driver::run(member.clone())));
         tasks.push(tokio::spawn(flush(member.clone(), self.options.flush)));
     }
 
@@ -173,6 +176,31 @@ impl ClusterNode {
             announce(&member, &profile, &identity).await;
         }));
         Ok(())
+    }
+}
+
+/// The groups as the listener reaches them. Connections may outlive the node for
+/// a moment, and must not hold its log.
+struct Served {
+    host: Weak<Host>,
+    node: NodeId,
+}
+
+#[async_trait]
+impl Groups for Served {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn replica(&self, group: GroupId) -> Option<cardea_raft::Replica> {
+        self.host.upgrade()?.replica(group)
+    }
+
+    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+        match self.host.upgrade() {
+            Some(host) => host.serve_read_index(group).await,
+            None => Err(ReadError::Stopped),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ struct MoveLeader {
 }
 
 /// Has a node do an action; this one does it itself.
-pub(super) async fn operate(
+pub(crate) async fn operate(
     member: &Arc<Member>,
     node: NodeId,
     action: &str,
@@ -49,6 +49,9 @@ pub(crate) async fn operate_here(
         move_here(member, GroupId(asked.group), NodeId(asked.to_node)).await?;
         return Ok(Bytes::new());
     }
+    if let Some(done) = crate::life::backup::cut::operate(member, action, &body).await {
+        return done;
+    }
     let operations = member.operations.read().clone();
     match operations {
         Some(operations) => operations.operate(action, body).await,
@@ -57,7 +60,7 @@ pub(crate) async fn operate_here(
 }
 
 /// Hands the lead of a group to the replica on a node, wherever it lies now.
-pub(super) async fn move_leader(
+pub(crate) async fn move_leader(
     member: &Arc<Member>,
     group: GroupId,
     to: NodeId,

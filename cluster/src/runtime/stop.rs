@@ -39,7 +39,8 @@ async fn end(node: &ClusterNode, flush: bool) -> Result<(), Fault> {
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
     }
     drop(node.listener.lock().take());
-    let Some(member) = node.member() else { return Ok(()) };
+    let Some(member) = node.member.send_replace(None) else { return Ok(()) };
+    node.shards.release();
     let mut outcome = member.host.close().await;
     let replicas = std::mem::take(&mut *member.replicas.write());
     if flush {

@@ -1,6 +1,6 @@
 //! The called side.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cardea_raft::{GroupId, transport::Refusal};
 use cardea_storage::{
@@ -27,19 +27,24 @@ use crate::{
 };
 
 /// The service of a member.
-pub(crate) fn service(member: Arc<Member>) -> ClusterServer<impl cluster_server::Cluster> {
-    ClusterServer::new(Service(member))
+pub(crate) fn service(member: &Arc<Member>) -> ClusterServer<impl cluster_server::Cluster> {
+    // Connections may outlive the node for a moment, and must not hold its disk.
+    ClusterServer::new(Service(Arc::downgrade(member)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-struct Service(Arc<Member>);
+struct Service(Weak<Member>);
 
 impl Service {
+    fn member(&self) -> Result<Arc<Member>, Status> {
+        self.0.upgrade().ok_or_else(|| Refusal::Stopped.status("the node has stopped"))
+    }
+
     /// Refuses strangers: other clusters, calls meant for another node, nodes
     /// that the directory does not know or has let go.
-    fn check(&self, caller: Option<proto::Caller>) -> Result<(), Status> {
-        let member = &self.0;
+    fn check(&self, caller: Option<proto::Caller>) -> Result<Arc<Member>, Status> {
+        let member = self.member()?;
         let caller = caller.ok_or_else(|| Refusal::Malformed.status("caller is missing"))?;
         if caller.cluster != member.cluster.0.as_slice() {
             return Err(Refusal::WrongCluster.status(format!("this is cluster {}", member.cluster)));
@@ -51,10 +56,10 @@ impl Service {
         let view = member.directory.view();
         if view.cluster.is_none() {
             // Joining: nobody is known yet.
-            return Ok(());
+            return Ok(member);
         }
         match view.nodes.get(&cardea_raft::NodeId(caller.from_node)) {
-            Some(record) if record.state() != NodeState::Decommissioned => Ok(()),
+            Some(record) if record.state() != NodeState::Decommissioned => Ok(member),
             Some(_) => Err(Refusal::Stopped
                 .status(format!("node n{} was decommissioned", caller.from_node))),
             None => {
@@ -73,13 +78,12 @@ impl cluster_server::Cluster for Service {
         use propose::Answer;
         use proto::propose_response::Result as Of;
         let request = request.into_inner();
-        self.check(request.caller)?;
+        let member = self.check(request.caller)?;
         let malformed = || Refusal::Malformed.status("the command is not understood");
         let command = Command::decode(request.command).map_err(|_| malformed())?;
         let action = command.action.ok_or_else(malformed)?;
         let admission = if request.bypass { Admission::Bypass } else { Admission::Ordinary };
         // On a task of its own: what was begun goes on if the caller goes away.
-        let member = self.0.clone();
         let group = GroupId(request.group);
         let proposed = tokio::spawn(async move {
             propose::propose_here(&member, group, action, admission).await
@@ -104,18 +108,18 @@ impl cluster_server::Cluster for Service {
     ) -> Result<Response<proto::ReadResponse>, Status> {
         use proto::read_response::Result as Of;
         let mut request = request.into_inner();
-        self.check(request.caller.take())?;
+        let member = self.check(request.caller.take())?;
         let group = GroupId(request.group);
         let wanted = wire::shard_read(request)
             .ok_or_else(|| Refusal::Malformed.status("the read is not understood"))?;
-        let Some(replica) = self.0.replica(group).filter(|replica| replica.owns_slots()) else {
+        let Some(replica) = member.replica(group).filter(|replica| replica.owns_slots()) else {
             return Err(Refusal::UnknownGroup.status(format!("no replica of {group} reads here")));
         };
-        let result = match read::read_here(&self.0, &replica, wanted).await {
+        let result = match read::read_here(&member, &replica, wanted).await {
             Ok(Some(seen)) => Of::Seen(wire::seen_message(seen)),
             Ok(None) => Of::Moved(proto::Moved {}),
             Err(StoreError::Fault(fault)) => {
-                self.0.raise(fault);
+                member.raise(fault);
                 let reason = "the node failed".to_owned();
                 Of::Unavailable(proto::Unavailable { reason })
             }
@@ -128,11 +132,11 @@ impl cluster_server::Cluster for Service {
         &self,
         request: Request<proto::JoinRequest>,
     ) -> Result<Response<proto::JoinResponse>, Status> {
-        let request = request.into_inner();
-        if !request.cluster.is_empty() && request.cluster != self.0.cluster.0.as_slice() {
-            return Err(Refusal::WrongCluster.status(format!("this is cluster {}", self.0.cluster)));
+        let (request, member) = (request.into_inner(), self.member()?);
+        if !request.cluster.is_empty() && request.cluster != member.cluster.0.as_slice() {
+            return Err(Refusal::WrongCluster.status(format!("this is cluster {}", member.cluster)));
         }
-        let result = join::admit(&self.0, request).await;
+        let result = join::admit(&member, request).await;
         Ok(Response::new(proto::JoinResponse { result: Some(result) }))
     }
 
@@ -140,8 +144,8 @@ impl cluster_server::Cluster for Service {
         &self,
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        self.check(request.into_inner().caller)?;
-        Ok(Response::new(heartbeat::report(&self.0)))
+        let member = self.check(request.into_inner().caller)?;
+        Ok(Response::new(heartbeat::report(&member)))
     }
 
     async fn operate(
@@ -150,8 +154,7 @@ impl cluster_server::Cluster for Service {
     ) -> Result<Response<proto::OperateResponse>, Status> {
         use proto::operate_response::Result as Of;
         let request = request.into_inner();
-        self.check(request.caller)?;
-        let member = self.0.clone();
+        let member = self.check(request.caller)?;
         let done = tokio::spawn(async move {
             crate::runtime::operate::operate_here(&member, &request.action, request.body).await
         });

@@ -10,7 +10,7 @@ pub(crate) mod propose;
 pub(crate) mod read;
 pub(crate) mod wire;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use cardea_raft::GroupId;
@@ -21,6 +21,7 @@ use cardea_storage::{
     store::{Change, Watch},
     txn::{Outcome, command::Action},
 };
+use parking_lot::RwLock;
 
 use crate::member::Member;
 
@@ -28,20 +29,23 @@ use crate::member::Member;
 /// to a cluster.
 #[derive(Default)]
 pub struct ClusterShards {
-    member: OnceLock<Arc<Member>>,
+    member: RwLock<Option<Arc<Member>>>,
 }
 
 impl ClusterShards {
-    /// The node belongs to a cluster from now on; a second call changes nothing.
+    /// The node belongs to a cluster from now on.
     pub(crate) fn admit(&self, member: Arc<Member>) {
-        // The first stays.
-        drop(self.member.set(member));
+        *self.member.write() = Some(member);
     }
 
-    pub(crate) fn member(&self) -> Result<&Arc<Member>, StoreError> {
-        self.member
-            .get()
-            .ok_or_else(|| StoreError::unavailable("this node does not belong to a cluster yet"))
+    /// The node has stopped: everything it held is let go.
+    pub(crate) fn release(&self) {
+        drop(self.member.write().take());
+    }
+
+    pub(crate) fn member(&self) -> Result<Arc<Member>, StoreError> {
+        let member = self.member.read().clone();
+        member.ok_or_else(|| StoreError::unavailable("this node is not a member of a cluster now"))
     }
 }
 
@@ -88,11 +92,11 @@ impl Shards for ClusterShards {
         action: Action,
         admission: Admission,
     ) -> Result<Outcome, StoreError> {
-        propose::propose(self.member()?, GroupId(shard.0), action, admission).await
+        propose::propose(&self.member()?, GroupId(shard.0), action, admission).await
     }
 
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
-        read::read(self.member()?, GroupId(shard.0), read).await
+        read::read(&self.member()?, GroupId(shard.0), read).await
     }
 
     async fn watch(

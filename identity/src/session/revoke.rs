@@ -34,10 +34,11 @@ pub enum RevokeRejection {
 }
 
 impl Service {
-    /// Ends the session of a session token (`performNativeLogout`).
+    /// Ends the session of a session token (`performNativeLogout`). One that has
+    /// ended already is no error: who did not see the first answer asks again.
     ///
     /// # Errors
-    /// [`RevokeRejection::NotFound`] if the token is of no active session.
+    /// [`RevokeRejection::NotFound`] if the token is of no session.
     pub async fn log_out(
         &self,
         scope: Scope,
@@ -46,10 +47,10 @@ impl Service {
         self.log_out_by(scope, TokenKind::Session, token).await
     }
 
-    /// Ends the session of a logout token.
+    /// Ends the session of a logout token; see [`log_out`](Self::log_out).
     ///
     /// # Errors
-    /// [`RevokeRejection::NotFound`] if the token is of no active session.
+    /// [`RevokeRejection::NotFound`] if the token is of no session.
     pub async fn log_out_by_logout_token(
         &self,
         scope: Scope,
@@ -69,9 +70,10 @@ impl Service {
                 let found = self
                     .find_by_token(&t, scope, kind, token.expose(), true)
                     .await?
-                    .filter(|found| found.accepted(t.now()).is_some())
                     .ok_or(RevokeRejection::NotFound)?;
-                self.revoke(&t, found.key, found.session).await?;
+                if found.accepted(t.now()).is_some() {
+                    self.revoke(&t, found.key, found.session).await?;
+                }
                 Ok(())
             })
             .await

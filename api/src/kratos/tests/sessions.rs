@@ -124,6 +124,7 @@ async fn logged_out_session_is_refused() {
     assert_eq!(answer.body, Value::Null);
     assert!(!answer.header("x-cardea-snaptoken").is_empty());
     world.whoami(&token).await.is(401);
+    log_out(&token).await.is(204);
     let unknown = log_out("ory_st_unknown").await.is(403);
     let reason = "The provided Ory Session Token could not be found, is invalid, or otherwise \
                   malformed.";

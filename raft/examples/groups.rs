@@ -19,7 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use cardea_raft::{
-    Admission, ClusterId, GroupId, Groups, Host, HostOptions, NodeId, ReplicaId, Settings,
+    Admission, ClusterId, GroupId, Groups, Host, HostOptions, NodeId, ProposeError, ReplicaId,
+    Settings,
     testing::{Ledger, MemoryNetwork},
 };
 use cardea_storage::engine::memory::MemoryDisk;
@@ -84,11 +85,20 @@ async fn writers(nodes: &BTreeMap<NodeId, Node>, groups: u64, each: u64, writers
     let started = Instant::now();
     for writer in 0..writers {
         let group = GroupId(1 + writer % groups);
-        let host = nodes[&leader_of(nodes, group).await].host.clone();
+        let mut leader = leader_of(nodes, group).await;
+        let hosts: BTreeMap<_, _> =
+            nodes.iter().map(|(id, node)| (*id, node.host.clone())).collect();
         tasks.push(tokio::spawn(async move {
             for number in 0..each {
                 let payload = Bytes::from(format!("w{writer}={number:0>100}"));
-                host.propose(group, payload, Admission::Ordinary).await.unwrap();
+                while let Err(error) =
+                    hosts[&leader].propose(group, payload.clone(), Admission::Ordinary).await
+                {
+                    if let ProposeError::NotLeader { leader: Some(named) } = error {
+                        leader = named;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
             }
         }));
     }

@@ -124,13 +124,19 @@ pub(super) fn observe(member: &Member) -> Observed {
 }
 
 async fn take(member: &Arc<Member>, steps: Vec<Step>) {
-    // Hand-overs wait for elections; they do not hold up one another.
-    let (moves, edits): (Vec<Step>, Vec<Step>) =
-        steps.into_iter().partition(|step| matches!(step, Step::MoveLeader { .. }));
-    for step in edits {
-        take_one(member, step).await;
-    }
-    join_all(moves.into_iter().map(|step| take_one(member, step))).await;
+    // Additions meet at the counter of replica ids; all else is apart.
+    let (additions, others): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::AddReplica { .. }));
+    let additions = async {
+        for step in additions {
+            take_one(member, step).await;
+        }
+    };
+    futures::future::join(
+        additions,
+        join_all(others.into_iter().map(|step| take_one(member, step))),
+    )
+    .await;
 }
 
 async fn take_one(member: &Arc<Member>, step: Step) {

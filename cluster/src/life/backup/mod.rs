@@ -49,6 +49,8 @@ use crate::{member::Member, runtime::operate, service::operations::OperationErro
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Fences differ by this many milliseconds at most, so that no two are the same.
 const JITTER_MS: u64 = 1_000;
+/// How long past the fence transactions that nobody ends are waited for.
+const PATIENCE_MS: u64 = 15_000;
 
 /// What to back up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +239,12 @@ impl<'a> Cutter<'a> {
                 break;
             }
             progress(Progress::Settling { prepared });
+            // Log time stands still in an idle shard; patience does not.
+            let now = self.member.clock().now();
+            if now.0 > self.fence_until + PATIENCE_MS {
+                let group = self.holders.keys().next().copied().unwrap_or_default();
+                return Err(BackupError::Lapsed(group));
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
         progress(Progress::Cutting);

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use cardea_storage::{
     ManualClock, SeededEntropy, Tag, Tenant, Timestamp,
     key::KeyWriter,
-    local::LocalStore,
+    local::LocalShards,
     store::{Draft, Verdict},
     txn::{Effect, Op, Put},
 };
@@ -42,7 +42,9 @@ impl IndexRules for Pointers {
 
 async fn store_of(rows: &[(Key, u16)]) -> Arc<dyn Store> {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
-    let store = LocalStore::in_memory(clock, Arc::new(SeededEntropy::new(1))).unwrap();
+    let disk = cardea_storage::engine::memory::MemoryDisk::new(1);
+    let shards = LocalShards::open(&disk, std::path::Path::new("/data"), 2, clock).unwrap();
+    let store = shards.store(Arc::new(SeededEntropy::new(1)));
     let puts = rows.iter().map(|(key, value)| {
         let value = Bytes::copy_from_slice(&value.to_be_bytes());
         let put = Put { key: key.as_bytes().clone(), value, expires_at: 0 };
@@ -57,10 +59,8 @@ async fn verified(rows: &[(Key, u16)]) -> VerifyReport {
     let store = store_of(rows).await;
     let pace = Pace { rows: 1, pause: Duration::ZERO };
     let mut seen = HashMap::new();
-    let report = verify_indexes(&store, &Pointers, pace, &mut |done, all| {
-        seen.insert(done, all);
-    });
-    let report = report.await.unwrap();
+    let mut progress = |done, all| drop(seen.insert(done, all));
+    let report = verify_indexes(&store, &Pointers, pace, &mut progress).await.unwrap();
     assert_eq!(seen.len() as u64, 3 * u64::from(cardea_storage::slot::SLOTS));
     report
 }

@@ -92,7 +92,7 @@ fn bytes_of_the_manifest_are_frozen() {
     let hex: String = manifest().encode_to_vec().iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(
         hex,
-        "08011201631a016e2001280230033a26080112030\
+        "08011201631a016e2001280230033a22080112030\
          0ff1f180220032804300538064201734a0767312e726f77735201725a00"
     );
     let block = Block {

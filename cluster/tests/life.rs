@@ -1,0 +1,288 @@
+//! The life of a cluster: nodes come, drain, go and die, while it serves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod town;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cardea_cluster::{
+    ClusterNode, DIRECTORY, Member, NodeId, OperationError,
+    directory::records::{NodeState, ReplicaRole},
+    life,
+    placement::Rules,
+};
+use cardea_storage::{
+    Space, Store,
+    store::{Consistency, Draft},
+};
+use town::{Site, Town, address_of, key, put, read};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Waits until it holds, for at most two minutes: replicas move one step a
+/// second, and the machine of a test run has other things to do.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < 2 * MINUTE, "{what}: did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn member(node: &ClusterNode) -> Arc<Member> {
+    node.member().unwrap()
+}
+
+/// Shows the log of a failing test, where RUST_LOG asks for it.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let shown = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+    drop(shown.try_init());
+}
+
+async fn join(town: &mut Town, number: u64) -> NodeId {
+    let site = Site::in_memory(number);
+    let node = site.open().await.unwrap();
+    let id = node.join(&[address_of(&town.nodes[0])]).await.unwrap();
+    assert!(node.joined().await.is_some());
+    eventually("the newcomer is live", async || {
+        let view = town.nodes[0].directory().view();
+        view.nodes.get(&id).is_some_and(|record| record.state() == NodeState::Live)
+    })
+    .await;
+    town.sites.push(site);
+    town.nodes.push(node);
+    id
+}
+
+/// Groups with a replica on a node that is to stay, by the directory's rows.
+fn replicas_on(node: &ClusterNode, id: NodeId) -> usize {
+    let view = node.directory().view();
+    let stays = |role| matches!(role, ReplicaRole::Voter | ReplicaRole::Learner);
+    view.shards
+        .values()
+        .filter(|shard| shard.replica_on(id).is_some_and(|replica| stays(replica.role())))
+        .count()
+}
+
+/// Whether every shard has `voters` voters, all of them in their groups, and
+/// nothing is under way.
+fn is_settled(node: &ClusterNode, voters: usize, directory_voters: usize) -> bool {
+    let view = node.directory().view();
+    let status = node.status();
+    view.shards.iter().all(|(group, shard)| {
+        let wanted = if *group == DIRECTORY { directory_voters } else { voters };
+        let leader = status.shards.iter().find(|s| s.group == group.0).and_then(|s| s.leader);
+        let roles_fit = shard
+            .replicas
+            .iter()
+            .all(|replica| *group == DIRECTORY || replica.role() == ReplicaRole::Voter);
+        leader.is_some() && roles_fit && shard.voters().count() == wanted
+    })
+}
+
+fn leads(node: &ClusterNode, id: NodeId) -> usize {
+    node.status().shards.iter().filter(|shard| shard.leader == Some(id.0)).count()
+}
+
+/// Writes numbered rows until told to stop; every one that was acknowledged must
+/// be there afterwards.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Vec<u64>>,
+}
+
+impl Load {
+    fn start(store: Arc<dyn Store>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let (stopped, counted) = (stop.clone(), acknowledged.clone());
+        let task = tokio::spawn(async move {
+            let mut done = Vec::new();
+            for number in 0_u64.. {
+                if stopped.load(Ordering::Acquire) {
+                    break;
+                }
+                let row = key(Space::Home, (number * 37 % 4_096) as u16, number);
+                let draft = Draft {
+                    checks: vec![],
+                    ops: vec![put(&row, "kept").into()],
+                    read_time: store.clock().now(),
+                };
+                if store.commit(draft).await.is_ok() {
+                    done.push(number);
+                    counted.fetch_add(1, Ordering::AcqRel);
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            done
+        });
+        Self { stop, acknowledged, task }
+    }
+
+    /// Ends it; everything acknowledged is read through `store`.
+    async fn check(self, store: &Arc<dyn Store>) {
+        let before = self.acknowledged.load(Ordering::Acquire);
+        eventually("writes go on", async || {
+            self.acknowledged.load(Ordering::Acquire) > before + 20
+        })
+        .await;
+        self.stop.store(true, Ordering::Release);
+        let done = self.task.await.unwrap();
+        assert!(done.len() > 20);
+        for number in done {
+            let row = key(Space::Home, (number * 37 % 4_096) as u16, number);
+            let seen = read(store, &row, Consistency::Strong).await.unwrap();
+            assert_eq!(seen.as_deref(), Some("kept"), "write {number} was lost");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fourth_and_a_fifth_node_join_under_load_and_take_their_share() {
+    log();
+    let mut town = Town::in_memory().await;
+    let load = Load::start(town.store(1));
+    let fourth = join(&mut town, 4).await;
+    let fifth = join(&mut town, 5).await;
+    eventually("the directory has five voters and the newcomers have replicas", async || {
+        is_settled(&town.nodes[0], 3, 5)
+            && replicas_on(&town.nodes[0], fourth) >= 3
+            && replicas_on(&town.nodes[0], fifth) >= 3
+    })
+    .await;
+    eventually("the newcomers lead something", async || {
+        leads(&town.nodes[0], fourth) + leads(&town.nodes[0], fifth) > 0
+    })
+    .await;
+    // What is where is known everywhere, and replicas that left are gone.
+    eventually("nobody runs what it should not", async || {
+        town.nodes.iter().all(|node| {
+            let member = member(node);
+            let view = node.directory().view();
+            let should: Vec<_> =
+                view.replicas_on(member.node()).map(|(group, replica)| (group, replica)).collect();
+            let mut runs: Vec<_> =
+                member.replicas().iter().map(|replica| (replica.group(), replica.id())).collect();
+            runs.sort();
+            should == runs
+        })
+    })
+    .await;
+    load.check(&town.store(4)).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_drained_node_leads_nothing_until_it_is_taken_back() {
+    let town = Town::in_memory().await;
+    let load = Load::start(town.store(0));
+    let first = NodeId(1);
+    let asked = member(&town.nodes[2]);
+    life::drain(&asked, first, MINUTE).await.unwrap();
+    for group in member(&town.nodes[0]).host().groups() {
+        assert!(!member(&town.nodes[0]).host().status(group).unwrap().leads(), "{group}");
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(leads(&town.nodes[2], first), 0);
+    load.check(&town.store(2)).await;
+    life::resume(&asked, first).await.unwrap();
+    eventually("it may lead again", async || !member(&town.nodes[0]).is_draining()).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_would_be_missed_is_not_let_go_unless_forced() {
+    let town = Town::in_memory().await;
+    let asked = member(&town.nodes[0]);
+    let refused = life::decommission(&asked, NodeId(3), false, MINUTE, |_| {}).await.unwrap_err();
+    let OperationError::Conflict(reason) = &refused else { panic!("{refused:?}") };
+    assert!(reason.contains("add a node first"), "{reason}");
+    let state = town.nodes[0].directory().view().nodes[&NodeId(3)].state();
+    assert_eq!(state, NodeState::Live);
+    let unknown = life::decommission(&asked, NodeId(9), false, MINUTE, |_| {}).await;
+    assert!(matches!(unknown, Err(OperationError::NotFound(_))));
+    // By force, two voters are left.
+    life::decommission(&asked, NodeId(3), true, MINUTE, |_| {}).await.unwrap();
+    assert!(is_settled(&town.nodes[0], 2, 2));
+    let row = key(Space::Home, 1, 1);
+    town::write(&town.store(1), vec![], vec![put(&row, "v")]).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_is_decommissioned_under_load_and_its_replicas_move() {
+    log();
+    let mut town = Town::in_memory().await;
+    let load = Load::start(town.store(1));
+    let fourth = join(&mut town, 4).await;
+    let asked = member(&town.nodes[1]);
+    let mut told = Vec::new();
+    let gone = life::decommission(&asked, NodeId(1), false, MINUTE, |departing| {
+        told.push(departing);
+    });
+    gone.await.unwrap();
+    assert!(!told.is_empty());
+    let view = town.nodes[1].directory().view();
+    assert_eq!(view.nodes[&NodeId(1)].state(), NodeState::Decommissioned);
+    assert_eq!(view.replicas_on(NodeId(1)).count(), 0);
+    assert!(view.tombstones.iter().any(|tombstone| tombstone.node == NodeId(1)));
+    assert!(is_settled(&town.nodes[1], 3, 3));
+    assert_eq!(replicas_on(&town.nodes[1], fourth), 7);
+    town.nodes.remove(0).abandon().await;
+    load.check(&town.store(2)).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dead_node_is_replaced_by_another() {
+    log();
+    let mut town = Town::in_memory().await;
+    let fourth = join(&mut town, 4).await;
+    for node in &town.nodes {
+        let rules = Rules { dead_after_ms: 4_000, ..Rules::default() };
+        member(node).set_placement_rules(rules);
+    }
+    let load = Load::start(town.store(1));
+    town.nodes.remove(0).abandon().await;
+    let dead = NodeId(1);
+    eventually("the dead node's replicas are elsewhere", async || {
+        let view = town.nodes[0].directory().view();
+        is_settled(&town.nodes[0], 3, 3)
+            && view.shards.values().all(|shard| shard.voters().all(|voter| voter.on() != dead))
+    })
+    .await;
+    assert_eq!(replicas_on(&town.nodes[0], fourth), 7);
+    load.check(&town.store(2)).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_whose_driver_died_half_way_is_finished_by_the_next() {
+    log();
+    let mut town = Town::in_memory().await;
+    let fourth = join(&mut town, 4).await;
+    // The directory is led by the node that will die.
+    town.nodes[1].move_leader(DIRECTORY, NodeId(1)).await.unwrap();
+    town.nodes[1].set_node_state(NodeId(2), NodeState::Decommissioning).await.unwrap();
+    eventually("replicas begin to move", async || replicas_on(&town.nodes[3], fourth) > 1).await;
+    town.nodes.remove(0).abandon().await;
+    eventually("the node has left although the driver died", async || {
+        let view = town.nodes[2].directory().view();
+        view.nodes[&NodeId(2)].state() == NodeState::Decommissioned
+    })
+    .await;
+    let view = town.nodes[2].directory().view();
+    assert_eq!(view.replicas_on(NodeId(2)).count(), 0);
+    let row = key(Space::Index, 1, 1);
+    town::write(&town.store(2), vec![], vec![put(&row, "v")]).await;
+    town.stop().await;
+}

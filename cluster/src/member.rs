@@ -35,6 +35,7 @@ pub struct Member {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
     pub(crate) region: String,
+    pub(crate) address: String,
     pub(crate) binary_version: String,
     /// Drawn when the process started.
     pub(crate) process: u64,
@@ -244,18 +245,30 @@ pub(crate) fn tablet_at(data_dir: &std::path::Path, group: GroupId, replica: Rep
     data_dir.join("tablets").join(format!("{group}-{replica}"))
 }
 
-/// Where nodes are: the directory's addresses, and before there are any, those
-/// that were said when the node joined. Rewritten for nodes behind translated
-/// addresses.
+/// Where nodes are: the directory's addresses; before there are any, those that
+/// were said when the node joined; and what a process that is newer than its row
+/// says of itself. Rewritten for nodes behind translated addresses.
 pub(crate) struct AddressBook {
     directory: Arc<Directory>,
     said: RwLock<BTreeMap<NodeId, String>>,
+    moved: RwLock<BTreeMap<NodeId, (u64, String)>>,
     dial: BTreeMap<String, String>,
 }
 
 impl AddressBook {
     pub(crate) fn new(directory: Arc<Directory>, dial: BTreeMap<String, String>) -> Arc<Self> {
-        Arc::new(Self { directory, said: RwLock::default(), dial })
+        Arc::new(Self { directory, said: RwLock::default(), moved: RwLock::default(), dial })
+    }
+
+    /// A process said where it is; forgotten once its row says so, too.
+    pub(crate) fn moved(&self, node: NodeId, process: u64, address: String) {
+        let view = self.directory.view();
+        let row = view.nodes.get(&node);
+        if row.is_some_and(|row| row.process == process || row.address == address) {
+            self.moved.write().remove(&node);
+        } else {
+            self.moved.write().insert(node, (process, address));
+        }
     }
 
     pub(crate) fn say(&self, addresses: impl IntoIterator<Item = (NodeId, String)>) {
@@ -265,8 +278,14 @@ impl AddressBook {
 
 impl Peers for AddressBook {
     fn address(&self, node: NodeId) -> Option<String> {
-        let known = self.directory.view().nodes.get(&node).map(|record| record.address.clone());
-        let address = known.or_else(|| self.said.read().get(&node).cloned())?;
+        let view = self.directory.view();
+        let row = view.nodes.get(&node);
+        let moved = self.moved.read().get(&node).cloned();
+        let newer = moved.filter(|(process, _)| row.is_none_or(|row| row.process != *process));
+        let address = newer
+            .map(|(_, address)| address)
+            .or_else(|| row.map(|row| row.address.clone()))
+            .or_else(|| self.said.read().get(&node).cloned())?;
         Some(self.dial.get(&address).cloned().unwrap_or(address))
     }
 }

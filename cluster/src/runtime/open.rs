@@ -63,6 +63,7 @@ impl ClusterNode {
             cluster,
             node,
             region: options.profile.region.clone(),
+            address: options.profile.address.clone(),
             binary_version: options.profile.binary_version.clone(),
             process: options.process,
             clock: options.clock.clone(),

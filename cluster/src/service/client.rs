@@ -137,7 +137,11 @@ pub(crate) async fn status(
     member: &Member,
     node: NodeId,
 ) -> Result<proto::StatusResponse, String> {
-    let request = proto::StatusRequest { caller: Some(caller(member, node)) };
+    let request = proto::StatusRequest {
+        caller: Some(caller(member, node)),
+        address: member.address.clone(),
+        process: member.process,
+    };
     match timeout(STATUS_MAX, client(member, node).status(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(status.message().to_owned()),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use cardea_raft::{GroupId, transport::Refusal};
+use cardea_raft::{GroupId, NodeId, transport::Refusal};
 use cardea_storage::{
     StoreError,
     protocol::shards::Admission,
@@ -58,7 +58,7 @@ impl Service {
             // Joining: nobody is known yet.
             return Ok(member);
         }
-        match view.nodes.get(&cardea_raft::NodeId(caller.from_node)) {
+        match view.nodes.get(&NodeId(caller.from_node)) {
             Some(record) if record.state() != NodeState::Decommissioned => Ok(member),
             Some(_) => Err(Refusal::Stopped
                 .status(format!("node n{} was decommissioned", caller.from_node))),
@@ -144,7 +144,12 @@ impl cluster_server::Cluster for Service {
         &self,
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let member = self.check(request.into_inner().caller)?;
+        let request = request.into_inner();
+        let from = request.caller.as_ref().map_or(0, |caller| caller.from_node);
+        let member = self.check(request.caller)?;
+        if from != member.node.0 && !request.address.is_empty() {
+            member.book.moved(NodeId(from), request.process, request.address);
+        }
         Ok(Response::new(heartbeat::report(&member)))
     }
 

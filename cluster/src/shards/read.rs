@@ -33,12 +33,16 @@ pub(crate) async fn read(
     group: GroupId,
     read: ShardRead,
 ) -> Result<Option<ShardSeen>, StoreError> {
-    if let Some(replica) = member.replica(group)
-        && replica.owns_slots()
-    {
-        return read_here(member, &replica, read).await;
-    }
+    let here = member.replica(group).filter(|replica| replica.owns_slots());
     let mut last = StoreError::unavailable(format!("no replica of {group} is known"));
+    if let Some(replica) = here {
+        // A replica that its leader does not reach cannot become fresh; others can.
+        let cut_off = member.host.status(group).is_none_or(|status| status.leader.is_none())
+            && member.leader_of(group).is_some_and(|leader| member.is_heard(leader));
+        if read.freshness == Freshness::Eventual || !cut_off {
+            return read_here(member, &replica, read).await;
+        }
+    }
     for node in nodes_with(member, group).into_iter().take(ASKED_MAX) {
         match client::read(member, node, group, &read).await {
             Ok(seen) => return Ok(seen),

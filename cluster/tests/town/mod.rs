@@ -4,7 +4,10 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -41,6 +44,8 @@ pub struct Site {
     pub data_dir: PathBuf,
     pub number: u64,
     pub region: String,
+    /// Where it listened first; 0 before.
+    pub port: Arc<AtomicU16>,
 }
 
 impl Site {
@@ -50,17 +55,30 @@ impl Site {
             data_dir: PathBuf::from("/data"),
             number,
             region: "here".to_owned(),
+            port: Arc::default(),
         }
     }
 
+    /// The same node at another address.
+    pub fn moved(&self) -> Self {
+        Self { port: Arc::default(), ..self.clone() }
+    }
+
     pub fn on(disk: Arc<dyn Disk>, data_dir: PathBuf, number: u64) -> Self {
-        Self { disk, data_dir, number, region: "here".to_owned() }
+        Self { disk, data_dir, number, region: "here".to_owned(), port: Arc::default() }
     }
 
     pub async fn open(&self) -> Result<Arc<ClusterNode>, OpenError> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        // Another test of this process may have been first.
+        drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
+        let port = self.port.load(Ordering::SeqCst);
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        self.port.store(listener.local_addr().unwrap().port(), Ordering::SeqCst);
         let address = listener.local_addr().unwrap().to_string();
-        let seed = self.number + u64::from(listener.local_addr().unwrap().port()) * 1_000;
+        // No two processes draw the same.
+        static OPENED: AtomicU64 = AtomicU64::new(1);
+        let seed = OPENED.fetch_add(1, Ordering::SeqCst);
         ClusterNode::open(ClusterOptions {
             profile: NodeProfile {
                 name: format!("node-{}", self.number),

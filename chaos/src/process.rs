@@ -76,6 +76,10 @@ impl Process {
             .arg("--stop-with-stdin")
             .arg("--config")
             .arg(&launch.config)
+            // The node refuses variables that it does not know, and the tester's
+            // are none of its own.
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| !name.starts_with("CARDEA_")))
             .envs(launch.environment.iter().cloned())
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::piped())

@@ -27,9 +27,7 @@ use tower::ServiceExt as _;
 use crate::{
     apikey::Scope,
     config::Config,
-    listener::{
-        client::ClientAddress, keys::Caller, refusal::Refusal, table::Route,
-    },
+    listener::{client::ClientAddress, keys::Caller, refusal::Refusal, table::Route},
     telemetry::request_id::RequestId,
 };
 

@@ -168,11 +168,7 @@ async fn serve_node(
 }
 
 /// Makes the layers when the cluster's keys arrive, and again when they change.
-async fn follow_keys(
-    node: Arc<ClusterNode>,
-    layers: Arc<Layers>,
-    fail: impl Fn(anyhow::Error),
-) {
+async fn follow_keys(node: Arc<ClusterNode>, layers: Arc<Layers>, fail: impl Fn(anyhow::Error)) {
     let mut views = node.directory().watch();
     let mut made_of = Vec::new();
     loop {

@@ -229,7 +229,7 @@ sections! {
         /// "json" or "human".
         format: LogFormat = "human",
         /// Levels by target, such as "info" or "info,cardea_raft=debug".
-        level: String = "info",
+        level: String = "info,openraft=error",
         /// Write a line for each request.
         access: bool = "true",
     }

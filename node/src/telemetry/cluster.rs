@@ -8,6 +8,9 @@ use cardea_raft::{GroupId, Host, Role};
 use super::registry::{Labels, MetricsSource, Samples};
 use crate::backend::Backend;
 
+/// Transactions that are counted at a scrape.
+const OUTSTANDING_MAX: usize = 1_000;
+
 /// Numbers of a node's groups.
 pub struct ClusterMetrics(pub Arc<Backend>);
 
@@ -30,7 +33,8 @@ impl MetricsSource for ClusterMetrics {
         for replica in member.replicas() {
             let labels = || vec![("group", replica.group().0.to_string())];
             let unflushed = replica.unflushed();
-            let mut gauge = |name, help, value: u64| samples.gauge(name, help, labels(), number(value));
+            let mut gauge =
+                |name, help, value: u64| samples.gauge(name, help, labels(), number(value));
             gauge("tablet_disk_bytes", "Bytes of a tablet on disk", replica.disk_bytes());
             gauge(
                 "tablet_unflushed_entries",
@@ -38,6 +42,18 @@ impl MetricsSource for ClusterMetrics {
                 unflushed.entries,
             );
             gauge("tablet_unflushed_bytes", "Bytes of a tablet in memory", unflushed.bytes);
+            let usage = replica.machine().engine().usage();
+            gauge("tablet_keys", "Keys of a tablet, estimated by RocksDB", usage.keys_estimate);
+            let outstanding =
+                replica.machine().view().and_then(|view| view.outstanding(OUTSTANDING_MAX));
+            // A disk that fails is reported by whoever needs it.
+            if let Ok(outstanding) = outstanding {
+                gauge(
+                    "transactions_outstanding",
+                    "Transactions that hold locks, at most 1000 counted",
+                    outstanding.len() as u64,
+                );
+            }
         }
         let status = node.status();
         for other in &status.nodes {
@@ -61,7 +77,8 @@ impl MetricsSource for ClusterMetrics {
             }
         }
         let own = status.nodes.iter().find(|other| other.id == status.answered_by);
-        if let Some(free) = own.and_then(|own| own.disk_free_bytes).filter(|free| *free != u64::MAX) {
+        if let Some(free) = own.and_then(|own| own.disk_free_bytes).filter(|free| *free != u64::MAX)
+        {
             samples.gauge("disk_free_bytes", "Bytes that the disk has left", vec![], number(free));
         }
         samples.gauge(
@@ -116,8 +133,7 @@ fn raft(samples: &mut Samples, host: &Host, group: GroupId) {
     ] {
         gauge(name, help, number(index.unwrap_or(0)));
     }
-    let unapplied =
-        status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
+    let unapplied = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
     gauge("raft_unapplied_entries", "Committed entries not applied yet", number(unapplied));
     if let Some(ms) = status.quorum_ack_ms_ago {
         gauge("raft_quorum_ack_seconds", "Time since a quorum was heard of", number(ms) / 1000.0);

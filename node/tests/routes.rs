@@ -1,0 +1,139 @@
+//! Every route that the node answers, on each listener, to everybody who may not
+//! call it: no key, a key that is none, the wrong scope, the wrong tenant.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use cardea_node::{
+    apikey::{AREAS, ApiKey, Scope},
+    config::value::Size,
+    entropy::SystemEntropy,
+    layers,
+    listener::{
+        client::PeerAddress,
+        gate::{Gate, GateOptions, Side},
+        health,
+        keys::{ApiKeys, Grant, Identification, KeysUnavailable, SingleTenant, Tenant},
+        origin::Hosts,
+        table::{Audience, Route, RouteTable},
+    },
+    operator,
+    telemetry::http::HttpMetrics,
+};
+use http::{Method, Request, header};
+
+/// Keys by the byte that they are made of.
+struct Keys(BTreeMap<u8, Grant>);
+
+#[async_trait]
+impl ApiKeys for Keys {
+    async fn recognize(&self, presented: &ApiKey) -> Result<Option<Grant>, KeysUnavailable> {
+        let found = self.0.iter().find(|(seed, _)| presented.is(&key(**seed).digest()));
+        Ok(found.map(|(_, grant)| grant.clone()))
+    }
+}
+
+fn key(seed: u8) -> ApiKey {
+    ApiKey::from_random([seed; 40])
+}
+
+const OTHER_TENANT: u8 = 200;
+const ADMIN: u8 = 201;
+const FORGED: u8 = 202;
+
+/// A key for each single scope there is, one for everything, one of a stranger.
+fn keys() -> Keys {
+    let scopes = AREAS.into_iter().flat_map(|area| [Scope::Read(area), Scope::Write(area)]);
+    let own = (1_u8..).zip(scopes).map(|(seed, scope)| (seed, Tenant(0), scope));
+    let others = [(OTHER_TENANT, Tenant(1), Scope::Admin), (ADMIN, Tenant(0), Scope::Admin)];
+    let grants = own.chain(others).map(|(seed, tenant, scope)| {
+        (seed, Grant { key: key(seed).id(), tenant, scopes: vec![scope] })
+    });
+    Keys(grants.collect())
+}
+
+fn all_routes() -> Vec<Route> {
+    let routes = health::routes().into_iter().chain(operator::routes::routes());
+    routes.chain(layers::routes()).collect()
+}
+
+fn gate(side: Side, trusts_callers: bool) -> Gate {
+    let options = GateOptions {
+        side,
+        trusts_callers,
+        hosts: Hosts::default(),
+        trusted_proxies: Vec::new(),
+        tls: false,
+        body: Size(1024),
+        timeout: Duration::from_secs(5),
+        redirect_admin: None,
+        access_log: false,
+        entropy: Arc::new(SystemEntropy),
+    };
+    let identification = Identification { keys: Arc::new(keys()), tenants: Arc::new(SingleTenant) };
+    let table = Arc::new(RouteTable::new(all_routes()).unwrap());
+    // Whatever passes the gate is answered so, and nothing else is.
+    let reached = Router::new().fallback(|| async { http::StatusCode::IM_A_TEAPOT });
+    Gate::new(options, table, identification, HttpMetrics::new(), reached)
+}
+
+async fn status(gate: &Gate, route: &Route, seed: Option<u8>) -> u16 {
+    let path = route.path.replace("{id}", "a-b").replace("{node}", "1").replace("{group}", "1");
+    let path = path.replace("{purpose}", "seal");
+    assert!(!path.contains('{'), "{path}: a parameter that this test does not fill");
+    let mut request =
+        Request::builder().method(&route.method).uri(path).header(header::HOST, "127.0.0.1:4434");
+    if let Some(seed) = seed {
+        let bearer = format!("Bearer {}", key(seed).reveal().as_str());
+        request = request.header(header::AUTHORIZATION, bearer);
+    }
+    let peer = PeerAddress("127.0.0.1:50000".parse().unwrap());
+    gate.answer(peer, request.body(Body::empty()).unwrap()).await.status().as_u16()
+}
+
+const REACHED: u16 = 418;
+
+#[tokio::test]
+async fn no_route_on_any_listener_is_reached_by_whoever_may_not_call_it() {
+    for (side, trusts) in [(Side::Public, false), (Side::Admin, false), (Side::Admin, true)] {
+        let gate = gate(side, trusts);
+        for route in all_routes() {
+            let place = format!("{side:?} (trusts {trusts}) {} {}", route.method, route.path);
+            let Audience::Operators(wanted) = route.audience else {
+                assert_eq!(status(&gate, &route, None).await, REACHED, "{place}");
+                continue;
+            };
+            let without = if trusts { REACHED } else { 401 };
+            assert_eq!(status(&gate, &route, None).await, without, "no key: {place}");
+            assert_eq!(status(&gate, &route, Some(FORGED)).await, 401, "forged: {place}");
+            assert_eq!(status(&gate, &route, Some(OTHER_TENANT)).await, 403, "tenant: {place}");
+            assert_eq!(status(&gate, &route, Some(ADMIN)).await, REACHED, "admin: {place}");
+            for (seed, grant) in keys().0 {
+                let [held] = grant.scopes[..] else { unreachable!("each key has one scope") };
+                if grant.tenant == Tenant(0) {
+                    let answer = if held == Scope::Admin || held == wanted { REACHED } else { 403 };
+                    assert_eq!(status(&gate, &route, Some(seed)).await, answer, "{held}: {place}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_administrative_by_its_path_is_for_operators() {
+    for route in all_routes() {
+        let administrative =
+            ["/admin", "/cluster", "/metrics"].iter().any(|prefix| route.path.starts_with(prefix));
+        let guarded = matches!(route.audience, Audience::Operators(_));
+        assert_eq!(guarded, administrative, "{} {}", route.method, route.path);
+    }
+    let write = |method: &Method| !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    for route in all_routes() {
+        if let Audience::Operators(Scope::Read(_)) = route.audience {
+            assert!(!write(&route.method), "{} {} changes", route.method, route.path);
+        }
+    }
+}

@@ -385,7 +385,7 @@ mod tests {
                 toy.asked += 1;
                 let body: Value = serde_json::from_slice(request.body()).unwrap();
                 let email = body["traits"]["email"].as_str().unwrap().to_owned();
-                *response.status_mut() = if toy.asked % 10 == 0 {
+                *response.status_mut() = if toy.asked.is_multiple_of(10) {
                     StatusCode::SERVICE_UNAVAILABLE
                 } else if toy.names.insert(email) {
                     StatusCode::CREATED

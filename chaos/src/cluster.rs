@@ -166,7 +166,10 @@ impl Cluster {
         };
         match outcome.await {
             Ok(()) => Ok(()),
-            Err(error) => Err(error.context(self.tails(30))),
+            Err(error) => {
+                self.keep();
+                Err(error.context(self.tails(30)))
+            }
         }
     }
 
@@ -327,16 +330,31 @@ impl Cluster {
         Ok(status.shards.iter().filter_map(leader).collect())
     }
 
-    /// The group that an identity lives in and the process that leads it.
+    /// The group that an identity lives in and the process that leads it, as
+    /// `asked` sees it; waits for a leader.
     pub async fn home_of(&self, identity: &str, asked: usize) -> anyhow::Result<(u64, usize)> {
-        let status = self.status(asked).await?;
-        let shard = status
-            .shards
-            .iter()
-            .find(|shard| shard.is_home_of(identity))
-            .with_context(|| format!("no shard is the home of {identity}"))?;
-        let leader = shard.leader.and_then(|id| self.positions(&status).get(&id).copied());
-        Ok((shard.group, leader.with_context(|| format!("group {} has no leader", shard.group))?))
+        let until = Instant::now() + Duration::from_secs(15);
+        loop {
+            let status = self.status(asked).await?;
+            let shard = status.shards.iter().find(|shard| shard.is_home_of(identity));
+            let shard = shard.with_context(|| format!("no shard is the home of {identity}"))?;
+            let leader = shard.leader.and_then(|id| self.positions(&status).get(&id).copied());
+            if let Some(leader) = leader {
+                return Ok((shard.group, leader));
+            }
+            ensure!(Instant::now() < until, "group {} has no leader", shard.group);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts every node that is down.
+    pub fn launch_all(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].process.is_none() {
+                self.launch(index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Everything that a node wrote, over all its runs.
@@ -344,12 +362,19 @@ impl Cluster {
         read_log(&self.nodes[index].launch.log)
     }
 
-    /// The last lines of every node's log, for a failure's report.
+    /// Keeps the directory with all logs, for somebody to look at.
+    pub fn keep(&mut self) {
+        self.directory.disable_cleanup(true);
+    }
+
+    /// The last lines of every node's log, for a failure's report. Consensus
+    /// repeats itself about a dead node, and is left out.
     pub fn tails(&self, lines: usize) -> String {
-        let mut text = String::new();
+        let mut text = format!("\nthe nodes' files are in {}", self.directory().display());
         for index in 0..self.nodes.len() {
             let log = self.log(index);
-            let all: Vec<&str> = log.lines().collect();
+            let is_telling = |line: &&str| !line.contains("\"target\":\"openraft::");
+            let all: Vec<&str> = log.lines().filter(is_telling).collect();
             text.push_str(&format!("\n--- node {}, its last lines ---\n", index + 1));
             for line in &all[all.len().saturating_sub(lines)..] {
                 text.push_str(line);
@@ -364,6 +389,7 @@ impl Drop for Cluster {
     /// A failing test says what the nodes said.
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.keep();
             std::io::Write::write_all(&mut std::io::stderr(), self.tails(40).as_bytes()).ok();
         }
     }

@@ -130,10 +130,12 @@ pub async fn run(options: &KillOptions) -> anyhow::Result<Report> {
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
+            cluster.keep();
             return Err(error.context(format!("seed {}{}", options.seed, cluster.tails(25))));
         }
     };
-    if !report.findings.violations.is_empty() {
+    if !report.findings.violations.is_empty() && options.consistency.is_none() {
+        cluster.keep();
         say(&cluster.tails(25));
     }
     Ok(report)
@@ -198,7 +200,8 @@ async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<
     while let Some(ended) = clients.join_next().await {
         ended?;
     }
-    // A kill that went wrong may have left stories that say why.
+    // A kill that went wrong may have left stories that say why, and dead nodes.
+    cluster.launch_all()?;
     let settled = cluster.settle(RESTART_MAX).await;
     let mut findings = judge(&run).await?;
     for error in [outcome.err(), settled.err()].into_iter().flatten() {

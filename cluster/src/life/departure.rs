@@ -177,8 +177,7 @@ fn refusal(view: &DirectoryView, node: NodeId, forced: bool) -> Option<String> {
         if !has || then >= wanted || (forced && then > 0) {
             return None;
         }
-        let place =
-            if region.is_empty() { String::new() } else { format!(" in region {region}") };
+        let place = if region.is_empty() { String::new() } else { format!(" in region {region}") };
         Some(format!(
             "shard {group} wants {wanted} voters, and without node {node} only {then} nodes{place} \
              would be left for them: add a node first{}",
@@ -229,11 +228,8 @@ mod tests {
             };
             view.nodes.insert(NodeId(id), record);
         }
-        let replicas = (1..=3).map(|id| ReplicaRecord {
-            id,
-            node: id,
-            role: ReplicaRole::Voter.into(),
-        });
+        let replicas =
+            (1..=3).map(|id| ReplicaRecord { id, node: id, role: ReplicaRole::Voter.into() });
         let shard = ShardRecord {
             replicas: replicas.collect(),
             placement: Some(PlacementRecord {
@@ -252,7 +248,10 @@ mod tests {
     fn a_node_that_would_be_missed_is_kept_unless_forced() {
         let three = view(&["a", "b", "c"], "");
         let text = refusal(&three, NodeId(3), false).unwrap();
-        assert!(text.contains("shard g1 wants 3 voters") && text.contains("only 2 nodes"), "{text}");
+        assert!(
+            text.contains("shard g1 wants 3 voters") && text.contains("only 2 nodes"),
+            "{text}"
+        );
         assert_eq!(refusal(&three, NodeId(3), true), None);
         assert_eq!(refusal(&view(&["a", "b", "c", "d"], ""), NodeId(3), false), None);
     }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cardea_raft::{GroupId, NodeId};
+use cardea_raft::{GroupId, NodeId, ReplicaId};
 use futures::future::join_all;
 
 use super::changes;
@@ -34,6 +34,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 struct Office {
     since: Option<Duration>,
     leaders: BTreeMap<GroupId, (NodeId, Duration)>,
+    missing: BTreeMap<(GroupId, ReplicaId), Duration>,
 }
 
 /// Runs on every node until it stops.
@@ -94,7 +95,20 @@ impl Office {
         let since = *self.since.get_or_insert(now);
         let mut observed = observe(member);
         observed.observing_ms = millis(now.saturating_sub(since));
-        for group in member.directory.view().shards.keys() {
+        let view = member.directory.view();
+        let mut missing = BTreeMap::new();
+        for (group, shard) in &view.shards {
+            for replica in &shard.replicas {
+                let (id, node) = (replica.replica(), replica.on());
+                if member.is_heard(node) && observed.lacks(*group, id, node) {
+                    let since = self.missing.get(&(*group, id)).copied().unwrap_or(now);
+                    missing.insert((*group, id), since);
+                    observed.missing_ms.insert((*group, id), millis(now.saturating_sub(since)));
+                }
+            }
+        }
+        self.missing = missing;
+        for group in view.shards.keys() {
             match observed.leader(*group) {
                 Some(leader) => {
                     let held = self.leaders.entry(*group).or_insert((leader, now));

@@ -246,11 +246,10 @@ async fn find_data(
     member: &Arc<Member>,
     plan: &RestorePlan,
 ) -> Result<Option<String>, RestoreError> {
-    let tolerated: BTreeSet<Tag> =
-        plan.transient.iter().chain(&plan.tolerated).copied().collect();
-    let spaces = cardea_storage::Space::ALL.into_iter().filter(|space| {
-        *space != cardea_storage::Space::Directory
-    });
+    let tolerated: BTreeSet<Tag> = plan.transient.iter().chain(&plan.tolerated).copied().collect();
+    let spaces = cardea_storage::Space::ALL
+        .into_iter()
+        .filter(|space| *space != cardea_storage::Space::Directory);
     for space in spaces {
         for first in (0..SLOTS).step_by(usize::from(SLOTS_AT_ONCE)) {
             let mut request = ReadRequest::new(Consistency::Strong);
@@ -272,22 +271,14 @@ async fn find_data(
 }
 
 /// Step 3: has a group count its revisions from above `base`.
-async fn raise_base(
-    member: &Arc<Member>,
-    group: GroupId,
-    base: u64,
-) -> Result<(), RestoreError> {
+async fn raise_base(member: &Arc<Member>, group: GroupId, base: u64) -> Result<(), RestoreError> {
     edit::change_shard(&member.store, group, |shard| {
         shard.base = shard.base.max(base);
         Ok(())
     })
     .await?;
     for _ in 0..TRIES {
-        let read = ShardRead {
-            reads: Vec::new(),
-            fates: Vec::new(),
-            freshness: Freshness::Strong,
-        };
+        let read = ShardRead { reads: Vec::new(), fates: Vec::new(), freshness: Freshness::Strong };
         let seen = member.shards.read(ShardId(group.0), read).await;
         if let Ok(Some(seen)) = seen {
             if seen.revision.0 > base {
@@ -321,9 +312,8 @@ impl Loader<'_> {
         };
         let (disk, directory) = (self.member.disk.clone(), self.plan.directory.clone());
         let entry = entry.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            RowReader::open(disk.as_ref(), &directory, &entry)
-        });
+        let opened =
+            tokio::task::spawn_blocking(move || RowReader::open(disk.as_ref(), &directory, &entry));
         let mut reader = opened.await.map_err(|error| Fault::caused("open a backup", error))??;
         let now = self.member.clock.now();
         let mut drafts: Vec<Draft> = Vec::new();
@@ -339,8 +329,12 @@ impl Loader<'_> {
                         self.left_out += 1;
                         continue;
                     }
-                    Fate::Keep => drafts.extend(packer.put(&row, row.value.clone(), self.home(&row)?)),
-                    Fate::Replace(value) => drafts.extend(packer.put(&row, value, self.home(&row)?)),
+                    Fate::Keep => {
+                        drafts.extend(packer.put(&row, row.value.clone(), self.home(&row)?))
+                    }
+                    Fate::Replace(value) => {
+                        drafts.extend(packer.put(&row, value, self.home(&row)?))
+                    }
                 }
                 self.restored += 1;
                 if drafts.len() >= DRAFTS {

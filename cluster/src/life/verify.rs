@@ -237,8 +237,7 @@ impl Verifier<'_> {
                 };
                 let expected = rules.expected(&row).unwrap_or_default();
                 let keys = expected.into_iter().map(|index| index.key);
-                let keys: Vec<Key> =
-                    keys.chain(rules.leads_to(&row).unwrap_or_default()).collect();
+                let keys: Vec<Key> = keys.chain(rules.leads_to(&row).unwrap_or_default()).collect();
                 let read = t.rows(&keys, true).await?;
                 let found: BTreeMap<Key, Row> =
                     read.into_iter().flatten().map(|row| (row.key.clone(), row)).collect();

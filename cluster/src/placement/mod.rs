@@ -59,6 +59,9 @@ pub struct ReplicaPicture {
     pub votes: bool,
     /// Whether it has nearly everything that the leader committed.
     pub caught_up: bool,
+    /// Milliseconds that its node has answered without naming it: it does not
+    /// run there, because its state was lost.
+    pub missing_ms: u64,
 }
 
 /// A shard as the planner sees it.

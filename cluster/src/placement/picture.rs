@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cardea_raft::{GroupId, NodeId};
+use cardea_raft::{GroupId, NodeId, ReplicaId};
 
 use super::{NodePicture, Picture, ReplicaPicture, ShardPicture};
 use crate::{
@@ -28,6 +28,9 @@ pub struct Observed {
     /// Milliseconds that the observer has been observing: a node of which
     /// nothing was ever heard has been silent for as long.
     pub(crate) observing_ms: u64,
+    /// Milliseconds that a node has answered without naming a replica that it
+    /// should have.
+    pub(crate) missing_ms: BTreeMap<(GroupId, ReplicaId), u64>,
     /// Milliseconds since each group got the leader that it has.
     pub(crate) led_ms: BTreeMap<GroupId, u64>,
 }
@@ -38,6 +41,14 @@ impl Observed {
     pub(crate) fn leader(&self, group: GroupId) -> Option<NodeId> {
         let replicas = self.replicas(group).filter(|(_, report)| report.leads);
         replicas.max_by_key(|(_, report)| report.term).map(|(node, _)| node)
+    }
+
+    /// Whether a node answered, and did not name this replica.
+    pub(crate) fn lacks(&self, group: GroupId, replica: ReplicaId, node: NodeId) -> bool {
+        self.reports.get(&node).is_some_and(|report| {
+            let mut named = report.replicas.iter();
+            !named.any(|found| found.group == group.0 && found.replica == replica.0)
+        })
     }
 
     fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> {
@@ -116,5 +127,6 @@ fn replica(
             None => !is_heard && record.role() == ReplicaRole::Voter,
         },
         caught_up: applied.is_some_and(|applied| applied + LAG_MAX >= committed),
+        missing_ms: observed.missing_ms.get(&(group, record.replica())).copied().unwrap_or(0),
     }
 }

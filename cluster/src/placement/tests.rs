@@ -25,7 +25,14 @@ fn learner(node: u64) -> ReplicaPicture {
 
 /// A replica with ten times the id of its node.
 fn replica(node: u64, role: ReplicaRole, votes: bool) -> ReplicaPicture {
-    ReplicaPicture { id: ReplicaId(10 * node), node: NodeId(node), role, votes, caught_up: true }
+    ReplicaPicture {
+        id: ReplicaId(10 * node),
+        node: NodeId(node),
+        role,
+        votes,
+        caught_up: true,
+        missing_ms: 0,
+    }
 }
 
 fn shard(leader: u64, replicas: Vec<ReplicaPicture>) -> ShardPicture {
@@ -218,6 +225,24 @@ fn a_learner_on_a_node_that_died_is_given_up() {
     assert_eq!(steps(&picture), []);
     picture.nodes.get_mut(&NodeId(4)).unwrap().silent_ms = 600_000;
     assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
+}
+
+#[test]
+fn a_voter_whose_state_was_lost_makes_room_for_a_new_one_on_the_same_node() {
+    let mut lost = replica(3, Voter, false);
+    lost.caught_up = false;
+    lost.missing_ms = 299_000;
+    let mut picture = three(vec![shard(1, vec![voter(1), voter(2), lost])]);
+    assert_eq!(steps(&picture), []);
+    let group = picture.shards.get_mut(&GROUP).unwrap();
+    group.replicas[2].missing_ms = 301_000;
+    assert_eq!(steps(&picture), [roles(&[(3, Leaving)])]);
+    // Not while the others are no majority.
+    picture.nodes.get_mut(&NodeId(2)).unwrap().silent_ms = 10_000;
+    assert_eq!(steps(&picture), []);
+    picture.nodes.get_mut(&NodeId(2)).unwrap().silent_ms = 0;
+    picture.shards.get_mut(&GROUP).unwrap().replicas.pop();
+    assert_eq!(steps(&picture), [add(3)]);
 }
 
 #[test]

@@ -99,20 +99,31 @@ impl Planner<'_> {
         })
     }
 
-    /// Learners on nodes that are gone will never catch up.
+    /// Replicas that lost their state, or wait on nodes that are gone, will never
+    /// be what they are meant to be. A new one takes their place.
     fn give_up_what_cannot_arrive(&self) -> Option<Step> {
         let lost = self.shard.replicas.iter().filter(|replica| {
             let waiting = match replica.role {
                 ReplicaRole::Learner => true,
-                ReplicaRole::Voter => !replica.votes && self.voters().count() > 1,
+                ReplicaRole::Voter => !replica.votes && self.others_have_quorum(replica),
                 _ => false,
             };
-            waiting && !replica.caught_up && !self.picture.keeps(replica.node, self.rules)
+            let state_lost = replica.missing_ms > self.rules.dead_after_ms;
+            let node_lost = !self.picture.keeps(replica.node, self.rules);
+            waiting && !replica.caught_up && (state_lost || node_lost)
         });
         let changes: Vec<_> = lost
             .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Leaving })
             .collect();
         (!changes.is_empty()).then(|| self.set_roles(changes))
+    }
+
+    /// Whether the voters besides this one are a majority of all, and there.
+    fn others_have_quorum(&self, except: &ReplicaPicture) -> bool {
+        let there = self.voters().filter(|voter| {
+            voter.id != except.id && voter.votes && self.picture.is_alive(voter.node, self.rules)
+        });
+        2 * there.count() > self.voters().count()
     }
 
     /// The next steps of the shard.

@@ -232,7 +232,11 @@ impl RowReader {
     ///
     /// # Errors
     /// See [`ArchiveError`].
-    pub fn open(disk: &dyn Disk, directory: &Path, entry: &GroupEntry) -> Result<Self, ArchiveError> {
+    pub fn open(
+        disk: &dyn Disk,
+        directory: &Path,
+        entry: &GroupEntry,
+    ) -> Result<Self, ArchiveError> {
         let (source, length) = disk.read_stream(&directory.join(&entry.file))?;
         let mut reader = Self {
             source,

@@ -80,11 +80,7 @@ pub(crate) async fn operate(
     })
 }
 
-async fn look(
-    member: &Member,
-    replica: Arc<Replica>,
-    ask: Ask,
-) -> Result<Looked, OperationError> {
+async fn look(member: &Member, replica: Arc<Replica>, ask: Ask) -> Result<Looked, OperationError> {
     barrier(member, &replica).await?;
     block(move || look_at(&replica.machine().view()?, ask.fence_until)).await
 }

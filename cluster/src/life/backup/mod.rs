@@ -272,8 +272,8 @@ impl<'a> Cutter<'a> {
     async fn look_at_all(&self) -> Result<Vec<u64>, BackupError> {
         try_join_all(self.holders.keys().map(|group| async move {
             let answer = self.ask(*group, cut::LOOK).await?;
-            let looked = Looked::decode(answer)
-                .map_err(|error| failed(*group, error.to_string()))?;
+            let looked =
+                Looked::decode(answer).map_err(|error| failed(*group, error.to_string()))?;
             if looked.fenced { Ok(looked.prepared) } else { Err(BackupError::Lapsed(*group)) }
         }))
         .await
@@ -307,8 +307,8 @@ impl<'a> Cutter<'a> {
         let mut entries: Vec<GroupEntry> = Vec::new();
         for group in self.holders.keys() {
             let answer = self.ask(*group, cut::EXPORT).await?;
-            let entry = GroupEntry::decode(answer)
-                .map_err(|error| failed(*group, error.to_string()))?;
+            let entry =
+                GroupEntry::decode(answer).map_err(|error| failed(*group, error.to_string()))?;
             self.prove_there(*group, &entry).await?;
             entries.push(entry);
             progress(Progress::Copying {
@@ -356,8 +356,7 @@ impl<'a> Cutter<'a> {
             fence_until: self.fence_until,
             directory: self.directory.clone(),
         };
-        let done =
-            operate::operate(self.member, holder, action, ask.encode_to_vec().into()).await;
+        let done = operate::operate(self.member, holder, action, ask.encode_to_vec().into()).await;
         done.map_err(|error: OperationError| failed(group, error.to_string()))
     }
 }

@@ -59,7 +59,9 @@ async fn verified(rows: &[(Key, u16)]) -> VerifyReport {
     let store = store_of(rows).await;
     let pace = Pace { rows: 1, pause: Duration::ZERO };
     let mut seen = HashMap::new();
-    let mut progress = |done, all| drop(seen.insert(done, all));
+    let mut progress = |done, all| {
+        seen.insert(done, all);
+    };
     let report = verify_indexes(&store, &Pointers, pace, &mut progress).await.unwrap();
     assert_eq!(seen.len() as u64, 3 * u64::from(cardea_storage::slot::SLOTS));
     report
@@ -85,8 +87,7 @@ async fn an_index_row_without_its_record_or_of_another_is_told() {
     let told = Problem::Dangling { index: index(7).to_string(), record: home(1).to_string() };
     assert_eq!(report.problems, [told]);
     // Home 1 expects slot 7 to lead to it, and it leads to home 2, which has another.
-    let report =
-        verified(&[(home(1), 7), (index(7), 2), (home(2), 8), (index(8), 2)]).await;
+    let report = verified(&[(home(1), 7), (index(7), 2), (home(2), 8), (index(8), 2)]).await;
     let differs = Problem::Differs { record: home(1).to_string(), index: index(7).to_string() };
     let dangles = Problem::Dangling { index: index(7).to_string(), record: home(2).to_string() };
     assert_eq!(report.problems, [differs, dangles]);

@@ -1,6 +1,4 @@
-use cardea_storage::{
-    Slot, Space, Tag, Tenant, engine::memory::MemoryDisk, key::KeyWriter,
-};
+use cardea_storage::{Slot, Space, Tag, Tenant, engine::memory::MemoryDisk, key::KeyWriter};
 
 use super::*;
 

@@ -29,7 +29,10 @@ use cardea_storage::{
     key::KeyWriter,
     protocol::shards::{Admission, ShardId},
     store::{Consistency, Draft, ReadRequest, Verdict},
-    txn::{Condition, Effect, Put, Txn, command::{Action, Prepare}},
+    txn::{
+        Condition, Effect, Put, Txn,
+        command::{Action, Prepare},
+    },
 };
 use town::{Site, Town, eventually, key, put, read, write};
 
@@ -76,9 +79,9 @@ async fn transfer(store: &Arc<dyn Store>, from: u64, to: u64) -> bool {
         let Some(revision) = row.revision else { return false };
         let held: i64 = std::str::from_utf8(&row.value).unwrap().parse().unwrap();
         let key = row.key.as_bytes().clone();
-        draft.checks.push(
-            Condition::At(cardea_storage::txn::At { key, revision: revision.0 }).into(),
-        );
+        draft
+            .checks
+            .push(Condition::At(cardea_storage::txn::At { key, revision: revision.0 }).into());
         draft.ops.push(put(&account(number), &(held + by).to_string()).into());
     }
     matches!(store.commit(draft).await, Ok(Verdict::Committed(_)))
@@ -165,10 +168,7 @@ async fn a_backup_under_transfers_restores_with_the_sum_kept_and_sessions_revoke
     let plan = BackupPlan::new("/backup");
     let report = back_up(&member(&town.nodes[0]), &plan, |step| told.push(step)).await.unwrap();
     // Writes go on after the fence is lifted.
-    eventually("transfers over shards go on", async || {
-        transfer(&town.store(2), 0, 7).await
-    })
-    .await;
+    eventually("transfers over shards go on", async || transfer(&town.store(2), 0, 7).await).await;
     stop.store(true, Ordering::Release);
     for mover in movers {
         assert!(mover.await.unwrap() > 0);
@@ -297,5 +297,40 @@ async fn a_damaged_backup_is_refused_before_anything_is_changed() {
     assert_eq!(sum(&node.store()).await.0, START * ACCOUNTS as i64);
     let base = |group: GroupId| node.directory().view().shards[&group].base;
     assert!(base(GroupId(1)) > 0 && base(DIRECTORY) == 0);
+    node.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restore_that_was_broken_off_is_taken_up_by_the_next_and_by_no_other() {
+    let site = Site::in_memory(1);
+    let disk = site.disk.clone();
+    let node = new_cluster(disk.clone(), "first").await;
+    fill(&node.store()).await;
+    back_up(&member(&node), &BackupPlan::new("/one"), |_| {}).await.unwrap();
+    write(&node.store(), vec![], vec![put(&account(50), "0")]).await;
+    back_up(&member(&node), &BackupPlan::new("/two"), |_| {}).await.unwrap();
+    node.abandon().await;
+    let node = new_cluster(disk, "second").await;
+    let asked = member(&node);
+    let half_way = Arc::new(tokio::sync::Notify::new());
+    let plan = plan_of("/one");
+    tokio::select! {
+        _ = restore(&asked, &plan, |step| {
+            if matches!(step, Progress::Copying { groups: 3, .. }) {
+                half_way.notify_one();
+            }
+        }) => panic!("it was not broken off"),
+        () = half_way.notified() => {}
+    }
+    asked.refresh_directory().await;
+    assert!(!node.directory().view().cluster.as_ref().unwrap().restoring.is_empty());
+    let incarnation = node.directory().view().incarnation();
+    let other = restore(&asked, &plan_of("/two"), |_| {}).await;
+    assert!(matches!(other, Err(RestoreError::Another)), "{other:?}");
+    restore(&asked, &plan, |_| {}).await.unwrap();
+    assert_eq!(sum(&node.store()).await.0, START * ACCOUNTS as i64);
+    let view = node.directory().view();
+    assert!(view.cluster.as_ref().unwrap().restoring.is_empty());
+    assert_eq!(view.incarnation(), incarnation);
     node.abandon().await;
 }

@@ -118,6 +118,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
+        // Names as Ory's servers write them, for clients that compare letters.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes.max(8192));

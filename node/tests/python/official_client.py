@@ -70,14 +70,14 @@ class OfficialClient(unittest.TestCase):
             traits={"email": email, "name": {"first": "Ann", "last": "Example"}},
         )
         return self.frontend[node].update_registration_flow(
-            flow=flow.id, update_registration_flow_body=UpdateRegistrationFlowBody(method))
+            flow=str(flow.id), update_registration_flow_body=UpdateRegistrationFlowBody(method))
 
     def log_in(self, email, node=0, password=PASSWORD):
         flow = self.frontend[node].create_native_login_flow()
         method = UpdateLoginFlowWithPasswordMethod(
             method="password", identifier=email, password=password)
         return self.frontend[node].update_login_flow(
-            flow=flow.id, update_login_flow_body=UpdateLoginFlowBody(method))
+            flow=str(flow.id), update_login_flow_body=UpdateLoginFlowBody(method))
 
     def refuses(self, status, call, *args, **kwargs):
         with self.assertRaises(ory_client.ApiException) as raised:
@@ -102,29 +102,29 @@ class OfficialClient(unittest.TestCase):
         self.assertEqual(created.verifiable_addresses[0].value, email)
         self.assertEqual(created.credentials["password"].identifiers, [email])
 
-        read = self.identity[1].get_identity(created.id, include_credential=["password"])
+        read = self.identity[1].get_identity(str(created.id), include_credential=["password"])
         self.assertEqual(read.traits, {"email": email})
         self.assertTrue(
             read.credentials["password"].config["hashed_password"].startswith("$argon2id$"))
         found = self.identity[2].list_identities(credentials_identifier=email)
         self.assertEqual([i.id for i in found], [created.id])
-        found = self.identity[2].list_identities(ids=[created.id])
+        found = self.identity[2].list_identities(ids=[str(created.id)])
         self.assertEqual([i.id for i in found], [created.id])
         self.refuses(409, self.create, email, node=1)
 
         other = address()
-        changed = self.identity[1].update_identity(created.id, UpdateIdentityBody(
+        changed = self.identity[1].update_identity(str(created.id), UpdateIdentityBody(
             schema_id="default", state="active", traits={"email": other}))
         self.assertEqual(changed.traits, {"email": other})
         patch = [JsonPatch(op="replace", path="/state", value="inactive")]
-        patched = self.identity[2].patch_identity(created.id, patch)
+        patched = self.identity[2].patch_identity(str(created.id), patch)
         self.assertEqual(patched.state, "inactive")
         refused = self.refuses(401, self.log_in, other, node=0)
         self.assertIn("identity_disabled", refused.body)
 
-        self.identity[0].delete_identity(created.id)
+        self.identity[0].delete_identity(str(created.id))
         for identity in self.identity:
-            self.refuses(404, identity.get_identity, created.id)
+            self.refuses(404, identity.get_identity, str(created.id))
 
     def test_who_signs_up_on_one_node_is_recognised_on_all(self):
         email = address()
@@ -143,16 +143,16 @@ class OfficialClient(unittest.TestCase):
         answer = self.frontend[2].to_session_with_http_info(
             x_session_token=logged_in.session_token)
         self.assertEqual(
-            answer.headers["X-Kratos-Authenticated-Identity-Id"], registered.identity.id)
+            answer.headers["X-Kratos-Authenticated-Identity-Id"], str(registered.identity.id))
 
     def test_flows_are_read_on_other_nodes_and_tell_what_is_wrong(self):
         flow = self.frontend[0].create_native_login_flow()
-        read = self.frontend[1].get_login_flow(flow.id)
+        read = self.frontend[1].get_login_flow(str(flow.id))
         self.assertEqual(read.id, flow.id)
         names = [n.attributes.actual_instance.name for n in read.ui.nodes]
         self.assertEqual(names, ["csrf_token", "identifier", "password", "method"])
         flow = self.frontend[2].create_native_registration_flow()
-        read = self.frontend[0].get_registration_flow(flow.id)
+        read = self.frontend[0].get_registration_flow(str(flow.id))
         self.assertIn("traits.email", [n.attributes.actual_instance.name for n in read.ui.nodes])
 
         email = address()
@@ -170,7 +170,7 @@ class OfficialClient(unittest.TestCase):
         listed = self.frontend[1].list_my_sessions(x_session_token=me)
         self.assertEqual({s.id for s in listed}, {s.session.id for s in others})
 
-        self.frontend[2].disable_my_session(others[0].session.id, x_session_token=me)
+        self.frontend[2].disable_my_session(str(others[0].session.id), x_session_token=me)
         self.assert_refused(others[0].session_token)
         self.frontend[0].perform_native_logout(
             PerformNativeLogoutBody(session_token=others[1].session_token))
@@ -185,18 +185,18 @@ class OfficialClient(unittest.TestCase):
         email = address()
         created = self.create(email)
         first, second = self.log_in(email, node=0), self.log_in(email, node=1)
-        listed = self.identity[2].list_identity_sessions(created.id)
+        listed = self.identity[2].list_identity_sessions(str(created.id))
         self.assertEqual({s.id for s in listed}, {first.session.id, second.session.id})
         session = self.identity[0].get_session(
-            first.session.id, expand=["identity", "devices"])
+            str(first.session.id), expand=["identity", "devices"])
         self.assertEqual(session.identity.id, created.id)
         self.assertEqual(len(session.devices), 1)
-        extended = self.identity[1].extend_session(first.session.id)
+        extended = self.identity[1].extend_session(str(first.session.id))
         self.assertGreaterEqual(extended.expires_at, first.session.expires_at)
 
-        self.identity[1].disable_session(first.session.id)
+        self.identity[1].disable_session(str(first.session.id))
         self.assert_refused(first.session_token)
-        self.identity[2].delete_identity_sessions(created.id)
+        self.identity[2].delete_identity_sessions(str(created.id))
         self.assert_refused(second.session_token)
 
     def test_schemas_are_read(self):

@@ -133,7 +133,7 @@ impl Connection {
         let patience = self.patience;
         let result = match tokio::time::timeout(patience, self.send(template, keeps)).await {
             Ok(result) => result,
-            Err(late) => Err(broken(late)),
+            Err(_) => Err(Broken(format!("no answer within {patience:?}"))),
         };
         if result.is_err() {
             self.sender = None;

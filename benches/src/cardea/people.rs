@@ -1,12 +1,12 @@
 //! People to work with: identities made by the admin API, each with the same
 //! password, already hashed, and logged in once.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
@@ -19,6 +19,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Requests that are under way at once while people are made.
 const TOGETHER: usize = 8;
+/// How long each is waited for: nothing is measured yet.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
@@ -69,18 +71,21 @@ pub async fn make(
         let email = format!("{prefix}-{number}@bench.example.org");
         let create = Template::new(Method::POST, "/admin/identities")?;
         let create = create.json(&creation(&email, hash));
-        let identity: WithId = Connection::new(admin[node]).ask(&create).await?.json()?;
+        let identity: WithId = ask(admin[node], &create).await.context("an identity")?;
         log_in(identity.id, email, public[node]).await
     });
     people.buffered(TOGETHER).try_collect().await
 }
 
+async fn ask<T: DeserializeOwned>(node: SocketAddr, template: &Template) -> anyhow::Result<T> {
+    Connection::new(node).patience(PATIENCE).ask(template).await?.json()
+}
+
 async fn log_in(identity: String, email: String, node: SocketAddr) -> anyhow::Result<Person> {
-    let mut connection = Connection::new(node);
     let flow = Template::new(Method::GET, "/self-service/login/api")?;
-    let flow: WithId = connection.ask(&flow).await?.json().context("a login flow")?;
+    let flow: WithId = ask(node, &flow).await.context("a login flow")?;
     let submit = submission(&flow.id, &email)?;
-    let done: LoggedIn = connection.ask(&submit).await?.json().context("a login")?;
+    let done: LoggedIn = ask(node, &submit).await.context("a login")?;
     Ok(Person { identity, session: done.session.id, token: done.session_token, email })
 }
 

@@ -66,7 +66,13 @@ impl ClockComparison {
     }
 
     /// Notes what a node said its wall clock was, between two local readings.
-    pub(crate) fn note(&self, node: NodeId, theirs: Timestamp, before: Timestamp, after: Timestamp) {
+    pub(crate) fn note(
+        &self,
+        node: NodeId,
+        theirs: Timestamp,
+        before: Timestamp,
+        after: Timestamp,
+    ) {
         let middle = before.0 / 2 + after.0 / 2;
         let ahead_ms = theirs.0.cast_signed().saturating_sub(middle.cast_signed());
         let offset = Offset { ahead_ms, at: self.clock.monotonic() };
@@ -124,6 +130,37 @@ fn median(mut offsets: Vec<i64>) -> i64 {
             }
         }
         _ => 0,
+    }
+}
+
+/// The clock of those who work above the cluster: this node's, set right by the
+/// median while it is off. Otherwise a node whose clock is wrong would call
+/// sessions over that are not, and read at times that no leader stamps.
+pub(crate) struct CorrectedClock {
+    clock: Arc<dyn Clock>,
+    comparison: Arc<ClockComparison>,
+}
+
+impl CorrectedClock {
+    /// The clock, corrected by what the comparison says.
+    pub(crate) fn new(clock: Arc<dyn Clock>, comparison: Arc<ClockComparison>) -> Arc<Self> {
+        Arc::new(Self { clock, comparison })
+    }
+}
+
+impl Clock for CorrectedClock {
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        match self.comparison.verdict() {
+            ClockVerdict::Off(ahead_ms) => {
+                Timestamp(now.0.saturating_add_signed(ahead_ms.saturating_neg()))
+            }
+            ClockVerdict::Confirmed(_) | ClockVerdict::Unconfirmed => now,
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 }
 
@@ -207,6 +244,15 @@ mod tests {
     fn who_is_off_the_median_is_told_so_and_the_others_are_not() {
         assert_eq!(three([-2_000, -2_010]).1.verdict(), ClockVerdict::Off(2_000));
         assert_eq!(three([10, 90_000]).1.verdict(), ClockVerdict::Confirmed(-10));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_set_right_for_those_above() {
+        let (clock, comparison) = three([-3_600_000, -3_600_010]);
+        let corrected = CorrectedClock::new(clock.clone(), comparison);
+        assert_eq!(corrected.now(), Timestamp(0));
+        let (clock, comparison) = three([200, -100]);
+        assert_eq!(CorrectedClock::new(clock.clone(), comparison).now(), clock.now());
     }
 
     #[test]

@@ -12,21 +12,26 @@ use std::{
 
 use cardea_raft::{ClusterId, GroupId, Host, NodeId, Peers, ReplicaId, transport::Channels};
 use cardea_storage::{
-    Clock, Entropy, Fault, Keyring, Store, engine::Disk, protocol::shards::Shards,
+    Clock, Entropy, Fault, Keyring, Revision, Store, Timestamp, engine::Disk,
+    protocol::shards::Shards,
 };
+use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     DIRECTORY,
-    clocks::ClockComparison,
-    directory::{Directory, follow},
+    clocks::{ClockComparison, ClockVerdict},
+    directory::{CONFIRMED_MAX, Directory, follow},
     placement::Rules,
     replica::Replica,
-    service::{operations::Operations, proto},
+    runtime::seeds::Seeds,
+    service::{client, operations::Operations, proto},
 };
 
+/// Added to the bound of confirmation, for clocks that run at different speeds.
+const ACKNOWLEDGED_MARGIN: Duration = Duration::from_millis(100);
 /// How long ago something must have been heard of a node that counts as there.
 pub(crate) const HEARD_MAX: Duration = Duration::from_secs(3);
 
@@ -57,6 +62,8 @@ pub struct Member {
     pub(crate) heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// Leaders that refusals named.
     pub(crate) leaders: Mutex<BTreeMap<GroupId, NodeId>>,
+    /// Where to look for nodes that moved.
+    pub(crate) seeds: RwLock<Option<Seeds>>,
     pub(crate) operations: RwLock<Option<Arc<dyn Operations>>>,
     pub(crate) draining: AtomicBool,
     /// The numbers by which replicas and leaders are placed.
@@ -192,6 +199,43 @@ impl Member {
         let mut leaders = self.leaders.lock();
         if leaders.get(&group) == Some(&node) {
             leaders.remove(&group);
+        }
+    }
+
+    /// The time by which a read here judges expiry, besides log time: the clock's,
+    /// unless that is known to be off.
+    pub(crate) fn reader_now(&self) -> Timestamp {
+        match self.comparison.verdict() {
+            ClockVerdict::Off(_) => Timestamp::default(),
+            ClockVerdict::Confirmed(_) | ClockVerdict::Unconfirmed => self.clock.now(),
+        }
+    }
+
+    /// Waits until every node has applied a revision of the directory, or has
+    /// ceased to rely on what it held before: a change that revokes something is
+    /// acknowledged then. Takes [`CONFIRMED_MAX`] and a little at most.
+    pub async fn acknowledged_everywhere(&self, revision: Revision) {
+        let deadline = self.clock.monotonic() + CONFIRMED_MAX + ACKNOWLEDGED_MARGIN;
+        let members = self.directory.view();
+        let mut lagging: Vec<NodeId> = members.members().map(|(node, _)| node).collect();
+        while self.clock.monotonic() < deadline {
+            let asked = lagging.iter().map(|node| async move {
+                let applied = if *node == self.node {
+                    self.directory.view().revision
+                } else {
+                    let report = client::status(self, *node).await;
+                    Revision(report.map_or(0, |report| report.directory_revision))
+                };
+                (applied < revision).then_some(*node)
+            });
+            let pause = Duration::from_millis(25);
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            let Ok(answers) = tokio::time::timeout(left, join_all(asked)).await else { return };
+            lagging = answers.into_iter().flatten().collect();
+            if lagging.is_empty() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -19,7 +19,8 @@ async fn a_transaction_over_two_spaces_from_any_node_is_read_by_every_node() {
     let town = Town::in_memory().await;
     for at in 0..3 {
         let number = at as u64;
-        let (home, index) = (key(Space::Home, 100 * at as u16, number), key(Space::Index, 7, number));
+        let (home, index) =
+            (key(Space::Home, 100 * at as u16, number), key(Space::Index, 7, number));
         let ops = vec![put(&home, "home"), put(&index, "index")];
         let store = town.store(at);
         let verdict = write(&store, vec![absent(&index)], ops).await;
@@ -74,9 +75,8 @@ async fn of_two_coordinators_that_race_for_an_absent_key_one_wins() {
             }
         });
         let verdicts = futures::future::join_all(racers).await;
-        let won: Vec<usize> = (0..3)
-            .filter(|at| matches!(verdicts[*at], Verdict::Committed(_)))
-            .collect();
+        let won: Vec<usize> =
+            (0..3).filter(|at| matches!(verdicts[*at], Verdict::Committed(_))).collect();
         assert_eq!(won.len(), 1, "round {round}: {verdicts:?}");
         let holder = read(&town.store(0), &contested, Consistency::Strong).await.unwrap();
         assert_eq!(holder, Some(won[0].to_string()));
@@ -130,8 +130,7 @@ async fn everything_is_there_after_all_nodes_were_restarted() {
         let settings = cardea_storage::engine::rocks::RocksSettings::default();
         std::sync::Arc::new(cardea_storage::engine::rocks::RocksDisk::new(settings).unwrap())
     };
-    let sites =
-        (1..=3).map(|n| Site::on(disk(), root.path().join(format!("n{n}")), n)).collect();
+    let sites = (1..=3).map(|n| Site::on(disk(), root.path().join(format!("n{n}")), n)).collect();
     let town = Town::of_three(sites).await;
     let rows: Vec<_> = (0..50).map(|n| key(Space::Home, n * 80, u64::from(n))).collect();
     for row in &rows {
@@ -150,9 +149,7 @@ async fn everything_is_there_after_all_nodes_were_restarted() {
     for (at, row) in rows.iter().enumerate() {
         let store = town.store(at % 3);
         eventually("the row is read", async || {
-            let seen = read(&store, row, Consistency::Strong).await;
-            tracing::info!(?seen, at, "reads again");
-            seen.ok().flatten().as_deref() == Some("kept")
+            read(&store, row, Consistency::Strong).await.ok().flatten().as_deref() == Some("kept")
         })
         .await;
     }
@@ -210,4 +207,48 @@ async fn a_node_is_made_a_member_once() {
     let token = Consistency::AtLeast(Snaptoken::default());
     assert_eq!(read(&node.store(), &row, token).await.unwrap().as_deref(), Some("v"));
     node.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nodes_that_all_moved_at_once_find_each_other_through_their_seeds() {
+    let town = Town::in_memory().await;
+    let row = key(Space::Home, 5, 1);
+    write(&town.store(1), vec![], vec![put(&row, "kept")]).await;
+    let sites: Vec<_> = town.sites.iter().map(Site::moved).collect();
+    town.stop().await;
+    let mut nodes = Vec::new();
+    for site in &sites {
+        nodes.push(site.open().await.unwrap());
+    }
+    let seeds: Vec<String> =
+        sites.iter().map(|site| format!("127.0.0.1:{}", site.port())).collect();
+    nodes.iter().for_each(|node| node.look_through(&seeds).unwrap());
+    let town = Town { sites, nodes };
+    eventually("the row is read", async || {
+        let seen = read(&town.store(2), &row, Consistency::Strong).await;
+        seen.ok().flatten().as_deref() == Some("kept")
+    })
+    .await;
+    eventually("the directory has the new addresses", async || {
+        let view = town.nodes[0].directory().view();
+        view.nodes.values().all(|node| seeds.contains(&node.address))
+    })
+    .await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_of_the_directory_is_acknowledged_when_every_node_has_it() {
+    let town = Town::in_memory().await;
+    let member = town.nodes[1].member().unwrap();
+    town.nodes[1].rotate_key(cardea_cluster::KeyPurpose::Token).await.unwrap();
+    let row = town.nodes[1].directory().view().revision;
+    member.refresh_directory().await;
+    let revision = town.nodes[1].directory().view().revision;
+    assert!(revision >= row);
+    member.acknowledged_everywhere(revision).await;
+    for node in &town.nodes {
+        assert_eq!(node.keyrings().unwrap().token.ids().count(), 2);
+    }
+    town.stop().await;
 }

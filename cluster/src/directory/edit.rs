@@ -90,10 +90,7 @@ pub async fn create_cluster(
 ///
 /// # Errors
 /// [`EditError::NotFound`] before the cluster is initialised.
-pub async fn admit_node(
-    store: &Arc<dyn Store>,
-    record: NodeRecord,
-) -> Result<Admitted, EditError> {
+pub async fn admit_node(store: &Arc<dyn Store>, record: NodeRecord) -> Result<Admitted, EditError> {
     let done = store.transact(|t| {
         let mut record = record.clone();
         async move {
@@ -106,9 +103,10 @@ pub async fn admit_node(
             let seen = nodes.iter().find(|node| node.record.ticket == record.ticket);
             if let Some(seen) = seen {
                 let node = seen.key.0;
-                let replica = shard.replica_on(node).map(ReplicaRecord::replica).ok_or_else(|| {
-                    EditError::Conflict(format!("node {node} was taken out of the cluster"))
-                })?;
+                let replica =
+                    shard.replica_on(node).map(ReplicaRecord::replica).ok_or_else(|| {
+                        EditError::Conflict(format!("node {node} was taken out of the cluster"))
+                    })?;
                 return Ok(Admitted { node, replica, cluster, addresses });
             }
             let node = NodeId(cluster.next_node);
@@ -215,7 +213,8 @@ pub async fn add_replica(
         let Some(on) = t.get::<Nodes>(&NodeKey(node)).await? else {
             return Err(EditError::NotFound(format!("node {node}")));
         };
-        if !matches!(on.record.state(), NodeState::Joining | NodeState::Live | NodeState::Draining) {
+        if !matches!(on.record.state(), NodeState::Joining | NodeState::Live | NodeState::Draining)
+        {
             return Err(EditError::Conflict(format!("node {node} is leaving")));
         }
         if shard.replica_on(node).is_some() {

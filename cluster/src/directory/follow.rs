@@ -171,7 +171,5 @@ async fn load(directory: &Arc<Directory>, replica: &Arc<Replica>) -> Option<Revi
     let (directory, replica) = (directory.clone(), replica.clone());
     let loaded =
         tokio::task::spawn_blocking(move || directory.load(replica.machine())).await.ok()?;
-    loaded
-        .inspect_err(|fault| tracing::error!(?fault, "the directory cannot be read"))
-        .ok()
+    loaded.inspect_err(|fault| tracing::error!(?fault, "the directory cannot be read")).ok()
 }

@@ -263,7 +263,7 @@ mod tests {
             created_at: 6,
             restoring: Bytes::new(),
         };
-        assert_eq!(hex(&cluster), "0a016912016e1801200228033004380540" .to_owned() + "06");
+        assert_eq!(hex(&cluster), "0a016912016e1801200228033004380540".to_owned() + "06");
         let node = NodeRecord {
             name: "n".to_owned(),
             region: "r".to_owned(),
@@ -278,7 +278,10 @@ mod tests {
             ticket: Bytes::from_static(b"t"),
             process: 3,
         };
-        assert_eq!(hex(&node), "0a016e1201721a017a2201612a0170320164380240014a017650025a0174610300000000000000");
+        assert_eq!(
+            hex(&node),
+            "0a016e1201721a017a2201612a0170320164380240014a017650025a0174610300000000000000"
+        );
         let shard = ShardRecord {
             ranges: vec![0, 4095],
             replicas: vec![ReplicaRecord { id: 1, node: 2, role: 3 }],

@@ -6,9 +6,7 @@ use cardea_storage::{
     key::{KeyReader, KeyWriter},
 };
 
-use super::records::{
-    ClusterKeyRecord, ClusterRecord, NodeRecord, ShardRecord, TombstoneRecord,
-};
+use super::records::{ClusterKeyRecord, ClusterRecord, NodeRecord, ShardRecord, TombstoneRecord};
 
 /// The row about the whole cluster.
 pub struct Clusters;
@@ -88,11 +86,9 @@ directory_key!(
         replica: ReplicaId(reader.u64()?),
     })
 );
-directory_key!(
-    ClusterKeyKey,
-    |this, writer| writer.u8(this.purpose).u32(this.id),
-    |reader| Some(Self { purpose: reader.u8()?, id: reader.u32()? })
-);
+directory_key!(ClusterKeyKey, |this, writer| writer.u8(this.purpose).u32(this.id), |reader| Some(
+    Self { purpose: reader.u8()?, id: reader.u32()? }
+));
 
 impl Table for Clusters {
     const TAG: Tag = Tag::CLUSTER;
@@ -130,14 +126,10 @@ mod tests {
 
     #[test]
     fn keys_come_back_and_their_bytes_are_frozen() {
-        let tombstone =
-            TombstoneKey { node: NodeId(1), group: GroupId(2), replica: ReplicaId(3) };
+        let tombstone = TombstoneKey { node: NodeId(1), group: GroupId(2), replica: ReplicaId(3) };
         let bytes = Tombstones::key(&tombstone);
         let hex: String = bytes.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(
-            hex,
-            "3000010300000000000000000000000100000000000000020000000000000003"
-        );
+        assert_eq!(hex, "3000010300000000000000000000000100000000000000020000000000000003");
         assert_eq!(Tombstones::read_key(&bytes), Some(tombstone));
         let key = ClusterKeyKey { purpose: 4, id: 5 };
         assert_eq!(ClusterKeys::read_key(&ClusterKeys::key(&key)), Some(key));

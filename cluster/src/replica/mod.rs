@@ -364,3 +364,6 @@ fn log_entry(entry: Entry) -> LogEntry {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

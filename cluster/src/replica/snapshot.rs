@@ -76,9 +76,9 @@ impl Snapshots {
         let file = root.join(FILE);
         let this = Self { disk, tablet, file, root, reserve_bytes, current: Mutex::new(None) };
         let named = match this.disk.read_file(&this.file)? {
-            Some(bytes) => Some(
-                Named::decode(bytes).map_err(|error| Fault::caused("file SNAPSHOT", error))?,
-            ),
+            Some(bytes) => {
+                Some(Named::decode(bytes).map_err(|error| Fault::caused("file SNAPSHOT", error))?)
+            }
             None => None,
         };
         for name in this.tablet.snapshots()? {

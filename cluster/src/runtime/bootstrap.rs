@@ -11,9 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use cardea_raft::{ClusterId, GroupId, NodeId, ReplicaId};
-use cardea_storage::{
-    SlotRange, Space, machine::state::range_bits, slot::SLOTS,
-};
+use cardea_storage::{SlotRange, Space, machine::state::range_bits, slot::SLOTS};
 
 use super::{ClusterNode, InitPlan, OpenError, Security, identity::Identity, lead};
 use crate::{
@@ -45,6 +43,8 @@ pub(super) async fn init(node: &ClusterNode, plan: InitPlan) -> Result<ClusterId
         Some(member) => member,
         None => node.become_member(&identity).await?,
     };
+    let started = Identity { started: true, ..identity.clone() };
+    started.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     if node.directory.view().cluster.is_some() {
         return Err(OpenError::AlreadyMember(cluster));
     }
@@ -95,6 +95,7 @@ fn founding_identity(node: &ClusterNode) -> Result<Identity, OpenError> {
         directory_replica: FIRST_REPLICA.0,
         founding: true,
         ticket,
+        started: false,
     };
     identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     Ok(identity)

@@ -42,6 +42,7 @@ pub(super) async fn run(member: Arc<Member>) {
         }
         look_at_disk(&member).await;
         ask_everybody(&member).await;
+        super::seeds::ask(&member).await;
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
         }
@@ -215,9 +216,7 @@ fn marks_of_voters(
         .values()
         .flat_map(|heard| &heard.report.replicas)
         .filter(|report| report.group == group.0 && counts(ReplicaId(report.replica)))
-        .map(|report| {
-            report.marks.iter().map(|mark| (mark.index, mark.digest.clone())).collect()
-        })
+        .map(|report| report.marks.iter().map(|mark| (mark.index, mark.digest.clone())).collect())
         .collect()
 }
 

@@ -27,6 +27,10 @@ pub(crate) struct Identity {
     /// What the node drew to ask for admission.
     #[prost(bytes = "bytes", tag = "5")]
     pub(crate) ticket: Bytes,
+    /// Whether the node ever ran: from then on a log that is not there was lost,
+    /// with the votes in it.
+    #[prost(bool, tag = "6")]
+    pub(crate) started: bool,
 }
 
 impl Identity {
@@ -65,9 +69,10 @@ mod tests {
             directory_replica: 2,
             founding: true,
             ticket: Bytes::from_static(b"t"),
+            started: true,
         };
         let hex: String = identity.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "0a0163100118022001" .to_owned() + "2a0174");
+        assert_eq!(hex, "0a01631001180220012a01743001");
         assert_eq!(identity.of_member(), None);
     }
 }

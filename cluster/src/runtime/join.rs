@@ -4,16 +4,16 @@
 //! The node draws a ticket first and keeps it. Should the answer be lost, the
 //! next request finds the row that the first one wrote.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cardea_raft::{
-    ClusterId, NodeId, Peers,
+    ClusterId, NodeId,
     tls::{ClientTls, client_tls},
-    transport::{ChannelSettings, Channels, Purpose, Refusal},
+    transport::{Purpose, Refusal},
 };
 
-use super::{ClusterNode, OpenError, Security, identity::Identity};
+use super::{ClusterNode, OpenError, Security, identity::Identity, seeds::Seeds};
 use crate::{
     directory::{edit, records::NodeRecord},
     member::Member,
@@ -53,6 +53,8 @@ pub(super) async fn join(node: &ClusterNode, seeds: &[String]) -> Result<NodeId,
     node.tls(cluster)?;
     identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     let member = node.become_member(&identity).await?;
+    identity.started = true;
+    identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     member.book.say(joined.nodes.into_iter().map(|said| (NodeId(said.node), said.address)));
     tracing::info!(%cluster, node = %id, "this node joined");
     let mut views = node.directory.watch();
@@ -92,15 +94,10 @@ async fn ask(
         version_max: super::VERSION_MAX,
         ticket: identity.ticket.clone(),
     };
-    let dial = &node.options.dial;
-    let seeds: BTreeMap<NodeId, String> = (1..)
-        .map(NodeId)
-        .zip(seeds.iter().map(|seed| dial.get(seed).unwrap_or(seed).clone()))
-        .collect();
-    let channels = Channels::new(Arc::new(Seeds(seeds.clone())), tls, ChannelSettings::default());
+    let seeds = Seeds::new(seeds, &node.options.dial, tls);
     loop {
-        for (seed, address) in &seeds {
-            let mut to = client::over(channels.channel(*seed, Purpose::Cluster));
+        for (seed, address) in &seeds.addresses {
+            let mut to = client::over(seeds.channels.channel(*seed, Purpose::Cluster));
             let answered = tokio::select! {
                 () = node.stopping.cancelled() => return Err(OpenError::Stopping),
                 answered = tokio::time::timeout(ASK_MAX, to.join(request.clone())) => answered,
@@ -174,14 +171,5 @@ pub(crate) async fn admit(member: &Arc<Member>, request: proto::JoinRequest) -> 
         }
         Err(edit::EditError::Conflict(reason)) => refused(&reason),
         Err(error) => Answer::Unavailable(proto::Unavailable { reason: error.to_string() }),
-    }
-}
-
-/// Addresses to ask, under numbers that mean nothing else.
-struct Seeds(BTreeMap<NodeId, String>);
-
-impl Peers for Seeds {
-    fn address(&self, node: NodeId) -> Option<String> {
-        self.0.get(&node).cloned()
     }
 }

@@ -134,8 +134,7 @@ pub(super) async fn begin(
 /// The voter that should lead next: one that was heard of lately and lacks least.
 pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<ReplicaId> {
     let heard = member.heard.lock();
-    let draining =
-        |node: &NodeId| heard.get(node).is_some_and(|heard| heard.report.draining);
+    let draining = |node: &NodeId| heard.get(node).is_some_and(|heard| heard.report.draining);
     let there = |node: &NodeId| heard.contains_key(node);
     status
         .voters
@@ -204,9 +203,10 @@ async fn step(member: &Arc<Member>, view: &DirectoryView, group: GroupId, status
         Step::ChangeVoters(voters) => {
             host.change_voters(group, voters.into_iter().collect(), decided_on).await.map(|_| ())
         }
-        Step::RemoveLearners(learners) => {
-            host.remove_learners(group, learners.into_iter().collect(), decided_on).await.map(|_| ())
-        }
+        Step::RemoveLearners(learners) => host
+            .remove_learners(group, learners.into_iter().collect(), decided_on)
+            .await
+            .map(|_| ()),
         Step::HandOver(to) => host.transfer_leader(group, to).await,
         Step::Drop(replica) => {
             let dropped =
@@ -253,15 +253,14 @@ fn plan(
         // Ends the change that was interrupted, towards what should be now.
         let voters: Vec<ReplicaId> = wanted
             .iter()
-            .filter(|(id, (_, role))| {
-                *role == ReplicaRole::Voter && status.voters.contains_key(id)
-            })
+            .filter(|(id, (_, role))| *role == ReplicaRole::Voter && status.voters.contains_key(id))
             .map(|(id, _)| *id)
             .collect();
         return (!voters.is_empty()).then_some(Step::ChangeVoters(voters));
     }
     let known = |id: &ReplicaId| status.voters.contains_key(id) || status.learners.contains_key(id);
-    let missing = wanted.iter().find(|(id, (node, role))| stays(*role) && !known(id) && heard(node));
+    let missing =
+        wanted.iter().find(|(id, (node, role))| stays(*role) && !known(id) && heard(node));
     if let Some((id, (node, _))) = missing {
         return Some(Step::AddLearner(*id, *node));
     }
@@ -343,10 +342,7 @@ mod tests {
         }
     }
 
-    fn wanted(
-        voters: &[u64],
-        leaving: &[u64],
-    ) -> BTreeMap<ReplicaId, (NodeId, ReplicaRole)> {
+    fn wanted(voters: &[u64], leaving: &[u64]) -> BTreeMap<ReplicaId, (NodeId, ReplicaRole)> {
         let of = |ids: &[u64], role| {
             ids.iter().map(move |id| (ReplicaId(*id), (NodeId(*id), role))).collect::<Vec<_>>()
         };

@@ -6,6 +6,7 @@
 //! - [`reconcile`]: the replicas on this node are those of the directory
 //! - [`lead`]: what the leader of a group owes it
 //! - [`crate::life::driver`]: replicas and leaders are where they should be
+//! - [`seeds`]: finding nodes that moved
 //! - the directory's follower and the flusher
 
 pub(crate) mod bootstrap;
@@ -16,6 +17,7 @@ pub(crate) mod lead;
 mod open;
 pub(crate) mod operate;
 pub(crate) mod reconcile;
+pub(crate) mod seeds;
 pub mod status;
 mod stop;
 
@@ -24,8 +26,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use cardea_raft::{ClusterId, GroupId, NodeId, tls::Credentials, tls::TlsError};
 use cardea_storage::{
-    Clock, Entropy, Fault, KeyId, Keyring, Store, engine::Disk,
-    protocol::sharded::ShardedStore,
+    Clock, Entropy, Fault, KeyId, Keyring, Store, engine::Disk, protocol::sharded::ShardedStore,
 };
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{identity::Identity, status::ClusterStatus};
 use crate::{
-    clocks::ClockComparison,
+    clocks::{ClockComparison, CorrectedClock},
     directory::{
         ClusterKeyKey, Directory, edit,
         edit::EditError,
@@ -243,10 +244,12 @@ impl ClusterNode {
         } = options;
         let directory = Directory::new(clock.clone());
         let shards = Arc::new(ClusterShards::default());
-        let store = ShardedStore::new(shards.clone(), clock.clone(), entropy.clone());
+        let comparison = ClockComparison::new(clock.clone());
+        let corrected = CorrectedClock::new(clock.clone(), comparison.clone());
+        let store = ShardedStore::new(shards.clone(), corrected, entropy.clone());
         let process = u64::from_be_bytes(entropy.as_ref().bytes()).max(1);
         let node = Arc::new(Self {
-            comparison: ClockComparison::new(clock.clone()),
+            comparison,
             options: Opened {
                 profile,
                 security,
@@ -296,6 +299,19 @@ impl ClusterNode {
     /// [`OpenError::Refused`], [`OpenError::Stopping`], and faults.
     pub async fn join(&self, seeds: &[String]) -> Result<NodeId, OpenError> {
         join::join(self, seeds).await
+    }
+
+    /// Tells a member where to look (`host:port`) for nodes that are not where the
+    /// directory says, should all have moved while it was away.
+    ///
+    /// # Errors
+    /// [`OpenError::Tls`] if the certificates cannot be used.
+    pub fn look_through(&self, seeds: &[String]) -> Result<(), OpenError> {
+        if let Some(member) = self.member() {
+            let (_, tls) = self.tls(member.cluster)?;
+            *member.seeds.write() = Some(seeds::Seeds::new(seeds, &self.options.dial, tls));
+        }
+        Ok(())
     }
 
     /// The cluster this node belongs to, once it does.

@@ -82,6 +82,7 @@ impl ClusterNode {
             replicas: RwLock::default(),
             heard: Mutex::default(),
             leaders: Mutex::default(),
+            seeds: RwLock::default(),
             operations: RwLock::default(),
             draining: AtomicBool::new(false),
             rules: RwLock::default(),
@@ -92,7 +93,7 @@ impl ClusterNode {
             faulted: watch::Sender::new(None),
             stopping: self.stopping.clone(),
         });
-        start_found(&member, identity.replica()).await?;
+        start_found(&member, identity).await?;
         self.serve(&member, server_tls);
         self.shards.admit(member.clone());
         self.start_tasks(&member);
@@ -249,9 +250,12 @@ async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: 
 
 /// Starts the replicas that this node has a log and a tablet of, and the
 /// directory's.
-async fn start_found(member: &Arc<Member>, directory_replica: ReplicaId) -> Result<(), OpenError> {
+async fn start_found(member: &Arc<Member>, identity: &Identity) -> Result<(), OpenError> {
     let mut found = member.host.stored_groups().await?;
-    found.entry(DIRECTORY).or_insert(directory_replica);
+    if identity.started && !found.contains_key(&DIRECTORY) {
+        return Err(OpenError::StateLost);
+    }
+    found.entry(DIRECTORY).or_insert(identity.replica());
     // The directory first, so that addresses are known.
     for (group, replica) in found {
         match start_replica(member, group, replica).await {

@@ -273,7 +273,9 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
 fn problems(status: &ClusterStatus, confirmed: bool) -> Vec<String> {
     let mut problems = Vec::new();
     if !confirmed {
-        problems.push("this node's directory is not confirmed: group 0 has no quorum in reach".to_owned());
+        problems.push(
+            "this node's directory is not confirmed: group 0 has no quorum in reach".to_owned(),
+        );
     }
     for node in &status.nodes {
         if node.health == NodeHealth::Dead {

@@ -31,10 +31,13 @@ pub(super) async fn abandon(node: &ClusterNode) {
     }
 }
 
-async fn end(node: &ClusterNode, flush: bool) -> Result<(), Fault> {
+async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
     node.stopping.cancel();
     let tasks: Vec<_> = std::mem::take(&mut *node.tasks.lock());
     let aborts: Vec<_> = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+    if !gracefully {
+        aborts.iter().for_each(tokio::task::AbortHandle::abort);
+    }
     if tokio::time::timeout(TASKS_MAX, join_all(tasks)).await.is_err() {
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
     }
@@ -43,7 +46,7 @@ async fn end(node: &ClusterNode, flush: bool) -> Result<(), Fault> {
     node.shards.release();
     let mut outcome = member.host.close().await;
     let replicas = std::mem::take(&mut *member.replicas.write());
-    if flush {
+    if gracefully {
         let flushed = tokio::task::spawn_blocking(move || {
             replicas.values().map(|replica| replica.flush()).fold(Ok(()), Result::and)
         });

@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tonic::{ConnectError, Status, transport::Channel};
 
 use super::{
-    MESSAGE_BYTES_MAX, operations::OperationError,
+    MESSAGE_BYTES_MAX,
+    operations::OperationError,
     proto::{self, cluster_client::ClusterClient},
 };
 use crate::{
@@ -133,8 +134,14 @@ pub(crate) async fn read(
 }
 
 /// Asks `node` how it is.
-pub(crate) async fn status(
+pub(crate) async fn status(member: &Member, node: NodeId) -> Result<proto::StatusResponse, String> {
+    status_over(member, member.channels.channel(node, Purpose::Cluster), node).await
+}
+
+/// Asks whoever is at the other end of a channel; `node` 0 for whoever that is.
+pub(crate) async fn status_over(
     member: &Member,
+    channel: Channel,
     node: NodeId,
 ) -> Result<proto::StatusResponse, String> {
     let request = proto::StatusRequest {
@@ -142,7 +149,7 @@ pub(crate) async fn status(
         address: member.address.clone(),
         process: member.process,
     };
-    match timeout(STATUS_MAX, client(member, node).status(request)).await {
+    match timeout(STATUS_MAX, over(channel).status(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(status.message().to_owned()),
         Err(_) => Err("no answer in time".to_owned()),

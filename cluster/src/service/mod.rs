@@ -7,6 +7,8 @@
 //! proposal's call proves nothing.
 
 pub(crate) mod client;
+#[cfg(test)]
+mod frozen;
 pub mod operations;
 pub(crate) mod server;
 

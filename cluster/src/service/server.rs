@@ -3,11 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use cardea_raft::{GroupId, NodeId, transport::Refusal};
-use cardea_storage::{
-    StoreError,
-    protocol::shards::Admission,
-    txn::Command,
-};
+use cardea_storage::{StoreError, protocol::shards::Admission, txn::Command};
 use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -60,8 +56,10 @@ impl Service {
         }
         match view.nodes.get(&NodeId(caller.from_node)) {
             Some(record) if record.state() != NodeState::Decommissioned => Ok(member),
-            Some(_) => Err(Refusal::Stopped
-                .status(format!("node n{} was decommissioned", caller.from_node))),
+            Some(_) => {
+                Err(Refusal::Stopped
+                    .status(format!("node n{} was decommissioned", caller.from_node)))
+            }
             None => {
                 Err(Refusal::WrongNode.status(format!("no node n{} is known", caller.from_node)))
             }
@@ -85,9 +83,10 @@ impl cluster_server::Cluster for Service {
         let admission = if request.bypass { Admission::Bypass } else { Admission::Ordinary };
         // On a task of its own: what was begun goes on if the caller goes away.
         let group = GroupId(request.group);
-        let proposed = tokio::spawn(async move {
-            propose::propose_here(&member, group, action, admission).await
-        });
+        let proposed =
+            tokio::spawn(
+                async move { propose::propose_here(&member, group, action, admission).await },
+            );
         let result = match proposed.await {
             Ok(Answer::Outcome(outcome)) => Of::Outcome(outcome.encode()),
             Ok(Answer::NotLeader(leader)) => {
@@ -144,7 +143,11 @@ impl cluster_server::Cluster for Service {
         &self,
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        if let Some(caller) = request.caller.as_mut().filter(|caller| caller.to_node == 0) {
+            // Who looks for nodes that moved does not know whom he found.
+            caller.to_node = self.member()?.node.0;
+        }
         let from = request.caller.as_ref().map_or(0, |caller| caller.from_node);
         let member = self.check(request.caller)?;
         if from != member.node.0 && !request.address.is_empty() {

@@ -67,9 +67,8 @@ pub(crate) async fn propose(
             }
             Answer::NotLeader(hint) => {
                 member.forget_leader(group, node);
-                target = hint
-                    .or_else(|| member.leader_of(group))
-                    .filter(|hint| !asked.contains(hint));
+                target =
+                    hint.or_else(|| member.leader_of(group)).filter(|hint| !asked.contains(hint));
                 if let Some(hint) = hint {
                     member.note_leader(group, hint);
                 }
@@ -117,12 +116,7 @@ pub(crate) async fn propose_here(
     commit(member, group, command, admission).await
 }
 
-async fn commit(
-    member: &Member,
-    group: GroupId,
-    command: Command,
-    admission: Admission,
-) -> Answer {
+async fn commit(member: &Member, group: GroupId, command: Command, admission: Admission) -> Answer {
     let admission = match admission {
         Admission::Ordinary => RaftAdmission::Ordinary,
         Admission::Bypass => RaftAdmission::Bypass,

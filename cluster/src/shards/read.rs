@@ -77,18 +77,18 @@ async fn wait(
 ) -> Result<Timestamp, StoreError> {
     let clock = &member.clock;
     match freshness {
-        Freshness::Eventual => Ok(clock.now()),
+        Freshness::Eventual => Ok(member.reader_now()),
         Freshness::Strong => barrier(member, replica).await,
         Freshness::Bounded(age) => {
             let confirmed = *replica.confirmed.lock();
-            let fresh = confirmed
-                .is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
-            if fresh { Ok(clock.now()) } else { barrier(member, replica).await }
+            let fresh =
+                confirmed.is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
+            if fresh { Ok(member.reader_now()) } else { barrier(member, replica).await }
         }
         Freshness::AtLeast(revision) => match replica.index_of(revision) {
             Some(index) => {
                 let reached = member.host.reached(replica.group(), index).await;
-                reached.map(|()| clock.now()).map_err(|error| unavailable(&error))
+                reached.map(|()| member.reader_now()).map_err(|error| unavailable(&error))
             }
             None => barrier(member, replica).await,
         },
@@ -98,11 +98,8 @@ async fn wait(
 /// Waits for a read index asked for after the call, and gives the leader's time.
 async fn barrier(member: &Member, replica: &Replica) -> Result<Timestamp, StoreError> {
     let sent = member.clock.monotonic();
-    let answer = member
-        .host
-        .read_barrier(replica.group())
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let answer =
+        member.host.read_barrier(replica.group()).await.map_err(|error| unavailable(&error))?;
     let mut confirmed = replica.confirmed.lock();
     if confirmed.is_none_or(|read| read.sent < sent) {
         *confirmed = Some(ConfirmedRead { sent });

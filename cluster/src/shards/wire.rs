@@ -140,8 +140,7 @@ pub(crate) fn shard_seen(message: proto::Seen) -> Result<ShardSeen, Fault> {
             Ok(Rows { rows: read, more: rows.more })
         })
         .collect::<Result<Vec<_>, Fault>>()?;
-    let pending =
-        message.pending.into_iter().map(pending).collect::<Result<Vec<_>, Fault>>()?;
+    let pending = message.pending.into_iter().map(pending).collect::<Result<Vec<_>, Fault>>()?;
     if pending.iter().any(|item| item.read >= results.len()) {
         return Err(Fault::new("a pending row of no read"));
     }

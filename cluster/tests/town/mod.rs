@@ -68,7 +68,15 @@ impl Site {
         Self { disk, data_dir, number, region: "here".to_owned(), port: Arc::default() }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port.load(Ordering::SeqCst)
+    }
+
     pub async fn open(&self) -> Result<Arc<ClusterNode>, OpenError> {
+        self.open_with(Security::LoopbackPlain).await
+    }
+
+    pub async fn open_with(&self, security: Security) -> Result<Arc<ClusterNode>, OpenError> {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         // Another test of this process may have been first.
         drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
@@ -90,7 +98,7 @@ impl Site {
                 binary_version: "test".to_owned(),
             },
             listener,
-            security: Security::LoopbackPlain,
+            security,
             disk: self.disk.clone(),
             data_dir: self.data_dir.clone(),
             reserve_bytes: 0,

@@ -99,6 +99,13 @@ impl Plan {
         Self { binary: binary.to_owned(), nodes, settings: Vec::new(), certificates: None }
     }
 
+    /// With ticks that suit debug builds on a busy machine.
+    pub fn with_slow_ticks(self) -> Self {
+        self.with("raft", "heartbeat = \"200ms\"")
+            .with("raft", "election_min = \"800ms\"")
+            .with("raft", "election_max = \"1600ms\"")
+    }
+
     /// With one more setting, in TOML.
     pub fn with(mut self, table: &'static str, line: &str) -> Self {
         self.settings.push((table, line.to_owned()));
@@ -162,7 +169,7 @@ impl Cluster {
         }
         let outcome = async {
             self.init().await?;
-            self.settle(Duration::from_secs(60)).await
+            self.settle(Duration::from_secs(120)).await
         };
         match outcome.await {
             Ok(()) => Ok(()),
@@ -333,7 +340,7 @@ impl Cluster {
     /// The group that an identity lives in and the process that leads it, as
     /// `asked` sees it; waits for a leader.
     pub async fn home_of(&self, identity: &str, asked: usize) -> anyhow::Result<(u64, usize)> {
-        let until = Instant::now() + Duration::from_secs(15);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             let status = self.status(asked).await?;
             let shard = status.shards.iter().find(|shard| shard.is_home_of(identity));

@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,9 +21,9 @@ use crate::{
 };
 
 /// How long after a kill a shard may be without a leader before the run fails.
-const LEADERLESS_MAX: Duration = Duration::from_secs(30);
+const LEADERLESS_MAX: Duration = Duration::from_secs(60);
 /// How long a node may take to be back.
-const RESTART_MAX: Duration = Duration::from_secs(60);
+const RESTART_MAX: Duration = Duration::from_secs(120);
 
 /// How long clients go on after the last kill.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -32,8 +31,8 @@ const AFTERWARDS: Duration = Duration::from_secs(2);
 /// How a run goes.
 #[derive(Debug, Clone)]
 pub struct KillOptions {
-    /// The `cardea` binary.
-    pub binary: PathBuf,
+    /// The cluster.
+    pub plan: Plan,
     /// How many kills.
     pub kills: usize,
     /// The seed of every choice.
@@ -125,7 +124,7 @@ impl fmt::Display for Report {
 pub async fn run(options: &KillOptions) -> anyhow::Result<Report> {
     let say = options.say;
     say(&format!("seed {}", options.seed));
-    let mut cluster = Cluster::start(&Plan::new(&options.binary, 3)).await?;
+    let mut cluster = Cluster::start(&options.plan).await?;
     let outcome = run_on(&mut cluster, options).await;
     let report = match outcome {
         Ok(report) => report,

@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 
 use cardea_chaos::{
+    cluster::Plan,
     dice::fresh_seed,
     kill::{self, KillOptions},
     process::find_binary,
@@ -51,8 +52,9 @@ struct KillArgs {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let Command::Kill(args) = Cli::parse().command;
+    let binary = args.binary.map_or_else(find_binary, |path| Ok(path.canonicalize()?))?;
     let options = KillOptions {
-        binary: args.binary.map_or_else(find_binary, |path| Ok(path.canonicalize()?))?,
+        plan: Plan::new(&binary, 3),
         kills: args.kills,
         seed: args.seed.unwrap_or_else(fresh_seed),
         people: args.people,

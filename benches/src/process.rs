@@ -5,7 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -136,18 +136,45 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// Kills what still runs, and sees it end: its ports and files are free then.
+    fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        if child.start_kill().is_err() {
+            return;
+        }
+        let started = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Where servers listen: below the ports that the kernel gives to outgoing
+/// connections, since one of those may hold a server's port while it is down.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// Ports of this machine that nobody uses at the moment.
 ///
 /// # Errors
-/// If there are none.
-pub fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+/// If there are not as many.
+pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let many = u32::from(PORTS.end - PORTS.start);
+    // Runs beside each other begin at different places.
+    let first = std::process::id().wrapping_mul(97) % many;
     let mut held = Vec::new();
     let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+    let mut found = 0;
+    for step in 0..many {
+        let Some(port) = ports.get_mut(found) else { break };
+        let candidate = PORTS.start + u16::try_from((first + step) % many)?;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", candidate)) {
+            *port = candidate;
+            found += 1;
+            held.push(listener);
+        }
     }
+    anyhow::ensure!(found == N, "no {N} ports are free between {} and {}", PORTS.start, PORTS.end);
     Ok(ports)
 }
 
@@ -172,6 +199,10 @@ mod tests {
         server.start().unwrap();
         assert_ne!(server.process().unwrap().pid, first.pid);
         server.stop(Duration::from_secs(5)).await.unwrap();
+        server.start().unwrap();
+        let last = server.process().unwrap();
+        drop(server);
+        assert!(last.cpu_seconds().is_err(), "it is gone with its owner");
     }
 
     #[tokio::test]
@@ -194,5 +225,6 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 20);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
     }
 }

@@ -140,8 +140,14 @@ impl Load {
         assert!(done.len() > 20);
         for number in done {
             let row = key(Space::Home, (number * 37 % 4_096) as u16, number);
-            let seen = read(store, &row, Consistency::Strong).await.unwrap();
-            assert_eq!(seen.as_deref(), Some("kept"), "write {number} was lost");
+            // It may be told to come back, but never that there is nothing.
+            let mut seen = None;
+            eventually("the row is read", async || {
+                seen = read(store, &row, Consistency::Strong).await.ok();
+                seen.is_some()
+            })
+            .await;
+            assert_eq!(seen.flatten().as_deref(), Some("kept"), "write {number} was lost");
         }
     }
 }

@@ -21,17 +21,22 @@ pub struct Progress {
     started: Instant,
     shown: Option<Instant>,
     terminal: bool,
+    ended: bool,
 }
 
 impl Progress {
     /// At the beginning, `before` of `total` being done already.
     pub fn new(what: &'static str, before: u64, total: u64) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { what, total, before, started: Instant::now(), shown: None, terminal }
+        Self { what, total, before, started: Instant::now(), shown: None, terminal, ended: false }
     }
 
-    /// Shows that `done` are done, if it is time to.
+    /// Shows that `done` are done, if it is time to; the end once.
     pub fn show(&mut self, done: u64) {
+        if self.ended {
+            return;
+        }
+        self.ended = done >= self.total;
         let step = if self.terminal { STEPS.0 } else { STEPS.1 };
         if done < self.total && self.shown.is_some_and(|shown| shown.elapsed() < step) {
             return;

@@ -21,6 +21,7 @@ pub mod table;
 mod testing;
 pub mod time;
 pub mod ui;
+pub mod upkeep;
 
 pub use model::{Client, FlowId, IdentityId, Scope, SessionId};
 pub use page::PageRequest;

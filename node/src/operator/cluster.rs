@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use cardea_cluster::{
     GroupId, KeyPurpose, NodeId, OpenError, OperationError,
-    directory::{edit::EditError, records::NodeState as Recorded},
+    directory::edit::EditError,
+    member::Member,
     runtime::status::{self, NodeHealth},
 };
 use cardea_storage::{StoreError, Timestamp};
 
 use super::{
-    Declined, Operator,
+    Declined, Operator, upkeep,
     wire::{
         ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
         NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey, ShardStatus, VerifyReport,
@@ -39,8 +40,10 @@ impl ClusterOperator {
         Self { backend, keys }
     }
 
-    async fn set_state(&self, node: u64, state: Recorded) -> Result<(), Declined> {
-        self.backend.node().set_node_state(NodeId(node), state).await.map_err(edit_declined)
+    fn member(&self) -> Result<Arc<Member>, Declined> {
+        self.backend.node().member().ok_or_else(|| {
+            Declined::Unavailable("This node does not belong to an initialised cluster.".to_owned())
+        })
     }
 }
 
@@ -62,11 +65,11 @@ impl Operator for ClusterOperator {
     }
 
     async fn drain(&self, node: u64) -> Result<(), Declined> {
-        self.set_state(node, Recorded::Draining).await
+        upkeep::drain(&self.member()?, node).await
     }
 
     async fn decommission(&self, node: u64) -> Result<(), Declined> {
-        self.set_state(node, Recorded::Decommissioning).await
+        upkeep::decommission(&self.member()?, node).await
     }
 
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined> {
@@ -108,16 +111,18 @@ impl Operator for ClusterOperator {
         }
     }
 
-    async fn backup(&self, _archive: Archive) -> Result<ArchiveReport, Declined> {
-        Err(Declined::Unavailable("This version writes no backups.".to_owned()))
+    async fn backup(&self, archive: Archive) -> Result<ArchiveReport, Declined> {
+        upkeep::back_up(&self.member()?, archive).await
     }
 
-    async fn restore(&self, _archive: Archive) -> Result<ArchiveReport, Declined> {
-        Err(Declined::Unavailable("This version reads no backups.".to_owned()))
+    async fn restore(&self, archive: Archive) -> Result<ArchiveReport, Declined> {
+        let member = self.member()?;
+        let now = member.store().clock().now();
+        upkeep::restore(&member, archive, now).await
     }
 
     async fn verify(&self) -> Result<VerifyReport, Declined> {
-        Err(Declined::Unavailable("This version verifies nothing.".to_owned()))
+        upkeep::verify(&self.member()?).await
     }
 }
 
@@ -190,13 +195,13 @@ fn entry(kept: KeptKey) -> ApiKeyEntry {
     }
 }
 
-fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// An error as a sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     if let Some(first) = text.get(..1).map(str::to_uppercase) {
         text.replace_range(..1, &first);
@@ -207,7 +212,7 @@ fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn operation_declined(error: OperationError) -> Declined {
+pub(super) fn operation_declined(error: OperationError) -> Declined {
     match &error {
         OperationError::NotFound(_) => Declined::NotFound(sentence(&error)),
         OperationError::Conflict(_) => Declined::Conflict(sentence(&error)),
@@ -226,7 +231,7 @@ fn edit_declined(error: EditError) -> Declined {
     }
 }
 
-fn store_declined(error: StoreError) -> Declined {
+pub(super) fn store_declined(error: StoreError) -> Declined {
     tracing::warn!(%error, "the store did not answer an operator");
     Declined::Unavailable(sentence(&error))
 }

@@ -1,0 +1,133 @@
+//! What those who keep the store need to know of this layer's rows: which index
+//! rows a record should have, where an index row leads, what must not outlive the
+//! cut of a backup.
+
+use bytes::Bytes;
+use cardea_storage::{IndexRow, Key, Row, Table, Tag, Timestamp};
+use prost::Message;
+
+use crate::table::{
+    CredentialIdentifiers, CredentialKey, Credentials, SessionByIdentity, SessionKey,
+    SessionTokens, Sessions, id_of,
+};
+
+/// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
+/// that were used, and counters of attempts.
+pub const TRANSIENT: [Tag; 4] = [Tag::FLOW, Tag::USED_FLOW, Tag::ATTEMPTS, Tag::SOURCE_FAILURES];
+
+/// The index rows that a record should have; `None` if the row is of no table of
+/// this layer that has any, or cannot be read.
+pub fn expected_index_rows(row: &Row) -> Option<Vec<IndexRow>> {
+    fn of<T: Table>(row: &Row) -> Option<Vec<IndexRow>> {
+        let entry = T::decode(row).ok()?;
+        Some(T::index_rows(&entry.key, &entry.record))
+    }
+    match row.key.tag() {
+        Tag::CREDENTIAL => of::<Credentials>(row),
+        Tag::SESSION => of::<Sessions>(row),
+        _ => None,
+    }
+}
+
+/// The record that an index row leads to; `None` if the row is of no index of this
+/// layer, or cannot be read.
+pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
+    let record = match row.key.tag() {
+        Tag::CREDENTIAL_IDENTIFIER => {
+            let entry = CredentialIdentifiers::decode(row).ok()?;
+            Credentials::key(&CredentialKey {
+                tenant: entry.key.tenant,
+                identity: entry.record.id(),
+                kind: entry.key.kind,
+            })
+        }
+        Tag::SESSION_TOKEN => {
+            let entry = SessionTokens::decode(row).ok()?;
+            let id = id_of(&entry.record.session);
+            Sessions::key(&SessionKey { tenant: entry.key.tenant, id })
+        }
+        Tag::SESSION_BY_IDENTITY => {
+            let entry = SessionByIdentity::decode(row).ok()?;
+            Sessions::key(&SessionKey { tenant: entry.key.tenant, id: entry.key.session })
+        }
+        _ => return None,
+    };
+    Some(vec![record])
+}
+
+/// The record of a session as it is after `now` revoked it; `None` if the row is
+/// no session, or one that was revoked before.
+pub fn revoked_session(row: &Row, now: Timestamp) -> Option<Bytes> {
+    if row.key.tag() != Tag::SESSION {
+        return None;
+    }
+    let mut session = Sessions::decode(row).ok()?.record;
+    if session.revoked_at != 0 {
+        return None;
+    }
+    session.revoked_at = now.as_millis();
+    Some(session.encode_to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_storage::{Consistency, KeyRange, Slot, SlotRange, Space, engine::Order};
+
+    use super::*;
+    use crate::testing::{PASSWORD, World};
+
+    /// Every row of a world in which somebody registered and logged in.
+    async fn rows() -> Vec<Row> {
+        let world = World::new();
+        world.register("ann@example.org").await;
+        world.log_in("ann@example.org", PASSWORD).await.unwrap();
+        let view = world.service.store.view(Consistency::Strong);
+        let mut rows = Vec::new();
+        for space in [Space::Home, Space::Index] {
+            let range = SlotRange::whole(space);
+            for number in 0..range.count() {
+                let slot = Slot::new(space, number);
+                let range = KeyRange::prefix(&slot.bits().to_be_bytes());
+                let found = view.scan_rows(range, 1000, Order::Forward, false).await.unwrap();
+                rows.extend(found.rows);
+            }
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn every_index_row_is_expected_by_the_record_that_it_leads_to() {
+        let rows = rows().await;
+        let (mut expected, mut followed) = (0, 0);
+        for row in &rows {
+            for index in expected_index_rows(row).into_iter().flatten() {
+                let found = rows.iter().find(|other| other.key == index.key);
+                assert_eq!(found.map(|row| &row.value), Some(&index.value), "{}", index.key);
+                expected += 1;
+            }
+            for record in leads_to(row).into_iter().flatten() {
+                let record = rows.iter().find(|other| other.key == record).unwrap();
+                let wanted = expected_index_rows(record).unwrap();
+                assert!(wanted.iter().any(|index| index.key == row.key), "{}", row.key);
+                followed += 1;
+            }
+        }
+        assert!(expected >= 4 && expected == followed, "{expected} expected, {followed} followed");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_revoked_once_and_nothing_else_is_touched() {
+        let mut revoked = 0;
+        for row in rows().await {
+            let Some(value) = revoked_session(&row, Timestamp(7)) else {
+                assert_ne!(row.key.tag(), Tag::SESSION);
+                continue;
+            };
+            let again = Row { value, ..row };
+            assert_eq!(Sessions::decode(&again).unwrap().record.revoked_at, 7);
+            assert_eq!(revoked_session(&again, Timestamp(8)), None);
+            revoked += 1;
+        }
+        assert!(revoked > 0);
+    }
+}

@@ -43,6 +43,8 @@ struct Measured {
     nodes: usize,
     /// Milliseconds that each other node's clock is ahead of this one's.
     others: BTreeMap<NodeId, Offset>,
+    /// What was said when a majority agreed last.
+    agreed: Option<ClockVerdict>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +56,7 @@ struct Offset {
 impl ClockComparison {
     /// Nothing compared yet: a node alone is a majority.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        let measured = Measured { nodes: 1, others: BTreeMap::new() };
+        let measured = Measured { nodes: 1, ..Measured::default() };
         Arc::new(Self { clock, measured: Mutex::new(measured) })
     }
 
@@ -65,7 +67,8 @@ impl ClockComparison {
         measured.others.retain(|node, _| others.contains(node));
     }
 
-    /// Notes what a node said its wall clock was, between two local readings.
+    /// Notes what a node said its wall clock was, between two local readings. What
+    /// the answer's way may account for speaks for no offset.
     pub(crate) fn note(
         &self,
         node: NodeId,
@@ -73,8 +76,10 @@ impl ClockComparison {
         before: Timestamp,
         after: Timestamp,
     ) {
-        let middle = before.0 / 2 + after.0 / 2;
-        let ahead_ms = theirs.0.cast_signed().saturating_sub(middle.cast_signed());
+        let half = (after.since(before).as_millis() / 2).try_into().unwrap_or(i64::MAX);
+        let middle = before.0.cast_signed().saturating_add(half);
+        let apparent = theirs.0.cast_signed().saturating_sub(middle);
+        let ahead_ms = apparent.signum() * apparent.saturating_abs().saturating_sub(half).max(0);
         let offset = Offset { ahead_ms, at: self.clock.monotonic() };
         self.measured.lock().others.insert(node, offset);
     }
@@ -82,7 +87,7 @@ impl ClockComparison {
     /// What the comparison says now.
     pub fn verdict(&self) -> ClockVerdict {
         let now = self.clock.monotonic();
-        let measured = self.measured.lock();
+        let mut measured = self.measured.lock();
         let fresh = |offset: &&Offset| now.saturating_sub(offset.at) <= COMPARISON_MAX;
         let mut offsets: Vec<i64> =
             measured.others.values().filter(fresh).map(|offset| offset.ahead_ms).collect();
@@ -90,12 +95,40 @@ impl ClockComparison {
         if 2 * offsets.len() <= measured.nodes {
             return ClockVerdict::Unconfirmed;
         }
+        // Where half the clocks stand against the other half (of three nodes one is
+        // dead, and the other two differ) nobody can tell who is right: what was
+        // last agreed on holds.
+        let divided = is_divided(&mut offsets);
+        if divided {
+            match measured.agreed {
+                Some(agreed) => return agreed,
+                None if measured.nodes > 2 => return ClockVerdict::Unconfirmed,
+                None => {}
+            }
+        }
         // How far this clock is ahead of the median.
         let ahead = median(offsets).saturating_neg();
-        if ahead.abs() > OFFSET_MS_MAX {
+        let verdict = if ahead.abs() > OFFSET_MS_MAX {
             ClockVerdict::Off(ahead)
         } else {
             ClockVerdict::Confirmed(ahead)
+        };
+        if !divided {
+            measured.agreed = Some(verdict);
+        }
+        verdict
+    }
+
+    /// How far this node's clock was off when a majority agreed last; 0 if it was
+    /// not.
+    fn last_offset(&self) -> i64 {
+        match self.verdict() {
+            ClockVerdict::Off(ahead) => ahead,
+            ClockVerdict::Confirmed(_) => 0,
+            ClockVerdict::Unconfirmed => match self.measured.lock().agreed {
+                Some(ClockVerdict::Off(ahead)) => ahead,
+                _ => 0,
+            },
         }
     }
 
@@ -113,6 +146,18 @@ impl ClockComparison {
         let middle = median(offsets.values().copied().collect());
         offsets.values_mut().for_each(|offset| *offset -= middle);
         offsets
+    }
+}
+
+/// Whether two halves of the clocks differ by more than is allowed. Sorts.
+fn is_divided(offsets: &mut [i64]) -> bool {
+    offsets.sort_unstable();
+    let middle = offsets.len() / 2;
+    match (offsets.get(middle.wrapping_sub(1)), offsets.get(middle)) {
+        (Some(low), Some(high)) if offsets.len().is_multiple_of(2) => {
+            high.saturating_sub(*low) > OFFSET_MS_MAX
+        }
+        _ => false,
     }
 }
 
@@ -150,13 +195,8 @@ impl CorrectedClock {
 
 impl Clock for CorrectedClock {
     fn now(&self) -> Timestamp {
-        let now = self.clock.now();
-        match self.comparison.verdict() {
-            ClockVerdict::Off(ahead_ms) => {
-                Timestamp(now.0.saturating_add_signed(ahead_ms.saturating_neg()))
-            }
-            ClockVerdict::Confirmed(_) | ClockVerdict::Unconfirmed => now,
-        }
+        let ahead_ms = self.comparison.last_offset();
+        Timestamp(self.clock.now().0.saturating_add_signed(ahead_ms.saturating_neg()))
     }
 
     fn monotonic(&self) -> Duration {
@@ -224,12 +264,12 @@ mod tests {
     use super::*;
 
     fn three(ahead: [i64; 2]) -> (Arc<ManualClock>, Arc<ClockComparison>) {
-        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let clock = Arc::new(ManualClock::new(Timestamp(9_000_000)));
         let comparison = ClockComparison::new(clock.clone());
         comparison.expect(&[NodeId(2), NodeId(3)]);
         for (node, ahead) in (2..).map(NodeId).zip(ahead) {
-            let theirs = Timestamp((1_000_000 + ahead).cast_unsigned());
-            comparison.note(node, theirs, Timestamp(999_990), Timestamp(1_000_010));
+            let theirs = Timestamp((9_000_000 + ahead).cast_unsigned());
+            comparison.note(node, theirs, Timestamp(9_000_000), Timestamp(9_000_000));
         }
         (clock, comparison)
     }
@@ -250,9 +290,40 @@ mod tests {
     fn a_clock_that_is_off_is_set_right_for_those_above() {
         let (clock, comparison) = three([-3_600_000, -3_600_010]);
         let corrected = CorrectedClock::new(clock.clone(), comparison);
-        assert_eq!(corrected.now(), Timestamp(0));
+        assert_eq!(corrected.now(), Timestamp(9_000_000 - 3_600_000));
         let (clock, comparison) = three([200, -100]);
         assert_eq!(CorrectedClock::new(clock.clone(), comparison).now(), clock.now());
+    }
+
+    #[test]
+    fn what_was_agreed_on_holds_while_two_clocks_that_differ_are_left() {
+        for (ahead, wanted) in [
+            ([-3_600_000, -3_600_000], ClockVerdict::Off(3_600_000)),
+            ([3_600_000, 0], ClockVerdict::Confirmed(0)),
+        ] {
+            let (clock, comparison) = three(ahead);
+            assert_eq!(comparison.verdict(), wanted);
+            // Node 3 dies; node 2 goes on.
+            clock.advance(COMPARISON_MAX + Duration::from_millis(1));
+            let (before, at) = (clock.now(), clock.now().0.saturating_add_signed(ahead[0]));
+            comparison.note(NodeId(2), Timestamp(at), before, before);
+            assert_eq!(comparison.verdict(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_slow_answer_speaks_for_no_offset() {
+        let (_, comparison) = three([0, 0]);
+        for node in [2, 3].map(NodeId) {
+            let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
+            comparison.note(node, Timestamp(9_000_010), sent, received);
+        }
+        assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
+        for node in [2, 3].map(NodeId) {
+            let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
+            comparison.note(node, Timestamp(9_010_000), sent, received);
+        }
+        assert_eq!(comparison.verdict(), ClockVerdict::Off(-8_000));
     }
 
     #[test]

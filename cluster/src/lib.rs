@@ -34,8 +34,7 @@ pub use directory::{Directory, DirectoryView};
 pub use keys::{KeyPurpose, Keyrings};
 pub use member::Member;
 pub use runtime::{
-    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security,
-    status::ClusterStatus,
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, status::ClusterStatus,
 };
 pub use service::operations::{OperationError, Operations};
 

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use cardea_raft::{ClusterId, GroupId, Host, NodeId, Peers, ReplicaId, transport::Channels};
+use cardea_raft::{
+    ClusterId, GroupId, GroupStatus, Host, NodeId, Peers, ReplicaId, transport::Channels,
+};
 use cardea_storage::{
     Clock, Entropy, Fault, Keyring, Revision, Store, Timestamp, engine::Disk,
     protocol::shards::Shards,
@@ -58,6 +60,8 @@ pub struct Member {
     pub(crate) shards: Arc<dyn Shards>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) replicas: RwLock<BTreeMap<GroupId, Arc<Replica>>>,
+    /// Who leads the groups of this node, followed.
+    pub(crate) offices: RwLock<BTreeMap<GroupId, watch::Receiver<GroupStatus>>>,
     /// What was last heard of other nodes.
     pub(crate) heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// Leaders that refusals named.
@@ -76,6 +80,14 @@ pub struct Member {
     pub(crate) wake: Notify,
     pub(crate) faulted: watch::Sender<Option<Fault>>,
     pub(crate) stopping: CancellationToken,
+}
+
+/// Who leads a group, as one of its replicas knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Office {
+    pub(crate) leads: bool,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<NodeId>,
 }
 
 /// What a node said of itself, and when it was asked.
@@ -172,10 +184,17 @@ impl Member {
         Some(self.clock.monotonic().saturating_sub(at))
     }
 
+    /// Who leads a group, by its replica here; `None` without one.
+    pub(crate) fn office(&self, group: GroupId) -> Option<Office> {
+        let offices = self.offices.read();
+        let status = offices.get(&group)?.borrow();
+        let leader = status.leader.map(|(_, node)| node);
+        Some(Office { leads: status.leads(), term: status.term, leader })
+    }
+
     /// The node that leads a group, as far as this node knows.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        let status = self.host.status(group);
-        if let Some((_, node)) = status.and_then(|status| status.leader) {
+        if let Some(node) = self.office(group).and_then(|office| office.leader) {
             return Some(node);
         }
         if let Some(node) = self.leaders.lock().get(&group) {

@@ -70,7 +70,17 @@ macro_rules! directory_key {
     };
 }
 
-directory_key!(TheCluster, |_this, _writer| (), |_reader| Some(Self));
+impl TableKey for TheCluster {
+    fn slot(&self) -> Slot {
+        Slot::DIRECTORY
+    }
+
+    fn write(&self, _key: &mut KeyWriter) {}
+
+    fn read(_slot: Slot, _tenant: Tenant, _rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self)
+    }
+}
 directory_key!(NodeKey, |this, writer| writer.u64(this.0.0), |reader| Some(Self(NodeId(
     reader.u64()?
 ))));

@@ -25,7 +25,7 @@ use cardea_storage::{
         command::{Action, Own, Time},
     },
 };
-use futures::future::join_all;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::{
     clocks::ClockVerdict,
@@ -36,6 +36,8 @@ use crate::{
 };
 
 const PERIOD: Duration = Duration::from_millis(200);
+/// Of so many looks at a group, one is for transactions that were left.
+const SWEEP_EVERY: u64 = 5;
 /// How old log time may be in an idle shard.
 const LOG_TIME_AGE_MAX: Duration = Duration::from_secs(3 * 60);
 /// Transactions looked at in one sweep.
@@ -45,32 +47,38 @@ const COORDINATOR_TIME: Duration = Duration::from_secs(2);
 /// Entries that a learner may lack when it is made a voter.
 const CATCH_UP_MAX: u64 = 1_000;
 
-/// Looks after the groups that this node leads, again and again.
+/// Looks after the groups that this node leads, again and again; each on a task
+/// of its own, so that none waits for another's voters.
 pub(super) async fn run(member: Arc<Member>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    let mut tasks = JoinSet::new();
+    let mut tended = BTreeMap::<GroupId, AbortHandle>::new();
+    for tick in 0_u64.. {
         tokio::select! {
             () = member.stopping.cancelled() => return,
             _ = period.tick() => {}
         }
-        let led: Vec<_> = member
-            .replicas()
-            .into_iter()
-            .filter_map(|replica| {
-                let status = member.host.status(replica.group())?;
-                status.leads().then_some((replica, status))
-            })
-            .collect();
-        let tended = led.iter().map(|(replica, status)| tend(&member, replica, status));
-        tokio::select! {
-            () = member.stopping.cancelled() => return,
-            _ = join_all(tended) => {}
+        while tasks.try_join_next().is_some() {}
+        tended.retain(|_, task| !task.is_finished());
+        for replica in member.replicas() {
+            let group = replica.group();
+            let leads = member.office(group).is_some_and(|office| office.leads);
+            if !leads || tended.contains_key(&group) {
+                continue;
+            }
+            let (member, sweeps) = (member.clone(), tick.is_multiple_of(SWEEP_EVERY));
+            let task = tasks.spawn(async move {
+                if let Some(status) = member.host.status(group).filter(GroupStatus::leads) {
+                    tend(&member, &replica, &status, sweeps).await;
+                }
+            });
+            tended.insert(group, task);
         }
     }
 }
 
-async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus) {
+async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus, sweeps: bool) {
     let group = replica.group();
     let off = matches!(member.comparison.verdict(), ClockVerdict::Off(_));
     if off || member.is_draining() {
@@ -104,7 +112,9 @@ async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus
     if member.clock.now().since(replica.log_time()) > LOG_TIME_AGE_MAX {
         propose_here(member, group, Action::Time(Time {}), Admission::Bypass).await;
     }
-    settle_left(member, replica).await;
+    if sweeps {
+        settle_left(member, replica).await;
+    }
     if member.directory.is_confirmed() {
         step(member, &view, group, status).await;
     }

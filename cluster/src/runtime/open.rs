@@ -80,6 +80,7 @@ impl ClusterNode {
             shards: self.shards.clone(),
             store: self.store.clone(),
             replicas: RwLock::default(),
+            offices: RwLock::default(),
             heard: Mutex::default(),
             leaders: Mutex::default(),
             seeds: RwLock::default(),
@@ -307,6 +308,9 @@ pub(crate) async fn start_replica(
     let opened = opened.await.map_err(|error| Fault::caused("open a tablet", error))??;
     let Some(opened) = opened else { return Err(StartError::StateLost) };
     member.host.start_group(group, replica, opened.clone()).await?;
+    if let Some(office) = member.host.watch(group) {
+        member.offices.write().insert(group, office);
+    }
     member.replicas.write().insert(group, opened);
     tracing::info!(%group, %replica, "a replica runs");
     Ok(())

@@ -100,6 +100,7 @@ async fn remove(
     replica: ReplicaId,
 ) -> Result<(), StartError> {
     member.replicas.write().remove(&group);
+    member.offices.write().remove(&group);
     member.host.remove_group(group, replica).await?;
     let (disk, at) = (member.disk.clone(), member.tablet_at(group, replica));
     let removed = tokio::task::spawn_blocking(move || disk.remove(&at)).await;

@@ -46,6 +46,7 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
     node.shards.release();
     let mut outcome = member.host.close().await;
     let replicas = std::mem::take(&mut *member.replicas.write());
+    member.offices.write().clear();
     if gracefully {
         let flushed = tokio::task::spawn_blocking(move || {
             replicas.values().map(|replica| replica.flush()).fold(Ok(()), Result::and)

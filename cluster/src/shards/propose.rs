@@ -87,9 +87,9 @@ pub(crate) async fn propose_here(
     admission: Admission,
 ) -> Answer {
     let Some(replica) = member.replica(group) else { return Answer::NotLeader(None) };
-    let Some(status) = member.host.status(group) else { return Answer::NotLeader(None) };
-    if !status.leads() {
-        return Answer::NotLeader(status.leader.map(|(_, node)| node));
+    let Some(office) = member.office(group) else { return Answer::NotLeader(None) };
+    if !office.leads {
+        return Answer::NotLeader(office.leader);
     }
     if replica.is_divided() {
         return Answer::Unavailable("the replicas' digests differ without a majority".to_owned());
@@ -97,7 +97,7 @@ pub(crate) async fn propose_here(
     if admission == Admission::Ordinary && member.is_disk_full() {
         return Answer::Unavailable("the leader's disk is full".to_owned());
     }
-    let stamp = match stamp(&replica, status.term, &action) {
+    let stamp = match stamp(&replica, office.term, &action) {
         Ok(stamp) => stamp,
         Err(reason) => return Answer::Unavailable(reason.to_owned()),
     };

@@ -37,7 +37,7 @@ pub(crate) async fn read(
     let mut last = StoreError::unavailable(format!("no replica of {group} is known"));
     if let Some(replica) = here {
         // A replica that its leader does not reach cannot become fresh; others can.
-        let cut_off = member.host.status(group).is_none_or(|status| status.leader.is_none())
+        let cut_off = member.office(group).is_none_or(|office| office.leader.is_none())
             && member.leader_of(group).is_some_and(|leader| member.is_heard(leader));
         if read.freshness == Freshness::Eventual || !cut_off {
             return read_here(member, &replica, read).await;

@@ -1,3 +1,6 @@
+//! A replica over a disk that crashes: what is kept, what is dropped when, and
+//! that snapshots and digests are what they should be.
+
 use bytes::Bytes;
 use cardea_raft::Machine as _;
 use cardea_storage::{

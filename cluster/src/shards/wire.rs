@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn test_key(number: u64) -> Key {
+    fn a_key(number: u64) -> Key {
         let mut writer = KeyWriter::new(Slot::new(Space::Home, 1), Tag::TEST, Tenant(0));
         writer.u64(number);
         writer.finish()
@@ -204,7 +204,7 @@ mod tests {
         ] {
             let read = ShardRead {
                 reads: vec![
-                    Read::Get(test_key(1)),
+                    Read::Get(a_key(1)),
                     Read::Scan(Scan { range: range.clone(), limit: 7, order: Order::Reverse }),
                 ],
                 fates: vec![(RequestId([3; 16]), Timestamp(4))],
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn what_was_seen_survives_the_wire() {
         let row = |revision| Row {
-            key: test_key(1),
+            key: a_key(1),
             value: Bytes::from_static(b"v"),
             revision,
             expires_at: Some(Timestamp(9)),
@@ -232,7 +232,7 @@ mod tests {
                     txn: RequestId([1; 16]),
                     decider: Bytes::from_static(b"d"),
                     not_after: Timestamp(2),
-                    key: test_key(1),
+                    key: a_key(1),
                     row: Some(row(None)),
                 }],
             },

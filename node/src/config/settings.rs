@@ -255,7 +255,7 @@ sections! {
     /// Raft's clockwork.
     Raft as raft = "raft" {
         /// Between heartbeats.
-        heartbeat: Duration = "60ms",
+        heartbeat: Duration = "120ms",
         /// The shortest election timeout.
         election_min: Duration = "200ms",
         /// The longest election timeout.

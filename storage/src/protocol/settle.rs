@@ -101,27 +101,28 @@ pub(super) async fn finish(
 }
 
 /// Finishes a committed transaction on its participants, and has the decider
-/// forget those that did. What fails here is swept later.
+/// forget those that did; says how many they were. What fails here is swept later.
 pub(super) async fn finish_participants(
     shards: &dyn Shards,
     decider: &[u8],
     txn: RequestId,
     not_after: Timestamp,
     participants: &[Bytes],
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let finishes = participants.iter().map(|place| async move {
         let shard = shards.locate(slot(place)?)?;
         finish(shards, shard, txn, not_after, true).await.map(|_| place.clone())
     });
     let finished: Vec<Bytes> =
         futures::future::join_all(finishes).await.into_iter().flatten().collect();
-    if finished.is_empty() {
-        return Ok(());
+    let count = finished.len();
+    if count == 0 {
+        return Ok(0);
     }
     let acknowledge =
         Action::Acknowledge(Acknowledge { request_id: txn.to_bytes(), participants: finished });
     let shard = shards.locate(slot(decider)?)?;
-    shards.propose(shard, acknowledge, Admission::Bypass).await.map(|_| ())
+    shards.propose(shard, acknowledge, Admission::Bypass).await.map(|_| count)
 }
 
 /// Ends what is outstanding at a shard, as its leader does now and then: prepared
@@ -147,8 +148,10 @@ pub async fn sweep(
             }
             Outstanding::Prepared { .. } => {}
             Outstanding::Decided { txn, not_after, participants } => {
-                finish_participants(shards.as_ref(), place, txn, not_after, &participants).await?;
-                ended += 1;
+                let finished =
+                    finish_participants(shards.as_ref(), place, txn, not_after, &participants)
+                        .await?;
+                ended += u32::from(finished == participants.len());
             }
         }
     }

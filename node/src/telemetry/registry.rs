@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text::encode},
+    encoding::{DescriptorEncoder, MetricEncoder, text::encode},
     metrics::{MetricType, exemplar::Exemplar},
     registry::Registry,
 };
@@ -25,6 +25,18 @@ enum Value {
     Gauge(f64),
     Counter(u64),
     Histogram { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
+}
+
+impl Value {
+    fn encode(&self, point: &mut MetricEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Gauge(value) => point.encode_gauge(value),
+            Self::Counter(value) => point.encode_counter(value, None::<&Exemplar<Labels, u64>>),
+            Self::Histogram { sum, count, buckets } => {
+                point.encode_histogram::<Labels>(*sum, *count, buckets, None)
+            }
+        }
+    }
 }
 
 struct Family {
@@ -85,15 +97,11 @@ impl Samples {
             };
             let mut metric = encoder.encode_descriptor(name, family.help, None, kind)?;
             for (labels, value) in &family.points {
-                let mut point = metric.encode_family(labels)?;
-                match value {
-                    Value::Gauge(value) => point.encode_gauge(value)?,
-                    Value::Counter(value) => {
-                        point.encode_counter(value, None::<&Exemplar<Labels, u64>>)?;
-                    }
-                    Value::Histogram { sum, count, buckets } => {
-                        point.encode_histogram::<Labels>(*sum, *count, buckets, None)?;
-                    }
+                if labels.is_empty() {
+                    // A family of no labels would be written with empty brackets.
+                    value.encode(&mut metric)?;
+                } else {
+                    value.encode(&mut metric.encode_family(labels)?)?;
                 }
             }
         }
@@ -165,6 +173,7 @@ mod tests {
         fn gather(&self, samples: &mut Samples) {
             let labels = || vec![("group", self.0.to_owned())];
             samples.gauge("raft_term", "Term", labels(), self.1 as f64);
+            samples.gauge("alone", "Without labels", vec![], 1.0);
             samples.counter("raft_proposals", "Proposals", labels(), self.1);
             samples.histogram(
                 "raft_fsync_seconds",
@@ -185,6 +194,7 @@ mod tests {
         assert_eq!(text.matches("# TYPE cardea_raft_term gauge").count(), 1, "{text}");
         for line in [
             "cardea_raft_term{group=\"1\"} 4.0",
+            "cardea_alone 1.0",
             "cardea_raft_proposals_total{group=\"2\"} 9",
             "cardea_raft_fsync_seconds_bucket{le=\"0.1\",group=\"1\"} 2",
             "cardea_raft_fsync_seconds_bucket{le=\"+Inf\",group=\"1\"} 3",

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Ask, Cluster, ask, until};
+use crate::support::{Answer, Ask, Cluster, ask, ask_again, until};
 
 fn with_key(port: u16, method: &str, path: &str, key: Option<&str>) -> Answer {
     let bearer = key.map(|key| format!("Bearer {key}"));
     let headers = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
-    ask(port, method, path, Ask { headers, ..Ask::default() }).unwrap()
+    ask_again(port, method, path, &Ask { headers, ..Ask::default() })
 }
 
 fn create(cluster: &Cluster, scopes: &[&str]) -> Value {

@@ -18,7 +18,7 @@ fn a_person_signs_up_on_one_node_logs_in_on_another_and_is_known_to_the_third_un
 
     let ann = cluster.log_in(1, "ann@example.org");
     for at in [2, 1, 0] {
-        let answer = cluster.whoami(at, &ann.token).unwrap();
+        let answer = cluster.checked(at, &ann.token);
         assert_eq!(answer.status, 200, "{}", answer.text);
         assert_eq!(answer.body["identity"]["id"], json!(ann.identity));
         assert_eq!(answer.body["identity"]["traits"]["email"], json!("ann@example.org"));
@@ -36,12 +36,8 @@ fn a_person_signs_up_on_one_node_logs_in_on_another_and_is_known_to_the_third_un
     let revoked = cluster.admin(2, "DELETE", &path, None);
     assert_eq!(revoked.status, 204, "{}", revoked.text);
     for at in 0..3 {
-        let answer = cluster.whoami(at, &ann.token).unwrap();
+        let answer = cluster.checked(at, &ann.token);
         assert_eq!(answer.status, 401, "acknowledged, so gone on node {at}: {}", answer.text);
-    }
-    for at in 0..3 {
-        let text = cluster.public(at, "GET", "/health/ready", Ask::default()).text;
-        assert_eq!(text, r#"{"status":"ok"}"#);
     }
 }
 
@@ -66,7 +62,7 @@ fn any_one_node_may_die_and_come_back() {
         cluster.start(dead);
         cluster.wait_ready(dead);
         let known = cluster.log_in(dead, &email);
-        assert!(recognised(&cluster, dead, &known.token));
+        assert_eq!(cluster.checked(dead, &known.token).status, 200);
     }
 }
 
@@ -76,11 +72,11 @@ fn a_node_that_is_told_to_stop_hands_over_and_stops_cleanly() {
     let ann = cluster.person(0, "ann@example.org");
     assert_eq!(cluster.stop(0), Some(0));
     // Its leaderships were handed over: there is no election to wait for.
-    let answer = cluster.whoami(1, &ann.token).unwrap();
+    let answer = cluster.checked(1, &ann.token);
     assert_eq!(answer.status, 200, "{}", answer.text);
     cluster.start(0);
     cluster.wait_ready(0);
-    assert!(recognised(&cluster, 0, &ann.token));
+    assert_eq!(cluster.checked(0, &ann.token).status, 200);
 }
 
 #[test]
@@ -92,7 +88,7 @@ fn keys_are_rotated_while_everybody_stays_logged_in() {
         assert!(rotated.status.success(), "{rotated:?}");
     }
     for at in 0..3 {
-        assert!(recognised(&cluster, at, &ann.token));
+        assert_eq!(cluster.checked(at, &ann.token).status, 200);
     }
     let again = cluster.log_in(2, "ann@example.org");
     for at in 0..3 {
@@ -104,7 +100,7 @@ fn keys_are_rotated_while_everybody_stays_logged_in() {
 
 #[test]
 fn no_secret_is_in_any_log_line() {
-    let cluster = Cluster::ready();
+    let cluster = Cluster::talkative();
     let ann = cluster.person(0, "ann@example.org");
     let made =
         cluster.command(0, &["apikey", "create", "--name", "ci", "--scope", "identity:read"]);

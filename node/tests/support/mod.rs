@@ -1,7 +1,9 @@
 //! A cluster of three real processes on free ports, and a small HTTP client.
 //!
 //! Everything is kept in a temporary directory; processes are killed when their
-//! cluster is dropped.
+//! cluster is dropped. Elections are slower here than they ship: these tests share
+//! their machine, and none of them measures a gap. Refusals that say to try again
+//! are tried again, as clients do.
 
 use std::{
     fs,
@@ -9,6 +11,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -16,15 +19,16 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The password of everybody.
-pub const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// The master key of every cluster, in hex.
-pub const MASTER_KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
+pub(crate) const MASTER_KEY: &str =
+    "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const REGIONS: [&str; 3] = ["eu-central", "us-east", "ap-south"];
 
 /// The binary under test, with nothing of this process's configuration.
-pub fn cardea() -> Command {
+pub(crate) fn cardea() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cardea"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARDEA_")) {
         command.env_remove(name);
@@ -34,22 +38,22 @@ pub fn cardea() -> Command {
 
 /// What came back.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Value,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 /// A request, made of parts.
 #[derive(Debug, Clone, Default)]
-pub struct Ask<'a> {
-    pub headers: Vec<(&'a str, &'a str)>,
-    pub body: Option<String>,
+pub(crate) struct Ask<'a> {
+    pub(crate) headers: Vec<(&'a str, &'a str)>,
+    pub(crate) body: Option<String>,
 }
 
 /// Asks a port of this machine; an error if nobody answers.
-pub fn ask(port: u16, method: &str, path: &str, ask: Ask<'_>) -> std::io::Result<Answer> {
+pub(crate) fn ask(port: u16, method: &str, path: &str, ask: Ask<'_>) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let body = ask.body.unwrap_or_default();
@@ -80,8 +84,23 @@ pub fn ask(port: u16, method: &str, path: &str, ask: Ask<'_>) -> std::io::Result
     })
 }
 
+/// Asks until the answer is another than that nothing was done for now.
+pub(crate) fn ask_again(port: u16, method: &str, path: &str, asked: &Ask<'_>) -> Answer {
+    let start = Instant::now();
+    loop {
+        let answer = ask(port, method, path, asked.clone()).unwrap();
+        // An outcome that nobody saw is not tried again blindly.
+        let unknown = answer.body["error"]["id"] == json!("outcome_unknown");
+        let later = answer.status == 503 && !unknown;
+        if !later || start.elapsed() > PATIENCE {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Waits until `done` says so.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
@@ -90,29 +109,31 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// One node.
-pub struct Node {
-    pub name: String,
-    pub directory: PathBuf,
-    pub public: u16,
-    pub admin: u16,
-    pub cluster: u16,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) public: u16,
+    pub(crate) admin: u16,
+    pub(crate) cluster: u16,
     child: Option<Child>,
-    starts: u32,
 }
 
+/// One cluster at a time: elections are judged by the clock, and a machine with
+/// a dozen nodes on two cores tells nothing about a cluster of three.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Three nodes.
-pub struct Cluster {
-    pub directory: TempDir,
-    pub nodes: Vec<Node>,
+pub(crate) struct Cluster {
+    _one: MutexGuard<'static, ()>,
+    pub(crate) directory: TempDir,
+    pub(crate) nodes: Vec<Node>,
 }
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
-pub struct Person {
-    pub email: String,
-    pub identity: String,
-    pub session: String,
-    pub token: String,
+pub(crate) struct Person {
+    pub(crate) identity: String,
+    pub(crate) token: String,
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {
@@ -122,7 +143,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Makes an authority and a node's certificate per name.
-pub fn certificates(at: &Path, names: &[&str]) {
+pub(crate) fn certificates(at: &Path, names: &[&str]) {
     let at = at.display().to_string();
     let run = |arguments: &[&str]| {
         let made = cardea().args(arguments).output().unwrap();
@@ -147,7 +168,12 @@ pub fn certificates(at: &Path, names: &[&str]) {
 
 impl Cluster {
     /// Three nodes that are started and not yet a cluster.
-    pub fn started() -> Self {
+    pub(crate) fn started() -> Self {
+        Self::started_at("info,openraft=error")
+    }
+
+    fn started_at(log_level: &str) -> Self {
+        let one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         let names = ["one", "two", "three"];
         certificates(&directory.path().join("certs"), &names);
@@ -164,13 +190,12 @@ impl Cluster {
                     admin: ports[3 * at + 1],
                     cluster: ports[3 * at + 2],
                     child: None,
-                    starts: 0,
                 };
-                node.configure(REGIONS[at], &clusters);
+                node.configure(REGIONS[at], &clusters, log_level);
                 node
             })
             .collect();
-        let mut cluster = Self { directory, nodes };
+        let mut cluster = Self { _one: one, directory, nodes };
         for at in 0..3 {
             cluster.start(at);
         }
@@ -178,8 +203,17 @@ impl Cluster {
     }
 
     /// A cluster of three nodes that are ready.
-    pub fn ready() -> Self {
-        let cluster = Self::started();
+    pub(crate) fn ready() -> Self {
+        Self::started().made()
+    }
+
+    /// The same, with nodes that log whatever they can.
+    pub(crate) fn talkative() -> Self {
+        Self::started_at("debug").made()
+    }
+
+    fn made(self) -> Self {
+        let cluster = self;
         until("the first node answers", || {
             ask(cluster.nodes[0].admin, "GET", "/health/alive", Ask::default()).is_ok()
         });
@@ -205,21 +239,20 @@ impl Cluster {
     }
 
     /// Starts a node.
-    pub fn start(&mut self, at: usize) {
+    pub(crate) fn start(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.child = Some(node.spawn());
-        node.starts += 1;
     }
 
     /// Kills a node as `kill -9` does.
-    pub fn kill(&mut self, at: usize) {
+    pub(crate) fn kill(&mut self, at: usize) {
         let mut child = self.nodes[at].child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// Stops a node gently; its exit code.
-    pub fn stop(&mut self, at: usize) -> Option<i32> {
+    pub(crate) fn stop(&mut self, at: usize) -> Option<i32> {
         let mut child = self.nodes[at].child.take().unwrap();
         let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -235,7 +268,7 @@ impl Cluster {
     }
 
     /// Waits until a node is ready.
-    pub fn wait_ready(&self, at: usize) {
+    pub(crate) fn wait_ready(&self, at: usize) {
         let node = &self.nodes[at];
         until(&format!("node {} is ready", node.name), || {
             let answer = ask(node.public, "GET", "/health/ready", Ask::default());
@@ -244,7 +277,7 @@ impl Cluster {
     }
 
     /// Runs a command against a node's admin listener.
-    pub fn command(&self, at: usize, arguments: &[&str]) -> Output {
+    pub(crate) fn command(&self, at: usize, arguments: &[&str]) -> Output {
         let url = format!("http://127.0.0.1:{}", self.nodes[at].admin);
         let mut command = cardea();
         command.args(arguments).args(["--output", "json", "--admin-url", &url]);
@@ -252,17 +285,17 @@ impl Cluster {
     }
 
     /// What `cardea status` prints on a node.
-    pub fn status(&self, at: usize) -> Value {
+    pub(crate) fn status(&self, at: usize) -> Value {
         serde_json::from_slice(&self.command(at, &["status"]).stdout).unwrap_or(Value::Null)
     }
 
-    pub fn public(&self, at: usize, method: &str, path: &str, asked: Ask<'_>) -> Answer {
-        ask(self.nodes[at].public, method, path, asked).unwrap()
+    pub(crate) fn public(&self, at: usize, method: &str, path: &str, asked: Ask<'_>) -> Answer {
+        ask_again(self.nodes[at].public, method, path, &asked)
     }
 
-    pub fn admin(&self, at: usize, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) fn admin(&self, at: usize, method: &str, path: &str, body: Option<Value>) -> Answer {
         let asked = Ask { body: body.map(|body| body.to_string()), ..Ask::default() };
-        ask(self.nodes[at].admin, method, path, asked).unwrap()
+        ask_again(self.nodes[at].admin, method, path, &asked)
     }
 
     fn flow(&self, at: usize, kind: &str, body: &Value) -> Answer {
@@ -274,46 +307,50 @@ impl Cluster {
     }
 
     /// Signs up; the answer.
-    pub fn try_sign_up(&self, at: usize, email: &str) -> Answer {
+    pub(crate) fn try_sign_up(&self, at: usize, email: &str) -> Answer {
         let traits = json!({"email": email, "name": {"first": "Ann", "last": "Example"}});
         let body = json!({"method": "password", "password": PASSWORD, "traits": traits});
         self.flow(at, "registration", &body)
     }
 
     /// Logs in; the answer.
-    pub fn try_log_in(&self, at: usize, email: &str, password: &str) -> Answer {
+    pub(crate) fn try_log_in(&self, at: usize, email: &str, password: &str) -> Answer {
         let body = json!({"method": "password", "identifier": email, "password": password});
         self.flow(at, "login", &body)
     }
 
     /// Logs in.
-    pub fn log_in(&self, at: usize, email: &str) -> Person {
+    pub(crate) fn log_in(&self, at: usize, email: &str) -> Person {
         let answer = self.try_log_in(at, email, PASSWORD);
         assert_eq!(answer.status, 200, "{}", answer.text);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         Person {
-            email: email.to_owned(),
             identity: text(&answer.body["session"]["identity"]["id"]),
-            session: text(&answer.body["session"]["id"]),
             token: text(&answer.body["session_token"]),
         }
     }
 
     /// Signs up, then logs in.
-    pub fn person(&self, at: usize, email: &str) -> Person {
+    pub(crate) fn person(&self, at: usize, email: &str) -> Person {
         let answer = self.try_sign_up(at, email);
         assert_eq!(answer.status, 200, "{}", answer.text);
         self.log_in(at, email)
     }
 
     /// Who a token is, on a node.
-    pub fn whoami(&self, at: usize, token: &str) -> std::io::Result<Answer> {
+    pub(crate) fn whoami(&self, at: usize, token: &str) -> std::io::Result<Answer> {
         let asked = Ask { headers: vec![("X-Session-Token", token)], ..Ask::default() };
         ask(self.nodes[at].public, "GET", "/sessions/whoami", asked)
     }
 
+    /// The same, asked again while the node says to.
+    pub(crate) fn checked(&self, at: usize, token: &str) -> Answer {
+        let asked = Ask { headers: vec![("X-Session-Token", token)], ..Ask::default() };
+        ask_again(self.nodes[at].public, "GET", "/sessions/whoami", &asked)
+    }
+
     /// Everything that the nodes have logged.
-    pub fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let read = |node: &Node| fs::read_to_string(node.log()).unwrap_or_default();
         self.nodes.iter().map(read).collect()
     }
@@ -340,16 +377,16 @@ impl Drop for Cluster {
 
 impl Node {
     /// Its configuration file.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.directory.join("cardea.toml")
     }
 
     /// Its log.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.directory.join("log")
     }
 
-    fn configure(&self, region: &str, clusters: &[u16]) {
+    fn configure(&self, region: &str, clusters: &[u16], log_level: &str) {
         fs::create_dir_all(&self.directory).unwrap();
         let root = self.directory.parent().unwrap();
         let key = root.join("master.key");
@@ -370,9 +407,10 @@ impl Node {
              [public]\nlisten = \"127.0.0.1:{public}\"\n\
              [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
              [sessions]\ncookie_secure = false\n\
+             [raft]\nheartbeat = \"150ms\"\nelection_min = \"750ms\"\nelection_max = \"1500ms\"\n\
              [disk]\nreserve = \"16MiB\"\n\
              [argon2]\nmemory = \"7MiB\"\n\
-             [log]\nformat = \"json\"\nlevel = \"debug\"\n\
+             [log]\nformat = \"json\"\nlevel = \"{log_level}\"\n\
              [secrets]\nmaster_key_file = \"../master.key\"\n",
             join.join(", "),
         );

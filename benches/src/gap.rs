@@ -163,6 +163,7 @@ mod tests {
             down.store(true, Ordering::Relaxed);
             let down = down.clone();
             tokio::spawn(async move {
+                // The server is down for this long: what is to be measured.
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 down.store(false, Ordering::Relaxed);
             });

@@ -269,6 +269,7 @@ mod tests {
     async fn refusals_and_silence_are_told_apart() {
         let address = testing::serve(|request| async move {
             if request.uri().path() == "/late" {
+                // Longer than any caller waits.
                 tokio::time::sleep(Duration::from_secs(60)).await;
             }
             let mut response = Response::new(Full::default());
@@ -308,6 +309,7 @@ mod tests {
             async move {
                 let _turn = turn.lock().await;
                 if calls.fetch_add(1, Ordering::Relaxed) == 50 {
+                    // The stall that the percentiles must show.
                     tokio::time::sleep(Duration::from_millis(600)).await;
                 }
                 Response::new(Full::default())

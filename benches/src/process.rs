@@ -212,6 +212,7 @@ mod tests {
         server.start().unwrap();
         let error = loop {
             match server.check() {
+                // Between two looks at the process.
                 Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
                 Err(error) => break error.to_string(),
             }

@@ -196,6 +196,7 @@ async fn a_drained_node_leads_nothing_until_it_is_taken_back() {
     for group in member(&town.nodes[0]).host().groups() {
         assert!(!member(&town.nodes[0]).host().status(group).unwrap().leads(), "{group}");
     }
+    // Nothing may happen now: leads must not come back.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(leads(&town.nodes[2], first), 0);
     load.check(&town.store(2)).await;

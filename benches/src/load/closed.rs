@@ -85,6 +85,7 @@ mod tests {
 
     impl Exchange for Paced {
         async fn call(&mut self) -> Outcome {
+            // What an answer of this server takes.
             tokio::time::sleep(self.0).await;
             Outcome::Done
         }

@@ -146,6 +146,7 @@ mod tests {
         async fn call(&mut self) -> Outcome {
             let _turn = self.0.busy.lock().await;
             if self.0.calls.fetch_add(1, Ordering::Relaxed) == self.0.stalls_at {
+                // The stall that the percentiles must show.
                 tokio::time::sleep(self.0.stall).await;
             }
             Outcome::Done

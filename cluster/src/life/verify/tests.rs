@@ -1,3 +1,5 @@
+//! Each kind of problem, planted and found; a sound store, and none found.
+
 use std::collections::HashMap;
 
 use cardea_storage::{

@@ -1,3 +1,5 @@
+//! What is written is read back, and nothing else is.
+
 use cardea_storage::{Slot, Space, Tag, Tenant, engine::memory::MemoryDisk, key::KeyWriter};
 
 use super::*;

@@ -155,6 +155,13 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
             "expected lower-case letters, digits and hyphens, at most 63".to_owned(),
         );
     }
+    let lease = config.raft.election_max;
+    if config.raft.heartbeat * 3 > lease {
+        // One may be lost, and one late, before a leader is missed.
+        let lease = show_duration(lease);
+        let why = format!("three heartbeats must fit into raft.election_max ({lease})");
+        refuse("raft.heartbeat", why);
+    }
     let mut ordered = |less: &str, a: Duration, more: &str, b: Duration| {
         if a >= b {
             let (a, b) = (show_duration(a), show_duration(b));
@@ -162,7 +169,7 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         }
     };
     let (raft, disk) = (&config.raft, &config.disk);
-    ordered("raft.heartbeat", raft.heartbeat * 2, "raft.election_min", raft.election_min);
+    ordered("raft.heartbeat", raft.heartbeat, "raft.election_min", raft.election_min);
     ordered("raft.election_min", raft.election_min, "raft.election_max", raft.election_max);
     ordered("disk.stall_handover", disk.stall_handover, "disk.stall_stop", disk.stall_stop);
     ordered(

@@ -164,7 +164,7 @@ pub fn identity_settings(config: &Config) -> Settings {
         session_lifespan: sessions.lifespan,
         session_extend_before_end: (!sessions.earliest_extend.is_zero())
             .then_some(sessions.earliest_extend),
-        flow_lifespan: flows.login_lifespan,
+        flow_lifespan: flows.lifespan,
         flow_retention: flows.retention,
         argon2: Argon2Cost {
             memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),

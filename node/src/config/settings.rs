@@ -296,10 +296,8 @@ sections! {
 
     /// Self-service flows.
     Flows as flows = "flows" {
-        /// How long a login flow lives.
-        login_lifespan: Duration = "1h",
-        /// How long a registration flow lives.
-        registration_lifespan: Duration = "1h",
+        /// How long a login or registration flow lives.
+        lifespan: Duration = "1h",
         /// How long an expired flow is still answered with 410.
         retention: Duration = "1h",
     }

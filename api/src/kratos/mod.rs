@@ -1,6 +1,6 @@
 //! Kratos: identities for administrators, native flows and sessions for everybody.
 //!
-//! [`ROUTES`] says what is answered; [`public_routes`] and [`admin_routes`] are made
+//! [`ROUTES`](crate::ROUTES) says what is answered; [`public_routes`] and [`admin_routes`] are made
 //! from it. Bodies are in [`wire`], one file of thin handlers per route group beside
 //! it; what the layer refuses becomes an answer in [`rejection`].
 //!

@@ -3,7 +3,7 @@
 //!
 //! Each identity has a name that its number gives, so a run that was cut short goes
 //! on where it ended, from any machine: what is there is found by asking. Numbers are
-//! claimed in order and no more than [`WINDOW`] beyond the lowest that is not done;
+//! claimed in order and no more than `WINDOW` beyond the lowest that is not done;
 //! so everything below the first that is missing, less the window, is there.
 
 use std::{

@@ -3,9 +3,9 @@
 //!
 //! - [`driver`]: at the directory's leader, takes the planner's steps
 //! - [`departure`]: draining a node, and letting one go for good
-//! - [`backup`] and [`restore`]: a fenced copy of everything, and a cluster
+//! - [`mod@backup`] and [`mod@restore`]: a fenced copy of everything, and a cluster
 //!   made from one
-//! - [`verify`]: whether indexes lead to homes, and replicas are the same
+//! - [`mod@verify`]: whether indexes lead to homes, and replicas are the same
 //!
 //! Every step is a change of a row of the directory that names the generation it
 //! was decided on; the leaders of groups make rows true. So a driver that lost

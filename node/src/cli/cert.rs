@@ -54,7 +54,7 @@ pub enum CertCommand {
         /// A host name or address at which other nodes reach it; may be repeated
         #[arg(long = "host", required = true)]
         hosts: Vec<String>,
-        /// The directory for <name>.pem and <name>.key
+        /// The directory for `<name>.pem` and `<name>.key`
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// How long it holds

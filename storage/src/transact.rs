@@ -2,7 +2,7 @@
 //! write through it. What was read becomes checks; on conflict the closure runs
 //! again.
 //!
-//! ```ignore
+//! ```text
 //! let session = store
 //!     .transact(|t| async move {
 //!         let Some(mut session) = t.get::<Sessions>(&key).await? else {

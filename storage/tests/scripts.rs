@@ -110,7 +110,7 @@ impl Script {
                 return "compacted\n".into();
             }
             "crash" => {
-                self.disk.crash();
+                self.disk.crash_losing_all();
                 let engine = self
                     .disk
                     .open(

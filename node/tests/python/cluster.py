@@ -43,10 +43,12 @@ class Cluster:
         self.directory = tempfile.mkdtemp(prefix="cardea-python-")
         self.log = open(os.path.join(self.directory, "log"), "wb")
         data = os.path.join(self.directory, "data")
+        # The tester's own variables are no settings of a node, which would refuse them.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CARDEA_")}
         self.process = subprocess.Popen(
             [binary, "dev", "--data", data, "--verbose"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True, env=environment,
         )
         try:
             self._wait()

@@ -15,9 +15,11 @@
 //!     .await?;
 //! ```
 //!
-//! An error from the closure ends the transaction without a commit. Since it is
-//! then validated by nothing, the reads it rests on are strong unless asked
-//! otherwise.
+//! The first attempt is optimistic: what becomes a check is read from the nearest
+//! replica as it is, since the commit validates it anyway, and no quorum is asked
+//! before the one that commits. What nothing validates is read strongly: reads that
+//! do not become checks, and everything whenever the closure refuses or writes
+//! nothing, for then it runs again with strong reads before its word counts.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -40,6 +42,8 @@ use crate::{
 };
 
 /// How often a transaction is tried before it is given up as contended.
+///
+/// The optimistic attempt is one of them.
 pub const ATTEMPTS_MAX: u32 = 24;
 
 /// A transaction under way; clones share it.
@@ -52,8 +56,11 @@ pub struct Transaction {
 }
 
 struct State {
-    consistency: Consistency,
+    freshness: Freshness,
+    /// Where the reads so far stood.
     seen: Snaptoken,
+    /// Where those of them stood that were as fresh as asked, when they were made.
+    confirmed: Snaptoken,
     read_time: Timestamp,
     reads: u32,
     /// Point reads that become checks; what was seen.
@@ -63,6 +70,15 @@ struct State {
     /// Writes by key, the last wins; counters apart, for they add up.
     writes: BTreeMap<Key, Write>,
     adds: Vec<Add>,
+}
+
+/// How fresh the reads of an attempt are.
+#[derive(Clone)]
+enum Freshness {
+    /// What becomes a check: whatever the nearest replica has. The rest: strong.
+    Optimistic,
+    /// All alike.
+    Named(Consistency),
 }
 
 #[derive(Clone)]
@@ -83,7 +99,7 @@ pub struct Transacted<R> {
 }
 
 impl dyn Store {
-    /// Runs a transaction with strong reads. See the [module](self).
+    /// Runs a transaction. See the [module](self).
     ///
     /// # Errors
     /// What the closure returns, and any [`StoreError`].
@@ -93,32 +109,29 @@ impl dyn Store {
         Fut: Future<Output = Result<R, E>>,
         E: From<StoreError>,
     {
-        self.transact_at(Consistency::Strong, run).await
-    }
-
-    /// Runs a transaction whose first attempt reads at `first`; later attempts
-    /// read strongly.
-    ///
-    /// # Errors
-    /// What the closure returns, and any [`StoreError`].
-    pub async fn transact_at<R, E, F, Fut>(
-        self: &Arc<Self>,
-        first: Consistency,
-        run: F,
-    ) -> Result<Transacted<R>, E>
-    where
-        F: Fn(Transaction) -> Fut,
-        Fut: Future<Output = Result<R, E>>,
-        E: From<StoreError>,
-    {
         for attempt in 0..ATTEMPTS_MAX {
-            let consistency = if attempt == 0 { first.clone() } else { Consistency::Strong };
-            let transaction = Transaction::begin(self.clone(), consistency, true);
-            let value = run(transaction.clone()).await?;
+            let optimistic = attempt == 0;
+            let freshness = if optimistic {
+                Freshness::Optimistic
+            } else {
+                Freshness::Named(Consistency::Strong)
+            };
+            let transaction = Transaction::begin(self.clone(), freshness, true);
+            let value = match run(transaction.clone()).await {
+                Ok(value) => value,
+                // It may rest on what is no longer so.
+                Err(_) if optimistic && transaction.is_unconfirmed() => continue,
+                Err(error) => return Err(error),
+            };
+            if optimistic && !transaction.writes() && transaction.is_unconfirmed() {
+                continue;
+            }
             match transaction.commit().await? {
                 Some(Committed { snaptoken, time }) => {
                     return Ok(Transacted { value, snaptoken, time });
                 }
+                // Strong reads may be all that was missing.
+                None if optimistic => {}
                 None => back_off(self.entropy().as_ref(), attempt).await,
             }
         }
@@ -128,7 +141,7 @@ impl dyn Store {
     /// Reads outside a transaction: each read at `consistency`, and none earlier
     /// than the reads before it. What is written to it goes nowhere.
     pub fn view(self: &Arc<Self>, consistency: Consistency) -> Transaction {
-        Transaction::begin(self.clone(), consistency, false)
+        Transaction::begin(self.clone(), Freshness::Named(consistency), false)
     }
 }
 
@@ -138,10 +151,11 @@ async fn back_off(entropy: &dyn Entropy, attempt: u32) {
 }
 
 impl Transaction {
-    fn begin(store: Arc<dyn Store>, consistency: Consistency, tracking: bool) -> Self {
+    fn begin(store: Arc<dyn Store>, freshness: Freshness, tracking: bool) -> Self {
         let state = State {
-            consistency,
+            freshness,
             seen: Snaptoken::default(),
+            confirmed: Snaptoken::default(),
             read_time: store.clock().now(),
             reads: 0,
             points: BTreeMap::new(),
@@ -380,16 +394,39 @@ impl Transaction {
         Ok(old.map(|old| T::index_rows(key, &old.record)).unwrap_or_default())
     }
 
+    /// Whether anything was read that only a commit would validate.
+    fn is_unconfirmed(&self) -> bool {
+        let state = self.state.lock();
+        !state.points.is_empty() || !state.ranges.is_empty()
+    }
+
+    fn writes(&self) -> bool {
+        let state = self.state.lock();
+        !state.writes.is_empty() || !state.adds.is_empty()
+    }
+
     async fn read(&self, reads: Vec<Read>, tracked: bool) -> Result<ReadAnswer, StoreError> {
-        let (consistency, seen) = {
-            let state = self.state.lock();
-            (state.consistency.clone(), state.seen.clone())
-        };
         let tracked = tracked && self.tracking;
+        let (consistency, seen, confirms) = {
+            let state = self.state.lock();
+            match &state.freshness {
+                // Never earlier than the reads before.
+                Freshness::Optimistic if tracked => {
+                    (Consistency::AtLeast(state.seen.clone()), Snaptoken::default(), false)
+                }
+                Freshness::Optimistic => (Consistency::Strong, state.confirmed.clone(), true),
+                Freshness::Named(consistency) => {
+                    (consistency.clone(), state.confirmed.clone(), true)
+                }
+            }
+        };
         let answer = self.store.read(ReadRequest { reads, consistency, seen, tracked }).await?;
         let mut state = self.state.lock();
         state.reads += 1;
         state.seen.merge(&answer.snaptoken);
+        if confirms {
+            state.confirmed.merge(&answer.snaptoken);
+        }
         state.read_time = state.read_time.max(answer.time);
         Ok(answer)
     }

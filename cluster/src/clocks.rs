@@ -2,7 +2,8 @@
 //!
 //! Nodes compare their wall clocks in every heartbeat. One that is off the
 //! median by more than half a second neither leads nor stamps; one that has not
-//! compared with a majority lately does not begin to stamp. A leader's time runs
+//! compared with a majority lately does not begin to stamp, and one that was not
+//! told yet who the others are has compared with nobody. A leader's time runs
 //! on its monotonic clock from an anchor that it sets once a term, so a wall
 //! clock that jumps during a term moves nothing.
 
@@ -39,8 +40,8 @@ pub struct ClockComparison {
 
 #[derive(Default)]
 struct Measured {
-    /// Nodes of the cluster, this one included; 1 before any is known.
-    nodes: usize,
+    /// Nodes of the cluster, this one included; `None` before that is known.
+    nodes: Option<usize>,
     /// Milliseconds that each other node's clock is ahead of this one's.
     others: BTreeMap<NodeId, Offset>,
     /// What was said when a majority agreed last.
@@ -49,29 +50,38 @@ struct Measured {
 
 #[derive(Clone, Copy)]
 struct Offset {
+    /// The process that answered: another one may have another clock.
+    process: u64,
     ahead_ms: i64,
     at: Duration,
 }
 
 impl ClockComparison {
-    /// Nothing compared yet: a node alone is a majority.
+    /// Nothing compared, and nobody known to compare with.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        let measured = Measured { nodes: 1, ..Measured::default() };
-        Arc::new(Self { clock, measured: Mutex::new(measured) })
+        Arc::new(Self { clock, measured: Mutex::default() })
     }
 
-    /// Says which nodes there are besides this one.
+    /// Says which nodes there are besides this one; if none, it is a majority.
     pub(crate) fn expect(&self, others: &[NodeId]) {
         let mut measured = self.measured.lock();
-        measured.nodes = others.len() + 1;
+        measured.nodes = Some(others.len() + 1);
         measured.others.retain(|node, _| others.contains(node));
     }
 
-    /// Notes what a node said its wall clock was, between two local readings. What
-    /// the answer's way may account for speaks for no offset.
+    /// A process speaks for a node: what another one said before it is void.
+    pub(crate) fn met(&self, node: NodeId, process: u64) {
+        let mut measured = self.measured.lock();
+        if measured.others.get(&node).is_some_and(|offset| offset.process != process) {
+            measured.others.remove(&node);
+        }
+    }
+
+    /// Notes what a node's process said its wall clock was, between two local
+    /// readings. What the answer's way may account for speaks for no offset.
     pub(crate) fn note(
         &self,
-        node: NodeId,
+        (node, process): (NodeId, u64),
         theirs: Timestamp,
         before: Timestamp,
         after: Timestamp,
@@ -80,7 +90,7 @@ impl ClockComparison {
         let middle = before.0.cast_signed().saturating_add(half);
         let apparent = theirs.0.cast_signed().saturating_sub(middle);
         let ahead_ms = apparent.signum() * apparent.saturating_abs().saturating_sub(half).max(0);
-        let offset = Offset { ahead_ms, at: self.clock.monotonic() };
+        let offset = Offset { process, ahead_ms, at: self.clock.monotonic() };
         self.measured.lock().others.insert(node, offset);
     }
 
@@ -88,11 +98,12 @@ impl ClockComparison {
     pub fn verdict(&self) -> ClockVerdict {
         let now = self.clock.monotonic();
         let mut measured = self.measured.lock();
+        let Some(nodes) = measured.nodes else { return ClockVerdict::Unconfirmed };
         let fresh = |offset: &&Offset| now.saturating_sub(offset.at) <= COMPARISON_MAX;
         let mut offsets: Vec<i64> =
             measured.others.values().filter(fresh).map(|offset| offset.ahead_ms).collect();
         offsets.push(0);
-        if 2 * offsets.len() <= measured.nodes {
+        if 2 * offsets.len() <= nodes {
             return ClockVerdict::Unconfirmed;
         }
         // Where half the clocks stand against the other half (of three nodes one is
@@ -102,7 +113,7 @@ impl ClockComparison {
         if divided {
             match measured.agreed {
                 Some(agreed) => return agreed,
-                None if measured.nodes > 2 => return ClockVerdict::Unconfirmed,
+                None if nodes > 2 => return ClockVerdict::Unconfirmed,
                 None => {}
             }
         }
@@ -132,15 +143,31 @@ impl ClockComparison {
         }
     }
 
-    /// How far each compared clock, this one's with `own`, is ahead of the median.
-    pub fn offsets(&self, own: NodeId) -> BTreeMap<NodeId, i64> {
+    /// Whether this clock was near the median when a majority agreed last.
+    pub(crate) fn is_near(&self) -> bool {
+        match self.verdict() {
+            ClockVerdict::Confirmed(_) => true,
+            ClockVerdict::Off(_) => false,
+            ClockVerdict::Unconfirmed => {
+                matches!(self.measured.lock().agreed, Some(ClockVerdict::Confirmed(_)))
+            }
+        }
+    }
+
+    /// How far each compared clock, this one's with `own`, is ahead of the median,
+    /// and the process that said so; nobody's while too few were compared to know
+    /// a median.
+    pub(crate) fn offsets(&self, own: (NodeId, u64)) -> BTreeMap<(NodeId, u64), i64> {
+        if self.verdict() == ClockVerdict::Unconfirmed {
+            return BTreeMap::new();
+        }
         let now = self.clock.monotonic();
         let measured = self.measured.lock();
-        let mut offsets: BTreeMap<NodeId, i64> = measured
+        let mut offsets: BTreeMap<(NodeId, u64), i64> = measured
             .others
             .iter()
             .filter(|(_, offset)| now.saturating_sub(offset.at) <= COMPARISON_MAX)
-            .map(|(node, offset)| (*node, offset.ahead_ms))
+            .map(|(node, offset)| ((*node, offset.process), offset.ahead_ms))
             .collect();
         offsets.insert(own, 0);
         let middle = median(offsets.values().copied().collect());
@@ -263,13 +290,15 @@ mod tests {
 
     use super::*;
 
+    const OWN: (NodeId, u64) = (NodeId(1), 1);
+
     fn three(ahead: [i64; 2]) -> (Arc<ManualClock>, Arc<ClockComparison>) {
         let clock = Arc::new(ManualClock::new(Timestamp(9_000_000)));
         let comparison = ClockComparison::new(clock.clone());
         comparison.expect(&[NodeId(2), NodeId(3)]);
         for (node, ahead) in (2..).map(NodeId).zip(ahead) {
             let theirs = Timestamp((9_000_000 + ahead).cast_unsigned());
-            comparison.note(node, theirs, Timestamp(9_000_000), Timestamp(9_000_000));
+            comparison.note((node, 1), theirs, Timestamp(9_000_000), Timestamp(9_000_000));
         }
         (clock, comparison)
     }
@@ -306,7 +335,7 @@ mod tests {
             // Node 3 dies; node 2 goes on.
             clock.advance(COMPARISON_MAX + Duration::from_millis(1));
             let (before, at) = (clock.now(), clock.now().0.saturating_add_signed(ahead[0]));
-            comparison.note(NodeId(2), Timestamp(at), before, before);
+            comparison.note((NodeId(2), 1), Timestamp(at), before, before);
             assert_eq!(comparison.verdict(), wanted);
         }
     }
@@ -316,12 +345,12 @@ mod tests {
         let (_, comparison) = three([0, 0]);
         for node in [2, 3].map(NodeId) {
             let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
-            comparison.note(node, Timestamp(9_000_010), sent, received);
+            comparison.note((node, 1), Timestamp(9_000_010), sent, received);
         }
         assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
         for node in [2, 3].map(NodeId) {
             let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
-            comparison.note(node, Timestamp(9_010_000), sent, received);
+            comparison.note((node, 1), Timestamp(9_010_000), sent, received);
         }
         assert_eq!(comparison.verdict(), ClockVerdict::Off(-8_000));
     }
@@ -332,7 +361,41 @@ mod tests {
         clock.advance(COMPARISON_MAX + Duration::from_millis(1));
         assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
         let alone = ClockComparison::new(clock);
+        alone.expect(&[]);
         assert_eq!(alone.verdict(), ClockVerdict::Confirmed(0));
+    }
+
+    #[test]
+    fn a_node_that_was_not_told_who_the_others_are_has_confirmed_nothing() {
+        let clock = Arc::new(ManualClock::new(Timestamp(9_000_000)));
+        let comparison = ClockComparison::new(clock.clone());
+        assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
+        assert_eq!(comparison.offsets(OWN), BTreeMap::new());
+        assert!(!comparison.is_near());
+        assert!(LeaderClock::new(clock.clone(), comparison.clone()).stamp(1).is_err());
+        // Told, but nobody has answered yet.
+        comparison.expect(&[NodeId(2), NodeId(3)]);
+        assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
+        assert_eq!(comparison.offsets(OWN), BTreeMap::new());
+        comparison.note((NodeId(2), 1), clock.now(), clock.now(), clock.now());
+        assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
+        assert_eq!(comparison.offsets(OWN)[&(NodeId(2), 1)], 0);
+        assert!(comparison.is_near());
+    }
+
+    #[test]
+    fn what_a_node_said_before_it_restarted_is_void() {
+        let (clock, comparison) = three([0, 0]);
+        comparison.met(NodeId(3), 1);
+        assert_eq!(comparison.offsets(OWN)[&(NodeId(3), 1)], 0);
+        comparison.met(NodeId(3), 2);
+        assert_eq!(
+            comparison.offsets(OWN).keys().filter(|(node, _)| *node == NodeId(3)).count(),
+            0
+        );
+        let theirs = clock.now().after(Duration::from_secs(3_600));
+        comparison.note((NodeId(3), 2), theirs, clock.now(), clock.now());
+        assert_eq!(comparison.offsets(OWN)[&(NodeId(3), 2)], 3_600_000);
     }
 
     #[test]

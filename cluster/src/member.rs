@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DIRECTORY,
-    clocks::{ClockComparison, ClockVerdict},
+    clocks::ClockComparison,
     directory::{CONFIRMED_MAX, Directory, follow},
     placement::Rules,
     replica::Replica,
@@ -74,6 +74,8 @@ pub struct Member {
     pub(crate) rules: RwLock<Rules>,
     /// Whether the directory has this process in the node's row.
     pub(crate) announced: AtomicBool,
+    /// Whether a round of heartbeats has ended with a majority's clocks known.
+    pub(crate) clocks_compared: AtomicBool,
     pub(crate) disk_free: AtomicU64,
     pub(crate) disk_full: AtomicBool,
     /// Tells the reconciler that something may have to be done.
@@ -221,13 +223,15 @@ impl Member {
         }
     }
 
+    /// Whether this node's clock was compared with a majority's since the start.
+    pub fn has_compared_clocks(&self) -> bool {
+        self.clocks_compared.load(Ordering::Acquire)
+    }
+
     /// The time by which a read here judges expiry, besides log time: the clock's,
-    /// unless that is known to be off.
+    /// unless that is off, or nobody has confirmed it yet.
     pub(crate) fn reader_now(&self) -> Timestamp {
-        match self.comparison.verdict() {
-            ClockVerdict::Off(_) => Timestamp::default(),
-            ClockVerdict::Confirmed(_) | ClockVerdict::Unconfirmed => self.clock.now(),
-        }
+        if self.comparison.is_near() { self.clock.now() } else { Timestamp::default() }
     }
 
     /// Waits until every node has applied a revision of the directory, or has

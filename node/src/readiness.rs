@@ -1,5 +1,6 @@
 //! Whether the node can serve: it belongs to a cluster, its directory is
-//! confirmed, every shard has a leader, and the layers are made.
+//! confirmed, its clock was compared, every shard has a leader, and the layers are
+//! made.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,10 @@ impl Readiness for NodeReadiness {
         if !node.is_confirmed() {
             let why = "no quorum of the directory has answered lately".to_owned();
             obstacles.insert("directory", why);
+        }
+        if !member.has_compared_clocks() {
+            let why = "the clock was not compared with a majority's yet".to_owned();
+            obstacles.insert("clock", why);
         }
         let view = node.directory().view();
         let leaderless: Vec<String> = view

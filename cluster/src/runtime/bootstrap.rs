@@ -48,6 +48,8 @@ pub(super) async fn init(node: &ClusterNode, plan: InitPlan) -> Result<ClusterId
     if node.directory.view().cluster.is_some() {
         return Err(OpenError::AlreadyMember(cluster));
     }
+    // Nobody else can be there yet: its own clock is the majority.
+    node.comparison.expect(&[]);
     let founders = BTreeMap::from([(FIRST_REPLICA, FIRST_NODE)]);
     member
         .host

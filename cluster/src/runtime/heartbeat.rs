@@ -19,6 +19,7 @@ use cardea_storage::Fault;
 use futures::future::join_all;
 
 use crate::{
+    clocks::ClockVerdict,
     directory::records::NodeState,
     member::{Heard, Member},
     replica::Replica,
@@ -26,39 +27,52 @@ use crate::{
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Until the clock was compared for the first time: nothing is stamped before.
+const FIRST_PERIOD: Duration = Duration::from_millis(100);
 
 /// Asks everybody, again and again.
 pub(super) async fn run(member: Arc<Member>) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut views = member.directory.watch();
     loop {
-        tokio::select! {
-            () = member.stopping.cancelled() => return,
-            // A node that came is asked at once: without its clock a majority may
-            // be missing.
-            changed = views.changed() => if changed.is_err() { return },
-            _ = period.tick() => {}
-        }
         look_at_disk(&member).await;
         ask_everybody(&member).await;
         super::seeds::ask(&member).await;
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
         }
+        if member.comparison.verdict() != ClockVerdict::Unconfirmed {
+            member.clocks_compared.store(true, Ordering::Release);
+        }
+        let pause = if member.has_compared_clocks() { PERIOD } else { FIRST_PERIOD };
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            // A node that came is asked at once: without its clock a majority may
+            // be missing.
+            changed = views.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
     }
+}
+
+/// Says whose clocks count. Before the directory has arrived nobody knows.
+pub(super) fn expect_clocks(member: &Member) {
+    let view = member.directory.view();
+    if view.cluster.is_none() {
+        return;
+    }
+    let counted: Vec<NodeId> = view
+        .members()
+        .filter(|(node, row)| *node != member.node && row.state() != NodeState::Joining)
+        .map(|(node, _)| node)
+        .collect();
+    member.comparison.expect(&counted);
 }
 
 async fn ask_everybody(member: &Arc<Member>) {
     let view = member.directory.view();
     let others: Vec<NodeId> =
         view.members().map(|(node, _)| node).filter(|node| *node != member.node).collect();
-    let counted: Vec<NodeId> = others
-        .iter()
-        .copied()
-        .filter(|node| view.nodes.get(node).is_some_and(|n| n.state() != NodeState::Joining))
-        .collect();
-    member.comparison.expect(&counted);
+    expect_clocks(member);
     join_all(others.iter().map(|node| ask(member, *node))).await;
     member.heard.lock().retain(|node, _| others.contains(node));
 }
@@ -70,7 +84,7 @@ async fn ask(member: &Arc<Member>, node: NodeId) {
     match answer {
         Ok(report) if report.node == node.0 => {
             let theirs = cardea_storage::Timestamp(report.now);
-            member.comparison.note(node, theirs, before, after);
+            member.comparison.note((node, report.process), theirs, before, after);
             member.heard.lock().insert(node, Heard { report, at });
         }
         Ok(report) => tracing::warn!(%node, answered = report.node, "another node answers"),

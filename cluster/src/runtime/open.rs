@@ -88,6 +88,7 @@ impl ClusterNode {
             draining: AtomicBool::new(false),
             rules: RwLock::default(),
             announced: AtomicBool::new(false),
+            clocks_compared: AtomicBool::new(false),
             disk_free: AtomicU64::new(u64::MAX),
             disk_full: AtomicBool::new(false),
             wake: Notify::new(),
@@ -95,6 +96,7 @@ impl ClusterNode {
             stopping: self.stopping.clone(),
         });
         start_found(&member, identity).await?;
+        heartbeat::expect_clocks(&member);
         self.serve(&member, server_tls);
         self.shards.admit(member.clone());
         self.start_tasks(&member);

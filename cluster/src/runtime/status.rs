@@ -165,12 +165,14 @@ pub(super) fn of(node: &ClusterNode) -> ClusterStatus {
     status.answered_by = member.node.0;
     let reports = reports(&member);
     status.shards = view.shards.keys().map(|group| shard(&view, *group, &reports)).collect();
-    let offsets = member.comparison.offsets(member.node);
+    let offsets = member.comparison.offsets((member.node, member.process));
     status.nodes = view
         .nodes
         .iter()
         .map(|(id, record)| {
-            let ahead = offsets.get(id).copied();
+            // A figure from before a node restarted says nothing of it now.
+            let process = if *id == member.node { member.process } else { record.process };
+            let ahead = offsets.get(&(*id, process)).copied();
             node_status(&member, &view, *id, record, ahead, &reports, &status.shards)
         })
         .collect();

@@ -150,6 +150,9 @@ impl cluster_server::Cluster for Service {
         }
         let from = request.caller.as_ref().map_or(0, |caller| caller.from_node);
         let member = self.check(request.caller)?;
+        if from != member.node.0 && request.process != 0 {
+            member.comparison.met(NodeId(from), request.process);
+        }
         if from != member.node.0 && !request.address.is_empty() {
             member.book.moved(NodeId(from), request.process, request.address);
         }

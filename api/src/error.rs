@@ -157,26 +157,38 @@ impl ApiError {
         self
     }
 
+    /// How long to wait before the same is tried again, if that is all it takes.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.0.retry_after.filter(|_| self.0.status == StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
+    /// What people are shown of it.
+    pub(crate) fn shown(&self) -> Value {
+        serde_json::to_value(self.inner(None)).unwrap_or_default()
+    }
+
+    fn inner<'a>(&'a self, request: Option<&'a str>) -> Error<'a> {
+        let parts = &*self.0;
+        Error {
+            id: parts.id,
+            code: parts.status.as_u16(),
+            status: parts.status.canonical_reason().unwrap_or_default(),
+            request,
+            reason: parts.reason.as_deref(),
+            details: &parts.details,
+            message: &parts.message,
+        }
+    }
+
     /// The answer to a request of that id.
     pub fn answer(&self, request_id: Option<&str>) -> Response {
         let parts = &*self.0;
-        let envelope = Envelope {
-            error: Error {
-                id: parts.id,
-                code: parts.status.as_u16(),
-                status: parts.status.canonical_reason().unwrap_or_default(),
-                request: request_id,
-                reason: parts.reason.as_deref(),
-                details: &parts.details,
-                message: &parts.message,
-            },
-            beside: &parts.beside,
-        };
+        let envelope = Envelope { error: self.inner(request_id), beside: &parts.beside };
         // Only maps with string keys are in there: it cannot fail.
         let body = serde_json::to_vec(&envelope).unwrap_or_default();
         let mut response = Response::new(Body::from(body));

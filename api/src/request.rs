@@ -9,7 +9,7 @@ use cardea_storage::{Secret, Tenant};
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use uuid::Uuid;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, kratos::Kratos};
 
 /// Carries a session token.
 pub const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-session-token");
@@ -17,8 +17,6 @@ pub const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-session-token")
 pub const SESSION_COOKIE: HeaderName = HeaderName::from_static("x-session-cookie");
 /// Names the request, through all hops.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The name of the session cookie.
-pub const COOKIE_NAME: &str = "ory_kratos_session";
 
 /// The address of the client, as the listener believes it; an extension of every
 /// request that a listener hands on.
@@ -54,19 +52,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 #[derive(Debug, Clone)]
 pub struct Claimed(pub Option<Proof>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Claimed {
+impl FromRequestParts<Kratos> for Claimed {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(
         parts: &mut Parts,
-        _state: &S,
+        kratos: &Kratos,
     ) -> Result<Self, std::convert::Infallible> {
-        Ok(Self(proof(&parts.headers)))
+        Ok(Self(proof(&parts.headers, &kratos.options().cookies.name)))
     }
 }
 
 /// In this order: `X-Session-Token`, the session cookie, `Authorization: Bearer`.
-fn proof(headers: &HeaderMap) -> Option<Proof> {
+fn proof(headers: &HeaderMap, cookie: &str) -> Option<Proof> {
     let secret = |text: &str| Secret::new(text.to_owned());
     let sent =
         |name: HeaderName| headers.get(name)?.to_str().ok().filter(|text: &&str| !text.is_empty());
@@ -76,8 +74,8 @@ fn proof(headers: &HeaderMap) -> Option<Proof> {
     if let Some(value) = sent(SESSION_COOKIE) {
         return Some(Proof::Cookie(secret(value)));
     }
-    let cookie = cookies(headers).find(|(name, value)| *name == COOKIE_NAME && !value.is_empty());
-    if let Some((_, value)) = cookie {
+    let sealed = cookies(headers).find(|(name, value)| *name == cookie && !value.is_empty());
+    if let Some((_, value)) = sealed {
         return Some(Proof::Cookie(secret(value)));
     }
     let (scheme, token) = text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
@@ -155,7 +153,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        match proof(&map) {
+        match proof(&map, "ory_kratos_session") {
             None => "nothing".to_owned(),
             Some(Proof::Token(token)) => format!("token {}", token.expose()),
             Some(Proof::Cookie(value)) => format!("cookie {}", value.expose()),

@@ -23,6 +23,6 @@ pub mod time;
 pub mod ui;
 pub mod upkeep;
 
-pub use model::{Client, FlowId, IdentityId, Scope, SessionId};
+pub use model::{Client, CsrfDigest, FlowId, IdentityId, Scope, SessionId};
 pub use page::PageRequest;
 pub use service::{Keys, Service, Settings};

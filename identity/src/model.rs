@@ -59,6 +59,11 @@ pub struct Client {
     pub user_agent: String,
 }
 
+/// The digest of the anti-forgery secret that a browser holds in a cookie. A flow
+/// that a browser began is that browser's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsrfDigest(pub [u8; 32]);
+
 /// Whether an identity may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityState {

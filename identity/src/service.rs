@@ -3,7 +3,7 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use cardea_storage::{Keyring, Slot, SlotRange, Space, Store, Tenant, Timestamp};
+use cardea_storage::{Entropy, Keyring, Slot, SlotRange, Space, Store, Tenant, Timestamp};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
@@ -155,6 +155,11 @@ impl Service {
     /// What the hashing threads have done and are doing.
     pub fn password_usage(&self) -> PoolUsage {
         self.passwords.usage()
+    }
+
+    /// Where chance comes from.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.store.entropy().as_ref()
     }
 
     /// What time it is here.

@@ -185,6 +185,7 @@ impl World {
             method: "password".to_owned(),
             identifier: Some(email.to_owned()),
             password: Some(secret(password)),
+            proof: None,
         };
         self.service.submit_login(self.scope, flow, submission, &client(ip)).await
     }

@@ -12,8 +12,9 @@ use crate::table::{
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
-/// that were used, and counters of attempts.
-pub const TRANSIENT: [Tag; 4] = [Tag::FLOW, Tag::USED_FLOW, Tag::ATTEMPTS, Tag::SOURCE_FAILURES];
+/// that were used, errors for people, and counters of attempts.
+pub const TRANSIENT: [Tag; 5] =
+    [Tag::FLOW, Tag::USED_FLOW, Tag::ATTEMPTS, Tag::SOURCE_FAILURES, Tag::FLOW_ERROR];
 
 /// The index rows that a record should have; `None` if the row is of no table of
 /// this layer that has any, or cannot be read.

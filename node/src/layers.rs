@@ -14,6 +14,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use cardea_api::kratos::options::{self, CookieOptions, Options};
 use cardea_identity::{
     Keys, Service, Settings,
     password::{Argon2Cost, PoolOptions, PoolUsage},
@@ -26,7 +27,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     apikey::Scope,
-    config::Config,
+    config::{Config, settings::SameSite},
     listener::{client::ClientAddress, keys::Caller, refusal::Refusal, table::Route},
     telemetry::request_id::RequestId,
 };
@@ -53,6 +54,7 @@ struct Made {
 pub struct Layers {
     store: Arc<dyn Store>,
     settings: Settings,
+    options: Options,
     made: RwLock<Option<Arc<Made>>>,
 }
 
@@ -64,9 +66,9 @@ impl std::fmt::Debug for Layers {
 
 impl Layers {
     /// Layers over `store`, not made yet.
-    pub fn new(store: Arc<dyn Store>, settings: Settings) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Store>, settings: Settings, options: Options) -> Arc<Self> {
         let store = cardea_api::consistency::observed(store);
-        Arc::new(Self { store, settings, made: RwLock::default() })
+        Arc::new(Self { store, settings, options, made: RwLock::default() })
     }
 
     /// Makes them, in place of those there were.
@@ -78,7 +80,7 @@ impl Layers {
         let schemas = Schemas::preset()?;
         let service =
             Arc::new(Service::start(self.store.clone(), keys, schemas, self.settings.clone())?);
-        let kratos = cardea_api::kratos::Kratos::new(service.clone());
+        let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
             .layer(middleware::from_fn(introduce));
@@ -180,6 +182,37 @@ pub fn identity_settings(config: &Config) -> Settings {
         public_url: public_url(config),
         ..Settings::default()
     }
+}
+
+/// How the identity layer's API behaves under a configuration.
+pub fn identity_options(config: &Config) -> Options {
+    let (pages, sessions) = (&config.pages, &config.sessions);
+    let mut options = Options::new(&public_url(config));
+    let urls = &mut options.urls;
+    for (url, named) in [
+        (&mut urls.login, &pages.login_url),
+        (&mut urls.registration, &pages.registration_url),
+        (&mut urls.error, &pages.error_url),
+        (&mut urls.default_return, &pages.default_return_url),
+    ] {
+        if let Some(named) = named {
+            url.clone_from(named);
+        }
+    }
+    urls.allowed_return.clone_from(&pages.allowed_return_urls);
+    options.cookies = CookieOptions {
+        name: sessions.cookie_name.clone(),
+        domain: sessions.cookie_domain.clone(),
+        same_site: match sessions.cookie_same_site {
+            SameSite::Lax => options::SameSite::Lax,
+            SameSite::Strict => options::SameSite::Strict,
+            SameSite::None => options::SameSite::None,
+        },
+        secure: sessions.cookie_secure,
+        persistent: sessions.cookie_persistent,
+    };
+    options.session_cache = sessions.cache_for;
+    options
 }
 
 /// The base URL of the public listener, without a slash at the end.

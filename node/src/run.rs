@@ -120,7 +120,8 @@ async fn serve_node(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
-    let layers = Layers::new(store.clone(), layers::identity_settings(config));
+    let (settings, options) = (layers::identity_settings(config), layers::identity_options(config));
+    let layers = Layers::new(store.clone(), settings, options);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
     let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));

@@ -67,12 +67,24 @@ register! {
     IDENTITY_BY_CREATION = 0x0308;
     /// Sessions of an identity by time.
     SESSION_BY_IDENTITY = 0x0309;
+    /// An error to be shown to a person.
+    FLOW_ERROR = 0x030a;
+    /// A message to be sent.
+    MESSAGE = 0x030b;
+    /// Messages that wait, by when they are due.
+    MESSAGE_DUE = 0x030c;
+    /// Messages by time of creation, for lists.
+    MESSAGE_BY_CREATION = 0x030d;
 
     // 0x04xx: identity, index space
     /// A credential identifier's keyed digest, leading to homes.
     CREDENTIAL_IDENTIFIER = 0x0401;
     /// Failures by source.
     SOURCE_FAILURES = 0x0402;
+    /// A verifiable address's keyed digest, leading to its identity.
+    VERIFIABLE_ADDRESS = 0x0403;
+    /// A recovery address's keyed digest, leading to its identity.
+    RECOVERY_ADDRESS = 0x0404;
 }
 
 impl fmt::Display for Tag {
@@ -119,8 +131,14 @@ mod tests {
             (0x0307, "ATTEMPTS"),
             (0x0308, "IDENTITY_BY_CREATION"),
             (0x0309, "SESSION_BY_IDENTITY"),
+            (0x030a, "FLOW_ERROR"),
+            (0x030b, "MESSAGE"),
+            (0x030c, "MESSAGE_DUE"),
+            (0x030d, "MESSAGE_BY_CREATION"),
             (0x0401, "CREDENTIAL_IDENTIFIER"),
             (0x0402, "SOURCE_FAILURES"),
+            (0x0403, "VERIFIABLE_ADDRESS"),
+            (0x0404, "RECOVERY_ADDRESS"),
         ];
         for entry in frozen {
             assert!(Tag::REGISTER.contains(&entry), "{entry:?} was changed or removed");

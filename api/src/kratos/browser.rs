@@ -1,7 +1,10 @@
+//! Where browsers are sent, and what they may not send.
+//!
 //! Native flows refuse browsers: they carry no anti-forgery token, so nothing that a
 //! browser was tricked into sending may complete one.
 
-use http::{HeaderMap, header};
+use axum::{body::Body, response::Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use crate::{error::ApiError, request::cookies};
@@ -34,4 +37,19 @@ pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), ApiError> {
         return Err(told("Cookie", "by a Browser").detail("found cookies", found));
     }
     Ok(())
+}
+
+/// Sends a browser elsewhere, with a `GET`.
+///
+/// # Errors
+/// 500 if the place is no URL, which was checked before.
+pub(super) fn see_other(place: &str) -> Result<Response, ApiError> {
+    let location = HeaderValue::from_str(place).map_err(|error| {
+        tracing::error!(%error, "a place to send a browser to is no URL");
+        ApiError::internal()
+    })?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
 }

@@ -9,10 +9,18 @@
 
 pub mod wire;
 
+pub mod options;
+pub mod urls;
+
 mod browser;
+mod cookie;
+mod csrf;
+mod errors;
+mod flow;
 mod identities;
 mod login;
 mod logout;
+mod manner;
 mod registration;
 mod rejection;
 mod schemas;
@@ -29,6 +37,7 @@ use axum::{
 };
 use cardea_identity::Service;
 use http::Method;
+use options::Options;
 
 use crate::{
     answer, consistency,
@@ -39,13 +48,28 @@ use crate::{
 #[derive(Clone)]
 pub struct Kratos {
     service: Arc<Service>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    csrf_cookie: String,
 }
 
 impl Kratos {
     /// The API of a layer. For answers to tell [snaptokens](consistency::SNAPTOKEN) its
     /// store must be [observed](consistency::observed).
-    pub fn new(service: Arc<Service>) -> Self {
-        Self { service }
+    pub fn new(service: Arc<Service>, options: Options) -> Self {
+        let csrf_cookie = csrf::cookie_name(&options.urls.public);
+        Self { service, shared: Arc::new(Shared { options, csrf_cookie }) }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    fn csrf_cookie(&self) -> &str {
+        &self.shared.csrf_cookie
     }
 
     pub(crate) fn service(&self) -> &Service {
@@ -72,13 +96,18 @@ enum Operation {
     DisableSession,
     ExtendSession,
     CreateNativeRegistrationFlow,
+    CreateBrowserRegistrationFlow,
     GetRegistrationFlow,
     UpdateRegistrationFlow,
     CreateNativeLoginFlow,
+    CreateBrowserLoginFlow,
     GetLoginFlow,
     UpdateLoginFlow,
     ToSession,
     PerformNativeLogout,
+    CreateBrowserLogoutFlow,
+    UpdateLogoutFlow,
+    GetFlowError,
     ListMySessions,
     DisableMySession,
     DisableMyOtherSessions,
@@ -101,13 +130,18 @@ impl Operation {
             Self::DisableSession => "disableSession",
             Self::ExtendSession => "extendSession",
             Self::CreateNativeRegistrationFlow => "createNativeRegistrationFlow",
+            Self::CreateBrowserRegistrationFlow => "createBrowserRegistrationFlow",
             Self::GetRegistrationFlow => "getRegistrationFlow",
             Self::UpdateRegistrationFlow => "updateRegistrationFlow",
             Self::CreateNativeLoginFlow => "createNativeLoginFlow",
+            Self::CreateBrowserLoginFlow => "createBrowserLoginFlow",
             Self::GetLoginFlow => "getLoginFlow",
             Self::UpdateLoginFlow => "updateLoginFlow",
             Self::ToSession => "toSession",
             Self::PerformNativeLogout => "performNativeLogout",
+            Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
+            Self::UpdateLogoutFlow => "updateLogoutFlow",
+            Self::GetFlowError => "getFlowError",
             Self::ListMySessions => "listMySessions",
             Self::DisableMySession => "disableMySession",
             Self::DisableMyOtherSessions => "disableMyOtherSessions",
@@ -129,14 +163,19 @@ impl Operation {
             Self::GetSession => on(filter, sessions_admin::get),
             Self::DisableSession => on(filter, sessions_admin::disable),
             Self::ExtendSession => on(filter, sessions_admin::extend),
-            Self::CreateNativeRegistrationFlow => on(filter, registration::create),
+            Self::CreateNativeRegistrationFlow => on(filter, registration::create_native),
+            Self::CreateBrowserRegistrationFlow => on(filter, registration::create_browser),
             Self::GetRegistrationFlow => on(filter, registration::get),
             Self::UpdateRegistrationFlow => on(filter, registration::submit),
-            Self::CreateNativeLoginFlow => on(filter, login::create),
+            Self::CreateNativeLoginFlow => on(filter, login::create_native),
+            Self::CreateBrowserLoginFlow => on(filter, login::create_browser),
             Self::GetLoginFlow => on(filter, login::get),
             Self::UpdateLoginFlow => on(filter, login::submit),
             Self::ToSession => on(filter, sessions::whoami),
             Self::PerformNativeLogout => on(filter, logout::native),
+            Self::CreateBrowserLogoutFlow => on(filter, logout::create),
+            Self::UpdateLogoutFlow => on(filter, logout::perform),
+            Self::GetFlowError => on(filter, errors::get),
             Self::ListMySessions => on(filter, sessions::list),
             Self::DisableMySession => on(filter, sessions::disable),
             Self::DisableMyOtherSessions => on(filter, sessions::disable_others),
@@ -196,12 +235,21 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/schemas", Operation::ListIdentitySchemas),
     public(Method::GET, "/schemas/{id}", Operation::GetIdentitySchema),
     public(Method::GET, "/self-service/registration/api", Operation::CreateNativeRegistrationFlow),
+    public(
+        Method::GET,
+        "/self-service/registration/browser",
+        Operation::CreateBrowserRegistrationFlow,
+    ),
     public(Method::GET, "/self-service/registration/flows", Operation::GetRegistrationFlow),
     public(Method::POST, "/self-service/registration", Operation::UpdateRegistrationFlow),
     public(Method::GET, "/self-service/login/api", Operation::CreateNativeLoginFlow),
+    public(Method::GET, "/self-service/login/browser", Operation::CreateBrowserLoginFlow),
     public(Method::GET, "/self-service/login/flows", Operation::GetLoginFlow),
     public(Method::POST, "/self-service/login", Operation::UpdateLoginFlow),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
+    public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
+    public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
+    public(Method::GET, "/self-service/errors", Operation::GetFlowError),
     public(Method::GET, "/sessions", Operation::ListMySessions),
     public(Method::DELETE, "/sessions", Operation::DisableMyOtherSessions),
     public(Method::DELETE, "/sessions/{id}", Operation::DisableMySession),
@@ -217,7 +265,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 34;
+const COUNT: usize = 39;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -1,9 +1,10 @@
-//! `createNativeRegistrationFlow`, `getRegistrationFlow`, `updateRegistrationFlow`.
+//! `createNativeRegistrationFlow`, `createBrowserRegistrationFlow`,
+//! `getRegistrationFlow`, `updateRegistrationFlow`.
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    FlowId, Scope,
-    flow::{BeginRegistration, Purpose, RegistrationSubmission},
+    flow::{BeginRegistration, Flow, Purpose, Registered, RegistrationSubmission},
+    session::Proof,
 };
 use cardea_storage::Secret;
 use http::{HeaderMap, StatusCode, Uri};
@@ -11,8 +12,13 @@ use serde_json::{Value, json as value};
 
 use super::{
     Kratos,
-    browser::refuse_browsers,
-    login::{refuse_unsupported, refused, request_url, show, shown, submitted_flow, text},
+    browser::see_other,
+    csrf::CsrfSecret,
+    flow::{
+        Browser, Opened, admit, begun, open, place_after, refuse_unsupported, refused, request_url,
+        return_to, show, shown, text,
+    },
+    manner::Manner,
     rejection::not_begun,
     wire::{
         flow::{ContinueWith, RegisteredBody},
@@ -28,34 +34,60 @@ use crate::{
     request::{Caller, Claimed},
 };
 
-pub(super) async fn create(
+pub(super) async fn create_native(
     State(kratos): State<Kratos>,
     caller: Caller,
     Claimed(proof): Claimed,
     query: Query,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    refuse_unsupported(&query)?;
-    let begin = BeginRegistration {
-        request_url: request_url(&kratos, &uri),
-        return_to: query.first("return_to").map(str::to_owned),
+    let begin = wanted(&kratos, proof, &query, &uri)?;
+    let flow = kratos.service().begin_registration(caller.scope, begin).await;
+    let flow = flow.map_err(|rejection| not_begun(rejection, Purpose::Registration))?;
+    Ok(shown(&kratos, StatusCode::OK, flow, None))
+}
+
+pub(super) async fn create_browser(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    query: Query,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let browser = Browser::of(&kratos, &headers);
+    let begin = match wanted(&kratos, proof, &query, &uri) {
+        Ok(begin) => BeginRegistration { browser: Some(browser.secret.digest()), ..begin },
+        Err(error) => return kratos.answer(caller.scope, browser.manner, Err(error)).await,
+    };
+    let back = begin.return_to.clone();
+    let flow = kratos.service().begin_registration(caller.scope, begin).await;
+    begun(&kratos, (caller.scope, Purpose::Registration), browser, back.as_deref(), flow).await
+}
+
+fn wanted(
+    kratos: &Kratos,
+    proof: Option<Proof>,
+    query: &Query,
+    uri: &Uri,
+) -> Result<BeginRegistration, ApiError> {
+    refuse_unsupported(query)?;
+    Ok(BeginRegistration {
+        request_url: request_url(kratos, uri),
+        return_to: return_to(kratos, query)?,
         schema_id: query.first("identity_schema").unwrap_or_default().to_owned(),
         proof,
-    };
-    let flow = kratos
-        .service()
-        .begin_registration(caller.scope, begin)
-        .await
-        .map_err(|rejection| not_begun(rejection, Purpose::Registration))?;
-    Ok(shown(&kratos, StatusCode::OK, &flow))
+        browser: None,
+    })
 }
 
 pub(super) async fn get(
     State(kratos): State<Kratos>,
     caller: Caller,
     query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    show(&kratos, caller, &query, Purpose::Registration).await
+    show(&kratos, caller, (&query, &headers), Purpose::Registration).await
 }
 
 pub(super) async fn submit(
@@ -65,46 +97,80 @@ pub(super) async fn submit(
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let id = submitted_flow(&query)?;
-    refuse_browsers(&headers)?;
+    let opened = open(&kratos, caller.scope, Purpose::Registration, &query, &headers).await;
+    let (flow, manner) = match opened {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
+    };
+    let done = take(&kratos, &caller, (flow, manner), &headers, &sent).await;
+    kratos.answer(caller.scope, manner, done).await
+}
+
+async fn take(
+    kratos: &Kratos,
+    caller: &Caller,
+    flow: (Flow, Manner),
+    headers: &HeaderMap,
+    sent: &Sent,
+) -> Result<Response, ApiError> {
     let (mut body, encoding) = sent.json_or_form()?;
+    let opened = admit(kratos, flow, headers, &mut body)?;
     let mut traits = body.remove("traits").unwrap_or_default();
     if encoding == Encoding::Form {
-        type_traits(&kratos, caller.scope, id, &mut traits).await;
+        type_traits(kratos, &opened.flow.schema_id, &mut traits);
     }
     let submission = RegistrationSubmission {
         method: text(&mut body, "method")?.unwrap_or_default(),
         traits,
         password: text(&mut body, "password")?.map(Secret::new),
     };
+    let id = opened.flow.id;
     let done = kratos.service().submit_registration(caller.scope, id, submission, &caller.client);
     match done.await {
-        Ok(registered) => {
-            let public_url = kratos.public_url();
-            let issued = registered.issued.as_ref();
-            let token = issued.map(|issued| issued.token.expose().as_str());
-            let body = RegisteredBody {
-                session_token: token,
-                session: issued.map(|issued| {
-                    SessionBody::of(&issued.session, Expand::ALL, Reader::Holder, public_url)
-                }),
-                identity: IdentityBody::of(&registered.identity, Reader::Holder, public_url),
-                continue_with: token
-                    .map(|token| ContinueWith::SetOrySessionToken { ory_session_token: token })
-                    .into_iter()
-                    .collect(),
-            };
-            Ok(json(StatusCode::OK, &body))
-        }
-        Err(rejection) => refused(&kratos, rejection.into()),
+        Ok(registered) => answered(kratos, caller, &opened, &registered),
+        Err(rejection) => refused(kratos, caller.scope, &opened, rejection.into()).await,
     }
 }
 
-/// A form has texts only; the flow's schema says what they mean. If the flow cannot
-/// be read, submitting it will say why.
-async fn type_traits(kratos: &Kratos, scope: Scope, id: FlowId, traits: &mut Value) {
-    let Ok(flow) = kratos.service().flow(scope, Purpose::Registration, id).await else { return };
-    if let Some(schema) = kratos.service().schemas().get(&flow.schema_id) {
+fn answered(
+    kratos: &Kratos,
+    caller: &Caller,
+    opened: &Opened,
+    registered: &Registered,
+) -> Result<Response, ApiError> {
+    let public_url = kratos.public_url();
+    let place = place_after(kratos, opened.flow.return_to.as_deref());
+    let issued = registered.issued.as_ref();
+    let is_native = opened.manner == Manner::Native;
+    let token = issued.filter(|_| is_native).map(|issued| issued.token.expose().as_str());
+    let mut response = if opened.manner == Manner::Page {
+        see_other(&place)?
+    } else {
+        let keep =
+            token.map(|ory_session_token| ContinueWith::SetOrySessionToken { ory_session_token });
+        let go =
+            (!is_native).then_some(ContinueWith::RedirectBrowserTo { redirect_browser_to: &place });
+        let body = RegisteredBody {
+            session_token: token,
+            session: issued.map(|issued| {
+                SessionBody::of(&issued.session, Expand::ALL, Reader::Holder, public_url)
+            }),
+            identity: IdentityBody::of(&registered.identity, Reader::Holder, public_url),
+            continue_with: keep.into_iter().chain(go).collect(),
+        };
+        json(StatusCode::OK, &body)
+    };
+    if let Some(issued) = issued.filter(|_| !is_native) {
+        let expires_at = issued.session.expires_at;
+        kratos.set_session(&mut response, caller.scope, &issued.token, expires_at);
+        kratos.set_csrf(&mut response, &CsrfSecret::draw(kratos.service().entropy()));
+    }
+    Ok(response)
+}
+
+/// A form has texts only; the flow's schema says what they mean.
+pub(super) fn type_traits(kratos: &Kratos, schema: &str, traits: &mut Value) {
+    if let Some(schema) = kratos.service().schemas().get(schema) {
         type_value(traits, &schema.document()["properties"]["traits"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the identity layer refuses, in the words of Kratos.
 
 use cardea_identity::{
-    flow::{BeginRejection, FlowRejection, LoginRejection, Purpose, RegistrationRejection},
+    flow::{BeginRejection, Flow, FlowRejection, LoginRejection, Purpose, RegistrationRejection},
     identity::{
         ChangeRejection, CreateRejection, CredentialsRefused, DeleteRejection, ListRejection,
         ReadRejection, create, list,
@@ -221,6 +221,17 @@ fn already_logged_in(purpose: Purpose) -> ApiError {
 pub(super) fn not_shown(rejection: FlowRejection, purpose: Purpose, public_url: &str) -> ApiError {
     match rejection {
         FlowRejection::NotFound => ApiError::no_such_row(),
+        FlowRejection::Expired { replacement: Some(next), .. } if next.browser.is_some() => {
+            let name = purpose.name();
+            ApiError::new(StatusCode::GONE)
+                .id("self_service_flow_expired")
+                .reason(format!(
+                    "The {name} flow has expired. Redirect the user to the {name} flow init \
+                     endpoint to initialize a new {name} flow."
+                ))
+                .detail("redirect_to", format!("{public_url}/self-service/{name}/browser"))
+                .beside("use_flow_id", next.id.to_string())
+        }
         FlowRejection::Expired { .. } => {
             let name = purpose.name();
             ApiError::new(StatusCode::GONE)
@@ -236,9 +247,11 @@ pub(super) fn not_shown(rejection: FlowRejection, purpose: Purpose, public_url: 
 }
 
 /// Why what was sent to a flow is not looked at.
-fn not_taken(rejection: FlowRejection) -> ApiError {
+///
+/// Of a flow that is over, with the one to go on with.
+pub(super) fn not_taken(rejection: FlowRejection) -> (ApiError, Option<Box<Flow>>) {
     match rejection {
-        FlowRejection::NotFound => ApiError::no_such_row(),
+        FlowRejection::NotFound => (ApiError::no_such_row(), None),
         FlowRejection::Expired { expired_at, since_ms, replacement } => {
             // Hundredths of a minute, without floating point.
             let hundredths = since_ms / 600;
@@ -253,12 +266,12 @@ fn not_taken(rejection: FlowRejection) -> ApiError {
                 .beside("expired_at", rfc3339(expired_at))
                 // A Go duration: nanoseconds.
                 .beside("since", since_ms.saturating_mul(1_000_000));
-            if let Some(flow) = replacement {
+            if let Some(flow) = &replacement {
                 error = error.beside("use_flow_id", flow.id.to_string());
             }
-            error
+            (error, replacement)
         }
-        FlowRejection::Store(error) => error.into(),
+        FlowRejection::Store(error) => (error.into(), None),
     }
 }
 
@@ -268,7 +281,7 @@ pub(super) enum Refused {
     /// An error.
     Error(ApiError),
     /// The flow, with status 400.
-    Flow(Box<cardea_identity::flow::Flow>),
+    Flow(Box<Flow>),
 }
 
 impl From<StoreError> for Refused {
@@ -281,7 +294,7 @@ impl From<LoginRejection> for Refused {
     fn from(rejection: LoginRejection) -> Self {
         Self::Error(match rejection {
             LoginRejection::Invalid(flow) => return Self::Flow(flow),
-            LoginRejection::Flow(rejection) => not_taken(rejection),
+            LoginRejection::Flow(rejection) => not_taken(rejection).0,
             LoginRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")
                 .message("identity is disabled"),
@@ -300,7 +313,7 @@ impl From<RegistrationRejection> for Refused {
     fn from(rejection: RegistrationRejection) -> Self {
         Self::Error(match rejection {
             RegistrationRejection::Invalid(flow) => return Self::Flow(flow),
-            RegistrationRejection::Flow(rejection) => not_taken(rejection),
+            RegistrationRejection::Flow(rejection) => not_taken(rejection).0,
             RegistrationRejection::Throttled(early) => {
                 ApiError::too_many_requests(early.retry_after)
             }

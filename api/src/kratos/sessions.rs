@@ -4,6 +4,7 @@ use axum::{extract::State, response::Response};
 use cardea_identity::{
     PageRequest, SessionId,
     model::{Page, Session},
+    session::Proof,
 };
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
@@ -24,6 +25,8 @@ use crate::{
     request::{Caller, Claimed, is_uuid},
 };
 
+/// Tells proxies for how many seconds they may keep the answer.
+const CACHE_FOR: HeaderName = HeaderName::from_static("ory-session-cache-for");
 /// Tells proxies whose session it is.
 const IDENTITY_ID: HeaderName = HeaderName::from_static("x-kratos-authenticated-identity-id");
 
@@ -35,7 +38,8 @@ pub(super) async fn whoami(
     query: Query,
 ) -> Result<Response, ApiError> {
     let proof = proof.ok_or_else(no_session_credentials)?;
-    let session = kratos.service().check_session(caller.scope, &proof, consistency).await?;
+    let service = kratos.service();
+    let session = service.check_session(caller.scope, &proof, consistency).await?;
     if let Some(template) = query.first("tokenize_as") {
         return Err(ApiError::bad_request(format!(
             "Unable to find tokenizer template \"{template}\"."
@@ -43,6 +47,19 @@ pub(super) async fn whoami(
     }
     let body = SessionBody::of(&session, Expand::ALL, Reader::Holder, kratos.public_url());
     let mut response = json(StatusCode::OK, &body);
+    if let Proof::Cookie(value) = &proof {
+        // Its end has moved since the browser was told: tell it.
+        let opened = service.keys().cookies.open(caller.scope.tenant, value.expose());
+        if let Some(opened) = opened.filter(|opened| opened.expires_at != session.expires_at) {
+            let expires_at = session.expires_at;
+            kratos.set_session(&mut response, caller.scope, &opened.token, expires_at);
+        }
+    }
+    let left = session.expires_at.since(service.now());
+    let cached = kratos.options().session_cache.min(left).as_secs();
+    if cached > 0 {
+        response.headers_mut().insert(CACHE_FOR, HeaderValue::from(cached));
+    }
     if let Ok(id) = HeaderValue::from_str(&session.identity_id.to_string()) {
         response.headers_mut().insert(IDENTITY_ID, id);
     }

@@ -1,5 +1,6 @@
 //! Beginning flows, reading them, and what becomes of those that are over.
 
+use bytes::Bytes;
 use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 use super::{Flow, FlowState, Purpose};
 use crate::{
     Service,
-    model::{FlowId, Scope},
+    model::{CsrfDigest, FlowId, Scope},
     schema::IdentitySchema,
     session::{Aal, check::Proof},
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
@@ -30,6 +31,8 @@ pub struct BeginLogin {
     pub aal: Option<Aal>,
     /// The session that the caller has already.
     pub proof: Option<Proof>,
+    /// The browser that begins it; `None` for a native flow.
+    pub browser: Option<CsrfDigest>,
 }
 
 /// How a registration is to begin.
@@ -43,6 +46,8 @@ pub struct BeginRegistration {
     pub schema_id: String,
     /// The session that the caller has already.
     pub proof: Option<Proof>,
+    /// The browser that begins it; `None` for a native flow.
+    pub browser: Option<CsrfDigest>,
 }
 
 /// Why a flow does not begin.
@@ -91,7 +96,7 @@ pub enum FlowRejection {
 }
 
 impl Service {
-    /// Begins a native login (`createNativeLoginFlow`).
+    /// Begins a login (`createNativeLoginFlow`, `createBrowserLoginFlow`).
     ///
     /// # Errors
     /// See [`BeginRejection`].
@@ -115,6 +120,7 @@ impl Service {
         }
         let mut record = self.new_flow(Purpose::Login, begin.request_url, begin.return_to)?;
         record.schema_id = self.schemas().default_id().0.clone();
+        record.csrf_digest = csrf_bytes(begin.browser);
         if let Some(subject) = subject {
             record.refresh = true;
             record.subject = id_bytes(&subject);
@@ -122,7 +128,8 @@ impl Service {
         Ok(self.keep_flow(scope, record).await?)
     }
 
-    /// Begins a native registration (`createNativeRegistrationFlow`).
+    /// Begins a registration (`createNativeRegistrationFlow`,
+    /// `createBrowserRegistrationFlow`).
     ///
     /// # Errors
     /// See [`BeginRejection`].
@@ -144,6 +151,7 @@ impl Service {
         let mut record =
             self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
         record.schema_id = schema.id().0.clone();
+        record.csrf_digest = csrf_bytes(begin.browser);
         Ok(self.keep_flow(scope, record).await?)
     }
 
@@ -158,7 +166,9 @@ impl Service {
         id: FlowId,
     ) -> Result<Flow, FlowRejection> {
         let record = self.open_flow(scope, purpose, id).await?;
-        Ok(self.show_flow(id, &record))
+        let mut flow = self.show_flow(id, &record);
+        Self::refill(&mut flow, &record);
+        Ok(flow)
     }
 
     fn new_flow(
@@ -233,6 +243,8 @@ impl Service {
             issued_at: now.as_millis(),
             expires_at: now.after(self.settings.flow_lifespan).as_millis(),
             completed_at: 0,
+            form: Bytes::new(),
+            active: String::new(),
             ..over
         };
         match self.keep_flow(scope, record).await {
@@ -242,6 +254,9 @@ impl Service {
                     Purpose::Login => Text::login_flow_expired(at, now),
                     Purpose::Registration => Text::registration_flow_expired(at, now),
                 });
+                if let Err(error) = self.keep_form(scope, &flow).await {
+                    tracing::debug!(%error, "a new flow was not told why it was begun");
+                }
                 Some(Box::new(flow))
             }
             Err(error) => {
@@ -279,7 +294,8 @@ impl Service {
             schema_id: record.schema_id.clone(),
             refresh: record.refresh,
             state: if done { FlowState::PassedChallenge } else { FlowState::ChooseMethod },
-            password_active: false,
+            active: None,
+            browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
             ui,
         }
     }
@@ -336,4 +352,8 @@ impl Service {
         let key = FlowKey { tenant: scope.tenant, id: id.0 };
         t.put::<Flows>(&key, &done, Some(self.flow_kept_until(record))).await
     }
+}
+
+fn csrf_bytes(browser: Option<CsrfDigest>) -> Bytes {
+    browser.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.0))
 }

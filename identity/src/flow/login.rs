@@ -23,7 +23,7 @@ use crate::{
     model::{Client, FlowId, Issued, Scope},
     password::{Overloaded, PasswordHash, Permit, Verified},
     schema::{Violation, normalize_identifier},
-    session::CredentialKind,
+    session::{CredentialKind, Proof, issue::Factor},
     table::{
         Attempts, AttemptsKey, CredentialIdentifierKey, CredentialIdentifiers, CredentialKey,
         CredentialRecord, Credentials, FlowRecord, Identities, IdentityKey, IdentityRecord, id_of,
@@ -43,6 +43,8 @@ pub struct LoginSubmission {
     pub identifier: Option<String>,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// The session that the caller has already: a refresh makes it fresh again.
+    pub proof: Option<Proof>,
 }
 
 /// Somebody is logged in.
@@ -99,6 +101,7 @@ struct Attempt<'a> {
     client: &'a Client,
     account: Uuid,
     source: [u8; 32],
+    proof: Option<&'a Proof>,
 }
 
 impl Service {
@@ -113,6 +116,20 @@ impl Service {
         submission: LoginSubmission,
         client: &Client,
     ) -> Result<LoggedIn, LoginRejection> {
+        let done = self.judge_login(scope, id, submission, client).await;
+        if let Err(LoginRejection::Invalid(flow)) = &done {
+            self.keep_form(scope, flow).await?;
+        }
+        done
+    }
+
+    async fn judge_login(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        submission: LoginSubmission,
+        client: &Client,
+    ) -> Result<LoggedIn, LoginRejection> {
         let permit = self.passwords.admit()?;
         let record = self.open_flow(scope, Purpose::Login, id).await?;
         let mut flow = self.show_flow(id, &record);
@@ -120,6 +137,7 @@ impl Service {
             flow.ui.messages.push(Text::login_already_completed());
             return Err(LoginRejection::Invalid(Box::new(flow)));
         }
+        let proof = submission.proof.clone();
         let Some((identifier, password)) = read_form(&mut flow, submission) else {
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
@@ -127,7 +145,8 @@ impl Service {
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
 
         let account = self.account(scope, &identifier).await?;
-        let attempt = Attempt { scope, flow: (id, &record), client, account, source };
+        let attempt =
+            Attempt { scope, flow: (id, &record), client, account, source, proof: proof.as_ref() };
         let Charged { identity, credential } = self.charge(&attempt).await?;
         let hash = credential.as_ref().and_then(|c| self.read_hash(account, c));
         let verified = self.passwords.verify(&permit, password.clone(), hash).await?;
@@ -276,7 +295,22 @@ impl Service {
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
                 let owner = (account, &identity);
-                let issued = self.issue_session(&t, scope, owner, drawn, client);
+                let present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty()) {
+                    Some(proof) => self
+                        .find_session(&t, scope, proof, true)
+                        .await?
+                        .filter(|found| found.identity_id == account)
+                        .filter(|found| found.accepted(t.now()).is_some())
+                        .map(|found| (found, proof)),
+                    None => None,
+                };
+                let factor = Factor::PASSWORD;
+                let issued = match present {
+                    Some(present) => {
+                        self.strengthen_session(&t, scope, present, drawn, factor).await?
+                    }
+                    None => self.issue_session(&t, scope, owner, drawn, (factor, client)),
+                };
                 Ok(Ending::Issued(Box::new(issued)))
             })
             .await?;
@@ -315,12 +349,12 @@ fn decode<T: Table>(
 /// The normalised identifier and the password; `None` if the form is told what is
 /// missing.
 fn read_form(flow: &mut Flow, submission: LoginSubmission) -> Option<(String, Secret<String>)> {
-    let LoginSubmission { method, identifier, password } = submission;
+    let LoginSubmission { method, identifier, password, .. } = submission;
     if method != "password" {
         flow.ui.messages.push(Text::login_method_missing());
         return None;
     }
-    flow.password_active = true;
+    flow.active = Some("password".to_owned());
     let identifier = identifier.unwrap_or_default();
     flow.ui.fill("identifier", identifier.as_str().into());
     let password = password.filter(|password| !password.expose().is_empty());

@@ -7,6 +7,8 @@
 //! afterwards, as a hint. A flow that is over still answers for a while, with the
 //! flow that replaces it.
 
+pub mod error;
+mod form;
 pub mod lifecycle;
 pub mod login;
 pub mod registration;
@@ -16,11 +18,15 @@ pub mod throttle;
 
 use cardea_storage::Timestamp;
 
+pub use error::FlowError;
 pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 
-use crate::{model::FlowId, ui::Container};
+use crate::{
+    model::{CsrfDigest, FlowId},
+    ui::Container,
+};
 
 /// What a flow is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +74,7 @@ impl FlowState {
     }
 }
 
-/// A native (`api`) flow, with the form to show.
+/// A flow, with the form to show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
     /// Its id.
@@ -89,8 +95,10 @@ pub struct Flow {
     pub refresh: bool,
     /// How far it is.
     pub state: FlowState,
-    /// Whether the last submission chose the password method.
-    pub password_active: bool,
+    /// The method that the last submission chose.
+    pub active: Option<String>,
+    /// The browser that it belongs to; `None` for a native (`api`) flow.
+    pub browser: Option<CsrfDigest>,
     /// The form.
     pub ui: Container,
 }

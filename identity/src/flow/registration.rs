@@ -13,6 +13,7 @@ use crate::{
     model::{Client, FlowId, Identity, IdentityState, Issued, Scope},
     password::Overloaded,
     schema::{Extracted, IdentitySchema, Violation},
+    session::issue::Factor,
     table::{Attempts, AttemptsKey},
     ui::{Text, forms},
 };
@@ -70,6 +71,20 @@ impl Service {
     /// # Errors
     /// See [`RegistrationRejection`].
     pub async fn submit_registration(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        submission: RegistrationSubmission,
+        client: &Client,
+    ) -> Result<Registered, RegistrationRejection> {
+        let done = self.judge_registration(scope, id, submission, client).await;
+        if let Err(RegistrationRejection::Invalid(flow)) = &done {
+            self.keep_form(scope, flow).await?;
+        }
+        done
+    }
+
+    async fn judge_registration(
         &self,
         scope: Scope,
         id: FlowId,
@@ -134,10 +149,10 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.put::<Attempts>(&counter, &known, Some(throttle.kept_until(&known, t.now())))
                     .await?;
-                let issued = self
-                    .settings
-                    .session_after_registration
-                    .then(|| self.issue_session(&t, scope, (subject, &kept), drawn, client));
+                let issued = self.settings.session_after_registration.then(|| {
+                    let earned = (Factor::PASSWORD, client);
+                    self.issue_session(&t, scope, (subject, &kept), drawn, earned)
+                });
                 Ok(Ending::Registered(Box::new(Registered { identity, issued })))
             })
             .await;
@@ -178,7 +193,7 @@ impl Service {
             flow.ui.messages.push(Text::registration_method_missing());
             return None;
         }
-        flow.password_active = true;
+        flow.active = Some("password".to_owned());
         forms::refill_traits(&mut flow.ui, traits);
         let found = match schema.check(traits) {
             Ok(found) if found.password_identifiers.is_empty() => {

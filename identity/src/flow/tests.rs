@@ -65,6 +65,7 @@ async fn who_signs_up_can_log_in_and_is_recognised() {
         world.service.store.entropy().as_ref(),
         world.scope.tenant,
         &done.issued.token,
+        done.issued.session.expires_at,
     );
     assert!(world.recognised(&Proof::Cookie(cookie)).await);
 }
@@ -103,6 +104,7 @@ async fn incomplete_forms_are_told_what_is_missing() {
             method: method.to_owned(),
             identifier: identifier.map(str::to_owned),
             password: password.map(secret),
+            proof: None,
         };
         let service = world.service.clone();
         let scope = world.scope;

@@ -80,18 +80,18 @@ impl Service {
         proof: &Proof,
         tracked: bool,
     ) -> Result<Option<Found>, StoreError> {
-        let opened;
-        let token = match proof {
-            Proof::Token(token) => token,
-            Proof::Cookie(value) => match self.keys.cookies.open(scope.tenant, value.expose()) {
-                Some(token) => {
-                    opened = token;
-                    &opened
-                }
-                None => return Ok(None),
-            },
-        };
+        let Some(token) = self.session_token(scope, proof) else { return Ok(None) };
         self.find_by_token(t, scope, TokenKind::Session, token.expose(), tracked).await
+    }
+
+    /// The session token that a proof holds; `None` for a cookie that is none of ours.
+    pub(crate) fn session_token(&self, scope: Scope, proof: &Proof) -> Option<Secret<String>> {
+        match proof {
+            Proof::Token(token) => Some(token.clone()),
+            Proof::Cookie(value) => {
+                self.keys.cookies.open(scope.tenant, value.expose()).map(|opened| opened.token)
+            }
+        }
     }
 
     pub(crate) async fn find_by_token(

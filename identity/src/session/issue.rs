@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cardea_storage::{Timestamp, Transaction};
+use cardea_storage::{StoreError, TableKey as _, Timestamp, Transaction};
 use uuid::Uuid;
 
-use super::{Aal, AuthenticationMethod, CredentialKind, TokenKind};
+use super::{Aal, AuthenticationMethod, CredentialKind, Proof, TokenKind, check::Found};
 use crate::{
     Service,
     model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId},
@@ -16,6 +16,21 @@ use crate::{
 
 /// The longest user agent that is kept, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 512;
+
+/// What somebody has just shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Factor {
+    pub(crate) kind: CredentialKind,
+    pub(crate) aal: Aal,
+}
+
+impl Factor {
+    pub(crate) const PASSWORD: Self = Self { kind: CredentialKind::Password, aal: Aal::Aal1 };
+
+    fn completed(self, at: Timestamp) -> AuthenticationMethod {
+        AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at }
+    }
+}
 
 /// Ids and tokens of a session to be issued, drawn once, whatever often the
 /// transaction is tried.
@@ -32,31 +47,24 @@ impl Service {
         let slot = cardea_storage::Slot::of_id(&identity);
         let entropy = self.store.entropy().as_ref();
         let tokens = &self.keys.tokens;
-        Drawn {
-            id: self.mint_in(slot),
-            device: self.mint(),
-            token: tokens.mint(entropy, TokenKind::Session, scope.tenant, slot),
-            logout: tokens.mint(entropy, TokenKind::Logout, scope.tenant, slot),
-        }
+        let token = tokens.mint(entropy, TokenKind::Session, scope.tenant, slot);
+        let logout = tokens.logout_of(&token.token, scope.tenant, slot);
+        Drawn { id: self.mint_in(slot), device: self.mint(), token, logout }
     }
 
-    /// Writes a session that a password has earned.
+    /// Writes a session that a factor has earned.
     pub(crate) fn issue_session(
         &self,
         t: &Transaction,
         scope: Scope,
         identity: (Uuid, &IdentityRecord),
         drawn: &Drawn,
-        client: &Client,
+        (factor, client): (Factor, &Client),
     ) -> Issued {
         let now = t.now();
         let (owner, record) = identity;
         let expires_at = now.after(self.settings.session_lifespan);
-        let method = AuthenticationMethod {
-            method: CredentialKind::Password,
-            aal: Aal::Aal1,
-            completed_at: now,
-        };
+        let method = factor.completed(now);
         let device = DeviceRecord {
             id: id_bytes(&drawn.device),
             ip_address: client.ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -84,6 +92,44 @@ impl Service {
             token: drawn.token.token.clone(),
             logout_token: drawn.logout.token.clone(),
         }
+    }
+
+    /// Writes that the holder of a session was authenticated again, or by another
+    /// factor. A browser's session gets another token with it, so that whoever knew
+    /// the former one does not rise too; a native client keeps the token it has.
+    pub(crate) async fn strengthen_session(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (found, proof): (Found, &Proof),
+        drawn: &Drawn,
+        factor: Factor,
+    ) -> Result<Issued, StoreError> {
+        let now = t.now();
+        let mut session = found.session;
+        let method = MethodRecord::of(&factor.completed(now));
+        session.methods.retain(|m| (m.method, m.aal) != (method.method, method.aal));
+        session.methods.push(method);
+        session.authenticated_at = now.as_millis();
+        let expires_at = now.after(self.settings.session_lifespan);
+        session.expires_at = session.expires_at.max(expires_at.as_millis());
+        let slot = found.key.slot();
+        let (token, logout) = match proof {
+            Proof::Cookie(_) => (drawn.token.token.clone(), drawn.logout.clone()),
+            Proof::Token(token) => {
+                (token.clone(), self.keys.tokens.logout_of(token, scope.tenant, slot))
+            }
+        };
+        if matches!(proof, Proof::Cookie(_)) {
+            session.token_digest = drawn.token.digest.0.to_vec().into();
+        }
+        session.logout_digest = logout.digest.0.to_vec().into();
+        let kept = self.kept_until(Timestamp(session.expires_at));
+        t.put::<Sessions>(&found.key, &session, Some(kept)).await?;
+        let epoch = Some(found.identity.session_epoch);
+        let mut view = Session::of(SessionId(found.key.id), &session, epoch, now);
+        view.identity = Some(Identity::public(IdentityId(found.identity_id), &found.identity));
+        Ok(Issued { session: view, token, logout_token: logout.token })
     }
 
     /// When the row of a session that ends then ceases to exist.

@@ -1,7 +1,7 @@
 //! Ending sessions. When any of these returns, no strong read accepts what it ended,
 //! on any node; a failure of the store is never reported as done.
 
-use cardea_storage::{Secret, StoreError, Transaction, engine::Order};
+use cardea_storage::{Secret, StoreError, TableKey as _, Timestamp, Transaction, engine::Order};
 use thiserror::Error;
 
 use super::{TokenKind, check::Proof, list::sessions_of};
@@ -57,6 +57,40 @@ impl Service {
         token: &Secret<String>,
     ) -> Result<(), RevokeRejection> {
         self.log_out_by(scope, TokenKind::Logout, token).await
+    }
+
+    /// The token that may end the caller's session, and nothing else
+    /// (`createBrowserLogoutFlow`).
+    ///
+    /// # Errors
+    /// [`RevokeRejection::NoSession`].
+    pub async fn logout_token(
+        &self,
+        scope: Scope,
+        proof: &Proof,
+    ) -> Result<Secret<String>, RevokeRejection> {
+        let token = self.session_token(scope, proof).ok_or(RevokeRejection::NoSession)?;
+        let token = &token;
+        self.store
+            .transact(|t| async move {
+                let found = self
+                    .find_by_token(&t, scope, TokenKind::Session, token.expose(), true)
+                    .await?
+                    .filter(|found| found.accepted(t.now()).is_some())
+                    .ok_or(RevokeRejection::NoSession)?;
+                let slot = found.key.slot();
+                let logout = self.keys.tokens.logout_of(token, scope.tenant, slot);
+                // Issued under an older key.
+                if found.session.logout_digest != logout.digest.0.as_slice() {
+                    let kept = self.kept_until(Timestamp(found.session.expires_at));
+                    let digest = logout.digest.0.to_vec().into();
+                    let session = SessionRecord { logout_digest: digest, ..found.session };
+                    t.put::<Sessions>(&found.key, &session, Some(kept)).await?;
+                }
+                Ok(logout.token)
+            })
+            .await
+            .map(|done| done.value)
     }
 
     async fn log_out_by(

@@ -98,7 +98,21 @@ impl TokenKeys {
         tenant: Tenant,
         slot: Slot,
     ) -> Minted {
-        let random: [u8; RANDOM] = entropy.bytes();
+        self.make(entropy.bytes(), kind, tenant, slot)
+    }
+
+    /// The logout token of a session: a keyed function of its session token, so that
+    /// who holds the one can be given the other, and never the reverse.
+    pub fn logout_of(&self, session_token: &Secret<String>, tenant: Tenant, slot: Slot) -> Minted {
+        let mut seed = b"logout token of ".to_vec();
+        seed.extend_from_slice(session_token.expose().as_bytes());
+        let digest = self.mac.digest(&seed);
+        let mut random = [0; RANDOM];
+        random.copy_from_slice(&digest[..RANDOM]);
+        self.make(random, TokenKind::Logout, tenant, slot)
+    }
+
+    fn make(&self, random: [u8; RANDOM], kind: TokenKind, tenant: Tenant, slot: Slot) -> Minted {
         let masked = slot.bits() ^ mask(&self.mask.digest(&random));
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(VERSION);

@@ -53,6 +53,16 @@ pub struct FlowRecord {
     /// subject's home.
     #[prost(uint64, tag = "9")]
     pub completed_at: u64,
+    /// The digest of the secret in the cookie of the browser that the flow belongs
+    /// to; empty for a native flow, which belongs to whoever knows its id.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub csrf_digest: Bytes,
+    /// The form as the last refusal left it, in JSON; empty if there was none.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub form: Bytes,
+    /// The method that the last submission chose; empty for none.
+    #[prost(string, tag = "12")]
+    pub active: String,
 }
 
 impl TableKey for FlowKey {

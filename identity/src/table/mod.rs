@@ -4,6 +4,7 @@
 pub mod attempts;
 pub mod credential;
 pub mod flow;
+pub mod flow_error;
 pub mod identity;
 pub mod session;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use credential::{
     CredentialRecord, Credentials,
 };
 pub use flow::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows};
+pub use flow_error::{FlowErrorKey, FlowErrorRecord, FlowErrors};
 pub use identity::{AddressRecord, Identities, IdentityKey, IdentityRecord};
 pub use session::{
     DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionKey, SessionMark,

@@ -1,6 +1,6 @@
 //! The form as a whole (`uiContainer`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -8,24 +8,37 @@ use super::{
     text::Text,
 };
 
+/// How a form is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum FormMethod {
+    /// In the body of a `POST`.
+    Post,
+}
+
 /// A form: where it goes, its nodes in order, and what concerns all of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     /// Where the form is sent.
     pub action: String,
-    /// How: always `POST`.
-    pub method: &'static str,
+    /// How it is sent.
+    pub method: FormMethod,
     /// Its nodes, in the order in which they are shown.
     pub nodes: Vec<Node>,
     /// What concerns the form as a whole.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Text>,
 }
 
 impl Container {
     /// A form without nodes.
     pub fn new(action: impl Into<String>) -> Self {
-        Self { action: action.into(), method: "POST", nodes: Vec::new(), messages: Vec::new() }
+        Self {
+            action: action.into(),
+            method: FormMethod::Post,
+            nodes: Vec::new(),
+            messages: Vec::new(),
+        }
     }
 
     /// The node of that name.

@@ -7,6 +7,6 @@ pub mod forms;
 pub mod node;
 pub mod text;
 
-pub use container::Container;
+pub use container::{Container, FormMethod};
 pub use node::{Attributes, Group, InputAttributes, InputType, Meta, Node, NodeType};
 pub use text::{Text, TextType};

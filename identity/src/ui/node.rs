@@ -1,12 +1,12 @@
 //! Nodes of a container: fields, buttons and the like (`uiNode`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::text::Text;
 
 /// What a node is. Members that no flow here shows are left out until one does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeType {
     /// A field or button.
@@ -14,7 +14,7 @@ pub enum NodeType {
 }
 
 /// Which method a node belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
     /// None: shown with every method.
@@ -24,7 +24,7 @@ pub enum Group {
 }
 
 /// The type of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InputType {
     /// A line of text.
@@ -52,7 +52,7 @@ pub enum InputType {
 }
 
 /// What a browser may fill in by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Autocomplete {
     /// An e-mail address.
@@ -68,7 +68,7 @@ pub enum Autocomplete {
 }
 
 /// Attributes of an input (`uiNodeInputAttributes`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputAttributes {
     /// The name to send it under.
     pub name: String,
@@ -79,7 +79,7 @@ pub struct InputAttributes {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// Whether it must be filled in.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
     /// What a browser may fill in by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ impl InputAttributes {
 }
 
 /// Attributes of a node (`uiNodeAttributes`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Attributes {
     /// Of an input.
@@ -122,7 +122,7 @@ pub enum Attributes {
 }
 
 /// What stands beside a node (`uiNodeMeta`).
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     /// Its label.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct Meta {
 }
 
 /// A node (`uiNode`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// What it is.
     #[serde(rename = "type")]

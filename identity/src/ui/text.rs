@@ -1,11 +1,11 @@
 //! Messages with the ids that Kratos gives them. Interfaces and tests key on the
 //! id; the text is American English, as Kratos has it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// How a message is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextType {
     /// It tells something.
@@ -17,7 +17,7 @@ pub enum TextType {
 }
 
 /// A message (`uiText`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Text {
     /// The id: stable, and what interfaces translate by.
     pub id: u32,
@@ -80,6 +80,15 @@ impl Text {
     /// 4000001: what no other message says.
     pub fn generic(reason: &str) -> Self {
         Self::error(4_000_001, reason).with(json!({"reason": reason}))
+    }
+
+    /// 4000001: too many attempts; whole seconds, rounded up.
+    pub fn come_back_later(wait: std::time::Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        let unit = if seconds == 1 { "second" } else { "seconds" };
+        Self::generic(&format!(
+            "There were too many attempts. Please try again in {seconds} {unit}."
+        ))
     }
 
     /// 4000002: a property is missing.

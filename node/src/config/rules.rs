@@ -127,6 +127,23 @@ fn check_public(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         refuse,
     );
     check_url("public.url", public.url.as_deref(), refuse);
+    let pages = &config.pages;
+    for (name, url) in [
+        ("pages.login_url", &pages.login_url),
+        ("pages.registration_url", &pages.registration_url),
+        ("pages.error_url", &pages.error_url),
+        ("pages.default_return_url", &pages.default_return_url),
+    ] {
+        if url.as_ref().is_some_and(|url| url.parse::<http::Uri>().is_err() || !url.contains(':')) {
+            refuse(name, "expected a whole URL such as https://app.example.com/login".to_owned());
+        }
+    }
+    for url in &pages.allowed_return_urls {
+        if !url.contains(':') || url.contains('*') {
+            let why = "expected whole URLs such as https://app.example.com, without patterns";
+            refuse("pages.allowed_return_urls", format!("{why}; found \"{url}\""));
+        }
+    }
     if public.redirect_admin && config.admin.url.is_none() {
         refuse("public.redirect_admin", "needs admin.url, to know where to".to_owned());
     }

@@ -292,6 +292,24 @@ sections! {
         cookie_same_site: SameSite = "lax",
         /// Send cookies over HTTPS only.
         cookie_secure: bool = "true",
+        /// Keep the session cookie when the browser is closed, as long as the session lives.
+        cookie_persistent: bool = "true",
+        /// How long proxies may keep a session check, told in Ory-Session-Cache-For; 0ms: not at all.
+        cache_for: Duration = "0ms",
+    }
+
+    /// Pages, and where browsers may be sent.
+    Pages as pages = "pages" {
+        /// The page of logins; by default the one that is included.
+        login_url: Option<String> = "",
+        /// The page of registrations; by default the one that is included.
+        registration_url: Option<String> = "",
+        /// The page that shows errors; by default the one that is included.
+        error_url: Option<String> = "",
+        /// Where a completed flow goes that names no other place; by default an included page.
+        default_return_url: Option<String> = "",
+        /// What return_to may name beside this host: origins, or URLs whose path must be the same.
+        allowed_return_urls: Vec<String> = "",
     }
 
     /// Self-service flows.

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn login_flow_is_shown_as_kratos_shows_it() {
     let world = World::new();
-    let uri = "/self-service/login/api?return_to=https%3A%2F%2Fapp.example%2F";
+    let uri = "/self-service/login/api?return_to=/ui/welcome";
     let flow = world.public(Ask::get(uri)).await.is(200);
     let id = flow.text("/id").to_owned();
     assert_eq!(flow.header("content-type"), "application/json; charset=utf-8");
@@ -23,7 +23,7 @@ async fn login_flow_is_shown_as_kratos_shows_it() {
             "expires_at": "<time>",
             "issued_at": "<time>",
             "request_url": format!("http://127.0.0.1:4433{uri}"),
-            "return_to": "https://app.example/",
+            "return_to": "http://127.0.0.1:4433/ui/welcome",
             "ui": {"action": "http://127.0.0.1:4433/self-service/login?flow=<uuid>",
                 "method": "POST", "nodes": null},
             "created_at": "<time>",

@@ -2,6 +2,7 @@
 //! is advanced: status, headers and body as clients see them.
 
 mod bad_input;
+mod browser;
 mod flows;
 mod identities;
 mod routes;
@@ -24,7 +25,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Kratos, admin_routes, public_routes};
+use super::{Kratos, admin_routes, options::Options, public_routes};
 use crate::{ClientAddress, consistency::observed};
 
 /// 2027-01-15T08:00:00Z.
@@ -166,7 +167,17 @@ impl World {
         Self::with(Settings { argon2, ..Settings::default() })
     }
 
+    fn with_options(options: Options) -> Self {
+        let argon2 = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+        Self::made(Settings { argon2, ..Settings::default() }, options)
+    }
+
     fn with(settings: Settings) -> Self {
+        let options = Options::new(&settings.public_url);
+        Self::made(settings, options)
+    }
+
+    fn made(settings: Settings, options: Options) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let disk = MemoryDisk::new(1);
         let shards = LocalShards::open(&disk, Path::new("test"), 2, clock.clone()).unwrap();
@@ -183,7 +194,7 @@ impl World {
             settings,
         );
         let service = Arc::new(service.unwrap());
-        let kratos = Kratos::new(service.clone());
+        let kratos = Kratos::new(service.clone(), options);
         Self {
             public: public_routes(kratos.clone()),
             admin: admin_routes(kratos),

@@ -42,8 +42,10 @@ async fn every_route_is_answered_by_its_own_router_only() {
             Surface::Admin => (&world.admin, &world.public),
         };
         let answer = world.send(own, ask()).await;
-        let routed =
-            answer.body.is_object() || answer.body.is_array() || route.method == Method::HEAD;
+        let routed = answer.body.is_object()
+            || answer.body.is_array()
+            || answer.status == 303
+            || route.method == Method::HEAD;
         assert!(routed, "{} {}: {}", route.method, route.path, answer.status);
         assert_eq!(world.send(other, ask()).await.status, 404, "{} {}", route.method, route.path);
     }
@@ -71,6 +73,8 @@ async fn every_operation_tells_what_the_store_tells() {
     world.create("ann@example.org").await;
     let (token, _) = world.log_in("ann@example.org").await;
     let (login, registration) = (world.flow("login").await, world.flow("registration").await);
+    let logout = world.public(Ask::get("/self-service/logout/browser").token(&token)).await;
+    let logout = logout.is(200).text("/logout_token").to_owned();
     let reads_nothing = ["listIdentitySchemas", "getIdentitySchema"];
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());
@@ -92,11 +96,15 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateRegistrationFlow" => format!("?flow={registration}"),
             "getLoginFlow" => format!("?id={login}"),
             "getRegistrationFlow" => format!("?id={registration}"),
+            "getFlowError" => format!("?id={login}"),
+            "updateLogoutFlow" => format!("?token={logout}"),
             _ => String::new(),
         };
         let uri = format!("{}{query}", filled(route.path));
         let ask = Ask::new(route.method.clone(), uri).json(&body);
-        let ask = if route.operation_id.starts_with("create") { ask } else { ask.token(&token) };
+        let begins = route.operation_id.starts_with("create") && route.path.contains("/self-");
+        let begins = begins && route.operation_id != "createBrowserLogoutFlow";
+        let ask = if begins { ask } else { ask.token(&token) };
         let router = match route.surface {
             Surface::Public => &world.public,
             Surface::Admin => &world.admin,

@@ -52,7 +52,8 @@ async fn every_way_to_show_a_session_is_understood() {
     let (token, session) = world.log_in("ann@example.org").await;
     let entropy = SeededEntropy::new(9);
     let secret = Secret::new(token.clone());
-    let cookie = world.service.keys().cookies.seal(&entropy, world.tenant, &secret);
+    let cookies = &world.service.keys().cookies;
+    let cookie = cookies.seal(&entropy, world.tenant, &secret, START);
     let cookie = cookie.expose();
     let ways = [
         ("x-session-token", token.clone()),

@@ -23,7 +23,7 @@ pub struct FlowBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     return_to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    active: Option<&'static str>,
+    active: Option<&'a str>,
     ui: &'a Container,
     #[serde(flatten)]
     login: Option<LoginMembers>,
@@ -48,12 +48,12 @@ impl<'a> FlowBody<'a> {
         Self {
             id: flow.id.to_string(),
             organization_id: None,
-            kind: "api",
+            kind: if flow.browser.is_some() { "browser" } else { "api" },
             expires_at: rfc3339(flow.expires_at),
             issued_at: issued_at.clone(),
             request_url: &flow.request_url,
             return_to: flow.return_to.as_deref(),
-            active: flow.password_active.then_some("password"),
+            active: flow.active.as_deref(),
             ui: &flow.ui,
             login: (flow.purpose == Purpose::Login).then(|| LoginMembers {
                 created_at: issued_at.clone(),
@@ -70,8 +70,11 @@ impl<'a> FlowBody<'a> {
 /// `successfulNativeLogin`.
 #[derive(Serialize)]
 pub(crate) struct LoggedInBody<'a> {
-    pub(crate) session_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session_token: Option<&'a str>,
     pub(crate) session: SessionBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) continue_with: Option<Vec<ContinueWith<'a>>>,
 }
 
 /// `successfulNativeRegistration`.
@@ -93,5 +96,10 @@ pub(crate) enum ContinueWith<'a> {
     SetOrySessionToken {
         /// The token.
         ory_session_token: &'a str,
+    },
+    /// Send the browser there.
+    RedirectBrowserTo {
+        /// Where.
+        redirect_browser_to: &'a str,
     },
 }

@@ -1,0 +1,266 @@
+//! What the flows have in common: how one begins, is shown, and how what was sent to
+//! it is looked at, by native clients, scripts and pages.
+
+use axum::response::Response;
+use cardea_identity::{
+    FlowId, Scope,
+    flow::{BeginRejection, Flow, Purpose},
+    ui::Text,
+};
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Map, Value};
+
+use super::{
+    Kratos,
+    browser::{refuse_browsers, see_other},
+    csrf::{CsrfSecret, check_form, check_owner},
+    manner::Manner,
+    rejection::{Refused, not_begun, not_shown, not_taken},
+    wire::flow::FlowBody,
+};
+use crate::{
+    answer::json,
+    error::ApiError,
+    query::Query,
+    request::{Caller, is_uuid},
+};
+
+/// The browser that begins a flow.
+pub(super) struct Browser {
+    /// How it is answered.
+    pub(super) manner: Manner,
+    /// Its secret: the one it has, or a new one.
+    pub(super) secret: CsrfSecret,
+}
+
+impl Browser {
+    /// The one that sent a request.
+    pub(super) fn of(kratos: &Kratos, headers: &HeaderMap) -> Self {
+        let secret = CsrfSecret::of(headers, kratos.csrf_cookie())
+            .unwrap_or_else(|| CsrfSecret::draw(kratos.service().entropy()));
+        Self { manner: Manner::of_browser(headers), secret }
+    }
+}
+
+/// A flow that something was sent to, by who may.
+pub(super) struct Opened {
+    pub(super) flow: Flow,
+    pub(super) manner: Manner,
+    /// The secret of a browser.
+    pub(super) secret: Option<CsrfSecret>,
+}
+
+/// Where a query asks to be sent afterwards, as a whole URL.
+///
+/// # Errors
+/// 400 if that is not allowed.
+pub(super) fn return_to(kratos: &Kratos, query: &Query) -> Result<Option<String>, ApiError> {
+    let Some(wanted) = query.first("return_to") else { return Ok(None) };
+    match kratos.options().urls.allow(wanted) {
+        Ok(url) => Ok(Some(url)),
+        Err(super::urls::Forbidden) => Err(ApiError::bad_request(
+            "Requested return_to URL is not allowed: it must be of this host, or be listed \
+             exactly among the allowed return URLs.",
+        )
+        .id("self_service_flow_return_to_forbidden")
+        .message("unable to redirect back because the return_to URL is not allowed")),
+    }
+}
+
+/// Where a browser goes after a flow.
+pub(super) fn place_after(kratos: &Kratos, return_to: Option<&str>) -> String {
+    let urls = &kratos.options().urls;
+    // The list may have changed since the flow began.
+    let allowed = return_to.and_then(|url| urls.allow(url).ok());
+    allowed.unwrap_or_else(|| urls.default_return.clone())
+}
+
+/// Answers a browser for whom a flow began, or did not.
+pub(super) async fn begun(
+    kratos: &Kratos,
+    (scope, purpose): (Scope, Purpose),
+    browser: Browser,
+    return_to: Option<&str>,
+    result: Result<Flow, BeginRejection>,
+) -> Result<Response, ApiError> {
+    let Browser { manner, secret } = browser;
+    let mut response = match result {
+        Ok(flow) if manner == Manner::Page => {
+            see_other(&kratos.options().urls.page(purpose, &flow.id.to_string()))?
+        }
+        Ok(flow) => shown(kratos, StatusCode::OK, flow, Some(&secret)),
+        Err(BeginRejection::AlreadyLoggedIn) if manner == Manner::Page => {
+            see_other(&place_after(kratos, return_to))?
+        }
+        Err(rejection) => {
+            let refused = Err(not_begun(rejection, purpose));
+            return kratos.answer(scope, manner, refused).await;
+        }
+    };
+    kratos.set_csrf(&mut response, &secret);
+    Ok(response)
+}
+
+/// A flow by its id in the query, for the browser or client whose it is.
+pub(super) async fn show(
+    kratos: &Kratos,
+    caller: Caller,
+    (query, headers): (&Query, &HeaderMap),
+    purpose: Purpose,
+) -> Result<Response, ApiError> {
+    let id = flow_id(query, "id").ok_or_else(ApiError::no_such_row)?;
+    let (flow, secret) = owned(kratos, caller.scope, purpose, id, headers).await?;
+    Ok(shown(kratos, StatusCode::OK, flow, secret.as_ref()))
+}
+
+/// A flow for the browser or client whose it is.
+///
+/// # Errors
+/// Why it is not shown.
+pub(super) async fn owned(
+    kratos: &Kratos,
+    scope: Scope,
+    purpose: Purpose,
+    id: FlowId,
+    headers: &HeaderMap,
+) -> Result<(Flow, Option<CsrfSecret>), ApiError> {
+    let found = kratos.service().flow(scope, purpose, id).await;
+    let flow = found.map_err(|rejection| not_shown(rejection, purpose, kratos.public_url()))?;
+    let secret = match flow.browser {
+        Some(digest) => Some(check_owner(headers, kratos.csrf_cookie(), digest)?),
+        None => None,
+    };
+    Ok((flow, secret))
+}
+
+/// Looks up the flow that something is sent to. The answer is ready if there is none.
+pub(super) async fn open(
+    kratos: &Kratos,
+    scope: Scope,
+    purpose: Purpose,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<(Flow, Manner), Result<Response, ApiError>> {
+    let manner = Manner::of_browser(headers);
+    let id = match submitted_flow(query) {
+        Ok(id) => id,
+        Err(error) => return Err(kratos.answer(scope, manner, Err(error)).await),
+    };
+    match kratos.service().flow(scope, purpose, id).await {
+        Ok(flow) if flow.browser.is_some() => Ok((flow, manner)),
+        Ok(flow) => Ok((flow, Manner::Native)),
+        Err(rejection) => {
+            let (error, next) = not_taken(rejection);
+            let browsers = next.as_ref().is_some_and(|next| next.browser.is_some());
+            match next {
+                Some(next) if browsers && manner == Manner::Page => {
+                    Err(see_other(&kratos.options().urls.page(purpose, &next.id.to_string())))
+                }
+                _ => Err(kratos.answer(scope, manner, Err(error)).await),
+            }
+        }
+    }
+}
+
+/// Checks that what was sent to a flow was sent by who may.
+///
+/// # Errors
+/// 400 where a browser sends to a native flow, 403 without a browser's secret.
+pub(super) fn admit(
+    kratos: &Kratos,
+    (flow, manner): (Flow, Manner),
+    headers: &HeaderMap,
+    body: &mut Map<String, Value>,
+) -> Result<Opened, ApiError> {
+    let token = text(body, "csrf_token")?;
+    let secret = match flow.browser {
+        Some(digest) => {
+            let cookie = kratos.csrf_cookie();
+            Some(check_form(headers, cookie, digest, token.as_deref())?)
+        }
+        None => {
+            refuse_browsers(headers)?;
+            None
+        }
+    };
+    Ok(Opened { flow, manner, secret })
+}
+
+fn submitted_flow(query: &Query) -> Result<FlowId, ApiError> {
+    flow_id(query, "flow")
+        .ok_or_else(|| ApiError::bad_request("The flow query parameter is missing or malformed."))
+}
+
+pub(super) fn flow_id(query: &Query, name: &str) -> Option<FlowId> {
+    query.first(name).filter(|text| is_uuid(text))?.parse().ok()
+}
+
+/// A flow as JSON; a browser's with the token for its form.
+pub(super) fn shown(
+    kratos: &Kratos,
+    status: StatusCode,
+    mut flow: Flow,
+    secret: Option<&CsrfSecret>,
+) -> Response {
+    if let Some(secret) = secret {
+        flow.ui.fill("csrf_token", secret.token(kratos.service().entropy()).into());
+    }
+    json(status, &FlowBody::of(&flow, &kratos.service().schemas().default_id().0))
+}
+
+/// Answers what earned nothing: the form says why, or an error does.
+pub(super) async fn refused(
+    kratos: &Kratos,
+    scope: Scope,
+    opened: &Opened,
+    refused: Refused,
+) -> Result<Response, ApiError> {
+    let to_page = || {
+        let Opened { flow, .. } = opened;
+        see_other(&kratos.options().urls.page(flow.purpose, &flow.id.to_string()))
+    };
+    match refused {
+        Refused::Flow(_) if opened.manner == Manner::Page => to_page(),
+        Refused::Flow(flow) => {
+            Ok(shown(kratos, StatusCode::BAD_REQUEST, *flow, opened.secret.as_ref()))
+        }
+        Refused::Error(error) => {
+            // People wait better in front of their form than on a page of errors.
+            let wait = error.wait().filter(|_| opened.manner == Manner::Page);
+            if let Some(wait) = wait {
+                let text = Text::come_back_later(wait);
+                kratos.service().say(scope, opened.flow.purpose, opened.flow.id, text).await?;
+                return to_page();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The URL that began a flow, as clients reach it.
+pub(super) fn request_url(kratos: &Kratos, uri: &Uri) -> String {
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    format!("{}{path}", kratos.public_url())
+}
+
+/// Refuses parameters that would make another flow of it.
+pub(super) fn refuse_unsupported(query: &Query) -> Result<(), ApiError> {
+    if query.flag("return_session_token_exchange_code").unwrap_or_default() == Some(true) {
+        return Err(ApiError::bad_request("Session token exchange codes are not supported."));
+    }
+    if query.first("organization").is_some() {
+        return Err(ApiError::bad_request("Organizations are not supported."));
+    }
+    Ok(())
+}
+
+/// Takes a text out of a body; null is as good as absent.
+pub(super) fn text(body: &mut Map<String, Value>, name: &str) -> Result<Option<String>, ApiError> {
+    match body.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => {
+            Err(ApiError::bad_request(format!("The member \"{name}\" of the body is no string.")))
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The form of a browser's flow between two requests: a page is sent elsewhere
+//! before it is shown, so what was wrong is kept with the flow.
+
+use cardea_storage::{StoreError, Timestamp};
+
+use super::{Flow, FlowRejection, Purpose};
+use crate::{
+    Service,
+    model::{FlowId, Scope},
+    table::{FlowKey, FlowRecord, Flows},
+    ui::{Container, Text},
+};
+
+/// The largest form that is kept, in bytes of JSON; of a larger one only the
+/// messages for the form as a whole are.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+
+impl Service {
+    /// Keeps what is wrong with a browser's form, for the page that shows it. Native
+    /// flows get it in the answer.
+    pub(super) async fn keep_form(&self, scope: Scope, flow: &Flow) -> Result<(), StoreError> {
+        if flow.browser.is_none() {
+            return Ok(());
+        }
+        let form = &encoded(&flow.ui);
+        let key = &FlowKey { tenant: scope.tenant, id: flow.id.0 };
+        let active = flow.active.as_deref().unwrap_or_default();
+        self.store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
+                if found.record.completed_at != 0 {
+                    return Ok(());
+                }
+                let kept = Timestamp(found.record.expires_at).after(self.settings.flow_retention);
+                let record = FlowRecord {
+                    form: form.clone().into(),
+                    active: active.to_owned(),
+                    ..found.record
+                };
+                t.put::<Flows>(key, &record, Some(kept)).await
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Adds a message to a browser's form.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn say(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        id: FlowId,
+        text: Text,
+    ) -> Result<(), StoreError> {
+        match self.open_flow(scope, purpose, id).await {
+            Ok(record) => {
+                let mut flow = self.show_flow(id, &record);
+                flow.ui.messages.push(text);
+                self.keep_form(scope, &flow).await
+            }
+            Err(FlowRejection::Store(error)) => Err(error),
+            // Whoever asks for the flow is told that it is over.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Puts the kept form into a flow that is shown.
+    pub(super) fn refill(flow: &mut Flow, record: &FlowRecord) {
+        if record.form.is_empty() {
+            return;
+        }
+        if let Ok(kept) = serde_json::from_slice::<Container>(&record.form) {
+            flow.ui = Container { action: flow.ui.action.clone(), ..kept };
+            flow.active = Some(record.active.clone()).filter(|active| !active.is_empty());
+        }
+    }
+}
+
+fn encoded(form: &Container) -> Vec<u8> {
+    let whole = serde_json::to_vec(form).unwrap_or_default();
+    if whole.len() <= FORM_BYTES_MAX {
+        return whole;
+    }
+    let mut cut = form.clone();
+    for node in &mut cut.nodes {
+        if node.name() != "method" {
+            node.input_mut().value = None;
+        }
+        node.messages.clear();
+    }
+    serde_json::to_vec(&cut).unwrap_or_default()
+}

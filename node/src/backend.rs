@@ -76,7 +76,7 @@ impl Backend {
                 admin_url: admin_url(config),
                 binary_version: VERSION.to_owned(),
             },
-            listener,
+            listener: listener.into(),
             security: security(config)?,
             disk: Arc::new(RocksDisk::new(rocks)?),
             data_dir: config.node.data_dir.clone(),

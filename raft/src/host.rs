@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     admission::Admission,
     alarm::Alarm,
+    blocking,
     group::{Group, GroupParts},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     log::{Log, LogStore, OpenLogError, WriterCounts},
@@ -135,13 +136,11 @@ impl Host {
         settings.raft_config(cluster.to_string())?;
         let alarm = Arc::new(Alarm::new());
         let for_log = alarm.clone();
-        let log = runtime
-            .spawn_blocking(move || {
-                disk.create_directory(&log_directory)?;
-                Log::open(disk.as_ref(), &log_directory, settings.log, for_log)
-            })
-            .await
-            .map_err(|error| Fault::caused("open the log", error))??;
+        let opening = blocking::spawn_on(&runtime, move || {
+            disk.create_directory(&log_directory)?;
+            Log::open(disk.as_ref(), &log_directory, settings.log, for_log)
+        });
+        let log = opening.await.map_err(|error| Fault::caused("open the log", error))??;
         let host = Arc::new(Self {
             node,
             cluster,
@@ -409,8 +408,7 @@ impl Host {
         call: impl FnOnce(&Log) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let log = self.log.clone();
-        self.runtime
-            .spawn_blocking(move || call(&log))
+        blocking::spawn_on(&self.runtime, move || call(&log))
             .await
             .map_err(|error| Fault::caused("the runtime is closing", error))
     }

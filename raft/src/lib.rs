@@ -9,6 +9,7 @@
 //! Reading order: [`ids`], [`machine`], [`types`], [`encoding`], then the log,
 //! the replica, the host, and the transport.
 
+pub mod blocking;
 pub mod encoding;
 pub mod ids;
 pub mod machine;

@@ -170,6 +170,6 @@ pub(crate) async fn confirm_once(
 async fn load(directory: &Arc<Directory>, replica: &Arc<Replica>) -> Option<Revision> {
     let (directory, replica) = (directory.clone(), replica.clone());
     let loaded =
-        tokio::task::spawn_blocking(move || directory.load(replica.machine())).await.ok()?;
+        cardea_raft::blocking::spawn(move || directory.load(replica.machine())).await.ok()?;
     loaded.inspect_err(|fault| tracing::error!(?fault, "the directory cannot be read")).ok()
 }

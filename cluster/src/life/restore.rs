@@ -190,7 +190,7 @@ pub async fn restore(
 async fn prove(member: &Arc<Member>, plan: &RestorePlan) -> Result<Manifest, RestoreError> {
     let (disk, directory) = (member.disk.clone(), plan.directory.clone());
     let master = member.master.clone();
-    let proved = tokio::task::spawn_blocking(move || {
+    let proved = cardea_raft::blocking::spawn(move || {
         let manifest = read_manifest(disk.as_ref(), &directory)?;
         let mut keys = std::collections::BTreeMap::new();
         for entry in &manifest.groups {
@@ -312,8 +312,9 @@ impl Loader<'_> {
         };
         let (disk, directory) = (self.member.disk.clone(), self.plan.directory.clone());
         let entry = entry.clone();
-        let opened =
-            tokio::task::spawn_blocking(move || RowReader::open(disk.as_ref(), &directory, &entry));
+        let opened = cardea_raft::blocking::spawn(move || {
+            RowReader::open(disk.as_ref(), &directory, &entry)
+        });
         let mut reader = opened.await.map_err(|error| Fault::caused("open a backup", error))??;
         let now = self.member.clock.now();
         let mut drafts: Vec<Draft> = Vec::new();

@@ -94,7 +94,7 @@ async fn ask(member: &Arc<Member>, node: NodeId) {
 
 async fn look_at_disk(member: &Arc<Member>) {
     let (disk, at) = (member.disk.clone(), member.data_dir.clone());
-    let free = tokio::task::spawn_blocking(move || disk.free_bytes(&at)).await;
+    let free = cardea_raft::blocking::spawn(move || disk.free_bytes(&at)).await;
     if let Ok(Ok(free)) = free {
         member.disk_free.store(free, Ordering::Release);
         let full = free < member.reserve_bytes;

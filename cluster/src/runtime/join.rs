@@ -94,7 +94,7 @@ async fn ask(
         version_max: super::VERSION_MAX,
         ticket: identity.ticket.clone(),
     };
-    let seeds = Seeds::new(seeds, &node.options.dial, tls);
+    let seeds = Seeds::new(seeds, &node.options, tls);
     loop {
         for (seed, address) in &seeds.addresses {
             let mut to = client::over(seeds.channels.channel(*seed, Purpose::Cluster));

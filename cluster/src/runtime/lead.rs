@@ -158,7 +158,7 @@ pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<Replica
 async fn settle_left(member: &Arc<Member>, replica: &Arc<Replica>) {
     let group = replica.group();
     let machine = replica.clone();
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = cardea_raft::blocking::spawn(move || {
         let view = machine.machine().view()?;
         let place = view.state().slot_ranges().first().map(|range| range.first());
         Ok::<_, cardea_storage::Fault>((view.outstanding(SWEEP_MAX)?, place))

@@ -24,12 +24,16 @@ mod stop;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use cardea_raft::{ClusterId, GroupId, NodeId, tls::Credentials, tls::TlsError};
+use cardea_raft::{
+    ClusterId, GroupId, NodeId,
+    tls::{Credentials, TlsError},
+    transport::{Listener, Network},
+};
 use cardea_storage::{
     Clock, Entropy, Fault, KeyId, Keyring, Store, engine::Disk, protocol::sharded::ShardedStore,
 };
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{identity::Identity, status::ClusterStatus};
@@ -82,8 +86,8 @@ pub enum Security {
 pub struct ClusterOptions {
     /// How it presents itself.
     pub profile: NodeProfile,
-    /// The bound node-to-node listener.
-    pub listener: TcpListener,
+    /// Where it listens to other nodes, and how it calls them.
+    pub listener: Listener,
     /// How nodes prove themselves.
     pub security: Security,
     /// The disk.
@@ -195,7 +199,7 @@ pub struct ClusterNode {
     shards: Arc<ClusterShards>,
     store: Arc<dyn Store>,
     member: watch::Sender<Option<Arc<Member>>>,
-    listener: Mutex<Option<TcpListener>>,
+    listener: Mutex<Option<Listener>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: CancellationToken,
     /// Making, joining and stopping are serial.
@@ -211,6 +215,7 @@ struct Opened {
     reserve_bytes: u64,
     master: Keyring,
     dial: BTreeMap<String, String>,
+    network: Network,
     raft: cardea_raft::Settings,
     flush: FlushSettings,
     raft_runtime: Handle,
@@ -258,6 +263,7 @@ impl ClusterNode {
                 reserve_bytes,
                 master,
                 dial,
+                network: listener.network(),
                 raft,
                 flush,
                 raft_runtime,
@@ -309,7 +315,7 @@ impl ClusterNode {
     pub fn look_through(&self, seeds: &[String]) -> Result<(), OpenError> {
         if let Some(member) = self.member() {
             let (_, tls) = self.tls(member.cluster)?;
-            *member.seeds.write() = Some(seeds::Seeds::new(seeds, &self.options.dial, tls));
+            *member.seeds.write() = Some(seeds::Seeds::new(seeds, &self.options, tls));
         }
         Ok(())
     }

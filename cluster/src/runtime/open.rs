@@ -11,7 +11,7 @@ use cardea_raft::{
     ClusterId, GroupId, Groups, Host, HostOptions, NodeId, ReadError, ReadIndexAnswer, ReplicaId,
     StartError,
     tls::{self, ClientTls, ServerTls},
-    transport::{self, ChannelSettings, Channels, GrpcTransport, TransportSettings},
+    transport::{self, ChannelSettings, Channels, GrpcTransport, Listener, TransportSettings},
 };
 use cardea_storage::Fault;
 use parking_lot::{Mutex, RwLock};
@@ -39,7 +39,9 @@ impl ClusterNode {
         let (server_tls, client_tls) = self.tls(cluster)?;
         let options = &self.options;
         let book = AddressBook::new(self.directory.clone(), options.dial.clone());
-        let channels = Channels::new(book.clone(), client_tls, ChannelSettings::default());
+        let network = options.network.clone();
+        let channels =
+            Channels::over(network, book.clone(), client_tls, ChannelSettings::default());
         let transport = Arc::new(GrpcTransport::new(
             cluster,
             node,
@@ -131,10 +133,8 @@ impl ClusterNode {
         )
         .add_service(server::service(member));
         let (stopping, failed) = (self.stopping.clone(), member.clone());
-        let listener = listener.into_std();
         let serving = self.options.raft_runtime.spawn(async move {
-            // Registered anew, with the runtime that serves it.
-            let served = match listener.and_then(tokio::net::TcpListener::from_std) {
+            let served = match registered_anew(listener) {
                 Ok(listener) => transport::serve(listener, tls, routes, stopping).await,
                 Err(error) => Err(error.into()),
             };
@@ -181,6 +181,14 @@ impl ClusterNode {
             announce(&member, &profile, &identity).await;
         }));
         Ok(())
+    }
+}
+
+/// The listener, registered with the runtime that serves it.
+fn registered_anew(listener: Listener) -> std::io::Result<Listener> {
+    match listener {
+        Listener::Tcp(tcp) => tokio::net::TcpListener::from_std(tcp.into_std()?).map(Listener::Tcp),
+        other => Ok(other),
     }
 }
 
@@ -273,7 +281,7 @@ async fn start_found(member: &Arc<Member>, identity: &Identity) -> Result<(), Op
             && let Some(replica) = member.replica(group)
         {
             let directory = member.directory.clone();
-            let loaded = tokio::task::spawn_blocking(move || directory.load(replica.machine()));
+            let loaded = cardea_raft::blocking::spawn(move || directory.load(replica.machine()));
             loaded.await.map_err(|error| Fault::caused("load the directory", error))??;
         }
     }
@@ -300,7 +308,7 @@ pub(crate) async fn start_replica(
         clock: member.clock.clone(),
         comparison: member.comparison.clone(),
     };
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = cardea_raft::blocking::spawn(move || {
         // A tablet is made before the log, so a log alone has lost it.
         if has_log && !Replica::exists(parts.disk.as_ref(), &parts.at)? {
             return Ok(None);
@@ -328,7 +336,7 @@ async fn flush(member: Arc<Member>, settings: flusher::FlushSettings) {
         }
         let flushed = {
             let member = member.clone();
-            tokio::task::spawn_blocking(move || {
+            cardea_raft::blocking::spawn(move || {
                 flusher::most_due(&member.replicas(), &settings).map_or(Ok(()), |due| due.flush())
             })
         };

@@ -103,7 +103,7 @@ async fn remove(
     member.offices.write().remove(&group);
     member.host.remove_group(group, replica).await?;
     let (disk, at) = (member.disk.clone(), member.tablet_at(group, replica));
-    let removed = tokio::task::spawn_blocking(move || disk.remove(&at)).await;
+    let removed = cardea_raft::blocking::spawn(move || disk.remove(&at)).await;
     removed.map_err(|error| Fault::caused("remove a tablet", error))??;
     tracing::info!(%group, %replica, "a replica was removed");
     Ok(())

@@ -12,6 +12,7 @@ use cardea_raft::{
     transport::{ChannelSettings, Channels, Purpose},
 };
 
+use super::Opened;
 use crate::{member::Member, service::client};
 
 /// Asks the seeds who they are, while there are nodes that nothing is heard of.
@@ -45,15 +46,16 @@ impl Seeds {
     /// Seeds that are dialled with these certificates.
     pub(super) fn new(
         seeds: &[String],
-        dial: &BTreeMap<String, String>,
+        options: &Opened,
         tls: cardea_raft::tls::ClientTls,
     ) -> Self {
         let addresses: BTreeMap<NodeId, String> = (1..)
             .map(NodeId)
-            .zip(seeds.iter().map(|seed| dial.get(seed).unwrap_or(seed).clone()))
+            .zip(seeds.iter().map(|seed| options.dial.get(seed).unwrap_or(seed).clone()))
             .collect();
         let book = Arc::new(Addresses(addresses.clone()));
-        Self { addresses, channels: Channels::new(book, tls, ChannelSettings::default()) }
+        let network = options.network.clone();
+        Self { addresses, channels: Channels::over(network, book, tls, ChannelSettings::default()) }
     }
 }
 

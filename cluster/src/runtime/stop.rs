@@ -48,7 +48,7 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
     let replicas = std::mem::take(&mut *member.replicas.write());
     member.offices.write().clear();
     if gracefully {
-        let flushed = tokio::task::spawn_blocking(move || {
+        let flushed = cardea_raft::blocking::spawn(move || {
             replicas.values().map(|replica| replica.flush()).fold(Ok(()), Result::and)
         });
         let flushed = flushed.await.map_err(|error| Fault::caused("flush the tablets", error));

@@ -66,7 +66,7 @@ pub(crate) async fn read_here(
         return read_view(&replica.machine().view()?, &read, now);
     }
     let replica = replica.clone();
-    let seen = tokio::task::spawn_blocking(move || {
+    let seen = cardea_raft::blocking::spawn(move || {
         let view = replica.machine().view()?;
         read_view(&view, &read, now)
     });

@@ -97,7 +97,7 @@ impl Site {
                 admin_url: String::new(),
                 binary_version: "test".to_owned(),
             },
-            listener,
+            listener: listener.into(),
             security,
             disk: self.disk.clone(),
             data_dir: self.data_dir.clone(),

@@ -221,6 +221,7 @@ impl Log {
         let (done, written) = std::sync::mpsc::channel();
         let completion = move |result| drop(done.send(result));
         self.writer.submit(batch, Urgency::Synced(Box::new(completion)));
+        self.writer.write_now();
         written.recv().unwrap_or_else(|_| Err(Fault::new("the log writer is gone")))
     }
 }

@@ -46,7 +46,7 @@ impl LogStore {
             return Ok(entries);
         }
         let log = self.log.clone();
-        let read = tokio::task::spawn_blocking(move || log.read(range, bytes_max));
+        let read = crate::blocking::spawn(move || log.read(range, bytes_max));
         read.await.map_err(io::Error::other)?.map_err(|fault| self.raised(fault))
     }
 

@@ -9,12 +9,15 @@
 //! waits for (purges, truncations, commit positions) ride with the next batch,
 //! or go alone after a short while. Once a write has failed everything fails:
 //! nobody can know what the disk holds.
+//!
+//! On a simulated machine (see [`blocking`](crate::blocking)) a task does the
+//! same in the turns that the machine's pace gives it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,8 +26,16 @@ use cardea_storage::{
     engine::{Batch, Durability, Engine},
 };
 use parking_lot::{Condvar, Mutex};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
 
-use crate::alarm::Alarm;
+use crate::{
+    alarm::Alarm,
+    blocking::{self, Pace},
+};
 
 /// How long a job that nobody waits for may stay in memory.
 const RIDE_MS_MAX: u64 = 20;
@@ -59,12 +70,27 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.newest.is_empty()
+    }
+}
+
 struct Shared {
     queue: Mutex<Queue>,
     gathered: Condvar,
+    /// As `gathered`, for the task of a simulated machine.
+    gathered_there: Notify,
     batch_bytes_max: usize,
     alarm: Arc<Alarm>,
     counts: Mutex<WriterCounts>,
+}
+
+impl Shared {
+    fn tell(&self) {
+        self.gathered.notify_one();
+        self.gathered_there.notify_one();
+    }
 }
 
 /// What the writer has done so far.
@@ -87,7 +113,14 @@ pub struct WriterCounts {
 /// Hands jobs to the writer thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    hand: Mutex<Option<Hand>>,
+}
+
+/// Who writes.
+enum Hand {
+    Thread(JoinHandle<()>),
+    /// On a simulated machine.
+    Task(AbortHandle, Arc<dyn Engine>),
 }
 
 impl Writer {
@@ -101,16 +134,24 @@ impl Writer {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::default()),
             gathered: Condvar::new(),
+            gathered_there: Notify::new(),
             batch_bytes_max,
             alarm,
             counts: Mutex::new(WriterCounts::default()),
         });
         let for_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || run(&for_thread, engine.as_ref()))
-            .map_err(|error| Fault::caused("start the log writer", error))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let hand = match blocking::pace() {
+            None => std::thread::Builder::new()
+                .name("raft-log".to_owned())
+                .spawn(move || run(&for_thread, engine.as_ref()))
+                .map(Hand::Thread)
+                .map_err(|error| Fault::caused("start the log writer", error))?,
+            Some(pace) => {
+                let turns = run_in_turns(for_thread, engine.clone(), pace);
+                Hand::Task(tokio::spawn(turns).abort_handle(), engine)
+            }
+        };
+        Ok(Self { shared, hand: Mutex::new(Some(hand)) })
     }
 
     /// Queues a job behind all others.
@@ -130,7 +171,7 @@ impl Writer {
                     let first = queue.jobs.is_empty();
                     queue.jobs.push_back(Job { batch, urgency, queued_at: Instant::now() });
                     if urgent || first {
-                        self.shared.gathered.notify_one();
+                        self.shared.tell();
                     }
                     None
                 }
@@ -148,7 +189,7 @@ impl Writer {
         let first = queue.newest.is_empty() && queue.jobs.is_empty();
         queue.newest.insert(key, value);
         if first {
-            self.shared.gathered.notify_one();
+            self.shared.tell();
         }
     }
 
@@ -178,12 +219,37 @@ impl Writer {
     /// end. Blocks.
     pub(super) fn close(&self) {
         self.shared.queue.lock().closed = true;
-        self.shared.gathered.notify_one();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
+        self.shared.tell();
+        match self.hand.lock().take() {
+            Some(Hand::Thread(thread)) => self.join(thread),
+            Some(Hand::Task(task, engine)) => {
+                task.abort();
+                while let Some(taken) = gather(&self.shared, &mut self.shared.queue.lock()) {
+                    write(&self.shared, engine.as_ref(), taken);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn join(&self, thread: JoinHandle<()>) {
+        let is_itself = thread.thread().id() == std::thread::current().id();
+        if !is_itself && thread.join().is_err() {
             self.shared.alarm.raise(Fault::new("the log writer panicked"));
+        }
+    }
+
+    /// Before a caller blocks until his job is written: on a simulated machine
+    /// nobody else would write it meanwhile, so this does.
+    pub(super) fn write_now(&self) {
+        let engine = match &*self.hand.lock() {
+            Some(Hand::Task(_, engine)) => engine.clone(),
+            _ => return,
+        };
+        loop {
+            let taken = gather(&self.shared, &mut self.shared.queue.lock());
+            let Some(taken) = taken else { return };
+            write(&self.shared, engine.as_ref(), taken);
         }
     }
 }
@@ -197,35 +263,60 @@ impl Drop for Writer {
 /// Takes jobs until closed.
 fn run(shared: &Shared, engine: &dyn Engine) {
     while let Some(taken) = take(shared) {
-        let Taken { batch, completions, synced_jobs } = taken;
-        let bytes = batch.byte_len() as u64;
-        let durability = if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
-        let started = Instant::now();
-        let result = engine.write(batch, durability);
-        count(shared, started.elapsed(), synced_jobs, bytes);
-        let unfinished = {
-            let mut queue = shared.queue.lock();
-            queue.writing_since = None;
-            match &result {
-                Ok(()) => VecDeque::new(),
-                Err(fault) => {
-                    queue.failed = Some(fault.clone());
-                    queue.urgent = 0;
-                    queue.newest.clear();
-                    std::mem::take(&mut queue.jobs)
-                }
-            }
+        write(shared, engine, taken);
+    }
+}
+
+/// Takes jobs until closed, at the pace of a simulated machine.
+async fn run_in_turns(shared: Arc<Shared>, engine: Arc<dyn Engine>, pace: Arc<dyn Pace>) {
+    loop {
+        let (idle, urgent) = {
+            let queue = shared.queue.lock();
+            (queue.is_idle(), queue.urgent > 0)
         };
-        if let Err(fault) = &result {
-            shared.alarm.raise(fault.clone());
-        }
-        for complete in completions {
-            complete(result.clone());
-        }
-        for job in unfinished {
-            if let Urgency::Synced(complete) = job.urgency {
-                complete(result.clone());
+        let told = shared.gathered_there.notified();
+        if idle {
+            told.await;
+        } else if urgent || timeout(Duration::from_millis(RIDE_MS_MAX), told).await.is_err() {
+            sleep(pace.sync_time()).await;
+            let taken = gather(&shared, &mut shared.queue.lock());
+            if let Some(taken) = taken {
+                write(&shared, engine.as_ref(), taken);
             }
+        }
+    }
+}
+
+/// Writes one batch and completes its jobs.
+fn write(shared: &Shared, engine: &dyn Engine, taken: Taken) {
+    let Taken { batch, completions, synced_jobs } = taken;
+    let bytes = batch.byte_len() as u64;
+    let durability = if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
+    let started = Instant::now();
+    let result = engine.write(batch, durability);
+    count(shared, started.elapsed(), synced_jobs, bytes);
+    let unfinished = {
+        let mut queue = shared.queue.lock();
+        queue.writing_since = None;
+        match &result {
+            Ok(()) => VecDeque::new(),
+            Err(fault) => {
+                queue.failed = Some(fault.clone());
+                queue.urgent = 0;
+                queue.newest.clear();
+                std::mem::take(&mut queue.jobs)
+            }
+        }
+    };
+    if let Err(fault) = &result {
+        shared.alarm.raise(fault.clone());
+    }
+    for complete in completions {
+        complete(result.clone());
+    }
+    for job in unfinished {
+        if let Urgency::Synced(complete) = job.urgency {
+            complete(result.clone());
         }
     }
 }
@@ -242,7 +333,7 @@ fn take(shared: &Shared) -> Option<Taken> {
     let mut queue = shared.queue.lock();
     let mut rode = false;
     loop {
-        let idle = queue.jobs.is_empty() && queue.newest.is_empty();
+        let idle = queue.is_idle();
         if queue.closed && idle {
             return None;
         }
@@ -256,6 +347,14 @@ fn take(shared: &Shared) -> Option<Taken> {
             let ride = Duration::from_millis(RIDE_MS_MAX);
             rode = shared.gathered.wait_for(&mut queue, ride).timed_out();
         }
+    }
+    gather(shared, &mut queue)
+}
+
+/// Takes what one batch may hold; `None` if there is nothing.
+fn gather(shared: &Shared, queue: &mut Queue) -> Option<Taken> {
+    if queue.is_idle() {
+        return None;
     }
     let mut taken = Taken { batch: Batch::new(), completions: Vec::new(), synced_jobs: 0 };
     let mut since = None;

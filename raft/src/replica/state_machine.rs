@@ -53,7 +53,7 @@ impl StateMachine {
         F: FnOnce(&dyn Machine) -> Result<T, Fault> + Send + 'static,
     {
         let machine = self.machine.clone();
-        let result = tokio::task::spawn_blocking(move || call(machine.as_ref()))
+        let result = crate::blocking::spawn(move || call(machine.as_ref()))
             .await
             .map_err(io::Error::other)?;
         result.map_err(|fault| {

@@ -10,7 +10,6 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,14 +20,14 @@ use std::{
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    network::{Network, dial_tcp},
+};
 use crate::{ids::NodeId, peers::Peers, tls::ClientTls};
 
 /// What a channel is for.
@@ -76,6 +75,7 @@ pub struct Channels {
     peers: Arc<dyn Peers>,
     tls: ClientTls,
     settings: ChannelSettings,
+    network: Network,
     lines: Mutex<HashMap<(NodeId, Purpose), Arc<Line>>>,
     round_trips: Mutex<HashMap<NodeId, RoundTrip>>,
     started: Instant,
@@ -84,10 +84,21 @@ pub struct Channels {
 impl Channels {
     /// Knows how to connect, and connects to nobody yet.
     pub fn new(peers: Arc<dyn Peers>, tls: ClientTls, settings: ChannelSettings) -> Arc<Self> {
+        Self::over(Network::Tcp, peers, tls, settings)
+    }
+
+    /// As [`new`](Self::new), over a given network. Only TCP has TLS.
+    pub fn over(
+        network: Network,
+        peers: Arc<dyn Peers>,
+        tls: ClientTls,
+        settings: ChannelSettings,
+    ) -> Arc<Self> {
         Arc::new(Self {
             peers,
             tls,
             settings,
+            network,
             lines: Mutex::default(),
             round_trips: Mutex::default(),
             started: Instant::now(),
@@ -174,6 +185,7 @@ impl Channels {
             node,
             peers: self.peers.clone(),
             tls: self.tls.clone(),
+            network: self.network.clone(),
             settings,
             failures: Mutex::new(Failures { count: 0, last: None }),
         });
@@ -219,6 +231,7 @@ struct Connector {
     node: NodeId,
     peers: Arc<dyn Peers>,
     tls: ClientTls,
+    network: Network,
     settings: ChannelSettings,
     failures: Mutex<Failures>,
 }
@@ -260,9 +273,12 @@ impl Connector {
         let address = self.peers.address(self.node).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("no address of node {}", self.node))
         })?;
+        if let Network::Streams(dialer) = &self.network {
+            return dialer.dial(&address).await.map(Connection::Other);
+        }
         match &self.tls {
             ClientTls::Mutual(config) => {
-                let tcp = dial(&address, |_| true).await?;
+                let tcp = dial_tcp(&address, |_| true).await?;
                 let host = host_of(&address);
                 let name = ServerName::try_from(host.to_owned()).map_err(|_| {
                     io::Error::new(io::ErrorKind::InvalidInput, format!("bad host {host:?}"))
@@ -271,34 +287,10 @@ impl Connector {
                 Ok(Connection::Tls(Box::new(stream.into())))
             }
             ClientTls::LoopbackPlain => {
-                dial(&address, |to| to.ip().is_loopback()).await.map(Connection::Plain)
+                dial_tcp(&address, |to| to.ip().is_loopback()).await.map(Connection::Plain)
             }
         }
     }
-}
-
-/// Tries the allowed addresses of `host:port` in order.
-async fn dial(address: &str, allowed: impl Fn(&SocketAddr) -> bool) -> io::Result<TcpStream> {
-    let mut failure = None;
-    for to in lookup_host(address).await? {
-        if !allowed(&to) {
-            failure = Some(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("without TLS only loopback addresses may be called, not {to}"),
-            ));
-            continue;
-        }
-        match TcpStream::connect(to).await {
-            Ok(tcp) => {
-                tcp.set_nodelay(true)?;
-                return Ok(tcp);
-            }
-            Err(error) => failure = Some(error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{address} resolves to nothing"))
-    }))
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
@@ -327,11 +319,5 @@ mod tests {
         let mut trip = RoundTrip { smoothed_ns: 8_000 };
         trip.add(16_000);
         assert_eq!(trip.smoothed_ns, 9_000);
-    }
-
-    #[tokio::test]
-    async fn plain_calls_reach_loopback_addresses_alone() {
-        let error = dial("192.0.2.1:1", |to| to.ip().is_loopback()).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -93,10 +93,10 @@ impl fmt::Debug for GrpcTransport {
 }
 
 impl Transport for GrpcTransport {
-    type Network = Network;
+    type Network = ReplicaClients;
 
-    fn network(&self, group: GroupId, replica: ReplicaId) -> Network {
-        Network { shared: self.shared.clone(), group, replica }
+    fn network(&self, group: GroupId, replica: ReplicaId) -> ReplicaClients {
+        ReplicaClients { shared: self.shared.clone(), group, replica }
     }
 
     fn round_trip(&self, node: NodeId) -> Option<Duration> {
@@ -141,13 +141,13 @@ impl ReadIndexClient for GrpcTransport {
 }
 
 /// Makes the clients of one replica.
-pub struct Network {
+pub struct ReplicaClients {
     shared: Arc<Shared>,
     group: GroupId,
     replica: ReplicaId,
 }
 
-impl Network {
+impl ReplicaClients {
     fn client(&self, target: ReplicaId, member: &Member, purpose: Purpose) -> ReplicaClient {
         let shared = self.shared.clone();
         let route = Route {
@@ -160,7 +160,7 @@ impl Network {
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
+impl RaftNetworkFactory<TypeConfig> for ReplicaClients {
     type Network = ReplicaClient;
 
     async fn new_client(&mut self, target: ReplicaId, member: &Member) -> ReplicaClient {

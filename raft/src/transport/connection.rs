@@ -14,12 +14,14 @@ use tokio::{
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::network::ByteStream;
 use crate::tls::{self, Identity};
 
 /// A byte stream to another node.
 pub(super) enum Connection {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn ByteStream>),
 }
 
 /// Who is at the other end; among the extensions of each request that a
@@ -38,6 +40,7 @@ impl Connected for Connection {
     fn connect_info(&self) -> PeerInfo {
         match self {
             Self::Plain(tcp) => PeerInfo { address: tcp.peer_addr().ok(), identity: None },
+            Self::Other(_) => PeerInfo { address: None, identity: None },
             Self::Tls(stream) => {
                 let (tcp, session) = stream.get_ref();
                 let certificate = session.peer_certificates().and_then(<[_]>::first);
@@ -59,6 +62,7 @@ impl AsyncRead for Connection {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -72,6 +76,7 @@ impl AsyncWrite for Connection {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -83,6 +88,7 @@ impl AsyncWrite for Connection {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -90,6 +96,7 @@ impl AsyncWrite for Connection {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -97,6 +104,7 @@ impl AsyncWrite for Connection {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -104,6 +112,7 @@ impl AsyncWrite for Connection {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -3,9 +3,11 @@
 
 use std::{io, time::Duration};
 
+use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -13,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use super::connection::Connection;
+use super::{connection::Connection, network::Listener};
 use crate::tls::ServerTls;
 
 /// Time for a TLS handshake.
@@ -42,7 +44,7 @@ pub enum ServeError {
 /// for calls under way. Requests carry a [`PeerInfo`](super::PeerInfo) among
 /// their extensions.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     tls: ServerTls,
     routes: Routes,
     stopping: CancellationToken,
@@ -51,12 +53,7 @@ pub async fn serve(
     const CONNECTION_WINDOW: u32 = 64 << 20;
     const STREAMS: u32 = 65_536;
     const RESETS: usize = 16_384;
-    let at = listener.local_addr()?;
-    if matches!(tls, ServerTls::LoopbackPlain) && !at.ip().is_loopback() {
-        return Err(ServeError::Exposed(at));
-    }
-    let (accepted, connections) = mpsc::channel(HANDSHAKES);
-    let accepting = tokio::spawn(accept(listener, tls, accepted, stopping.clone()));
+    let (connections, accepting) = incoming(listener.into(), tls, &stopping)?;
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -67,16 +64,39 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            ReceiverStream::new(connections),
-            stopping.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
     let outcome = tokio::select! {
         outcome = serving => outcome.map_err(ServeError::Server),
         () = async { stopping.cancelled().await; sleep(GRACE).await } => Ok(()),
     };
-    accepting.abort();
+    if let Some(accepting) = accepting {
+        accepting.abort();
+    }
     outcome
+}
+
+type Connections = BoxStream<'static, io::Result<Connection>>;
+
+/// The connections that come in, and the task that accepts them.
+fn incoming(
+    listener: Listener,
+    tls: ServerTls,
+    stopping: &CancellationToken,
+) -> Result<(Connections, Option<AbortHandle>), ServeError> {
+    let listener = match listener {
+        Listener::Tcp(listener) => listener,
+        Listener::Streams { incoming, .. } => {
+            let streams = ReceiverStream::new(incoming).map(|s| Ok(Connection::Other(s)));
+            return Ok((streams.boxed(), None));
+        }
+    };
+    let at = listener.local_addr()?;
+    if matches!(tls, ServerTls::LoopbackPlain) && !at.ip().is_loopback() {
+        return Err(ServeError::Exposed(at));
+    }
+    let (accepted, connections) = mpsc::channel(HANDSHAKES);
+    let accepting = tokio::spawn(accept(listener, tls, accepted, stopping.clone()));
+    Ok((ReceiverStream::new(connections).boxed(), Some(accepting.abort_handle())))
 }
 
 async fn accept(

@@ -24,6 +24,7 @@ mod channels;
 mod client;
 mod connection;
 mod listener;
+mod network;
 mod reception;
 mod refusal;
 mod service;
@@ -34,9 +35,10 @@ mod wire;
 mod tests;
 
 pub use channels::{ChannelSettings, Channels, Purpose};
-pub use client::{GrpcTransport, Network, ReplicaClient};
+pub use client::{GrpcTransport, ReplicaClient, ReplicaClients};
 pub use connection::PeerInfo;
 pub use listener::{ServeError, serve};
+pub use network::{ByteStream, Dialer, Listener, Network};
 pub use refusal::Refusal;
 pub use service::routes;
 

@@ -13,16 +13,14 @@ use cardea_storage::{
     Fault,
     engine::{Disk, FileSink},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
 use super::{
     proto::{self, snapshot_chunk::Chunk},
     refusal::Refusal,
 };
+use crate::blocking;
 
 /// Pieces between the connection and the disk.
 const AHEAD: usize = 4;
@@ -42,8 +40,7 @@ pub(super) async fn receive(
     whole_max: Duration,
 ) -> Result<PathBuf, Status> {
     let whole_until = Instant::now() + whole_max;
-    let (pieces, arriving) = mpsc::channel(AHEAD);
-    let writing = tokio::task::spawn_blocking(move || write(disk, begin, arriving));
+    let (pieces, writing) = blocking::consume(AHEAD, move |arriving| write(disk, begin, arriving));
     loop {
         let until = whole_until.min(Instant::now() + chunk_max);
         let message = timeout_at(until, incoming.message())
@@ -96,12 +93,12 @@ impl From<Rejected> for Status {
 fn write(
     disk: Arc<dyn Disk>,
     begin: impl FnOnce() -> Result<PathBuf, Fault>,
-    mut arriving: mpsc::Receiver<Chunk>,
+    arriving: &mut dyn FnMut() -> Option<Chunk>,
 ) -> Result<PathBuf, Rejected> {
     let directory = begin()?;
     let mut reception = Reception::new(disk.as_ref(), &directory);
     let outcome = loop {
-        match arriving.blocking_recv() {
+        match arriving() {
             Some(chunk) => {
                 if let Err(rejected) = reception.take(chunk) {
                     break Err(rejected);

@@ -251,7 +251,7 @@ impl Inner {
         // Installed files belong to the machine; others belong to nobody.
         if obsolete || response.vote > vote {
             let disk = self.disk.clone();
-            let removed = tokio::task::spawn_blocking(move || disk.remove(&directory)).await;
+            let removed = crate::blocking::spawn(move || disk.remove(&directory)).await;
             if !matches!(removed, Ok(Ok(()))) {
                 tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
             }

@@ -8,10 +8,7 @@ use cardea_storage::{Fault, engine::Disk};
 use futures::StreamExt;
 use openraft::{StorageError, type_config::TypeConfigExt};
 use parking_lot::Mutex;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
@@ -21,6 +18,7 @@ use super::{
     wire::{self, Route},
 };
 use crate::{
+    blocking,
     encoding::{self, SnapshotMetaRecord},
     types::{RaftSnapshot, TypeConfig, Vote},
 };
@@ -70,13 +68,12 @@ pub(super) async fn send(
         meta: encoding::encode(&SnapshotMetaRecord::from(&snapshot.meta)),
     };
     let started = Instant::now();
-    let (pieces, outgoing) = mpsc::channel(AHEAD);
     let disk = disk.clone();
-    let reading = tokio::task::spawn_blocking(move || {
+    let (outgoing, reading) = blocking::produce(AHEAD, move |hand_out| {
         let files = snapshot.snapshot;
         let mut send = |chunk| {
             let chunk = proto::SnapshotChunk { chunk: Some(chunk) };
-            pieces.blocking_send(chunk).map_err(|_| Interrupted::Receiver)
+            hand_out(chunk).map_err(|_| Interrupted::Receiver)
         };
         send(Chunk::Begin(begin))?;
         // `files` keeps the directory until the last byte is read.

@@ -167,7 +167,7 @@ async fn barrier(member: &Member, replica: &Replica) -> Result<(), OperationErro
 async fn block<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, OperationError> {
-    let done = tokio::task::spawn_blocking(call).await;
+    let done = cardea_raft::blocking::spawn(call).await;
     let done = done.map_err(|error| OperationError::Unavailable(error.to_string()))?;
     done.map_err(|fault| OperationError::Unavailable(chain(&fault)))
 }

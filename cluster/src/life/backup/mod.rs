@@ -368,7 +368,7 @@ fn failed(group: GroupId, reason: impl Into<String>) -> BackupError {
 pub(super) async fn block<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(call)
+    cardea_raft::blocking::spawn(call)
         .await
         .map_err(|error| Fault::caused("a blocking call of the backup", error))?
 }

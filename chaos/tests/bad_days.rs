@@ -267,6 +267,75 @@ async fn a_node_whose_clock_is_an_hour_off_neither_leads_nor_stamps_and_says_so(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_refuses_even_the_reads_that_it_could_make_alone() {
+    let mut cluster = Cluster::start(&plan(3)).await.unwrap();
+    let nodes = cluster.endpoints();
+    let held = somebody(&nodes[0], "ada@example.org").await;
+    let path = "/admin/identities?consistency=eventual";
+    assert!(nodes[2].get(Side::Admin, path).await.done().is_some());
+    cluster.kill(0).unwrap();
+    cluster.kill(1).unwrap();
+    let refusal = eventually("a refusal", Duration::from_secs(60), || async {
+        let reply = nodes[2].get(Side::Admin, path).await;
+        reply.done().is_none().then_some(reply)
+    })
+    .await;
+    let Reply::Answered(answer) = &refusal else { panic!("{refusal:?}") };
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.retry_after, "{answer:?}");
+    let reason = answer.body["error"]["reason"].as_str().unwrap();
+    assert!(reason.contains("quorum of the directory"), "{reason}");
+    assert_eq!(kratos::whoami(&nodes[2], &held.token).await, Whoami::NotNow);
+    // Operators are answered nevertheless.
+    assert!(cluster.status(2).await.is_ok());
+    cluster.launch(0).unwrap();
+    cluster.launch(1).unwrap();
+    cluster.settle(Duration::from_secs(90)).await.unwrap();
+    assert_eq!(kratos::whoami(&nodes[2], &held.token).await, ACCEPTED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_with_a_new_key_is_accepted_everywhere_at_once() {
+    let cluster = Cluster::start(&plan(3)).await.unwrap();
+    let nodes = cluster.endpoints();
+    let identity = somebody(&nodes[0], "ada@example.org").await.identity;
+    let rotating = {
+        let node = nodes[1].clone();
+        tokio::spawn(async move {
+            for purpose in ["token", "seal", "index", "token"] {
+                let path = format!("/cluster/keys/{purpose}/rotate");
+                let patient = node.patient(Duration::from_secs(30));
+                let reply = patient.send("POST", &path, &json!({})).await;
+                assert!(reply.done().is_some(), "{reply:?}");
+            }
+        })
+    };
+    let mut held = 0;
+    while !rotating.is_finished() || held == 0 {
+        for (maker, node) in nodes.iter().enumerate() {
+            let LoggedIn::Held(fresh) = kratos::log_in(node, "ada@example.org", PASSWORD).await
+            else {
+                continue;
+            };
+            assert_eq!(fresh.identity, identity);
+            held += 1;
+            for other in &nodes {
+                let seen = kratos::whoami(other, &fresh.token).await;
+                assert_ne!(
+                    seen,
+                    REFUSED,
+                    "made at node {}, shown at {}",
+                    maker + 1,
+                    other.node + 1
+                );
+            }
+        }
+    }
+    rotating.await.unwrap();
+    assert!(held > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_disks_refuse_writes_and_go_on_reading_until_there_is_room() {
     let plan = plan(3).with("disk", "reserve = \"64MiB\"");
     let mut cluster = Cluster::prepare(&plan).unwrap();

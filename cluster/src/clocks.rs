@@ -7,7 +7,14 @@
 //! on its monotonic clock from an anchor that it sets once a term, so a wall
 //! clock that jumps during a term moves nothing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use cardea_raft::NodeId;
 use cardea_storage::{Clock, Timestamp};
@@ -36,6 +43,8 @@ pub enum ClockVerdict {
 pub struct ClockComparison {
     clock: Arc<dyn Clock>,
     measured: Mutex<Measured>,
+    /// Whether a round has ended with a majority's clocks known.
+    compared: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,7 +68,7 @@ struct Offset {
 impl ClockComparison {
     /// Nothing compared, and nobody known to compare with.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, measured: Mutex::default() })
+        Arc::new(Self { clock, measured: Mutex::default(), compared: AtomicBool::new(false) })
     }
 
     /// Says which nodes there are besides this one; if none, it is a majority.
@@ -92,6 +101,18 @@ impl ClockComparison {
         let ahead_ms = apparent.signum() * apparent.saturating_abs().saturating_sub(half).max(0);
         let offset = Offset { process, ahead_ms, at: self.clock.monotonic() };
         self.measured.lock().others.insert(node, offset);
+    }
+
+    /// Everybody was asked, and has answered or is silent.
+    pub(crate) fn end_round(&self) {
+        if self.verdict() != ClockVerdict::Unconfirmed {
+            self.compared.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether this clock was compared with a majority's since the start.
+    pub fn has_compared(&self) -> bool {
+        self.compared.load(Ordering::Acquire)
     }
 
     /// What the comparison says now.

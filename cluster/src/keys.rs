@@ -1,8 +1,11 @@
 //! The cluster's own keys: drawn when it is initialised, kept in the directory
 //! sealed under the operator's master key, opened in memory on every node.
 //!
-//! Rotation adds a key, which is the current one from then on; what older ones
-//! made is still read. No backup holds the master key.
+//! Rotation adds a key in two steps. First it is *staged*: every node opens with
+//! it what others made, and none makes anything with it. Once every node has it,
+//! or has ceased to rely on what it held before, it becomes the current one; so no
+//! node ever meets a token of a key that it has not seen. What older keys made is
+//! still read. No backup holds the master key.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +82,7 @@ pub enum KeyError {
     NotOpened(KeyPurpose, u32),
 }
 
-/// Draws a new key and seals it.
+/// Draws a new key and seals it; not staged.
 pub fn draw(
     master: &Keyring,
     entropy: &dyn Entropy,
@@ -90,7 +93,7 @@ pub fn draw(
     let key = Secret::new(entropy.bytes::<32>());
     let sealed = master.seal(entropy, &sealing_purpose(purpose, id), key.expose());
     let row = ClusterKeyKey { purpose: purpose.number(), id };
-    (row, ClusterKeyRecord { sealed, created_at: now.0 })
+    (row, ClusterKeyRecord { sealed, created_at: now.0, staged: false })
 }
 
 impl Keyrings {
@@ -120,16 +123,30 @@ pub(crate) fn next_id(
     of.map(|key| key.id).max().map_or(1, |id| id + 1)
 }
 
+/// The newest key of a purpose that a rotation staged and did not finish.
+pub(crate) fn staged(
+    rows: &BTreeMap<ClusterKeyKey, ClusterKeyRecord>,
+    purpose: KeyPurpose,
+) -> Option<ClusterKeyKey> {
+    let of = rows.iter().rev().find(|(key, row)| key.purpose == purpose.number() && row.staged);
+    of.map(|(key, _)| *key)
+}
+
 fn ring(
     master: &Keyring,
     rows: &BTreeMap<ClusterKeyKey, ClusterKeyRecord>,
     purpose: KeyPurpose,
 ) -> Result<Keyring, KeyError> {
-    // The largest id is the newest, and comes first.
-    let mut keys = Vec::new();
+    // The largest id is the newest, and comes first; what is staged, last.
+    let (mut keys, mut staged) = (Vec::new(), Vec::new());
     for (row, record) in rows.iter().rev().filter(|(row, _)| row.purpose == purpose.number()) {
-        keys.push((KeyId(row.id), opened(master, purpose, row.id, &record.sealed)?));
+        let key = (KeyId(row.id), opened(master, purpose, row.id, &record.sealed)?);
+        if record.staged { staged.push(key) } else { keys.push(key) }
     }
+    if keys.is_empty() {
+        return Err(KeyError::Missing(purpose));
+    }
+    keys.append(&mut staged);
     Keyring::new(keys).ok_or(KeyError::Missing(purpose))
 }
 
@@ -179,6 +196,28 @@ mod tests {
         assert_eq!(both.sealing.ids().collect::<Vec<_>>(), [KeyId(2), KeyId(1)]);
         assert_eq!(next_id(&rows, KeyPurpose::Token), 3);
         assert!(both.token.open("p", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_staged_key_opens_and_makes_nothing() {
+        let mut rows = drawn(&[1, 2]);
+        for (key, record) in &mut rows {
+            record.staged = key.id == 2;
+        }
+        let rings = Keyrings::open(&master(7), &rows).unwrap();
+        assert_eq!(rings.token.current(), KeyId(1));
+        assert_eq!(rings.token.ids().collect::<Vec<_>>(), [KeyId(1), KeyId(2)]);
+        let of_others = Keyrings::open(&master(7), &drawn(&[1, 2])).unwrap();
+        let sealed = of_others.sealing.seal(&SeededEntropy::new(2), "p", b"plain");
+        assert!(rings.sealing.open("p", &sealed).is_ok());
+        assert_eq!(staged(&rows, KeyPurpose::Token), Some(ClusterKeyKey { purpose: 1, id: 2 }));
+        assert_eq!(staged(&drawn(&[1, 2]), KeyPurpose::Token), None);
+        // A staged key alone is no ring: nothing could be made with it.
+        rows.retain(|key, _| key.id == 2);
+        assert_eq!(
+            Keyrings::open(&master(7), &rows).unwrap_err(),
+            KeyError::Missing(KeyPurpose::Token)
+        );
     }
 
     #[test]

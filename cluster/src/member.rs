@@ -74,8 +74,6 @@ pub struct Member {
     pub(crate) rules: RwLock<Rules>,
     /// Whether the directory has this process in the node's row.
     pub(crate) announced: AtomicBool,
-    /// Whether a round of heartbeats has ended with a majority's clocks known.
-    pub(crate) clocks_compared: AtomicBool,
     pub(crate) disk_free: AtomicU64,
     pub(crate) disk_full: AtomicBool,
     /// Tells the reconciler that something may have to be done.
@@ -223,11 +221,6 @@ impl Member {
         }
     }
 
-    /// Whether this node's clock was compared with a majority's since the start.
-    pub fn has_compared_clocks(&self) -> bool {
-        self.clocks_compared.load(Ordering::Acquire)
-    }
-
     /// The time by which a read here judges expiry, besides log time: the clock's,
     /// unless that is off, or nobody has confirmed it yet.
     pub(crate) fn reader_now(&self) -> Timestamp {
@@ -244,7 +237,7 @@ impl Member {
         while self.clock.monotonic() < deadline {
             let asked = lagging.iter().map(|node| async move {
                 let applied = if *node == self.node {
-                    self.directory.view().revision
+                    self.directory.acknowledged()
                 } else {
                     let report = client::status(self, *node).await;
                     Revision(report.map_or(0, |report| report.directory_revision))

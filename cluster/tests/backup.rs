@@ -22,6 +22,7 @@ use cardea_cluster::{
         restore,
         restore::Fate,
     },
+    runtime::obstacle::Obstacle,
 };
 use cardea_storage::{
     Key, Slot, Space, Store, Tag, Tenant,
@@ -311,7 +312,10 @@ async fn a_restore_that_was_broken_off_is_taken_up_by_the_next_and_by_no_other()
     back_up(&member(&node), &BackupPlan::new("/two"), |_| {}).await.unwrap();
     node.abandon().await;
     let node = new_cluster(disk, "second").await;
-    let asked = member(&node);
+    let (asked, directory) = (member(&node), node.directory());
+    let own = directory.view().keys.clone();
+    directory.took_up(&own);
+    eventually("it serves", async || node.obstacle().is_none()).await;
     let half_way = Arc::new(tokio::sync::Notify::new());
     let plan = plan_of("/one");
     tokio::select! {
@@ -323,14 +327,20 @@ async fn a_restore_that_was_broken_off_is_taken_up_by_the_next_and_by_no_other()
         () = half_way.notified() => {}
     }
     asked.refresh_directory().await;
-    assert!(!node.directory().view().cluster.as_ref().unwrap().restoring.is_empty());
+    assert!(node.directory().view().is_restoring());
+    assert_eq!(node.obstacle(), Some(Obstacle::Restoring));
     let incarnation = node.directory().view().incarnation();
     let other = restore(&asked, &plan_of("/two"), |_| {}).await;
     assert!(matches!(other, Err(RestoreError::Another)), "{other:?}");
     restore(&asked, &plan, |_| {}).await.unwrap();
     assert_eq!(sum(&node.store()).await.0, START * ACCOUNTS as i64);
-    let view = node.directory().view();
-    assert!(view.cluster.as_ref().unwrap().restoring.is_empty());
+    let view = directory.view();
+    assert!(!view.is_restoring());
+    assert_ne!(view.keys, own);
+    // Its layers are still made of the keys that the new cluster had.
+    assert_eq!(node.obstacle(), Some(Obstacle::Restoring));
+    directory.took_up(&view.keys);
+    eventually("it serves", async || node.obstacle().is_none()).await;
     assert_eq!(view.incarnation(), incarnation);
     node.abandon().await;
 }

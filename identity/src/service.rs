@@ -106,7 +106,7 @@ impl Keys {
 pub struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keys: Keys,
-    pub(crate) passwords: Passwords,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) settings: Settings,
     schemas: RwLock<Arc<Schemas>>,
 }
@@ -129,7 +129,19 @@ impl Service {
         settings: Settings,
     ) -> io::Result<Self> {
         let passwords = Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
-        Ok(Self { store, keys, passwords, settings, schemas: RwLock::new(Arc::new(schemas)) })
+        let (passwords, schemas) = (Arc::new(passwords), RwLock::new(Arc::new(schemas)));
+        Ok(Self { store, keys, passwords, settings, schemas })
+    }
+
+    /// The same layer with other keys; it shares the hashing threads with this one.
+    pub fn rekeyed(&self, keys: Keys) -> Self {
+        Self {
+            store: self.store.clone(),
+            keys,
+            passwords: self.passwords.clone(),
+            settings: self.settings.clone(),
+            schemas: RwLock::new(self.schemas()),
+        }
     }
 
     /// What operators chose.

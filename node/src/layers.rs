@@ -3,7 +3,8 @@
 //! A layer needs the cluster's keys, and those are known only once the node
 //! belongs to a cluster and the directory has arrived. Until then every route
 //! answers 503; when a key is rotated the layers are made anew around it, and
-//! requests under way finish on the former ones.
+//! requests under way finish on the former ones. Whatever else keeps the node from
+//! relying on its configuration is asked for with every request.
 
 use std::{sync::Arc, thread};
 
@@ -15,6 +16,7 @@ use axum::{
     response::Response,
 };
 use cardea_api::kratos::options::{self, CookieOptions, Options};
+use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
     password::{Argon2Cost, PoolOptions, PoolUsage},
@@ -29,6 +31,7 @@ use crate::{
     apikey::Scope,
     config::{Config, settings::SameSite},
     listener::{client::ClientAddress, keys::Caller, refusal::Refusal, table::Route},
+    operator::cluster::sentence,
     telemetry::request_id::RequestId,
 };
 
@@ -45,6 +48,9 @@ pub struct Rings<'a> {
     pub cursor: &'a Keyring,
 }
 
+/// Says why nothing may be served for now; asked with every request.
+pub type Obstacles = Arc<dyn Fn() -> Option<Obstacle> + Send + Sync>;
+
 struct Made {
     service: Arc<Service>,
     router: Router,
@@ -55,6 +61,7 @@ pub struct Layers {
     store: Arc<dyn Store>,
     settings: Settings,
     options: Options,
+    obstacles: Obstacles,
     made: RwLock<Option<Arc<Made>>>,
 }
 
@@ -66,9 +73,14 @@ impl std::fmt::Debug for Layers {
 
 impl Layers {
     /// Layers over `store`, not made yet.
-    pub fn new(store: Arc<dyn Store>, settings: Settings, options: Options) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        settings: Settings,
+        options: Options,
+        obstacles: Obstacles,
+    ) -> Arc<Self> {
         let store = cardea_api::consistency::observed(store);
-        Arc::new(Self { store, settings, options, made: RwLock::default() })
+        Arc::new(Self { store, settings, options, obstacles, made: RwLock::default() })
     }
 
     /// Makes them, in place of those there were.
@@ -77,9 +89,14 @@ impl Layers {
     /// If a preset schema cannot be read or a hashing thread cannot be started.
     pub fn make(&self, rings: Rings<'_>) -> anyhow::Result<()> {
         let keys = Keys::from_rings(rings.token, rings.index, rings.sealing, rings.cursor);
-        let schemas = Schemas::preset()?;
-        let service =
-            Arc::new(Service::start(self.store.clone(), keys, schemas, self.settings.clone())?);
+        let former = self.made.read().as_ref().map(|made| made.service.clone());
+        let service = Arc::new(match former {
+            Some(former) => former.rekeyed(keys),
+            None => {
+                let schemas = Schemas::preset()?;
+                Service::start(self.store.clone(), keys, schemas, self.settings.clone())?
+            }
+        });
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
@@ -109,13 +126,16 @@ impl Layers {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response {
-        let made = self.made.read().clone();
-        let Some(made) = made else {
-            let id = request.extensions().get::<RequestId>().cloned();
-            let why = "This node does not belong to an initialised cluster yet.";
-            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
-                .answer(id.as_ref().map(RequestId::as_str));
+        let refused = |why: String| {
+            let id = request.extensions().get::<RequestId>();
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).answer(id.map(RequestId::as_str))
         };
+        let Some(made) = self.made.read().clone() else {
+            return refused("This node does not belong to an initialised cluster yet.".to_owned());
+        };
+        if let Some(obstacle) = (self.obstacles)() {
+            return refused(sentence(&obstacle));
+        }
         match made.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -231,4 +251,71 @@ fn base_url(named: Option<&str>, tls: bool, listen: std::net::SocketAddr) -> Str
     let scheme = if tls { "https" } else { "http" };
     let url = named.map_or_else(|| format!("{scheme}://{listen}"), str::to_owned);
     url.trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use cardea_storage::{
+        KeyId, ManualClock, Secret, SeededEntropy, Tenant, Timestamp, engine::memory::MemoryDisk,
+        local::LocalShards,
+    };
+    use http_body_util::BodyExt as _;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn ring() -> Keyring {
+        Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_way_refuses_every_request_and_says_why() {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+        let shards = LocalShards::open(&MemoryDisk::new(1), Path::new("x"), 1, clock).unwrap();
+        let store = shards.store(Arc::new(SeededEntropy::new(3)));
+        let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let settings = Settings { argon2: cheap, ..Settings::default() };
+        let obstacle = Arc::new(Mutex::new(None));
+        let layers = {
+            let obstacle = obstacle.clone();
+            Layers::new(
+                store,
+                settings,
+                Options::new("http://x"),
+                Arc::new(move || *obstacle.lock()),
+            )
+        };
+        let ask = async || {
+            let caller = Caller { tenant: Tenant::default(), grant: None, secure: false };
+            let request = Request::get("/sessions/whoami").extension(caller);
+            let request = request.body(Body::empty()).unwrap();
+            let response = layers.answer(request).await;
+            let status = response.status();
+            let retry = response.headers().contains_key(http::header::RETRY_AFTER);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            (status.as_u16(), retry, body["error"]["reason"].as_str().unwrap_or("").to_owned())
+        };
+        let (status, retry, reason) = ask().await;
+        assert_eq!((status, retry), (503, true));
+        assert!(reason.contains("does not belong"), "{reason}");
+        let ring = ring();
+        let rings = Rings { token: &ring, index: &ring, sealing: &ring, cursor: &ring };
+        layers.make(rings).unwrap();
+        assert_eq!(ask().await.0, 401);
+        for (stands, wanted) in [
+            (Obstacle::Unconfirmed, "This node has not heard from a quorum"),
+            (Obstacle::Restoring, "A backup is being restored"),
+            (Obstacle::ClockNotCompared, "This node's clock was not compared"),
+        ] {
+            *obstacle.lock() = Some(stands);
+            let (status, retry, reason) = ask().await;
+            assert_eq!((status, retry), (503, true), "{stands}");
+            assert!(reason.starts_with(wanted), "{reason}");
+        }
+        *obstacle.lock() = None;
+        assert_eq!(ask().await.0, 401);
+    }
 }

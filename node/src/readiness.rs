@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use cardea_cluster::runtime::obstacle::Obstacle;
+
 use crate::{backend::Backend, layers::Layers, listener::health::Readiness};
 
 /// The readiness of a node of a cluster.
@@ -42,13 +44,13 @@ impl Readiness for NodeReadiness {
             obstacles.insert("cluster", "the node does not belong to a cluster yet".to_owned());
             return obstacles;
         };
-        if !node.is_confirmed() {
-            let why = "no quorum of the directory has answered lately".to_owned();
-            obstacles.insert("directory", why);
-        }
-        if !member.has_compared_clocks() {
-            let why = "the clock was not compared with a majority's yet".to_owned();
-            obstacles.insert("clock", why);
+        if let Some(obstacle) = node.obstacle() {
+            let what = match obstacle {
+                Obstacle::Restoring => "restore",
+                Obstacle::Unconfirmed => "directory",
+                Obstacle::ClockNotCompared => "clock",
+            };
+            obstacles.insert(what, obstacle.to_string());
         }
         let view = node.directory().view();
         let leaderless: Vec<String> = view

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use cardea_cluster::ClusterNode;
+use cardea_cluster::{ClusterNode, directory::KeyRows};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -121,7 +121,11 @@ async fn serve_node(
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
     let (settings, options) = (layers::identity_settings(config), layers::identity_options(config));
-    let layers = Layers::new(store.clone(), settings, options);
+    let obstacles = {
+        let node = backend.node().clone();
+        Arc::new(move || node.obstacle())
+    };
+    let layers = Layers::new(store.clone(), settings, options, obstacles);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
     let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));
@@ -145,6 +149,7 @@ async fn serve_node(
     };
     let refused = fail.clone();
     backend.seek(move |error| refused(anyhow::Error::new(error)));
+    backend.node().directory().expect_layers();
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
     let closing = CancellationToken::new();
     let serving = serve_listeners(config, services, closing.clone());
@@ -171,11 +176,12 @@ async fn serve_node(
 /// Makes the layers when the cluster's keys arrive, and again when they change.
 async fn follow_keys(node: Arc<ClusterNode>, layers: Arc<Layers>, fail: impl Fn(anyhow::Error)) {
     let mut views = node.directory().watch();
-    let mut made_of = Vec::new();
+    let mut made_of = KeyRows::new();
     loop {
-        let ids: Vec<_> = views.borrow_and_update().keys.keys().cloned().collect();
-        if !ids.is_empty() && ids != made_of {
-            let made = match node.keyrings() {
+        let view = views.borrow_and_update().clone();
+        // Those of a backup arrive one by one.
+        if !view.keys.is_empty() && view.keys != made_of && !view.is_restoring() {
+            let made = match node.keyrings_of(&view.keys) {
                 Ok(rings) => {
                     let layers = layers.clone();
                     // Hashes a password to be ready for whoever does not exist.
@@ -193,7 +199,10 @@ async fn follow_keys(node: Arc<ClusterNode>, layers: Arc<Layers>, fail: impl Fn(
                 Err(error) => Err(error.into()),
             };
             match made {
-                Ok(()) => made_of = ids,
+                Ok(()) => {
+                    node.directory().took_up(&view.keys);
+                    made_of.clone_from(&view.keys);
+                }
                 Err(error) => return fail(error.context("the cluster's keys cannot be used")),
             }
         }

@@ -174,7 +174,8 @@ impl House {
     }
 }
 
-/// Every file below `folder`, except for what builds and tools leave behind.
+/// Every file below `folder`, except for what builds and tools leave behind (a
+/// worktree has a file `.git`).
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -183,7 +184,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
             name == "target" || name.starts_with('.') && name != ".ci" && name != ".cargo";
         if path.is_dir() && !left_behind {
             walk(&path, files);
-        } else if path.is_file() && name != "Cargo.lock" {
+        } else if path.is_file() && name != "Cargo.lock" && name != ".git" {
             files.push(path);
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId, ReplicaId};
 use cardea_storage::{
-    Slot, Store, StoreError, Table, Tenant, Timestamp, Transaction, engine::Order,
-    store::SCAN_ROWS_MAX,
+    Revision, Slot, Store, StoreError, Table, Tenant, Timestamp, Transacted, Transaction,
+    engine::Order, store::SCAN_ROWS_MAX,
 };
 
 use super::{
@@ -127,7 +127,7 @@ pub async fn admit_node(store: &Arc<dyn Store>, record: NodeRecord) -> Result<Ad
             Ok(Admitted { node, replica, cluster, addresses })
         }
     });
-    done.await.map(|admitted: cardea_storage::Transacted<Admitted>| admitted.value)
+    done.await.map(|admitted: Transacted<Admitted>| admitted.value)
 }
 
 /// Changes a node's row.
@@ -177,7 +177,7 @@ pub async fn change_shard(
     done.await.map(|done| done.value)
 }
 
-/// Changes the row about the cluster.
+/// Changes the row about the cluster. Gives the revision at which it is changed.
 ///
 /// # Errors
 /// [`EditError::NotFound`] before the cluster is initialised, and what `change`
@@ -185,15 +185,15 @@ pub async fn change_shard(
 pub async fn change_cluster(
     store: &Arc<dyn Store>,
     change: impl Fn(&mut ClusterRecord) -> Result<(), EditError> + Send + Sync,
-) -> Result<ClusterRecord, EditError> {
+) -> Result<Revision, EditError> {
     let change = &change;
     let done = store.transact(|t| async move {
         let mut cluster = the_cluster(&t).await?;
         change(&mut cluster)?;
         t.put::<Clusters>(&TheCluster, &cluster, None).await?;
-        Ok::<_, EditError>(cluster)
+        Ok::<_, EditError>(())
     });
-    done.await.map(|done| done.value)
+    done.await.map(|done| revision_of(&done))
 }
 
 /// Gives a shard one more replica, on a node that has none of it. The group's
@@ -317,7 +317,8 @@ pub async fn create_shard(
     done.await.map(|done| done.value)
 }
 
-/// Adds a key of the cluster, which must not be there.
+/// Adds a key of the cluster, which must not be there. Gives the revision from
+/// which on it is.
 ///
 /// # Errors
 /// [`EditError::Conflict`] if another rotation was faster.
@@ -325,7 +326,7 @@ pub async fn add_key(
     store: &Arc<dyn Store>,
     key: ClusterKeyKey,
     record: ClusterKeyRecord,
-) -> Result<(), EditError> {
+) -> Result<Revision, EditError> {
     let record = &record;
     let done = store.transact(|t| async move {
         if t.get::<ClusterKeys>(&key).await?.is_some() {
@@ -334,7 +335,33 @@ pub async fn add_key(
         t.put::<ClusterKeys>(&key, record, None).await?;
         Ok(())
     });
-    done.await.map(|_| ())
+    done.await.map(|done| revision_of(&done))
+}
+
+/// Ends the staging of a key, after which nodes make things with it. Gives the
+/// revision from which on it is so; nothing is changed if it was so before.
+///
+/// # Errors
+/// [`EditError::NotFound`] if there is no such key.
+pub async fn activate_key(
+    store: &Arc<dyn Store>,
+    key: ClusterKeyKey,
+) -> Result<Revision, EditError> {
+    let done = store.transact(|t| async move {
+        let Some(mut found) = t.get::<ClusterKeys>(&key).await? else {
+            return Err(EditError::NotFound(format!("key {}", key.id)));
+        };
+        if std::mem::take(&mut found.record.staged) {
+            t.put::<ClusterKeys>(&key, &found.record, None).await?;
+        }
+        Ok(())
+    });
+    done.await.map(|done| revision_of(&done))
+}
+
+/// The directory's revision at which a transaction stood.
+fn revision_of<T>(done: &Transacted<T>) -> Revision {
+    done.snaptoken.revision(DIRECTORY.0).unwrap_or_default()
 }
 
 /// A name and address for a node's row.

@@ -7,11 +7,16 @@
 //! must not be relied on where staleness would be a breach: revoked keys,
 //! clients, providers. Where slots are is not of that kind, since shards refuse
 //! what they do not own.
+//!
+//! Layers are made of the cluster's keys. A view that brings other keys counts as
+//! arrived only once they were made anew ([`Directory::took_up`]): until then it
+//! is neither confirmed nor acknowledged.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,10 +24,14 @@ use std::{
 use cardea_raft::{GroupId, Host};
 use cardea_storage::{Clock, Fault, Revision, Slot, StoreError, machine::Machine};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{records::TAGS, view::DirectoryView};
+use super::{
+    records::{ClusterKeyRecord, TAGS},
+    tables::ClusterKeyKey,
+    view::DirectoryView,
+};
 use crate::{DIRECTORY, replica::Replica};
 
 /// How long a view counts from the sending of its last confirming question.
@@ -32,6 +41,11 @@ pub const CONFIRMED_MAX: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long one of them may take.
 const ASK_MAX: Duration = Duration::from_millis(1_500);
+/// Questions under way at once: a slow one does not keep the next from being sent.
+const ASKED_MAX: usize = 3;
+
+/// The cluster's keys as the directory has them.
+pub type KeyRows = BTreeMap<ClusterKeyKey, ClusterKeyRecord>;
 
 /// The directory in memory.
 pub struct Directory {
@@ -40,13 +54,23 @@ pub struct Directory {
     confirmed: AtomicU64,
     clock: Arc<dyn Clock>,
     loading: Mutex<()>,
+    /// What this node's layers were made of; `None` where nobody makes any.
+    in_use: Mutex<Option<KeyRows>>,
+    /// Whether a backup is being restored, or was and its keys are not in use yet.
+    restoring: AtomicBool,
 }
 
 impl Directory {
     /// Knows nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        let view = watch::Sender::new(Arc::new(DirectoryView::default()));
-        Arc::new(Self { view, confirmed: AtomicU64::new(0), clock, loading: Mutex::new(()) })
+        Arc::new(Self {
+            view: watch::Sender::new(Arc::new(DirectoryView::default())),
+            confirmed: AtomicU64::new(0),
+            clock,
+            loading: Mutex::default(),
+            in_use: Mutex::default(),
+            restoring: AtomicBool::new(false),
+        })
     }
 
     /// What is known now, confirmed or not.
@@ -71,6 +95,43 @@ impl Directory {
         self.confirmed_ago().is_some_and(|ago| ago <= CONFIRMED_MAX)
     }
 
+    /// Whether a backup is being restored into the cluster: nothing is served
+    /// until it ended and its keys are in use here.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.load(Ordering::Acquire)
+    }
+
+    /// From now on layers are made of the keys, and [`took_up`](Self::took_up)
+    /// tells of which.
+    pub fn expect_layers(&self) {
+        self.in_use.lock().get_or_insert_default();
+        self.settle();
+    }
+
+    /// This node's layers are made of these keys now.
+    pub fn took_up(&self, keys: &KeyRows) {
+        *self.in_use.lock() = Some(keys.clone());
+        self.settle();
+    }
+
+    /// The revision up to which this node acts by what the directory says; 0 while
+    /// its layers are being made anew.
+    pub(crate) fn acknowledged(&self) -> Revision {
+        let (in_use, view) = (self.in_use.lock(), self.view());
+        if lags(in_use.as_ref(), &view) { Revision(0) } else { view.revision }
+    }
+
+    fn settle(&self) {
+        // Under the lock, so that the last to look sees the newest.
+        let in_use = self.in_use.lock();
+        let view = self.view();
+        if view.is_restoring() {
+            self.restoring.store(true, Ordering::Release);
+        } else if !lags(in_use.as_ref(), &view) {
+            self.restoring.store(false, Ordering::Release);
+        }
+    }
+
     fn confirm(&self, sent: Duration) {
         let sent = u64::try_from(sent.as_millis()).unwrap_or(u64::MAX - 1);
         self.confirmed.fetch_max(sent + 1, Ordering::AcqRel);
@@ -88,9 +149,16 @@ impl Directory {
                 *held = Arc::new(loaded);
                 news
             });
+            self.settle();
         }
         Ok(revision)
     }
+}
+
+/// Whether the layers are made of other keys than the view has. While a backup is
+/// restored keys come one by one, and nobody is served with them.
+fn lags(in_use: Option<&KeyRows>, view: &DirectoryView) -> bool {
+    in_use.is_some_and(|in_use| *in_use != view.keys) && !view.is_restoring()
 }
 
 /// Loads the view when the feed brings a change; until `stopping`.
@@ -142,16 +210,23 @@ pub(crate) async fn confirm(
 ) {
     let mut period = tokio::time::interval(ASK_EVERY);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut asked = JoinSet::new();
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
             _ = period.tick() => {}
         }
-        confirm_once(&directory, &replica, &host, DIRECTORY).await;
+        while asked.try_join_next().is_some() {}
+        if asked.len() < ASKED_MAX {
+            let (directory, replica, host) = (directory.clone(), replica.clone(), host.clone());
+            asked.spawn(async move {
+                confirm_once(&directory, &replica, &host, DIRECTORY).await;
+            });
+        }
     }
 }
 
-/// Asks once; whether the view is confirmed as of the call.
+/// Asks once; whether the view is as new as the call.
 pub(crate) async fn confirm_once(
     directory: &Arc<Directory>,
     replica: &Arc<Replica>,
@@ -163,7 +238,9 @@ pub(crate) async fn confirm_once(
     if !matches!(asked, Ok(Ok(_))) || load(directory, replica).await.is_none() {
         return false;
     }
-    directory.confirm(sent);
+    if directory.acknowledged() > Revision(0) {
+        directory.confirm(sent);
+    }
     true
 }
 

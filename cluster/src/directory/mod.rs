@@ -11,7 +11,7 @@ pub mod records;
 pub mod tables;
 pub mod view;
 
-pub use follow::{CONFIRMED_MAX, Directory};
+pub use follow::{CONFIRMED_MAX, Directory, KeyRows};
 pub use tables::{
     ClusterKeyKey, ClusterKeys, Clusters, NodeKey, Nodes, ShardKey, ShardRows, TheCluster,
     TombstoneKey, Tombstones,

@@ -203,6 +203,9 @@ pub struct ClusterKeyRecord {
     /// When it was made, in milliseconds since the Unix epoch.
     #[prost(uint64, tag = "2")]
     pub created_at: u64,
+    /// Not every node has it yet: it opens what others made, and makes nothing.
+    #[prost(bool, tag = "3")]
+    pub staged: bool,
 }
 
 impl ReplicaRecord {
@@ -301,7 +304,10 @@ mod tests {
             "0a0300ff1f12060801100218031a01722207080212017718032804300538064001"
         );
         assert_eq!(hex(&TombstoneRecord { dropped_at: 1 }), "0801");
-        let key = ClusterKeyRecord { sealed: Bytes::from_static(b"s"), created_at: 1 };
-        assert_eq!(hex(&key), "0a01731001");
+        let sealed = Bytes::from_static(b"s");
+        let key = ClusterKeyRecord { sealed, created_at: 1, staged: true };
+        assert_eq!(hex(&key), "0a017310011801");
+        let current = ClusterKeyRecord { staged: false, ..key };
+        assert_eq!(hex(&current), "0a01731001");
     }
 }

@@ -111,6 +111,11 @@ impl DirectoryView {
         id.try_into().ok().map(ClusterId)
     }
 
+    /// Whether a backup is being restored: nodes do not serve meanwhile.
+    pub fn is_restoring(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| !cluster.restoring.is_empty())
+    }
+
     /// Names the cluster's incarnation.
     pub fn incarnation(&self) -> u64 {
         self.cluster.as_ref().map_or(0, |cluster| cluster.incarnation)

@@ -21,13 +21,19 @@ use futures::future::join_all;
 use super::changes;
 use crate::{
     DIRECTORY,
-    directory::{edit::EditError, records::NodeState},
+    directory::{
+        ClusterKeyKey,
+        edit::{self, EditError},
+        records::NodeState,
+    },
     member::Member,
     placement::{Observed, Step, picture, plan},
     runtime::{heartbeat, operate},
 };
 
 const PERIOD: Duration = Duration::from_millis(500);
+/// How long a rotation is left to whoever began it.
+const STAGED_MAX: Duration = Duration::from_secs(10);
 
 /// What a driver remembers between rounds, while it leads.
 #[derive(Debug, Default)]
@@ -35,6 +41,7 @@ struct Office {
     since: Option<Duration>,
     leaders: BTreeMap<GroupId, (NodeId, Duration)>,
     missing: BTreeMap<(GroupId, ReplicaId), Duration>,
+    staged: BTreeMap<ClusterKeyKey, Duration>,
 }
 
 /// Runs on every node until it stops.
@@ -62,6 +69,7 @@ pub(crate) async fn run(member: Arc<Member>) {
         }
         let rules = *member.rules.read();
         let view = member.directory.view();
+        activate(&member, office.left_staged(&member)).await;
         let steps = plan(&picture(&view, &office.observe(&member)), &rules);
         tokio::select! {
             () = member.stopping.cancelled() => return,
@@ -88,7 +96,30 @@ fn follow_own_row(member: &Member, drains: &mut bool) {
     }
 }
 
+/// Makes the keys current whose rotation was broken off.
+async fn activate(member: &Arc<Member>, keys: Vec<ClusterKeyKey>) {
+    for key in keys {
+        match edit::activate_key(&member.store, key).await {
+            Ok(_) => tracing::info!(key = key.id, "a rotation that was broken off is finished"),
+            Err(error) => tracing::info!(key = key.id, ?error, "a rotation is finished later"),
+        }
+    }
+}
+
 impl Office {
+    /// Keys that were staged for so long that every node has them, or has ceased
+    /// to serve.
+    fn left_staged(&mut self, member: &Member) -> Vec<ClusterKeyKey> {
+        let now = member.clock.monotonic();
+        let view = member.directory.view();
+        self.staged.retain(|key, _| view.keys.get(key).is_some_and(|row| row.staged));
+        let staged = view.keys.iter().filter(|(_, row)| row.staged).map(|(key, _)| *key);
+        let seen = staged.map(|key| (key, *self.staged.entry(key).or_insert(now)));
+        seen.filter(|(_, since)| now.saturating_sub(*since) > STAGED_MAX)
+            .map(|(key, _)| key)
+            .collect()
+    }
+
     /// What is known of the nodes now.
     fn observe(&mut self, member: &Member) -> Observed {
         let now = member.clock.monotonic();

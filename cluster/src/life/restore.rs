@@ -4,15 +4,17 @@
 //! 1. Every file is read through and proved, and the backup's keys are opened
 //!    with this node's master key. Up to here nothing was changed.
 //! 2. The cluster's row names the backup that is being restored, and the cluster
-//!    gets a new incarnation. While it says so, nodes do not serve; a restore
-//!    that was broken off is taken up by calling it again.
+//!    gets a new incarnation. While it says so, nodes do not serve; once all have
+//!    heard of it, what was written meanwhile is looked for again. A restore that
+//!    was broken off is taken up by calling it again.
 //! 3. Every group gets a base above every revision in the backup, so that a
 //!    revision never means two things: its slots are taken from it and given
 //!    back with the base, as they are to a new group.
 //! 4. The rows are put, by ordinary transactions, wherever their slots are now.
 //!    Flows, codes and counters are left out; a filter of the layer above
 //!    revokes sessions, since revocations made after the cut are unknown.
-//! 5. The cluster's row is cleared.
+//! 5. The cluster's row is cleared. A node serves again once its layers are made of
+//!    the keys that were restored.
 //!
 //! Of the old directory only keys and what layers keep there come along: nodes
 //! and shards are those of the new cluster.
@@ -22,7 +24,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use cardea_raft::GroupId;
 use cardea_storage::{
-    Fault, KeyRange, Row, Slot, StoreError, Table, Tag, Timestamp,
+    Fault, KeyRange, Revision, Row, Slot, StoreError, Table, Tag, Timestamp,
     engine::Order,
     protocol::shards::{Admission, Freshness, ShardId, ShardRead},
     slot::SLOTS,
@@ -176,12 +178,8 @@ pub async fn restore(
         });
     }
     let (restored, left_out) = (loader.restored, loader.left_out);
-    edit::change_cluster(&member.store, |cluster| {
-        cluster.restoring = Bytes::new();
-        Ok(())
-    })
-    .await?;
-    member.refresh_directory().await;
+    let ended = clear(member).await?;
+    member.acknowledged_everywhere(ended).await;
     tracing::info!(restored, left_out, "a backup was restored");
     Ok(RestoreReport { manifest, restored, left_out })
 }
@@ -226,7 +224,7 @@ async fn begin(
     if let Some(found) = find_data(member, plan).await? {
         return Err(RestoreError::NotEmpty(found));
     }
-    edit::change_cluster(&member.store, |cluster| {
+    let begun = edit::change_cluster(&member.store, |cluster| {
         if !cluster.restoring.is_empty() && cluster.restoring != name {
             return Err(EditError::Conflict("another backup is being restored here".to_owned()));
         }
@@ -238,7 +236,24 @@ async fn begin(
     })
     .await?;
     member.refresh_directory().await;
+    member.acknowledged_everywhere(begun).await;
+    // A node that had not heard of it yet may have served somebody.
+    if let Some(found) = find_data(member, plan).await? {
+        clear(member).await?;
+        return Err(RestoreError::NotEmpty(found));
+    }
     Ok(())
+}
+
+/// Step 5. Gives the revision from which on the restore is over.
+async fn clear(member: &Arc<Member>) -> Result<Revision, RestoreError> {
+    let cleared = edit::change_cluster(&member.store, |cluster| {
+        cluster.restoring = Bytes::new();
+        Ok(())
+    });
+    let cleared = cleared.await?;
+    member.refresh_directory().await;
+    Ok(cleared)
 }
 
 /// The kind of some row that a new cluster would not have.

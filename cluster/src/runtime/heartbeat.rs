@@ -19,7 +19,6 @@ use cardea_storage::Fault;
 use futures::future::join_all;
 
 use crate::{
-    clocks::ClockVerdict,
     directory::records::NodeState,
     member::{Heard, Member},
     replica::Replica,
@@ -40,10 +39,8 @@ pub(super) async fn run(member: Arc<Member>) {
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
         }
-        if member.comparison.verdict() != ClockVerdict::Unconfirmed {
-            member.clocks_compared.store(true, Ordering::Release);
-        }
-        let pause = if member.has_compared_clocks() { PERIOD } else { FIRST_PERIOD };
+        member.comparison.end_round();
+        let pause = if member.comparison.has_compared() { PERIOD } else { FIRST_PERIOD };
         tokio::select! {
             () = member.stopping.cancelled() => return,
             // A node that came is asked at once: without its clock a majority may
@@ -121,7 +118,7 @@ pub(crate) fn report(member: &Member) -> proto::StatusResponse {
         binary_version: member.binary_version.clone(),
         version_max: super::VERSION_MAX,
         draining: member.is_draining(),
-        directory_revision: member.directory.view().revision.0,
+        directory_revision: member.directory.acknowledged().0,
         memory_bytes: 0,
         process: member.process,
     }

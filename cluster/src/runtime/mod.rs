@@ -14,6 +14,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod identity;
 pub(crate) mod join;
 pub(crate) mod lead;
+pub mod obstacle;
 mod open;
 pub(crate) mod operate;
 pub(crate) mod reconcile;
@@ -30,19 +31,20 @@ use cardea_raft::{
     transport::{Listener, Network},
 };
 use cardea_storage::{
-    Clock, Entropy, Fault, KeyId, Keyring, Store, engine::Disk, protocol::sharded::ShardedStore,
+    Clock, Entropy, Fault, KeyId, Keyring, Store, StoreError, engine::Disk,
+    protocol::sharded::ShardedStore,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{identity::Identity, status::ClusterStatus};
+use self::{identity::Identity, obstacle::Obstacle, status::ClusterStatus};
 use crate::{
     clocks::{ClockComparison, CorrectedClock},
     directory::{
-        ClusterKeyKey, Directory, edit,
+        Directory, KeyRows, edit,
         edit::EditError,
-        records::{NodeState, PlacementRecord, Survive},
+        records::{ClusterKeyRecord, NodeState, PlacementRecord, Survive},
     },
     keys::{self, KeyError, KeyPurpose, Keyrings},
     member::Member,
@@ -358,27 +360,56 @@ impl ClusterNode {
         self.directory.is_confirmed()
     }
 
+    /// Why this node must not serve what depends on its configuration; `None`
+    /// while it may. A few atomic loads.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        obstacle::of(&self.directory, &self.comparison)
+    }
+
     /// The cluster's keys as the directory has them now.
     ///
     /// # Errors
     /// [`KeyError::Missing`] before the directory has arrived, and
     /// [`KeyError::NotOpened`] under another master key.
     pub fn keyrings(&self) -> Result<Keyrings, KeyError> {
-        Keyrings::open(&self.options.master, &self.directory.view().keys)
+        self.keyrings_of(&self.directory.view().keys)
     }
 
-    /// Makes a new key of a purpose the current one; what older ones made is
-    /// still read.
+    /// The cluster's keys as some view of the directory has them.
+    ///
+    /// # Errors
+    /// See [`keyrings`](Self::keyrings).
+    pub fn keyrings_of(&self, keys: &KeyRows) -> Result<Keyrings, KeyError> {
+        Keyrings::open(&self.options.master, keys)
+    }
+
+    /// Makes a new key of a purpose the current one, everywhere when the call
+    /// returns; what older ones made is still read. Nothing is made with it before
+    /// every node can read that. Takes up a rotation that was broken off.
     ///
     /// # Errors
     /// [`EditError::Conflict`] if another rotation was faster.
     pub async fn rotate_key(&self, purpose: KeyPurpose) -> Result<KeyId, EditError> {
-        let id = keys::next_id(&self.directory.view().keys, purpose);
-        let (entropy, clock) = (self.options.entropy.as_ref(), &self.options.clock);
-        let (key, record): (ClusterKeyKey, _) =
-            keys::draw(&self.options.master, entropy, purpose, id, clock.now());
-        edit::add_key(&self.store, key, record).await?;
-        Ok(KeyId(id))
+        let Some(member) = self.member() else {
+            return Err(StoreError::unavailable("this node belongs to no cluster").into());
+        };
+        member.refresh_directory().await;
+        let view = self.directory.view();
+        let (key, staged) = match keys::staged(&view.keys, purpose) {
+            Some(key) => (key, view.revision),
+            None => {
+                let id = keys::next_id(&view.keys, purpose);
+                let now = self.store.clock().now();
+                let (key, record) =
+                    keys::draw(&member.master, member.entropy.as_ref(), purpose, id, now);
+                let record = ClusterKeyRecord { staged: true, ..record };
+                (key, edit::add_key(&self.store, key, record).await?)
+            }
+        };
+        member.acknowledged_everywhere(staged).await;
+        let current = edit::activate_key(&self.store, key).await?;
+        member.acknowledged_everywhere(current).await;
+        Ok(KeyId(key.id))
     }
 
     /// The cluster as this node sees it; answered without a quorum too.

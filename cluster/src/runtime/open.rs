@@ -90,7 +90,6 @@ impl ClusterNode {
             draining: AtomicBool::new(false),
             rules: RwLock::default(),
             announced: AtomicBool::new(false),
-            clocks_compared: AtomicBool::new(false),
             disk_free: AtomicU64::new(u64::MAX),
             disk_full: AtomicBool::new(false),
             wake: Notify::new(),

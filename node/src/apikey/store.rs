@@ -2,7 +2,7 @@
 //!
 //! What a node remembers of a key counts for [`CONFIRMED_FOR`] from the moment
 //! that its question was sent (DESIGN § 5); so a revocation is acknowledged
-//! when that time has passed since it was committed.
+//! when that time, and a little, has passed since it was committed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,6 +20,8 @@ use crate::listener::keys::{ApiKeys, Grant, KeysUnavailable};
 
 /// How long a remembered key counts.
 pub const CONFIRMED_FOR: Duration = Duration::from_secs(2);
+/// Added to it before a revocation is acknowledged: clocks run at different speeds.
+const ACKNOWLEDGED_MARGIN: Duration = Duration::from_millis(100);
 /// Keys remembered at once.
 const REMEMBERED_MAX: usize = 4096;
 /// Keys of a tenant that are listed.
@@ -127,7 +129,7 @@ impl KeyStore {
             .await?;
         self.remembered.lock().remove(&id);
         if done.value {
-            tokio::time::sleep(CONFIRMED_FOR).await;
+            tokio::time::sleep(CONFIRMED_FOR + ACKNOWLEDGED_MARGIN).await;
         }
         Ok(done.value)
     }

@@ -201,7 +201,7 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
 }
 
 /// An error as a sentence.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     if let Some(first) = text.get(..1).map(str::to_uppercase) {
         text.replace_range(..1, &first);

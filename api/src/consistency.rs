@@ -16,8 +16,9 @@ use async_trait::async_trait;
 use axum::{extract::FromRequestParts, extract::Request, middleware::Next, response::Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cardea_storage::{
-    Clock, Consistency, Entropy, KeyRange, Revision, SlotRange, Snaptoken, Space, Store,
+    Clock, Consistency, Entropy, KeyRange, Revision, Slot, SlotRange, Snaptoken, Space, Store,
     StoreError,
+    protocol::pin::Pinned,
     store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
 };
 use http::{HeaderName, HeaderValue, request::Parts};
@@ -97,6 +98,14 @@ struct Observed(Arc<dyn Store>);
 impl Store for Observed {
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         self.0.read(request).await
+    }
+
+    async fn pin(
+        &self,
+        slot: Slot,
+        consistency: &Consistency,
+    ) -> Result<Option<Pinned>, StoreError> {
+        self.0.pin(slot, consistency).await
     }
 
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {

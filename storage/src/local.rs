@@ -19,8 +19,9 @@ use crate::{
         state::{Position, range_bits},
     },
     protocol::{
+        pin::Pinned,
         sharded::ShardedStore,
-        shards::{Admission, ShardId, ShardRead, ShardSeen, Shards, read_view},
+        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards, read_view},
     },
     row::Revision,
     slot::{Slot, SlotRange, Space},
@@ -172,6 +173,16 @@ impl Shards for LocalShards {
         let machine =
             self.machine(shard).ok_or_else(|| StoreError::unavailable("no such shard"))?;
         read_view(&machine.view()?, &read, self.clock.now())
+    }
+
+    async fn pin(
+        &self,
+        shard: ShardId,
+        _freshness: Freshness,
+    ) -> Result<Option<Pinned>, StoreError> {
+        let machine =
+            self.machine(shard).ok_or_else(|| StoreError::unavailable("no such shard"))?;
+        Ok(Some(Pinned::new(machine.view()?, shard, self.clock.now())?))
     }
 
     async fn watch(

@@ -13,8 +13,9 @@ use crate::{
     engine::Order,
     error::StoreError,
     key::{Key, KeyRange},
+    protocol::pin::Pinned,
     row::{Revision, Row},
-    slot::SlotRange,
+    slot::{Slot, SlotRange},
     txn::{Check, Op},
 };
 
@@ -195,6 +196,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// See [`StoreError`].
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError>;
+
+    /// Pins the shard of a slot: reads of it are then of one instant, and wait for
+    /// nothing. `None` where this node has no replica of it; who is told so reads
+    /// through [`read`](Self::read).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn pin(
+        &self,
+        _slot: Slot,
+        _consistency: &Consistency,
+    ) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
+    }
 
     /// Validates and applies a transaction, atomically over all its shards.
     ///

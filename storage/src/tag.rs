@@ -41,6 +41,10 @@ register! {
     CLUSTER_KEY = 0x0105;
     /// An identity schema.
     IDENTITY_SCHEMA = 0x0106;
+    /// Which version of a tenant's permission language is in force.
+    PERMISSION_LANGUAGE = 0x0107;
+    /// A version of a permission language.
+    PERMISSION_LANGUAGE_VERSION = 0x0108;
 
     // 0x02xx: access of operators
     /// An API key by the digest of its id.
@@ -85,6 +89,14 @@ register! {
     VERIFIABLE_ADDRESS = 0x0403;
     /// A recovery address's keyed digest, leading to its identity.
     RECOVERY_ADDRESS = 0x0404;
+
+    // 0x05xx: permission, graph space
+    /// A relation tuple, by object.
+    RELATION_TUPLE = 0x0501;
+    /// A relation tuple, by subject.
+    RELATION_TUPLE_BY_SUBJECT = 0x0502;
+    /// A relation tuple, by relation.
+    RELATION_TUPLE_BY_RELATION = 0x0503;
 }
 
 impl fmt::Display for Tag {
@@ -120,6 +132,8 @@ mod tests {
             (0x0104, "CLUSTER"),
             (0x0105, "CLUSTER_KEY"),
             (0x0106, "IDENTITY_SCHEMA"),
+            (0x0107, "PERMISSION_LANGUAGE"),
+            (0x0108, "PERMISSION_LANGUAGE_VERSION"),
             (0x0201, "API_KEY"),
             (0x0202, "API_KEY_BY_TENANT"),
             (0x0301, "IDENTITY"),
@@ -139,6 +153,9 @@ mod tests {
             (0x0402, "SOURCE_FAILURES"),
             (0x0403, "VERIFIABLE_ADDRESS"),
             (0x0404, "RECOVERY_ADDRESS"),
+            (0x0501, "RELATION_TUPLE"),
+            (0x0502, "RELATION_TUPLE_BY_SUBJECT"),
+            (0x0503, "RELATION_TUPLE_BY_RELATION"),
         ];
         for entry in frozen {
             assert!(Tag::REGISTER.contains(&entry), "{entry:?} was changed or removed");

@@ -17,7 +17,10 @@ use cardea_raft::GroupId;
 use cardea_storage::{
     KeyRange, Revision, Slot, SlotRange, Space, StoreError,
     machine::feed::Subscription,
-    protocol::shards::{Admission, ShardId, ShardRead, ShardSeen, Shards},
+    protocol::{
+        pin::Pinned,
+        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
+    },
     store::{Change, Watch},
     txn::{Outcome, command::Action},
 };
@@ -97,6 +100,14 @@ impl Shards for ClusterShards {
 
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
         read::read(&self.member()?, GroupId(shard.0), read).await
+    }
+
+    async fn pin(
+        &self,
+        shard: ShardId,
+        freshness: Freshness,
+    ) -> Result<Option<Pinned>, StoreError> {
+        read::pin(&self.member()?, GroupId(shard.0), freshness).await
     }
 
     async fn watch(

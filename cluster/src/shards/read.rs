@@ -14,7 +14,10 @@ use std::sync::Arc;
 use cardea_raft::{GroupId, NodeId, ReadError};
 use cardea_storage::{
     Fault, StoreError, Timestamp,
-    protocol::shards::{Freshness, ShardRead, ShardSeen, read_view},
+    protocol::{
+        pin::Pinned,
+        shards::{Freshness, ShardId, ShardRead, ShardSeen, read_view},
+    },
     store::Read,
 };
 
@@ -38,9 +41,7 @@ pub(crate) async fn read(
     let mut last = StoreError::unavailable(format!("no replica of {group} is known"));
     if let Some(replica) = here {
         // A replica that its leader does not reach cannot become fresh; others can.
-        let cut_off = member.office(group).is_none_or(|office| office.leader.is_none())
-            && member.leader_of(group).is_some_and(|leader| member.is_heard(leader));
-        if read.freshness == Freshness::Eventual || !cut_off {
+        if read.freshness == Freshness::Eventual || !is_cut_off(member, group) {
             return read_here(member, &replica, read).await;
         }
     }
@@ -71,6 +72,29 @@ pub(crate) async fn read_here(
         read_view(&view, &read, now)
     });
     seen.await.map_err(|error| StoreError::Fault(Fault::caused("a read", error)))?
+}
+
+/// Pins the replica here; `None` if there is none, or if none here can be fresh.
+pub(crate) async fn pin(
+    member: &Arc<Member>,
+    group: GroupId,
+    freshness: Freshness,
+) -> Result<Option<Pinned>, StoreError> {
+    let Some(replica) = member.replica(group).filter(|replica| replica.owns_slots()) else {
+        return Ok(None);
+    };
+    if freshness != Freshness::Eventual && is_cut_off(member, group) {
+        return Ok(None);
+    }
+    let now = wait(member, &replica, freshness).await?;
+    let pinned = Pinned::new(replica.machine().view()?, ShardId(group.0), now)?;
+    Ok(Some(pinned.of_incarnation(member.directory.view().incarnation())))
+}
+
+/// Whether this node's replica does not hear from a leader that others hear.
+fn is_cut_off(member: &Member, group: GroupId) -> bool {
+    member.office(group).is_none_or(|office| office.leader.is_none())
+        && member.leader_of(group).is_some_and(|leader| member.is_heard(leader))
 }
 
 /// Waits until the replica is as fresh as asked, and gives the time by which

@@ -93,6 +93,37 @@ impl TabletView {
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
     pub fn read(&self, reads: &[Read], now: Timestamp) -> Result<Option<Seen>, Fault> {
+        self.read_rows(reads, now, true)
+    }
+
+    /// As [`read`](Self::read), without looking for locks: for views that
+    /// [have none](Self::is_unlocked).
+    ///
+    /// # Errors
+    /// A fault if the engine fails or holds what it should not.
+    pub fn read_unlocked(&self, reads: &[Read], now: Timestamp) -> Result<Option<Seen>, Fault> {
+        self.read_rows(reads, now, false)
+    }
+
+    /// Whether no transaction holds a lock anywhere in this view.
+    ///
+    /// # Errors
+    /// A fault if the engine fails.
+    pub fn is_unlocked(&self) -> Result<bool, Fault> {
+        let mut unlocked = true;
+        self.pairs(&[area::LOCK], &[area::LOCK + 1], Order::Forward, |_, _| {
+            unlocked = false;
+            Ok(false)
+        })?;
+        Ok(unlocked)
+    }
+
+    fn read_rows(
+        &self,
+        reads: &[Read],
+        now: Timestamp,
+        locks: bool,
+    ) -> Result<Option<Seen>, Fault> {
         let now = now.max(self.state.time());
         let mut seen = Seen::default();
         for (at, read) in reads.iter().enumerate() {
@@ -106,9 +137,15 @@ impl TabletView {
                 return Ok(None);
             }
             let rows = match read {
-                Read::Get(key) => self.get(at, key, now, &mut seen.pending)?,
-                Read::Scan(scan) => self.scan(at, scan, now, &mut seen.pending)?,
+                Read::Get(key) => self.get(key, now)?,
+                Read::Scan(scan) => self.scan(scan, now)?,
             };
+            if locks {
+                match read {
+                    Read::Get(key) => self.locks_at(at, key, &mut seen.pending)?,
+                    Read::Scan(scan) => self.locks_in(at, scan, &rows, &mut seen.pending)?,
+                }
+            }
             seen.results.push(rows);
         }
         Ok(Some(seen))
@@ -221,31 +258,23 @@ impl TabletView {
         })
     }
 
-    fn get(
-        &self,
-        at: usize,
-        key: &Key,
-        now: Timestamp,
-        pending: &mut Vec<Pending>,
-    ) -> Result<Rows, Fault> {
+    fn get(&self, key: &Key, now: Timestamp) -> Result<Rows, Fault> {
         let stored = self.view.get(&area::key(area::ROW, key.as_bytes()))?;
         let row = match stored {
             Some(bytes) => live_row(key.as_bytes(), &bytes, now)?,
             None => None,
         };
-        if let Some(lock) = self.view.get(&area::key(area::LOCK, key.as_bytes()))? {
-            pending.extend(self.pending(at, key, &lock)?);
-        }
         Ok(Rows { rows: row.into_iter().collect(), more: false })
     }
 
-    fn scan(
-        &self,
-        at: usize,
-        scan: &Scan,
-        now: Timestamp,
-        pending: &mut Vec<Pending>,
-    ) -> Result<Rows, Fault> {
+    fn locks_at(&self, at: usize, key: &Key, pending: &mut Vec<Pending>) -> Result<(), Fault> {
+        if let Some(lock) = self.view.get(&area::key(area::LOCK, key.as_bytes()))? {
+            pending.extend(self.pending(at, key, &lock)?);
+        }
+        Ok(())
+    }
+
+    fn scan(&self, scan: &Scan, now: Timestamp) -> Result<Rows, Fault> {
         let limit = usize::try_from(scan.limit.min(SCAN_ROWS_MAX)).unwrap_or(0);
         let mut rows = Rows::default();
         let (start, end) =
@@ -260,7 +289,17 @@ impl TabletView {
             }
             Ok(true)
         })?;
-        // Locks within what was seen: up to the last row where the limit cut.
+        Ok(rows)
+    }
+
+    /// Locks within what was seen: up to the last row where the limit cut.
+    fn locks_in(
+        &self,
+        at: usize,
+        scan: &Scan,
+        rows: &Rows,
+        pending: &mut Vec<Pending>,
+    ) -> Result<(), Fault> {
         let last = rows.rows.last().filter(|_| rows.more).map(|row| row.key.clone());
         let (start, end) = match (last, scan.order) {
             (Some(last), Order::Forward) => (scan.range.start.clone(), last.successor()),
@@ -273,8 +312,7 @@ impl TabletView {
                 .ok_or_else(|| Fault::new("a lock is not on a key"))?;
             pending.extend(self.pending(at, &key, value)?);
             Ok(true)
-        })?;
-        Ok(rows)
+        })
     }
 
     /// The row that the exclusive holder of a lock will leave, if there is one.

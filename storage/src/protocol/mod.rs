@@ -15,9 +15,11 @@
 //! - [`coordinate`] is for committing.
 //! - [`settle`] is for ending what somebody else left.
 //! - [`read`] is for reading.
+//! - [`pin`] is for many reads of one shard that must be of one instant.
 //! - [`sharded`] is all of it as a [`Store`](crate::store::Store).
 
 pub mod coordinate;
+pub mod pin;
 pub mod plan;
 pub mod read;
 pub mod settle;

@@ -88,19 +88,6 @@ impl Reader {
         answer
     }
 
-    fn freshness(&self, shard: ShardId, request: &ReadRequest) -> Freshness {
-        match &request.consistency {
-            Consistency::Eventual => Freshness::Eventual,
-            Consistency::Bounded(age) => Freshness::Bounded(*age),
-            Consistency::AtLeast(token) => {
-                token.revision(shard.0).map_or(Freshness::Eventual, Freshness::AtLeast)
-            }
-            Consistency::Strong => {
-                request.seen.revision(shard.0).map_or(Freshness::Strong, Freshness::AtLeast)
-            }
-        }
-    }
-
     /// Reads one shard; `None` if slots have moved.
     async fn read_shard(
         &self,
@@ -108,7 +95,7 @@ impl Reader {
         reads: Vec<Read>,
         request: &ReadRequest,
     ) -> Result<Option<ShardSeen>, StoreError> {
-        let mut freshness = self.freshness(shard, request);
+        let mut freshness = freshness(shard, &request.consistency, &request.seen);
         let several = reads.len() > 1 || matches!(reads.first(), Some(Read::Scan(_)));
         let (mut committed, mut dead) = (BTreeSet::new(), BTreeSet::new());
         for _ in 0..ROUNDS_MAX {
@@ -180,6 +167,18 @@ impl Reader {
             .filter(|item| !committed.contains(&item.txn) && !dead.contains(&item.txn))
             .cloned()
             .collect()
+    }
+}
+
+/// How fresh a shard must be for a consistency, if it was seen before.
+pub(super) fn freshness(shard: ShardId, consistency: &Consistency, seen: &Snaptoken) -> Freshness {
+    match consistency {
+        Consistency::Eventual => Freshness::Eventual,
+        Consistency::Bounded(age) => Freshness::Bounded(*age),
+        Consistency::AtLeast(token) => {
+            token.revision(shard.0).map_or(Freshness::Eventual, Freshness::AtLeast)
+        }
+        Consistency::Strong => seen.revision(shard.0).map_or(Freshness::Strong, Freshness::AtLeast),
     }
 }
 

@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{coordinate::Coordinator, plan::slot, read::Reader, shards::Shards};
+use super::{
+    coordinate::Coordinator,
+    pin::Pinned,
+    plan::slot,
+    read::{Reader, freshness},
+    shards::Shards,
+};
 use crate::{
     clock::{Clock, Entropy},
     error::StoreError,
     key::KeyRange,
     row::Revision,
-    slot::{SlotRange, Space},
-    store::{Draft, ReadAnswer, ReadRequest, Store, Verdict, Watch},
+    slot::{Slot, SlotRange, Space},
+    store::{Consistency, Draft, ReadAnswer, ReadRequest, Snaptoken, Store, Verdict, Watch},
 };
 
 /// A store whose rows lie on shards.
@@ -49,6 +55,16 @@ impl ShardedStore {
 impl Store for ShardedStore {
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         self.reader.read(request).await
+    }
+
+    async fn pin(
+        &self,
+        slot: Slot,
+        consistency: &Consistency,
+    ) -> Result<Option<Pinned>, StoreError> {
+        let shard = self.shards.locate(slot)?;
+        let freshness = freshness(shard, consistency, &Snaptoken::default());
+        self.shards.pin(shard, freshness).await
     }
 
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {

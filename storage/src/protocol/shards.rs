@@ -10,6 +10,7 @@ use crate::{
     error::StoreError,
     key::KeyRange,
     machine::view::{Seen, TabletView},
+    protocol::pin::Pinned,
     row::Revision,
     slot::{Slot, SlotRange, Space},
     store::{Read, Watch},
@@ -110,6 +111,18 @@ pub trait Shards: Send + Sync + 'static {
     /// # Errors
     /// See [`StoreError`].
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError>;
+
+    /// Pins a shard where it has a replica on this node; `None` where it has none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn pin(
+        &self,
+        _shard: ShardId,
+        _freshness: Freshness,
+    ) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
+    }
 
     /// Follows the changes of a range.
     ///

@@ -17,9 +17,10 @@ use cardea_storage::{
     key::KeyRange,
     local::LocalShards,
     protocol::{
+        pin::Pinned,
         settle,
         sharded::ShardedStore,
-        shards::{Admission, ShardId, ShardRead, ShardSeen, Shards},
+        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
     },
     store::Watch,
     txn::{Outcome, command::Action},
@@ -193,6 +194,15 @@ impl Shards for Flaky {
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
         self.travel().await;
         self.local.read(shard, read).await
+    }
+
+    async fn pin(
+        &self,
+        shard: ShardId,
+        freshness: Freshness,
+    ) -> Result<Option<Pinned>, StoreError> {
+        self.travel().await;
+        self.local.pin(shard, freshness).await
     }
 
     async fn watch(

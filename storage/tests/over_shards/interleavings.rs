@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cardea_storage::{
-    Clock, Consistency, Store, StoreError, Table, Timestamp,
+    Clock, Consistency, KeyRange, Store, StoreError, Table, Timestamp,
     engine::Order,
-    protocol::shards::{Admission, Shards},
-    store::{Draft, ReadRequest, Verdict},
+    protocol::{
+        pin::PinnedRead,
+        shards::{Admission, Shards},
+    },
+    store::{Draft, Read, ReadRequest, Scan, Verdict},
     txn::{
         Condition, Effect, Outcome, Put, Txn,
         command::{Action, Decide, Finish, Prepare, Time},
@@ -320,4 +323,50 @@ async fn too_large_or_too_wide_is_refused_before_anything_is_done() {
     let draft = Draft { ops: wide.collect(), ..Draft::default() };
     assert!(matches!(store.commit(draft).await, Err(StoreError::TooLarge { .. })));
     assert_eq!(proposals(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pinned_reads_are_of_one_instant_and_of_one_shard() {
+    let (flaky, store) = Flaky::new(1, 4);
+    let set = async |balance| {
+        let draft = Draft { ops: vec![put(0, balance).into()], ..Draft::default() };
+        store.commit(draft).await.unwrap()
+    };
+    let key = |number| Accounts::key(&AccountKey(number));
+    let Verdict::Committed(first) = set(1).await else { panic!() };
+    let pinned = store.pin(key(0).slot(), &Consistency::Strong).await.unwrap().unwrap();
+    set(2).await;
+    let PinnedRead::Rows(rows) = pinned.read(&[Read::Get(key(0))]).unwrap() else { panic!() };
+    assert_eq!(Accounts::decode(&rows[0].rows[0]).unwrap().record.balance, 1);
+    assert_eq!(pinned.snaptoken(), first.snaptoken);
+    assert_eq!(balance(&store, 0).await, Some(2));
+    assert_ne!(flaky.locate(key(0).slot()).unwrap(), flaky.locate(key(1).slot()).unwrap());
+    assert_eq!(pinned.read(&[Read::Get(key(1))]).unwrap(), PinnedRead::Elsewhere);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_read_that_meets_a_lock_says_so() {
+    let (flaky, store) = Flaky::new(1, 4);
+    flaky.lose_finishes(true);
+    let draft = Draft { ops: vec![put(0, 1).into(), put(1, 2).into()], ..Draft::default() };
+    store.commit(draft).await.unwrap();
+    let locked = async |number: u16, other: u16| {
+        let key = Accounts::key(&AccountKey(number));
+        let pinned = store.pin(key.slot(), &Consistency::Strong).await.unwrap().unwrap();
+        let range = KeyRange { start: key.as_bytes().clone(), end: key.successor() };
+        let scan = Read::Scan(Scan { range, limit: 1, order: Order::Forward });
+        let far = Accounts::key(&AccountKey(other));
+        assert_eq!(far.slot(), key.slot());
+        let untouched = pinned.read(&[Read::Get(far)]).unwrap();
+        assert!(matches!(untouched, PinnedRead::Rows(_)), "other rows are read");
+        let found = [pinned.read(&[Read::Get(key)]).unwrap(), pinned.read(&[scan]).unwrap()];
+        found.map(|read| read == PinnedRead::Locked)
+    };
+    let same_slot = |number: u16| {
+        let slot = Accounts::key(&AccountKey(number)).slot();
+        let others = (2..u16::MAX).filter(|other| *other != number);
+        others.into_iter().find(|other| Accounts::key(&AccountKey(*other)).slot() == slot).unwrap()
+    };
+    let all = [locked(0, same_slot(0)).await, locked(1, same_slot(1)).await];
+    assert!(all.contains(&[true, true]), "the participant's row is held: {all:?}");
 }

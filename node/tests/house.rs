@@ -27,10 +27,19 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ("raft", &["storage"], "raft replicates entries and does not know what they mean"),
     ("cluster", &["raft", "storage"], "cluster places groups and knows no layer"),
     ("identity", &["storage"], "a layer holds a `Store` and never learns how it is replicated"),
-    ("api", &["identity", "storage"], "api holds a `Store` and never learns how it is replicated"),
-    ("node", &["api", "cluster", "identity", "raft", "storage"], "node wires everything"),
+    ("permission", &["storage"], "a layer holds a `Store` and never learns how it is replicated"),
+    (
+        "api",
+        &["identity", "permission", "storage"],
+        "api holds a `Store` and never learns how it is replicated",
+    ),
+    (
+        "node",
+        &["api", "cluster", "identity", "permission", "raft", "storage"],
+        "node wires everything",
+    ),
     ("chaos", &["cluster", "raft", "storage"], "chaos harms the cluster and speaks HTTP to it"),
-    ("benches", &["storage"], "benches measure real processes, from outside"),
+    ("benches", &["permission", "storage"], "benches measure real processes, from outside"),
 ];
 
 /// Foreign crates that only some of ours may depend on.
@@ -55,25 +64,29 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
 const BANNED: &[(&[&str], &[&str], &str)] = &[
     (
         &["SystemTime::now", "Utc::now", "Zoned::now", "Timestamp::now", "Local::now"],
-        &["storage", "raft", "cluster", "identity", "api"],
+        &["storage", "raft", "cluster", "identity", "permission", "api"],
         "wall time comes from `Clock`, which `node` hands out, so that tests and simulation control it",
     ),
     (
         &["getrandom", "OsRng", "thread_rng", "Uuid::new_v4", "Uuid::now_v7", "rand", "fastrand"],
-        &["storage", "raft", "cluster", "identity", "api"],
+        &["storage", "raft", "cluster", "identity", "permission", "api"],
         "chance comes from `Entropy`, which `node` hands out, so that a seed repeats a run",
     ),
     (
         &["Instant::now"],
-        &["storage", "identity", "api"],
+        &["storage", "identity", "permission", "api"],
         "these crates measure time with `Clock::monotonic`",
     ),
     (
         &["openraft"],
-        &["storage", "cluster", "identity", "api", "node"],
+        &["storage", "cluster", "identity", "permission", "api", "node"],
         "only `raft` names openraft",
     ),
-    (&["cardea_raft", "cardea_cluster"], &["identity", "api"], "layers hold a `Store`"),
+    (
+        &["cardea_raft", "cardea_cluster"],
+        &["identity", "permission", "api"],
+        "layers hold a `Store`",
+    ),
     (
         &[
             "SystemTime",

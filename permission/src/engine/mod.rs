@@ -1,0 +1,278 @@
+//! The check engine: does a subject have a relation or permission on an object?
+//!
+//! It works off a list of questions, breadth first, and never recurses. Each question
+//! is asked once in a request, however many ways lead to it:
+//!
+//! 1. A question is opened: its formula is bound to the questions it depends on, and
+//!    its tuples are read: the one that names the subject, and those that name subject
+//!    sets. Ids of others are never read, so that a group of ten thousand costs as
+//!    much as one of ten.
+//! 2. An answer goes up to whoever waits for it, and stops where it changes nothing.
+//!    Of four answers (see [`value`]) the greatest counts among alternatives and the
+//!    least among conditions, so most questions are answered before all that they
+//!    depend on is.
+//! 3. What waits only for itself is a cycle: it does not hold, and must not be
+//!    negated; see [`cycle`].
+//!
+//! A limit is an answer of its own: it loses against a grant that was found, and else
+//! is told.
+
+pub mod value;
+
+mod cycle;
+pub(crate) mod node;
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+
+use cardea_storage::{
+    StoreError,
+    store::{Read, Rows},
+};
+
+pub use value::{Limits, Unanswered, Value, WIDTH_MAX, Why};
+
+use self::{
+    node::{NodeId, Nodes, Question, State, What},
+    value::Finding,
+};
+use crate::{
+    graph::Graph,
+    model::{Subject, SubjectSet},
+    table::read_tuple,
+};
+
+/// The questions of one subject. Several can be asked one after another; what was
+/// found out is kept.
+pub(crate) struct Engine<'a> {
+    graph: &'a Graph,
+    subject: Subject,
+    limits: Limits,
+    nodes: Nodes,
+    queue: VecDeque<NodeId>,
+    /// Whether tuples name a permission, by namespace and permission.
+    named: HashMap<(String, String), bool>,
+    decided: u64,
+}
+
+/// What a read is for.
+enum Purpose {
+    Direct(NodeId),
+    Sets(NodeId),
+    Named(String, String),
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn new(graph: &'a Graph, subject: Subject, limits: Limits) -> Self {
+        Self {
+            graph,
+            subject,
+            limits,
+            nodes: Nodes::default(),
+            queue: VecDeque::new(),
+            named: HashMap::new(),
+            decided: 0,
+        }
+    }
+
+    /// Whether the subject has the relation on the object.
+    pub(crate) async fn check(&mut self, set: &SubjectSet) -> Result<Finding, StoreError> {
+        let root = self.ask(Question::has(set), 0);
+        self.enqueue(root);
+        loop {
+            if let Some(finding) = self.nodes.finding(root) {
+                return Ok(finding);
+            }
+            let (reads, purposes, large) = self.next_reads(root);
+            if !reads.is_empty() {
+                let rows = self.graph.read(reads, large).await?;
+                for (purpose, rows) in purposes.into_iter().zip(rows) {
+                    self.answer(purpose, rows);
+                }
+                if large {
+                    // Whoever else waits for this thread gets his turn.
+                    tokio::task::yield_now().await;
+                }
+            } else if self.queue.is_empty() && self.nodes.finding(root).is_none() {
+                self.break_cycles(root);
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question, depth: u32) -> NodeId {
+        self.nodes.ask(question, depth)
+    }
+
+    fn enqueue(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(id);
+        if node.state == State::Idle {
+            node.state = State::Queued;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Opens queued questions until there is something to read.
+    fn next_reads(&mut self, root: NodeId) -> (Vec<Read>, Vec<Purpose>, bool) {
+        let batch = self.graph.batch();
+        let (mut reads, mut purposes, mut large) = (Vec::new(), Vec::new(), false);
+        let mut opened = 0;
+        while opened < batch
+            && self.nodes.finding(root).is_none()
+            && let Some(id) = self.queue.pop_front()
+        {
+            if matches!(self.nodes.get(id).state, State::Decided(_)) {
+                continue;
+            }
+            if id != root && !self.is_needed(id) {
+                if self.nodes.get(id).state == State::Queued {
+                    self.nodes.get_mut(id).state = State::Idle;
+                }
+                continue;
+            }
+            opened += 1;
+            if self.nodes.get(id).rest.is_some() {
+                large = true;
+            }
+            self.open(id, &mut reads, &mut purposes);
+        }
+        (reads, purposes, large)
+    }
+
+    /// Whether anybody still waits for an answer.
+    fn is_needed(&self, id: NodeId) -> bool {
+        let node = self.nodes.get(id);
+        // Half read already: whoever lists it again must find it whole.
+        node.state == State::Open
+            || node
+                .asked_by
+                .iter()
+                .chain(&node.listed_by)
+                .any(|id| !matches!(self.nodes.get(*id).state, State::Decided(_)))
+    }
+
+    fn answer(&mut self, purpose: Purpose, rows: Rows) {
+        match purpose {
+            Purpose::Direct(id) => {
+                let node = self.nodes.get_mut(id);
+                node.reads -= 1;
+                if !rows.rows.is_empty() {
+                    node.direct = true;
+                    node.best = Finding::YES;
+                }
+                self.look_at(id);
+            }
+            Purpose::Named(namespace, permit) => {
+                self.named.insert((namespace, permit), !rows.rows.is_empty());
+            }
+            Purpose::Sets(id) => self.list(id, rows),
+        }
+    }
+
+    /// Adds the questions that the subject sets of a question lead to.
+    fn list(&mut self, id: NodeId, rows: Rows) {
+        let node = self.nodes.get_mut(id);
+        node.reads -= 1;
+        node.rows = node.rows.saturating_add(u32::try_from(rows.rows.len()).unwrap_or(u32::MAX));
+        let (depth, what, read) = (node.depth + 1, node.question.what.clone(), node.rows);
+        if matches!(node.state, State::Decided(_)) {
+            return;
+        }
+        let mut last = None;
+        for tuple in rows.rows.iter().filter_map(read_tuple) {
+            let Subject::Set(set) = tuple.subject else { continue };
+            let Some(question) = self.leads_to(&what, set) else { continue };
+            let member = self.ask(question, depth);
+            // Tuples that differ in what does not count stand beside one another.
+            if last.replace(member) == Some(member) {
+                continue;
+            }
+            self.wait_for(id, member);
+        }
+        if rows.more {
+            let node = self.nodes.get_mut(id);
+            let next = rows.rows.last().map(|row| row.key.successor());
+            if read >= self.limits.width {
+                node.best = node.best.or(Finding::undecided(Why::Width));
+                node.rest = None;
+            } else if let Some(start) = next {
+                let place = self.graph.place(&node.question.namespace);
+                let mut range = place.sets_of(&node.question.set());
+                range.start = start;
+                node.rest = Some(range);
+                self.queue.push_back(id);
+            }
+        } else {
+            self.nodes.get_mut(id).rest = None;
+        }
+        self.look_at(id);
+    }
+
+    /// What is asked of what a subject set names.
+    fn leads_to(&self, what: &What, set: SubjectSet) -> Option<Question> {
+        let what = match what {
+            What::Has(_) if set.relation.is_empty() => return None,
+            What::Has(_) => What::Has(set.relation),
+            What::Walk(_, body) => open::body_question(self.graph.language(), *body),
+            What::Body(_) => return None,
+        };
+        Some(Question { namespace: set.namespace, object: set.object, what })
+    }
+
+    /// Lists a question among those of which one must hold for another.
+    fn wait_for(&mut self, id: NodeId, member: NodeId) {
+        if let Some(finding) = self.nodes.finding(member) {
+            let node = self.nodes.get_mut(id);
+            node.best = node.best.or(finding);
+        } else {
+            self.nodes.get_mut(member).listed_by.push(id);
+            self.nodes.get_mut(id).undecided += 1;
+            self.enqueue(member);
+        }
+        self.nodes.get_mut(id).members.push(member);
+    }
+
+    /// Decides a question if what is known suffices, and all that follows from it.
+    fn look_at(&mut self, id: NodeId) {
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            let node = self.nodes.get(id);
+            if node.state != State::Open {
+                continue;
+            }
+            if let Some(finding) = self.nodes.between(id).decided() {
+                self.settle(id, finding, &mut waiting);
+            }
+        }
+    }
+
+    /// Notes an answer; those who wait for it are to be looked at.
+    fn settle(&mut self, id: NodeId, finding: Finding, waiting: &mut Vec<NodeId>) {
+        self.decided += 1;
+        let as_number = self.decided;
+        let node = self.nodes.get_mut(id);
+        node.state = State::Decided(finding);
+        node.decided_as = as_number;
+        waiting.append(&mut node.asked_by);
+        let listed_by = std::mem::take(&mut node.listed_by);
+        for above in listed_by {
+            let node = self.nodes.get_mut(above);
+            node.undecided -= 1;
+            node.best = node.best.or(finding);
+            // A wide list is not looked at for each of its members.
+            let settled = node.undecided == 0 || node.best.value == Value::Yes;
+            if settled && node.state == State::Open {
+                waiting.push(above);
+            }
+        }
+    }
+
+    fn decide(&mut self, id: NodeId, finding: Finding) {
+        let mut waiting = Vec::new();
+        self.settle(id, finding, &mut waiting);
+        for id in waiting {
+            self.look_at(id);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Opening a question: its formula, its reads.
+
+use cardea_storage::{
+    engine::Order,
+    store::{Read, Scan},
+};
+
+use super::{
+    Engine, Purpose,
+    node::{Bound, NodeId, Question, State, What},
+    value::{Finding, Value, Why},
+};
+use crate::{
+    language::{BodyId, Declared, Formula, Language},
+    model::{Subject, SubjectSet},
+};
+
+/// Subject sets that are read at once at first: a few microseconds.
+const SETS_AT_FIRST: u32 = 128;
+
+/// What is asked of an object for a body to hold: bodies that ask one name are that
+/// question.
+pub(super) fn body_question(language: &Language, body: BodyId) -> What {
+    match language.body(body) {
+        Formula::Has(name) => What::Has(name.clone()),
+        _ => What::Body(body),
+    }
+}
+
+impl Engine<'_> {
+    /// Opens a question, or goes on reading it.
+    pub(super) fn open(&mut self, id: NodeId, reads: &mut Vec<Read>, purposes: &mut Vec<Purpose>) {
+        if let Some(range) = self.nodes.get_mut(id).rest.take() {
+            let node = self.nodes.get_mut(id);
+            let limit = self.limits.width.saturating_sub(node.rows).max(1);
+            node.reads += 1;
+            reads.push(Read::Scan(Scan { range, limit, order: Order::Forward }));
+            purposes.push(Purpose::Sets(id));
+            return;
+        }
+        let node = self.nodes.get_mut(id);
+        node.state = State::Open;
+        if node.depth >= self.limits.depth.max(1) {
+            return self.decide(id, Finding::undecided(Why::Depth));
+        }
+        let question = node.question.clone();
+        let depth = node.depth;
+        if self.nodes.len() > self.limits.size {
+            return self.decide(id, Finding::undecided(Why::Size));
+        }
+        let graph = self.graph;
+        let mut direct = false;
+        let mut sets = false;
+        match &question.what {
+            What::Body(body) => {
+                let formula = self.bind(id, graph.language().body(*body), &question, depth);
+                self.nodes.get_mut(id).formula = Some(formula);
+            }
+            What::Walk(..) => sets = true,
+            What::Has(name) => match graph.language().declared(&question.namespace, name) {
+                Declared::NoNamespace | Declared::Undeclared => {
+                    return self.decide(id, Finding::doubt(Why::Undeclared));
+                }
+                Declared::Relation | Declared::Free => (direct, sets) = (true, true),
+                Declared::Permission(formula) => {
+                    let formula = self.bind(id, formula, &question, depth);
+                    self.nodes.get_mut(id).formula = Some(formula);
+                    let named = (question.namespace.clone(), name.clone());
+                    match self.named.get(&named) {
+                        Some(named) => (direct, sets) = (*named, *named),
+                        None => {
+                            (direct, sets) = (true, true);
+                            let range = graph.place(&named.0).relation(&named.0, &named.1);
+                            let order = Order::Forward;
+                            reads.push(Read::Scan(Scan { range, limit: 1, order }));
+                            purposes.push(Purpose::Named(named.0, named.1));
+                        }
+                    }
+                }
+            },
+        }
+        let place = graph.place(&question.namespace);
+        let set = question.set();
+        if direct {
+            self.nodes.get_mut(id).reads += 1;
+            reads.push(Read::Get(place.tuple_key(&set, &self.subject)));
+            purposes.push(Purpose::Direct(id));
+        }
+        if sets {
+            self.nodes.get_mut(id).reads += 1;
+            let limit = SETS_AT_FIRST.min(self.limits.width).max(1);
+            let range = place.sets_of(&set);
+            reads.push(Read::Scan(Scan { range, limit, order: Order::Forward }));
+            purposes.push(Purpose::Sets(id));
+        }
+        self.look_at(id);
+    }
+
+    /// Binds a formula about an object to the questions that it depends on.
+    fn bind(&mut self, id: NodeId, formula: &Formula, about: &Question, depth: u32) -> Bound {
+        match formula {
+            Formula::Or(terms) => {
+                Bound::Or(terms.iter().map(|term| self.bind(id, term, about, depth)).collect())
+            }
+            Formula::And(terms) => {
+                Bound::And(terms.iter().map(|term| self.bind(id, term, about, depth)).collect())
+            }
+            Formula::Not(inner) => Bound::Not(Box::new(self.bind(id, inner, about, depth))),
+            Formula::IsSubject => Bound::Known(if is_subject(about, &self.subject) {
+                Finding::YES
+            } else {
+                Finding::NO
+            }),
+            Formula::Has(name) => self.depend(id, What::Has(name.clone()), about, depth),
+            Formula::Walk(relation, body) => {
+                self.depend(id, What::Walk(relation.clone(), *body), about, depth)
+            }
+        }
+    }
+
+    fn depend(&mut self, id: NodeId, what: What, about: &Question, depth: u32) -> Bound {
+        let (namespace, object) = (about.namespace.clone(), about.object.clone());
+        let child = self.ask(Question { namespace, object, what }, depth + 1);
+        if let Some(finding) = self.nodes.finding(child)
+            && finding.value != Value::Yes
+        {
+            return Bound::Known(finding);
+        }
+        if self.nodes.finding(child).is_none() {
+            self.nodes.get_mut(child).asked_by.push(id);
+            self.enqueue(child);
+        }
+        Bound::Node(child)
+    }
+}
+
+/// Whether an object is the subject: a subject set that names the object and no
+/// relation, or a subject id that is the object's own.
+pub(crate) fn is_subject(about: &Question, subject: &Subject) -> bool {
+    match subject {
+        Subject::Id(id) => *id == about.object,
+        Subject::Set(set) => *set == SubjectSet::new(&*about.namespace, &*about.object, ""),
+    }
+}

@@ -1,0 +1,195 @@
+//! The tuples as of one instant, for one request.
+//!
+//! Where this node has a replica, an engine snapshot is pinned, and reads wait for
+//! nothing. Elsewhere, or where a lock is met, each round of reads goes through the
+//! store and may see a later instant than the round before; so at the end what was
+//! read earlier is read again, all together, and if anything differs, the whole
+//! request begins anew. Either way an answer is one that was true at one instant:
+//! nobody is let in by a membership that was given after the membership's group had
+//! lost its access.
+
+use std::sync::Arc;
+
+use cardea_storage::{
+    Consistency, Fault, Snaptoken, Store, StoreError, Tenant, Timestamp,
+    protocol::pin::{Pinned, PinnedRead},
+    store::{Read, ReadRequest, Rows},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    language::Language,
+    table::{DEFAULT_SLOT, Place},
+};
+
+/// Most reads that are asked of the store at once.
+const READS_MAX: usize = 1024;
+
+/// How a graph is read.
+enum Mode {
+    Pinned(Arc<Pinned>),
+    Followed(Mutex<Followed>),
+}
+
+/// What was read in several rounds.
+#[derive(Default)]
+struct Followed {
+    seen: Snaptoken,
+    time: Timestamp,
+    rounds: Vec<Round>,
+}
+
+struct Round {
+    reads: Vec<Read>,
+    rows: Vec<Rows>,
+    at: Snaptoken,
+}
+
+/// See the [module](self).
+pub(crate) struct Graph {
+    store: Arc<dyn Store>,
+    tenant: Tenant,
+    language: Arc<Language>,
+    consistency: Consistency,
+    mode: Mode,
+    locked: Mutex<bool>,
+}
+
+impl Graph {
+    /// Pins the graph if this node can; else, and if `follow`, it is followed.
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        tenant: Tenant,
+        language: Arc<Language>,
+        consistency: Consistency,
+        follow: bool,
+    ) -> Result<Self, StoreError> {
+        let pinned = if follow { None } else { store.pin(DEFAULT_SLOT, &consistency).await? };
+        let mode = match pinned {
+            Some(pinned) => Mode::Pinned(Arc::new(pinned)),
+            None => Mode::Followed(Mutex::default()),
+        };
+        Ok(Self { store, tenant, language, consistency, mode, locked: Mutex::new(false) })
+    }
+
+    pub(crate) fn language(&self) -> &Language {
+        &self.language
+    }
+
+    /// Where the tuples of a namespace lie.
+    pub(crate) fn place(&self, namespace: &str) -> Place {
+        Place { tenant: self.tenant, slot: self.language.slot(namespace) }
+    }
+
+    /// How many nodes are best looked at together.
+    pub(crate) fn batch(&self) -> usize {
+        match self.mode {
+            Mode::Pinned(_) => 16,
+            Mode::Followed(_) => READS_MAX / 4,
+        }
+    }
+
+    /// Makes reads. `large` ones are handed to a thread that may block for longer.
+    pub(crate) async fn read(
+        &self,
+        reads: Vec<Read>,
+        large: bool,
+    ) -> Result<Vec<Rows>, StoreError> {
+        match &self.mode {
+            Mode::Pinned(pinned) => {
+                let read = if large {
+                    let pinned = pinned.clone();
+                    let read = tokio::task::spawn_blocking(move || pinned.read(&reads));
+                    read.await.map_err(|error| Fault::caused("a read", error))??
+                } else {
+                    pinned.read(&reads)?
+                };
+                match read {
+                    PinnedRead::Rows(rows) => Ok(rows),
+                    PinnedRead::Locked | PinnedRead::Elsewhere => {
+                        *self.locked.lock() = true;
+                        Err(StoreError::Contended { attempts: 1 })
+                    }
+                }
+            }
+            Mode::Followed(followed) => {
+                let mut rows = Vec::new();
+                for part in reads.chunks(READS_MAX) {
+                    let request = ReadRequest {
+                        reads: part.to_vec(),
+                        consistency: self.consistency.clone(),
+                        seen: followed.lock().seen.clone(),
+                        tracked: false,
+                    };
+                    let answer = self.store.read(request).await?;
+                    rows.extend(answer.results.iter().cloned());
+                    let mut followed = followed.lock();
+                    followed.seen.merge(&answer.snaptoken);
+                    followed.time = followed.time.max(answer.time);
+                    let round =
+                        Round { reads: part.to_vec(), rows: answer.results, at: answer.snaptoken };
+                    followed.rounds.push(round);
+                }
+                Ok(rows)
+            }
+        }
+    }
+
+    /// Whether a lock ended the walk, so that it is to be followed instead.
+    pub(crate) fn met_lock(&self) -> bool {
+        *self.locked.lock()
+    }
+
+    /// Whether all that was read was so at one instant.
+    pub(crate) async fn confirm(&self) -> Result<bool, StoreError> {
+        let Mode::Followed(followed) = &self.mode else { return Ok(true) };
+        let (reads, rows, seen) = {
+            let followed = followed.lock();
+            let behind = |round: &&Round| {
+                let newer = |p: &cardea_storage::store::Position| {
+                    followed.seen.revision(p.shard).is_some_and(|seen| seen.0 > p.revision)
+                };
+                round.at.positions.iter().any(newer)
+                    || round.at.positions.len() < followed.seen.positions.len()
+            };
+            let (mut reads, mut rows) = (Vec::new(), Vec::new());
+            if followed.rounds.iter().any(|round| behind(&round)) {
+                for round in &followed.rounds {
+                    reads.extend(round.reads.iter().cloned());
+                    rows.extend(round.rows.iter().cloned());
+                }
+            }
+            (reads, rows, followed.seen.clone())
+        };
+        if reads.is_empty() {
+            return Ok(true);
+        }
+        if reads.len() > READS_MAX {
+            return Ok(false);
+        }
+        let consistency = self.consistency.clone();
+        let request = ReadRequest { reads, consistency, seen, tracked: false };
+        let again = self.store.read(request).await?;
+        let same = again.results.len() == rows.len()
+            && again.results.iter().zip(&rows).all(|(a, b)| {
+                let keys =
+                    |rows: &Rows| rows.rows.iter().map(|r| r.key.clone()).collect::<Vec<_>>();
+                a.more == b.more && keys(a) == keys(b)
+            });
+        if same {
+            followed.lock().seen.merge(&again.snaptoken);
+        }
+        Ok(same)
+    }
+
+    /// Where the graph stood.
+    pub(crate) fn snaptoken(&self) -> Snaptoken {
+        match &self.mode {
+            Mode::Pinned(pinned) => pinned.snaptoken(),
+            Mode::Followed(followed) => followed.lock().seen.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! What you may do: relation tuples, namespaces with their permission language, and
+//! the questions that both answer, as a layer on the [`Store`](cardea_storage::Store)
+//! port.
+//!
+//! It knows neither HTTP nor how the store is replicated. Time and chance come from
+//! the store it holds. What it refuses is a value in the field's terms.
+//!
+//! Reading order: [`model`] (tuples, subjects), [`opl`] and [`language`] (what names
+//! mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
+//! [`Service`]: [`write`](mod@write), [`list`], [`check`], [`change`].
+
+pub mod change;
+pub mod check;
+pub mod engine;
+mod graph;
+pub mod language;
+pub mod list;
+pub mod model;
+pub mod opl;
+pub mod page;
+pub mod rejection;
+pub mod service;
+pub mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod write;
+
+pub use model::{Subject, SubjectSet, Tuple, TupleQuery};
+pub use rejection::{LanguageRejection, ReadRejection, WriteRejection};
+pub use service::{Answered, Service};

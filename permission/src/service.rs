@@ -1,0 +1,167 @@
+//! What the operations share: the store, keys, the language in force, limits.
+
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+
+use cardea_storage::{
+    Consistency, Keyring, Snaptoken, Store, StoreError, Table, Tenant,
+    store::{ReadRequest, Rows},
+};
+use parking_lot::RwLock;
+
+use crate::{
+    engine::Limits,
+    graph::Graph,
+    language::Language,
+    page::PageKeys,
+    rejection::ReadRejection,
+    table::{LanguageHeadKey, LanguageHeads, LanguageVersionKey, LanguageVersions},
+};
+
+/// How often a request is begun anew because what it had read changed meanwhile.
+const WALKS_MAX: u32 = 8;
+
+/// The permission layer of a node.
+pub struct Service {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) pages: PageKeys,
+    limits: Limits,
+    languages: RwLock<BTreeMap<Tenant, Held>>,
+}
+
+/// A language as this node holds it.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// 0 before there is any.
+    pub(crate) version: u64,
+    pub(crate) language: Arc<Language>,
+}
+
+/// What an operation found, and where the graph and the language stood.
+#[derive(Debug, Clone)]
+pub struct Answered<T> {
+    /// What was found.
+    pub value: T,
+    /// Reads at it see at least what was seen here.
+    pub snaptoken: Snaptoken,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// A layer over a store. Page tokens are sealed with keys derived from `cursor`.
+    pub fn new(store: Arc<dyn Store>, cursor: &Keyring, limits: Limits) -> Self {
+        Self { store, pages: PageKeys::new(cursor), limits, languages: RwLock::default() }
+    }
+
+    /// The bounds of a request; `depth` is what it asks for itself, 0 for the default.
+    pub fn limits(&self, depth: u32) -> Limits {
+        let depth = if depth == 0 { self.limits.depth } else { depth.min(self.limits.depth) };
+        Limits { depth, ..self.limits }
+    }
+
+    /// The language in force, at least as new as asked for, and where it was read.
+    pub(crate) async fn language(
+        &self,
+        tenant: Tenant,
+        consistency: &Consistency,
+    ) -> Result<(Held, Snaptoken), StoreError> {
+        let key = LanguageHeads::key(&LanguageHeadKey(tenant));
+        let request = ReadRequest::new(consistency.clone()).get(key);
+        let answer = self.store.read(request).await?;
+        let head = answer.results.into_iter().next().and_then(Rows::into_row);
+        let version = match head {
+            Some(row) => LanguageHeads::decode(&row)?.record.version,
+            None => 0,
+        };
+        let held = self.languages.read().get(&tenant).cloned();
+        // What is held may be newer than what was read: then it counts.
+        if let Some(held) = held.filter(|held| held.version >= version) {
+            return Ok((held, answer.snaptoken));
+        }
+        let held = self.load(tenant, version, &answer.snaptoken).await?;
+        let mut languages = self.languages.write();
+        let newest = languages.entry(tenant).or_insert_with(|| held.clone());
+        if newest.version < held.version {
+            *newest = held.clone();
+        }
+        Ok((held, answer.snaptoken))
+    }
+
+    async fn load(
+        &self,
+        tenant: Tenant,
+        version: u64,
+        seen: &Snaptoken,
+    ) -> Result<Held, StoreError> {
+        if version == 0 {
+            return Ok(Held { version, language: Arc::default() });
+        }
+        let key = LanguageVersions::key(&LanguageVersionKey { tenant, version });
+        let at_least = Consistency::AtLeast(seen.clone());
+        let answer = self.store.read(ReadRequest::new(at_least).get(key)).await?;
+        let row = answer.results.into_iter().next().and_then(Rows::into_row);
+        let row = row.ok_or_else(|| {
+            StoreError::unavailable("the permission language changed while it was read")
+        })?;
+        let record = LanguageVersions::decode(&row)?.record;
+        let compiled = tokio::task::spawn_blocking(move || crate::change::compile(&record));
+        let language = compiled
+            .await
+            .map_err(|error| cardea_storage::Fault::caused("reading a language", error))?
+            .map_err(|reason| {
+                cardea_storage::Fault::new(format!("language {version}: {reason}"))
+            })?;
+        Ok(Held { version, language: Arc::new(language) })
+    }
+
+    /// Runs a request on a graph of one instant, with the language of that instant or
+    /// a later one.
+    pub(crate) async fn walk<R, F, Fut>(
+        &self,
+        tenant: Tenant,
+        consistency: &Consistency,
+        run: F,
+    ) -> Result<Answered<R>, ReadRejection>
+    where
+        F: Fn(Arc<Graph>) -> Fut,
+        Fut: Future<Output = Result<R, ReadRejection>>,
+    {
+        let mut follow = false;
+        for _ in 0..WALKS_MAX {
+            let (store, strong) = (self.store.clone(), consistency.clone());
+            let (held, language_at) = self.language(tenant, consistency).await?;
+            let graph = Graph::open(store, tenant, held.language, strong, follow).await?;
+            let graph = Arc::new(graph);
+            let run = run(graph.clone()).await;
+            if graph.met_lock() {
+                follow = true;
+                continue;
+            }
+            if !graph.confirm().await? {
+                continue;
+            }
+            let value = run?;
+            let mut snaptoken = graph.snaptoken();
+            snaptoken.merge(&language_at);
+            asked_for(consistency, &snaptoken)?;
+            return Ok(Answered { value, snaptoken });
+        }
+        Err(StoreError::Contended { attempts: WALKS_MAX }.into())
+    }
+}
+
+/// Whether the token that was asked for is of this cluster, and not ahead of it.
+pub(crate) fn asked_for(consistency: &Consistency, seen: &Snaptoken) -> Result<(), ReadRejection> {
+    let Consistency::AtLeast(token) = consistency else { return Ok(()) };
+    if token.incarnation != seen.incarnation {
+        return Err(StoreError::BadToken.into());
+    }
+    let ahead = token.positions.iter().any(|position| {
+        seen.revision(position.shard).is_some_and(|seen| seen.0 < position.revision)
+    });
+    if ahead { Err(ReadRejection::SnaptokenAhead) } else { Ok(()) }
+}

@@ -1,0 +1,4 @@
+//! The operations of the service, each over a store in this process.
+
+mod languages;
+mod tuples;

@@ -1,0 +1,212 @@
+//! Changing tuples. What is changed together is one transaction: all of it or
+//! nothing, of which no reader sees a part.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use cardea_storage::{Consistency, Snaptoken, StoreError, Table, Tenant, Timestamp, Transaction};
+
+use crate::{
+    Service,
+    list::ListPosition,
+    model::{Tuple, TupleQuery},
+    rejection::{ReadRejection, WriteRejection},
+    table::{Place, TupleKey, TupleRecord, Tuples, fits},
+};
+
+/// Most changes that are made together.
+pub const CHANGES_MAX: usize = 1_000;
+
+/// Bytes of keys that one piece of a deletion names, at most: well within a
+/// transaction.
+const DELETE_BYTES_MAX: usize = 768 * 1024;
+
+/// A change of one tuple.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is to be there; if it is already, nothing changes.
+    Insert(NewTuple),
+    /// It is not to be there; if it is not, nothing changes.
+    Delete(Tuple),
+}
+
+/// A tuple to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTuple {
+    /// The tuple.
+    pub tuple: Tuple,
+    /// When it ceases to be there; `None`: never. One that is there already keeps
+    /// what it has.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl From<Tuple> for NewTuple {
+    fn from(tuple: Tuple) -> Self {
+        Self { tuple, expires_at: None }
+    }
+}
+
+/// Tuples deleted by a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many.
+    pub count: u64,
+    /// Reads at it see none of them.
+    pub snaptoken: Snaptoken,
+}
+
+impl Service {
+    /// Makes a tuple.
+    ///
+    /// # Errors
+    /// See [`WriteRejection`].
+    pub async fn create_tuple(
+        &self,
+        tenant: Tenant,
+        tuple: NewTuple,
+    ) -> Result<Snaptoken, WriteRejection> {
+        self.change_tuples(tenant, vec![Change::Insert(tuple)]).await
+    }
+
+    /// Makes changes together: inserts before deletes, as Keto does.
+    ///
+    /// # Errors
+    /// See [`WriteRejection`].
+    pub async fn change_tuples(
+        &self,
+        tenant: Tenant,
+        changes: Vec<Change>,
+    ) -> Result<Snaptoken, WriteRejection> {
+        if changes.len() > CHANGES_MAX {
+            return Err(WriteRejection::TooMany { given: changes.len(), limit: CHANGES_MAX });
+        }
+        // What is to be of each tuple in the end; a delete counts more than an insert.
+        let mut wanted: BTreeMap<Tuple, Option<NewTuple>> = BTreeMap::new();
+        for change in changes {
+            let (Change::Insert(NewTuple { tuple, .. }) | Change::Delete(tuple)) = &change;
+            tuple.validate()?;
+            fits(tuple)?;
+            match change {
+                Change::Insert(new) => {
+                    wanted.entry(new.tuple.clone()).or_insert(Some(new));
+                }
+                Change::Delete(tuple) => {
+                    wanted.insert(tuple, None);
+                }
+            }
+        }
+        let (held, language_at) = self.language(tenant, &Consistency::Eventual).await?;
+        if wanted.is_empty() {
+            let strong = self.language(tenant, &Consistency::Strong).await?;
+            return Ok(strong.1);
+        }
+        let wanted: Vec<(TupleKey, Option<NewTuple>)> = wanted
+            .into_iter()
+            .map(|(tuple, new)| {
+                let slot = held.language.slot(&tuple.namespace);
+                (Place { tenant, slot }.key(&tuple), new)
+            })
+            .collect();
+        // New tuples are the rule: the first attempt reads nothing and lets the commit
+        // see whether they are new.
+        let blind = AtomicBool::new(wanted.iter().all(|(_, new)| new.is_some()));
+        let (wanted, blind) = (&wanted, &blind);
+        let done = self
+            .store
+            .transact(|t| async move {
+                if blind.swap(false, Ordering::Relaxed) {
+                    for (key, new) in wanted {
+                        let expires_at = new.as_ref().and_then(|new| new.expires_at);
+                        t.insert::<Tuples>(key, &TupleRecord {}, expires_at);
+                    }
+                    return Ok(());
+                }
+                change(&t, wanted).await
+            })
+            .await
+            .map_err(WriteRejection::Store)?;
+        let mut snaptoken = done.snaptoken;
+        snaptoken.merge(&language_at);
+        Ok(snaptoken)
+    }
+
+    /// Deletes every tuple that a query means. Up to [`CHANGES_MAX`] of them go
+    /// together; more go in pieces of that size, and a call that is repeated goes on
+    /// with what is left.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn delete_tuples(
+        &self,
+        tenant: Tenant,
+        query: &TupleQuery,
+    ) -> Result<Deleted, ReadRejection> {
+        query.validate()?;
+        let (held, mut snaptoken) = self.language(tenant, &Consistency::Strong).await?;
+        let language = &held.language;
+        let (mut count, mut position) = (0, ListPosition::default());
+        loop {
+            let from = &position;
+            let done = self
+                .store
+                .transact(|t| async move {
+                    let limit = CHANGES_MAX;
+                    let page =
+                        self.page_of(&t, tenant, language, query, from.clone(), limit).await?;
+                    let keys = page.tuples.iter().map(|tuple| {
+                        let slot = language.slot(&tuple.namespace);
+                        Place { tenant, slot }.key(tuple)
+                    });
+                    let (keys, whole) = fitting(keys.collect());
+                    t.get_many::<Tuples>(&keys).await?;
+                    for key in &keys {
+                        t.delete::<Tuples>(key).await?;
+                    }
+                    // What did not fit is found again, for what did is gone.
+                    let next = if whole { page.next } else { Some(from.clone()) };
+                    Ok::<_, StoreError>((keys.len(), next))
+                })
+                .await?;
+            let (deleted, next) = done.value;
+            count += u64::try_from(deleted).unwrap_or(u64::MAX);
+            snaptoken.merge(&done.snaptoken);
+            match next {
+                Some(next) => position = next,
+                None => return Ok(Deleted { count, snaptoken }),
+            }
+        }
+    }
+}
+
+/// As many as one transaction holds, and whether those are all.
+fn fitting(mut keys: Vec<TupleKey>) -> (Vec<TupleKey>, bool) {
+    let (mut bytes, given) = (0, keys.len());
+    let fit = keys.iter().take_while(|key| {
+        // A check and three rows, each with its key.
+        bytes += 4 * (Tuples::key(key).as_bytes().len() + 24);
+        bytes <= DELETE_BYTES_MAX
+    });
+    let fit = fit.count();
+    keys.truncate(fit);
+    (keys, fit == given)
+}
+
+async fn change(
+    t: &Transaction,
+    wanted: &[(TupleKey, Option<NewTuple>)],
+) -> Result<(), StoreError> {
+    let keys: Vec<_> = wanted.iter().map(|(key, _)| key.clone()).collect();
+    let there = t.get_many::<Tuples>(&keys).await?;
+    for ((key, new), there) in wanted.iter().zip(there) {
+        match (new, there) {
+            (Some(new), None) => {
+                t.put::<Tuples>(key, &TupleRecord {}, new.expires_at).await?;
+            }
+            (None, Some(_)) => t.delete::<Tuples>(key).await?,
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+    Ok(())
+}

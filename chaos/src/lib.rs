@@ -1,14 +1,15 @@
 //! What Cardea promises under harm, and whether it keeps it.
 //!
-//! Real processes of the `cardea` binary are killed, paused, starved and confused
-//! while clients work with them over HTTP; what the clients saw goes through
-//! checkers. Nothing here knows how a node is made: what counts is what a client
-//! can see. Reading order: [`history`] (what clients saw), [`check`] (what is
-//! promised), [`workload`] (clients), [`cluster`] (the processes), [`kill`] and [`trouble`] (the
-//! harm), [`judgement`] (the end of a run).
+//! In two ways. Real processes of the `cardea` binary are killed, paused, starved
+//! and confused while clients work with them over HTTP; what the clients saw goes
+//! through checkers, and nothing there knows how a node is made. Reading order:
+//! [`history`] (what clients saw), [`check`] (what is promised), [`workload`]
+//! (clients), [`cluster`] (the processes), [`kill`] and [`trouble`] (the harm),
+//! [`judgement`] (the end of a run). Such a run prints its seed; choices repeat
+//! with it, the interleaving of real processes does not.
 //!
-//! A run prints its seed. Choices repeat with it; the interleaving of three real
-//! processes does not.
+//! And [`simulation`]: whole nodes on one thread, over a simulated network, disk
+//! and clock, where a seed repeats everything.
 
 pub mod check;
 pub mod cluster;
@@ -19,5 +20,6 @@ pub mod judgement;
 pub mod kill;
 pub mod kratos;
 pub mod process;
+pub mod simulation;
 pub mod trouble;
 pub mod workload;

@@ -19,7 +19,7 @@ use crate::{
     blocking,
     group::{Group, GroupParts},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
-    log::{Log, LogStore, OpenLogError, WriterCounts},
+    log::{Log, LogPositions, LogStore, OpenLogError, WriterCounts},
     machine::Machine,
     peers::{Groups, Replica, Transport},
     propose::{ProposeError, Proposed},
@@ -375,6 +375,15 @@ impl Host {
     /// What the log writer has done so far.
     pub fn log_counts(&self) -> WriterCounts {
         self.log.counts()
+    }
+
+    /// The purge point of a group's log here, and the positions of its entries
+    /// from an index on; `None` if the group does not run here. For checks. Blocks.
+    ///
+    /// # Errors
+    /// A fault if the log cannot be read.
+    pub fn log_positions(&self, group: GroupId, from: u64) -> Result<Option<LogPositions>, Fault> {
+        self.log.positions(group, from)
     }
 
     /// Stops every group and closes the log.

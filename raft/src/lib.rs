@@ -40,7 +40,7 @@ pub use admission::Admission;
 pub use change::ChangeError;
 pub use host::{Host, HostOptions, StartError};
 pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
-pub use log::{LogSettings, LogStore, OpenLogError, WriterCounts};
+pub use log::{LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
 pub use peers::{Groups, Peers, Replica, Transport};
 pub use propose::{ProposeError, Proposed};

@@ -35,6 +35,7 @@ use self::{
 use crate::{
     alarm::Alarm,
     ids::{GroupId, ReplicaId},
+    machine::Position,
 };
 
 pub use store::LogStore;
@@ -53,6 +54,15 @@ impl Default for LogSettings {
     fn default() -> Self {
         Self { tail_bytes_max: 512 << 10, batch_bytes_max: 4 << 20 }
     }
+}
+
+/// What is in the log of a group; see [`Host::log_positions`](crate::Host::log_positions).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogPositions {
+    /// The last purged position.
+    pub purged: Option<Position>,
+    /// The positions of the entries, in order.
+    pub entries: Vec<Position>,
 }
 
 /// Why the log of a group cannot be opened.
@@ -200,6 +210,19 @@ impl Log {
             }
             start = key::end(group);
         }
+    }
+
+    /// What the open log of a group has from an index on. Blocks.
+    pub(crate) fn positions(
+        &self,
+        group: GroupId,
+        from: u64,
+    ) -> Result<Option<LogPositions>, Fault> {
+        let Some(log) = self.open.lock().get(&group).cloned() else { return Ok(None) };
+        let purged = log.extent().purged.as_ref().map(Position::from);
+        let entries = log.read(from..u64::MAX, usize::MAX)?;
+        let entries = entries.iter().map(|entry| Position::from(&entry.log_id)).collect();
+        Ok(Some(LogPositions { purged, entries }))
     }
 
     /// How long the oldest synced write has been waiting for the disk.

@@ -1,0 +1,340 @@
+//! The rows that simulated clients work on, and what they do with them: always
+//! through the [`Store`] of some node, as a layer would.
+
+use std::{sync::Arc, time::Duration};
+
+use cardea_storage::{
+    Slot, Space, Store, StoreError, Table, TableKey, Tag, Tenant, Timestamp, Transaction,
+    key::{KeyReader, KeyWriter},
+    store::{Consistency, ReadRequest, Snaptoken},
+};
+
+/// Where a cell lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellKey {
+    slot: Slot,
+    number: u64,
+}
+
+impl CellKey {
+    /// A cell of a space; cells of one kind are spread over its slots.
+    pub fn new(space: Space, kind: u64, number: u64) -> Self {
+        let slot = u16::try_from((number * 1_361 + kind * 97) % 4_096).unwrap_or(0);
+        Self { slot: Slot::new(space, slot), number: kind << 32 | number }
+    }
+}
+
+/// What a cell holds.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Cell {
+    /// Whatever its kind means by it.
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
+}
+
+/// The cells.
+pub struct Cells;
+
+impl TableKey for CellKey {
+    fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.u64(self.number);
+    }
+
+    fn read(slot: Slot, _: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { slot, number: rest.u64()? })
+    }
+}
+
+impl Table for Cells {
+    const TAG: Tag = Tag::TEST;
+    type Key = CellKey;
+    type Record = Cell;
+}
+
+/// How fresh a count must be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fresh {
+    /// Linearizable.
+    Strong,
+    /// At most so many milliseconds old.
+    Bounded(u64),
+    /// Not before this, at which it was at least that.
+    AtLeast(Snaptoken, u64),
+    /// Whatever is near.
+    Eventual,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// The value of a register.
+    Read(u64),
+    /// A register is to hold a value.
+    Write(u64, u64),
+    /// A register is to hold the last if it holds the second.
+    Swap(u64, u64, u64),
+    /// An identifier is to be somebody's, with a row at home that says so.
+    Claim(u64, u64),
+    /// An identifier is to be nobody's again, if it is his.
+    Release(u64, u64),
+    /// Whose an identifier is, by the index.
+    Lookup(u64),
+    /// Whose it is by the index and by the row at home, in one transaction.
+    Audit(u64),
+    /// A count is to be one more.
+    Increment(u64),
+    /// What a count is.
+    Count(u64, Fresh),
+    /// One side of a pair is to be taken, unless the other is.
+    Take(u64, bool),
+    /// One side of a pair is to be free.
+    Free(u64, bool),
+    /// Whether both sides of a pair are taken, in one transaction.
+    Sides(u64),
+    /// A session is to begin.
+    Issue(u64),
+    /// A session is to end.
+    Revoke(u64),
+    /// Whether a session is good.
+    Check(u64),
+    /// A row is to live for so many milliseconds.
+    Lend(u64, u64),
+    /// Whether that row is there.
+    Lent(u64),
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// A value; 0 for nothing.
+    Value(u64),
+    /// A count, and where it was read or written.
+    Counted(u64, Snaptoken),
+    /// It was done.
+    Done,
+    /// It was refused by what is there.
+    Differs,
+    /// Two values that must be the same.
+    Both(u64, u64),
+    /// A row is there, until when, judged at what time.
+    Until(Timestamp, Timestamp),
+    /// Nothing was done.
+    Not(String),
+    /// Nobody knows.
+    Unknown,
+    /// What no store may answer.
+    Absurd(String),
+}
+
+enum Refused {
+    Differs,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Differs => Self::Differs,
+            Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Reply {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The process that answers so is about to stop.
+            StoreError::Unknown | StoreError::Fault(_) => Self::Unknown,
+            StoreError::Unavailable { .. }
+            | StoreError::Overloaded { .. }
+            | StoreError::Contended { .. } => Self::Not(error.to_string()),
+            error => Self::Absurd(error.to_string()),
+        }
+    }
+}
+
+const REGISTER: u64 = 1;
+const IDENTIFIER: u64 = 2;
+const COUNT: u64 = 3;
+const PAIR: u64 = 4;
+const SESSION: u64 = 5;
+const LOAN: u64 = 6;
+
+fn home(kind: u64, number: u64) -> CellKey {
+    CellKey::new(Space::Home, kind, number)
+}
+
+fn index(kind: u64, number: u64) -> CellKey {
+    CellKey::new(Space::Index, kind, number)
+}
+
+fn sides(pair: u64) -> [CellKey; 2] {
+    [home(PAIR, pair), index(PAIR, pair)]
+}
+
+async fn value(t: &Transaction, key: &CellKey) -> Result<u64, StoreError> {
+    Ok(t.get::<Cells>(key).await?.map_or(0, |cell| cell.record.value))
+}
+
+async fn set(t: &Transaction, key: &CellKey, value: u64) -> Result<(), StoreError> {
+    t.put::<Cells>(key, &Cell { value }, None).await
+}
+
+/// Does what is asked at the store of a node.
+pub async fn perform(store: Arc<dyn Store>, request: Request) -> Reply {
+    match attempt(&store, request).await {
+        Ok(reply) => reply,
+        Err(refused) => refused.into(),
+    }
+}
+
+async fn attempt(store: &Arc<dyn Store>, request: Request) -> Result<Reply, Refused> {
+    match request {
+        Request::Read(n) => strong(store, home(REGISTER, n)).await,
+        Request::Lookup(n) => strong(store, index(IDENTIFIER, n)).await,
+        Request::Check(n) => strong(store, home(SESSION, n)).await,
+        Request::Write(n, to) => write(store, home(REGISTER, n), to).await,
+        Request::Issue(n) => write(store, home(SESSION, n), 1).await,
+        Request::Swap(n, from, to) => swap(store, vec![home(REGISTER, n)], from, to).await,
+        Request::Revoke(n) => swap(store, vec![home(SESSION, n)], 1, 2).await,
+        Request::Claim(n, who) => swap(store, both(n), 0, who).await,
+        Request::Release(n, who) => swap(store, both(n), who, 0).await,
+        Request::Audit(n) => two(store, both(n)).await,
+        Request::Sides(n) => two(store, sides(n).to_vec()).await,
+        Request::Increment(n) => increment(store, home(COUNT, n)).await,
+        Request::Count(n, fresh) => count(store, home(COUNT, n), fresh).await,
+        Request::Take(n, side) => take(store, n, side).await,
+        Request::Free(n, side) => write(store, sides(n)[usize::from(side)], 0).await,
+        Request::Lend(n, ms) => lend(store, home(LOAN, n), Duration::from_millis(ms)).await,
+        Request::Lent(n) => lent(store, home(LOAN, n)).await,
+    }
+}
+
+fn both(identifier: u64) -> Vec<CellKey> {
+    vec![index(IDENTIFIER, identifier), home(IDENTIFIER, identifier)]
+}
+
+async fn strong(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
+    let cell = store.view(Consistency::Strong).get::<Cells>(&key).await?;
+    Ok(Reply::Value(cell.map_or(0, |cell| cell.record.value)))
+}
+
+async fn write(store: &Arc<dyn Store>, key: CellKey, to: u64) -> Result<Reply, Refused> {
+    store
+        .transact(|t| async move {
+            match to {
+                0 => t.delete::<Cells>(&key).await?,
+                to => set(&t, &key, to).await?,
+            }
+            Ok::<_, Refused>(())
+        })
+        .await?;
+    Ok(Reply::Done)
+}
+
+async fn swap(
+    store: &Arc<dyn Store>,
+    keys: Vec<CellKey>,
+    from: u64,
+    to: u64,
+) -> Result<Reply, Refused> {
+    store
+        .transact(|t| {
+            let keys = keys.clone();
+            async move {
+                for key in &keys {
+                    if value(&t, key).await? != from {
+                        return Err(Refused::Differs);
+                    }
+                    match to {
+                        0 => t.delete::<Cells>(key).await?,
+                        to => set(&t, key, to).await?,
+                    }
+                }
+                Ok(())
+            }
+        })
+        .await?;
+    Ok(Reply::Done)
+}
+
+async fn two(store: &Arc<dyn Store>, keys: Vec<CellKey>) -> Result<Reply, Refused> {
+    let seen = store
+        .transact(|t| {
+            let keys = keys.clone();
+            async move {
+                Ok::<_, Refused>((value(&t, &keys[0]).await?, value(&t, &keys[1]).await?))
+            }
+        })
+        .await?;
+    Ok(Reply::Both(seen.value.0, seen.value.1))
+}
+
+async fn increment(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
+    let done = store
+        .transact(|t| async move {
+            let next = value(&t, &key).await? + 1;
+            set(&t, &key, next).await?;
+            Ok::<_, Refused>(next)
+        })
+        .await?;
+    Ok(Reply::Counted(done.value, done.snaptoken))
+}
+
+async fn count(store: &Arc<dyn Store>, key: CellKey, fresh: Fresh) -> Result<Reply, Refused> {
+    let consistency = match fresh {
+        Fresh::Strong => Consistency::Strong,
+        Fresh::Bounded(ms) => Consistency::Bounded(Duration::from_millis(ms)),
+        Fresh::AtLeast(token, _) => Consistency::AtLeast(token),
+        Fresh::Eventual => Consistency::Eventual,
+    };
+    let view = store.view(consistency);
+    let cell = view.get::<Cells>(&key).await?;
+    Ok(Reply::Counted(cell.map_or(0, |cell| cell.record.value), view.seen()))
+}
+
+async fn take(store: &Arc<dyn Store>, pair: u64, side: bool) -> Result<Reply, Refused> {
+    let keys = sides(pair);
+    let (own, other) = (keys[usize::from(side)], keys[usize::from(!side)]);
+    store
+        .transact(|t| async move {
+            if value(&t, &other).await? != 0 {
+                return Err(Refused::Differs);
+            }
+            set(&t, &own, 1).await?;
+            Ok(())
+        })
+        .await?;
+    Ok(Reply::Done)
+}
+
+async fn lend(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<Reply, Refused> {
+    store
+        .transact(|t| async move {
+            let until = t.now().after(time);
+            t.put::<Cells>(&key, &Cell { value: 1 }, Some(until)).await?;
+            Ok::<_, Refused>(())
+        })
+        .await?;
+    Ok(Reply::Done)
+}
+
+async fn lent(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
+    let request = ReadRequest::new(Consistency::Strong).get(Cells::key(&key));
+    let answer = store.read(request).await?;
+    let row = answer.results.into_iter().next().unwrap_or_default().into_row();
+    match row.and_then(|row| row.expires_at) {
+        Some(until) => Ok(Reply::Until(until, answer.time)),
+        None => Ok(Reply::Value(0)),
+    }
+}

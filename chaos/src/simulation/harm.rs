@@ -1,0 +1,119 @@
+//! The harm that comes over a world: what, where and when is drawn.
+
+use cardea_cluster::{DIRECTORY, GroupId, directory::records::NodeState};
+
+use super::{
+    machine::{Machine, Power},
+    network::Network,
+    parameters::Parameters,
+};
+use crate::dice::Dice;
+
+/// Something that is done to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// A machine is cut off, from all others or from some.
+    Isolate {
+        /// Which.
+        machine: usize,
+        /// What it says is not heard.
+        outward: bool,
+        /// It hears nothing.
+        inward: bool,
+    },
+    /// The machines of a set (by bits) and the others do not hear of each other.
+    Split(u64),
+    /// One direction of one link carries nothing.
+    CutLink(usize, usize),
+    /// All links carry again.
+    Heal,
+    /// One direction of one link is slower by this.
+    Clog(usize, usize, u64),
+    /// Connections between two machines break.
+    Reset(usize, usize),
+    /// A process dies, and comes back after this many milliseconds.
+    Crash(usize, Power, u64),
+    /// All machines lose power.
+    Blackout(u64),
+    /// The disk of a machine fails after so many changes.
+    CrashAtWrite(usize, u64),
+    /// A process stands still for so many milliseconds.
+    Pause(usize, u64),
+    /// Synced writes of a disk take longer by this.
+    SlowDisk(usize, u64),
+    /// A wall clock is ahead by this.
+    Clock(usize, i64),
+    /// A machine asks that another lead a group.
+    Transfer(usize, GroupId, usize),
+    /// A node drains, or is live again.
+    Drain(usize, bool),
+    /// A new machine joins.
+    Join,
+}
+
+/// Draws the next harm; `None` if nothing that was drawn is possible.
+pub fn draw(
+    dice: &mut Dice,
+    parameters: &Parameters,
+    machines: &[Machine],
+    network: &Network,
+    now: u64,
+) -> Option<Harm> {
+    let harms = parameters.harms;
+    let count = machines.len();
+    let machine = dice.below(count);
+    let other = (machine + 1 + dice.below(count - 1)) % count;
+    let awake = machines[machine].is_awake(now);
+    let is_up = machines.iter().filter(|machine| machine.process.is_some()).count();
+    let any_cut = (0..count).any(|a| (0..count).any(|b| network.is_cut(a, b)));
+    let down_ms = 20 + dice.draw() % 6_000;
+    Some(match dice.below(20) {
+        0 if harms.partitions => Harm::Isolate { machine, outward: true, inward: true },
+        1 if harms.partitions => {
+            let outward = dice.percent(50);
+            Harm::Isolate { machine, outward, inward: !outward }
+        }
+        2 if harms.partitions => Harm::Split(dice.draw() % (1 << count)),
+        3 if harms.partitions => Harm::CutLink(machine, other),
+        4..7 if any_cut => Harm::Heal,
+        7 if harms.clogs => Harm::Clog(machine, other, 50 + dice.draw() % 1_500),
+        8 if harms.resets => Harm::Reset(machine, other),
+        9 | 10 if harms.crashes && dice.percent(parameters.all_percent) => Harm::Blackout(down_ms),
+        9 | 10 if harms.crashes && machines[machine].process.is_some() && is_up > 1 => {
+            let power = match dice.below(3) {
+                0 => Power::On,
+                1 => Power::Lost,
+                _ => Power::LostAll,
+            };
+            Harm::Crash(machine, power, down_ms)
+        }
+        11 if harms.crashes_at_writes && awake => Harm::CrashAtWrite(machine, dice.draw() % 60),
+        12 | 13 if harms.pauses && awake => Harm::Pause(machine, 50 + dice.draw() % 8_000),
+        14 if harms.slow_disks => {
+            let slow = if dice.percent(50) { 0 } else { 10 + dice.draw() % 500 };
+            Harm::SlowDisk(machine, slow)
+        }
+        15 if harms.clock_jumps => {
+            let far = match dice.below(4) {
+                0 => 0,
+                1 => 100,
+                2 => 3_000,
+                _ => 3_600_000,
+            };
+            let skew = i64::try_from(dice.draw() % (2 * far + 1)).unwrap_or(0);
+            Harm::Clock(machine, skew - i64::try_from(far).unwrap_or(0))
+        }
+        16 | 17 if harms.transfers && awake => {
+            let groups = DIRECTORY.0 + u64::from(parameters.home_shards) + 3;
+            Harm::Transfer(machine, GroupId(dice.draw() % groups), other)
+        }
+        18 if harms.membership => Harm::Drain(machine, dice.percent(40)),
+        19 if harms.membership && count < 6 && dice.percent(30) => Harm::Join,
+        _ => return None,
+    })
+}
+
+/// What draining says in the node's row.
+pub fn state_of(drains: bool) -> NodeState {
+    if drains { NodeState::Draining } else { NodeState::Live }
+}

@@ -1,0 +1,102 @@
+//! Deterministic simulation: whole nodes, each with everything from the store
+//! down to the log and the calls between nodes, on one thread, over a simulated
+//! network, simulated disks and simulated time, moved by one seed.
+//!
+//! What runs is the code that ships: `cluster`, `raft` and `storage`, openraft,
+//! tonic and HTTP/2 included. Simulated are the engine (in memory, with what a
+//! crash may lose), TCP (connections in memory), threads (turns), clocks and
+//! chance. Left out are RocksDB, TLS, and the layers above the store.
+//!
+//! One process runs one seed, since libraries draw from sources that a process
+//! initialises once; `cardea-simulate` seeds them before anything else, see
+//! there. Reading order: [`parameters`], [`machine`], [`network`], [`cells`]
+//! (what clients do), [`promise`] (what they are told), [`invariant`], [`harm`],
+//! [`world`].
+
+pub mod cells;
+pub mod client;
+pub mod harm;
+pub mod invariant;
+pub mod machine;
+pub mod network;
+pub mod parameters;
+pub mod promise;
+pub mod sight;
+pub mod time;
+pub mod trace;
+pub mod world;
+
+use std::{collections::BTreeMap, fmt, io::Write};
+
+use parking_lot::Mutex;
+
+use self::{parameters::Parameters, trace::Trace, world::World};
+use crate::{dice::Dice, history::Violation};
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Milliseconds that it lasted, in its own time.
+    pub lived_ms: u64,
+    /// The fingerprint of all that happened.
+    pub digest: String,
+    /// Lines of the trace.
+    pub lines: u64,
+    /// Requests: answered, of unknown outcome, not done.
+    pub requests: (u64, u64, u64),
+    /// How often each kind of harm was done.
+    pub harmed: BTreeMap<&'static str, u64>,
+    /// What was broken.
+    pub violation: Option<Violation>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (answered, unknown, refused) = self.requests;
+        write!(
+            f,
+            "seed {} {} lived {} ms, requests {answered} answered {unknown} unknown {refused} not done, \
+             harm {:?}, {}",
+            self.seed,
+            self.digest,
+            self.lived_ms,
+            self.harmed,
+            self.violation
+                .as_ref()
+                .map_or("good".to_owned(), |violation| format!("BROKEN: {violation}"))
+        )
+    }
+}
+
+static PANICKED: Mutex<Option<String>> = Mutex::new(None);
+
+/// What a task of a node panicked with, if one did.
+fn panicked() -> Option<String> {
+    PANICKED.lock().clone()
+}
+
+/// Lives through the world of a seed, with harm for `harmed_ms`. The process
+/// must have been seeded, too, and can do so once.
+pub fn run(seed: u64, harmed_ms: u64, copy: Option<Box<dyn Write>>) -> Report {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICKED.lock().get_or_insert(panic.to_string());
+    }));
+    let mut dice = Dice::new(seed);
+    let parameters = Parameters::drawn(&mut dice);
+    let mut trace = Trace::new(copy);
+    trace.say(0, format_args!("{parameters:?}"));
+    let mut world = World::new(dice.draw(), parameters, trace);
+    let violation = world.live(harmed_ms).err();
+    let promises = world.promises();
+    Report {
+        seed,
+        lived_ms: world.now(),
+        digest: world.trace().digest(),
+        lines: world.trace().lines(),
+        requests: (promises.answered, promises.unknown, promises.refused),
+        harmed: world.harmed.clone(),
+        violation,
+    }
+}

@@ -1,0 +1,103 @@
+//! What a world is like: every number is drawn from the seed, and every kind of
+//! harm is in or out by the toss of a coin (swarm testing). The ranges lean on
+//! those of TigerBeetle's simulator.
+
+use crate::dice::Dice;
+
+/// The kinds of harm, each in or out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Harms {
+    /// Links that carry nothing, in one direction or both.
+    pub partitions: bool,
+    /// Links that are slow for a while.
+    pub clogs: bool,
+    /// Connections that break.
+    pub resets: bool,
+    /// Processes killed, and machines that lose power.
+    pub crashes: bool,
+    /// Crashes at a drawn write of the disk.
+    pub crashes_at_writes: bool,
+    /// Processes that stand still and go on.
+    pub pauses: bool,
+    /// Disks that are slow for a while.
+    pub slow_disks: bool,
+    /// Wall clocks that jump.
+    pub clock_jumps: bool,
+    /// Leaderships handed over.
+    pub transfers: bool,
+    /// Nodes drained, and nodes that leave and join.
+    pub membership: bool,
+}
+
+/// The numbers of a world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameters {
+    /// Machines at first.
+    pub nodes: usize,
+    /// Shards of the home space.
+    pub home_shards: u16,
+    /// Least one-way delay of a link, in milliseconds.
+    pub delay_ms_min: u64,
+    /// What a delay exceeds it by, on average.
+    pub delay_ms_mean: u64,
+    /// Of a hundred segments, those that are sent again after 200 ms or more.
+    pub loss_percent: usize,
+    /// Longest synced write of a healthy disk, in milliseconds.
+    pub sync_ms_max: u64,
+    /// Entries after which a snapshot is taken.
+    pub snapshot_entries: u64,
+    /// Entries kept behind one.
+    pub entries_kept: u64,
+    /// Bytes of a log's tail in memory.
+    pub tail_bytes_max: usize,
+    /// Entries that a tablet may leave unflushed.
+    pub flush_entries_max: u64,
+    /// Clients at once.
+    pub clients: usize,
+    /// Registers, identifiers, counters and pairs that they share.
+    pub cells: u64,
+    /// Mean pause of a client between two requests, in milliseconds.
+    pub think_ms_mean: u64,
+    /// Mean time between two harms, in milliseconds.
+    pub harm_ms_mean: u64,
+    /// Of a hundred crashes, those that cut power to all machines at once.
+    pub all_percent: usize,
+    /// What may happen.
+    pub harms: Harms,
+}
+
+impl Parameters {
+    /// Draws a world.
+    pub fn drawn(dice: &mut Dice) -> Self {
+        let mut up_to = |least: u64, most: u64| least + dice.draw() % (most - least + 1);
+        Self {
+            nodes: if up_to(0, 99) < 70 { 3 } else { up_to(4, 5) as usize },
+            home_shards: up_to(1, 3) as u16,
+            delay_ms_min: up_to(0, 10),
+            delay_ms_mean: up_to(0, 25),
+            loss_percent: if up_to(0, 1) == 0 { 0 } else { up_to(1, 10) as usize },
+            sync_ms_max: up_to(0, 20),
+            snapshot_entries: up_to(5, 200),
+            entries_kept: up_to(0, 50),
+            tail_bytes_max: up_to(0, 4_096) as usize,
+            flush_entries_max: up_to(10, 2_000),
+            clients: up_to(3, 12) as usize,
+            cells: up_to(1, 4),
+            think_ms_mean: up_to(10, 200),
+            harm_ms_mean: up_to(100, 1_500),
+            all_percent: up_to(0, 20) as usize,
+            harms: Harms {
+                partitions: up_to(0, 99) < 70,
+                clogs: up_to(0, 99) < 50,
+                resets: up_to(0, 99) < 50,
+                crashes: up_to(0, 99) < 70,
+                crashes_at_writes: up_to(0, 99) < 50,
+                pauses: up_to(0, 99) < 50,
+                slow_disks: up_to(0, 99) < 40,
+                clock_jumps: up_to(0, 99) < 40,
+                transfers: up_to(0, 99) < 50,
+                membership: up_to(0, 99) < 30,
+            },
+        }
+    }
+}

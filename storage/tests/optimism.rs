@@ -1,6 +1,8 @@
 //! The optimistic attempt of a transaction, over a replica that lags: what it read
 //! there never becomes anybody's answer unless a commit validated it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
 #[path = "over_shards/tables.rs"]
 #[allow(dead_code, reason = "shared with other tests, which use more of it")]
 mod tables;

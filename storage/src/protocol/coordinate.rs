@@ -74,7 +74,7 @@ impl Coordinator {
         loop {
             let plan = plan::divide(&draft, self.shards.as_ref())?;
             let ticket = Ticket {
-                id: RequestId(self.entropy.as_ref().bytes()),
+                id: RequestId::new(self.clock.now(), self.entropy.as_ref()),
                 not_after: self.clock.now().after(NOT_AFTER),
                 read_time: draft.read_time,
             };

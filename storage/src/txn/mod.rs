@@ -12,6 +12,8 @@ use prost::{Message, Oneof};
 pub use answer::{Answer, Outcome};
 pub use command::Command;
 
+use crate::clock::{Entropy, Timestamp};
+
 /// Largest transaction, in encoded bytes.
 pub const TXN_BYTES_MAX: usize = 1 << 20;
 /// Most shards that one transaction may touch.
@@ -33,6 +35,15 @@ impl std::fmt::Debug for RequestId {
 }
 
 impl RequestId {
+    /// A new one: six bytes of time, ten random ones. What was made together lies
+    /// together among the receipts, and expires together.
+    pub fn new(now: Timestamp, entropy: &dyn Entropy) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&now.0.to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&entropy.bytes::<10>());
+        Self(id)
+    }
+
     /// Reads the bytes of a message; `None` unless they are sixteen.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -3,11 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use openraft::{
-    async_runtime::WatchReceiver as _,
-    errors::{LinearizableReadError, RaftError},
-    raft::linearizable_read::LinearizerOption,
-};
+use futures::StreamExt;
+use openraft::async_runtime::WatchReceiver as _;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -17,10 +14,13 @@ use tokio::{
 
 use crate::{
     admission::{Admission, Gate},
-    ids::{GroupId, NodeId, ReplicaId},
+    batches::{Batch, Batches, Entrance, Opened},
+    confirm::Confirmations,
+    ids::{GroupId, ReplicaId},
+    log::LogStore,
     machine::{Machine, Position},
-    propose::{ProposeError, Proposed, leader_named},
-    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    propose::{ProposeError, Proposed},
+    read::{ReadError, ReadIndexAnswer, Witnesses},
     replica::Progress,
     rounds::Rounds,
     settings::Settings,
@@ -30,6 +30,11 @@ use crate::{
 
 /// How long a reader waits for news of a leader before it asks again anyway.
 const LEADER_NEWS_MS: u64 = 100;
+
+/// Proposals in one batch, at most.
+const BATCH_MAX: usize = 256;
+/// How long a batch is gathered while others are under way, at most.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// A running replica of one group.
 pub(crate) struct Group {
@@ -44,9 +49,11 @@ pub(crate) struct Group {
     pub(crate) released: Mutex<Option<oneshot::Receiver<()>>>,
     gate: Arc<Gate>,
     runtime: Handle,
-    peers: Arc<dyn ReadIndexClient>,
-    at_leader: Arc<Rounds<Result<ReadIndexAnswer, ReadError>>>,
-    at_follower: Arc<Rounds<Result<ReadIndexAnswer, ReadError>>>,
+    proposals: Batches<Command, Result<Proposed, ProposeError>>,
+    pub(crate) log: LogStore,
+    pub(crate) peers: Arc<dyn Witnesses>,
+    pub(crate) confirmations: Confirmations,
+    rounds: Arc<Rounds<Result<ReadIndexAnswer, ReadError>>>,
 }
 
 /// What a [`Group`] is made of.
@@ -54,18 +61,29 @@ pub(crate) struct GroupParts {
     pub(crate) id: GroupId,
     pub(crate) replica: ReplicaId,
     pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) settings: Settings,
     pub(crate) released: oneshot::Receiver<()>,
     pub(crate) runtime: Handle,
-    pub(crate) peers: Arc<dyn ReadIndexClient>,
+    pub(crate) peers: Arc<dyn Witnesses>,
 }
 
 impl Group {
     pub(crate) fn new(parts: GroupParts) -> Arc<Self> {
-        let GroupParts { id, replica, raft, machine, progress, settings, released, runtime, peers } =
-            parts;
+        let GroupParts {
+            id,
+            replica,
+            raft,
+            log,
+            machine,
+            progress,
+            settings,
+            released,
+            runtime,
+            peers,
+        } = parts;
         let linger = Duration::from_micros(settings.read_linger_us_max);
         let group = Self {
             id,
@@ -73,9 +91,11 @@ impl Group {
             status: watch::Sender::new(GroupStatus::default()),
             released: Mutex::new(Some(released)),
             gate: Arc::new(Gate::new(settings.proposals_max, settings.proposal_bytes_max)),
-            at_leader: Arc::new(Rounds::new(linger)),
-            at_follower: Arc::new(Rounds::new(linger)),
+            proposals: Batches::new(BATCH_MAX),
+            confirmations: Confirmations::default(),
+            rounds: Arc::new(Rounds::new(linger)),
             raft,
+            log,
             machine,
             progress,
             settings,
@@ -93,14 +113,6 @@ impl Group {
         GroupStatus::of(&metrics, self.progress.applied())
     }
 
-    /// The leader this replica follows, with its node.
-    fn leader(&self) -> Option<(ReplicaId, NodeId)> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        metrics.membership_config.get_node(&leader).map(|member| (leader, member.node))
-    }
-
     /// Proposals and bytes that wait for their answer.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         self.gate.waiting()
@@ -114,7 +126,7 @@ impl Group {
     }
 
     pub(crate) async fn propose(
-        &self,
+        self: &Arc<Self>,
         payload: Bytes,
         admission: Admission,
     ) -> Result<Proposed, ProposeError> {
@@ -126,56 +138,115 @@ impl Group {
         {
             return Err(ProposeError::Overloaded);
         }
-        let write = self.raft.client_write(Command(payload));
-        match timeout(self.settings.proposal_time(), write).await {
-            Err(_) => Err(ProposeError::Unknown),
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(response)) => {
+        let answered = timeout(self.settings.proposal_time(), self.agree(Command(payload)));
+        answered.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Has a command agreed on, alone or in a batch.
+    async fn agree(self: &Arc<Self>, command: Command) -> Result<Proposed, ProposeError> {
+        match self.proposals.enter(command) {
+            Entrance::Alone(command) => {
+                // Also if the caller goes away: others wait for this to be done.
+                let _done = Done(self);
+                let response = self.raft.client_write(command).await?;
                 Ok(Proposed { position: Position::from(&response.log_id), answer: response.data.0 })
             }
+            Entrance::Gathered { mut answer, opened, full } => {
+                if let Some(batch) = full {
+                    self.send(batch);
+                }
+                let told = match opened {
+                    Some(opened) => match timeout(GATHER, &mut answer).await {
+                        Ok(told) => told,
+                        Err(_) => {
+                            self.expire(opened);
+                            answer.await
+                        }
+                    },
+                    None => answer.await,
+                };
+                told.unwrap_or(Err(ProposeError::Unknown))
+            }
+        }
+    }
+
+    fn expire(self: &Arc<Self>, opened: Opened) {
+        if let Some(batch) = self.proposals.expire(opened) {
+            self.send(batch);
+        }
+    }
+
+    /// Proposes batches, on a task of its own, as long as there are any.
+    fn send(self: &Arc<Self>, batch: Batch<Command, Result<Proposed, ProposeError>>) {
+        let group = self.clone();
+        drop(self.runtime.spawn(async move {
+            let mut next = Some(batch);
+            while let Some(batch) = next {
+                group.write(batch).await;
+                next = group.proposals.done();
+            }
+        }));
+    }
+
+    /// Has a batch agreed on, and tells everybody.
+    async fn write(&self, batch: Batch<Command, Result<Proposed, ProposeError>>) {
+        // Who gave up waiting before the batch went is not proposed.
+        let batch = batch.into_iter().filter(|(_, waiter)| !waiter.is_closed());
+        let (commands, waiters): (Vec<_>, Vec<_>) = batch.unzip();
+        if commands.is_empty() {
+            return;
+        }
+        // Without an answer they learn from the end of the channel that the outcome
+        // is unknown.
+        let Ok(mut answers) = self.raft.client_write_many(commands).await else { return };
+        for waiter in waiters {
+            let answer = match answers.next().await {
+                Some(Ok(Ok(written))) => Ok(Proposed {
+                    position: Position::from(&written.log_id),
+                    answer: written.response.0,
+                }),
+                Some(Ok(Err(forward))) => Err(ProposeError::from(forward)),
+                Some(Err(_)) | None => Err(ProposeError::Unknown),
+            };
+            // Who gave up waiting has dropped the other end.
+            drop(waiter.send(answer));
         }
     }
 
     /// A read index confirmed by a quorum after the call; only at the leader.
     pub(crate) async fn read_index(self: &Arc<Self>) -> Result<ReadIndexAnswer, ReadError> {
-        let group = self.clone();
-        let ask = move || {
-            let group = group.clone();
-            async move { group.confirm().await }
-        };
-        self.at_leader.join(&self.runtime, ask).await.unwrap_or(Err(ReadError::Stopped))
-    }
-
-    /// One round with a quorum.
-    async fn confirm(&self) -> Result<ReadIndexAnswer, ReadError> {
-        // Before the round: if it succeeds, this node led at this time.
-        let leaders_now = self.machine.leader_now();
-        let option = LinearizerOption::new(Some(Duration::ZERO), true)
-            .with_wait_timeout(self.settings.read_time());
-        match self.raft.get_read_linearizer(option).await {
-            Ok(linearizer) => {
-                let read = linearizer.read_log_id().log_id();
-                let term = self.raft.metrics().borrow_watched().current_term;
-                Ok(ReadIndexAnswer { index: read.index, term, leaders_now })
-            }
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ReadError::NotLeader { leader: leader_named(&forward) })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(few))) => {
-                Err(ReadError::Unconfirmed(few.to_string()))
-            }
-            Err(RaftError::Fatal(_)) => Err(ReadError::Stopped),
+        match self.followed() {
+            Some(followed) if followed.leader == self.replica => self.confirmed().await,
+            followed => Err(ReadError::NotLeader {
+                leader: followed.and_then(|followed| self.node_of(followed.leader)),
+            }),
         }
     }
 
-    /// Waits until this replica may read linearizably: asks whoever leads for a
-    /// read index, and waits for the machine to reach it.
+    /// Joins the next round of confirmation.
+    async fn confirmed(self: &Arc<Self>) -> Result<ReadIndexAnswer, ReadError> {
+        let group = Arc::downgrade(self);
+        let ask = move || {
+            let group = group.upgrade();
+            async move {
+                let group = group.ok_or(ReadError::Stopped)?;
+                match timeout(group.settings.read_time(), group.confirm()).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(ReadError::Unconfirmed("no answer in time".to_owned())),
+                }
+            }
+        };
+        self.rounds.join(&self.runtime, ask).await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// Waits until this replica may read linearizably: has a read index confirmed,
+    /// and waits for the machine to reach it.
     pub(crate) async fn read_barrier(self: &Arc<Self>) -> Result<ReadIndexAnswer, ReadError> {
         let deadline = self.settings.read_time();
         let mut last = ReadError::Unconfirmed("no leader is known".to_owned());
         let asked = timeout(deadline, async {
             loop {
-                match self.ask_leader().await {
+                match self.confirmed().await {
                     Ok(answer) => {
                         return match self.progress.reached(answer.index).await {
                             true => Ok(answer),
@@ -192,34 +263,6 @@ impl Group {
         match asked.await {
             Ok(result) => result,
             Err(_) => Err(last),
-        }
-    }
-
-    /// Asks whoever leads, once.
-    async fn ask_leader(self: &Arc<Self>) -> Result<ReadIndexAnswer, ReadError> {
-        match self.leader() {
-            None => Err(ReadError::NotLeader { leader: None }),
-            Some((replica, _)) if replica == self.replica => self.read_index().await,
-            Some((_, node)) => {
-                let (peers, id) = (self.peers.clone(), self.id);
-                let deadline = self.settings.read_time();
-                let group = Arc::downgrade(self);
-                let ask = move || {
-                    // A later round may find another leader.
-                    let node = group
-                        .upgrade()
-                        .and_then(|group| group.leader())
-                        .map_or(node, |(_, node)| node);
-                    let peers = peers.clone();
-                    async move {
-                        match timeout(deadline, peers.read_index(node, id)).await {
-                            Ok(answer) => answer,
-                            Err(_) => Err(ReadError::Unconfirmed("no answer in time".to_owned())),
-                        }
-                    }
-                };
-                self.at_follower.join(&self.runtime, ask).await.unwrap_or(Err(ReadError::Stopped))
-            }
         }
     }
 
@@ -242,6 +285,17 @@ impl Group {
         while news.changed().await.is_ok() {
             let Some(group) = group.upgrade() else { return };
             group.status.send_replace(group.status());
+        }
+    }
+}
+
+/// Something that was proposed alone is done when this is dropped.
+struct Done<'a>(&'a Arc<Group>);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        if let Some(batch) = self.0.proposals.done() {
+            self.0.send(batch);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     machine::Machine,
     peers::{Groups, Replica, Transport},
     propose::{ProposeError, Proposed},
-    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    read::{Question, ReadError, ReadIndexAnswer, Testimony, Witnesses},
     replica::{Progress, StateMachine},
     settings::Settings,
     status::GroupStatus,
@@ -118,7 +118,7 @@ pub struct Host {
     pub(crate) runtime: Handle,
     log: Arc<Log>,
     builder: Arc<dyn Builder>,
-    peers: Arc<dyn ReadIndexClient>,
+    peers: Arc<dyn Witnesses>,
     pub(crate) alarm: Arc<Alarm>,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
@@ -193,6 +193,7 @@ impl Host {
         store: LogStore,
     ) -> Result<Arc<Group>, StartError> {
         let (checked, extent) = (machine.clone(), store.extent());
+        let log = store.clone();
         let since_snapshot = self.block(move |_| {
             let index = |id: Option<LogId>| id.map(|id| id.index);
             let applied = checked.applied()?.position.map(|position| position.index);
@@ -232,6 +233,7 @@ impl Host {
             id,
             replica,
             raft,
+            log,
             machine,
             progress,
             settings: self.settings,
@@ -423,7 +425,6 @@ impl Host {
     }
 }
 
-#[async_trait]
 impl Groups for Host {
     fn node(&self) -> NodeId {
         self.node
@@ -437,7 +438,10 @@ impl Groups for Host {
             .map(|group| Replica::new(group.replica, group.raft.clone(), group.machine.clone()))
     }
 
-    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
-        self.read_index(group).await
+    fn testify(&self, question: &Question) -> Option<Testimony> {
+        if self.alarm.fault().is_some() {
+            return None;
+        }
+        self.group(question.group).map(|group| group.testify(question))
     }
 }

@@ -21,7 +21,9 @@ pub mod types;
 
 mod admission;
 mod alarm;
+mod batches;
 mod change;
+mod confirm;
 mod group;
 mod host;
 mod keeper;
@@ -44,7 +46,7 @@ pub use log::{LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
 pub use peers::{Groups, Peers, Replica, Transport};
 pub use propose::{ProposeError, Proposed};
-pub use read::{ReadError, ReadIndexAnswer, ReadIndexClient};
+pub use read::{Leads, Question, ReadError, ReadIndexAnswer, Testimony, Witnesses};
 pub use replica::{SnapshotBuilder, StateMachine};
 pub use settings::{Settings, Timing};
 pub use status::{GroupStatus, Role};

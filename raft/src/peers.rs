@@ -8,13 +8,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use openraft::RaftNetworkFactory;
 
 use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     machine::Machine,
-    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    read::{Question, Testimony, Witnesses},
     types::{Raft, SnapshotData, TypeConfig},
 };
 
@@ -26,7 +25,7 @@ pub trait Peers: Send + Sync + 'static {
 }
 
 /// Carries the calls of all groups of this node to other nodes.
-pub trait Transport: ReadIndexClient {
+pub trait Transport: Witnesses {
     /// What openraft gets for one replica.
     type Network: RaftNetworkFactory<
             TypeConfig,
@@ -44,7 +43,6 @@ pub trait Transport: ReadIndexClient {
 }
 
 /// What a transport serves. The host implements it.
-#[async_trait]
 pub trait Groups: Send + Sync + 'static {
     /// This node.
     fn node(&self) -> NodeId;
@@ -53,8 +51,9 @@ pub trait Groups: Send + Sync + 'static {
     /// is starting, stopped or absent: the caller is told it is unreachable.
     fn replica(&self, group: GroupId) -> Option<Replica>;
 
-    /// Answers the read-index call of a follower; see [`crate::read`].
-    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError>;
+    /// What the replica here says about a leader, at once; `None` if no replica of
+    /// the group accepts calls.
+    fn testify(&self, question: &Question) -> Option<Testimony>;
 }
 
 /// A replica that runs on this node.

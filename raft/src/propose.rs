@@ -42,15 +42,24 @@ pub(crate) fn leader_named(forward: &ForwardToLeader<TypeConfig>) -> Option<Node
     forward.leader_node.map(|member| member.node)
 }
 
+impl From<ClientWriteError<TypeConfig>> for ProposeError {
+    fn from(error: ClientWriteError<TypeConfig>) -> Self {
+        match error {
+            ClientWriteError::ForwardToLeader(forward) => {
+                Self::NotLeader { leader: leader_named(&forward) }
+            }
+            // It was in the log of a leader that lost its office.
+            _ => Self::Unknown,
+        }
+    }
+}
+
 impl From<RaftError<TypeConfig, ClientWriteError<TypeConfig>>> for ProposeError {
     fn from(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Self {
         match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                Self::NotLeader { leader: leader_named(&forward) }
-            }
-            // It was in the log of a leader that lost its office, or the replica
-            // stopped with the proposal somewhere inside it.
-            RaftError::APIError(_) | RaftError::Fatal(_) => Self::Unknown,
+            RaftError::APIError(error) => error.into(),
+            // The replica stopped with the proposal somewhere inside it.
+            RaftError::Fatal(_) => Self::Unknown,
         }
     }
 }

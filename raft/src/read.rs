@@ -1,15 +1,70 @@
 //! Linearizable reads without leases.
 //!
-//! A reader asks the leader for a *read index*: the leader remembers its
-//! commit index, confirms with a quorum that it still leads, and answers. Who
-//! has applied that index reads locally, and misses nothing that was
-//! acknowledged before the question was asked.
+//! A reader needs a *read index*: a position behind everything that was
+//! acknowledged before it asked, by whoever led then. It asks the leader for how
+//! far it has applied, and a quorum of voters, the leader and itself included,
+//! whether they know nobody above that leader. If they do not, no newer leader had
+//! been elected when the reader came, for that takes a vote of one of them, and the
+//! leader acknowledges nothing that it has not applied. Who has applied the index
+//! reads locally, and misses nothing.
+//!
+//! Of three voters a follower asks the leader alone: they two are a quorum. The
+//! answers come from the votes as they are kept, not from openraft, so a round
+//! costs a message and wakes nobody but its asker.
+//!
+//! What this rests on:
+//! - a vote is noted before it is answered ([`save_vote`] notes it at once);
+//! - an entry is applied before its proposer hears of it;
+//! - a leader that has applied nothing of its own term gives the end of its log,
+//!   which has everything that was committed before it;
+//! - the quorum is one of the leader's membership: a follower that knows another
+//!   asks again later.
+//!
+//! [`save_vote`]: openraft::storage::RaftLogStorage::save_vote
 
 use async_trait::async_trait;
 
-use crate::ids::{GroupId, NodeId};
+use crate::{
+    ids::{GroupId, NodeId, ReplicaId},
+    machine::Position,
+};
 
-/// What the leader answers to a read-index call.
+/// Asks a replica about a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// The group.
+    pub group: GroupId,
+    /// The replica that is asked.
+    pub replica: ReplicaId,
+    /// The term of the leader.
+    pub term: u64,
+    /// The leader.
+    pub leader: ReplicaId,
+}
+
+/// What a replica says about a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Testimony {
+    /// It knows nobody above the leader.
+    Follows,
+    /// It is the leader.
+    Leads(Leads),
+    /// It knows somebody above the leader, or does not lead.
+    Differs,
+}
+
+/// What a leader says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leads {
+    /// Behind everything that it, or those before it, acknowledged.
+    pub index: u64,
+    /// Its `now` in milliseconds, by [`Machine::leader_now`](crate::Machine::leader_now).
+    pub leaders_now: u64,
+    /// The entry that says who votes.
+    pub membership: Option<Position>,
+}
+
+/// A confirmed read index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadIndexAnswer {
     /// Apply up to here before reading.
@@ -44,10 +99,10 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Asks another node for a read index. Implemented by transports.
+/// Puts questions to other nodes. Implemented by transports.
 #[async_trait]
-pub trait ReadIndexClient: Send + Sync + 'static {
-    /// Calls [`Groups::serve_read_index`](crate::Groups::serve_read_index) on
-    /// `node`. A failure of the call is [`ReadError::Unconfirmed`].
-    async fn read_index(&self, node: NodeId, group: GroupId) -> Result<ReadIndexAnswer, ReadError>;
+pub trait Witnesses: Send + Sync + 'static {
+    /// Calls [`Groups::testify`](crate::Groups::testify) on `node`. A failure of the
+    /// call is [`ReadError::Unconfirmed`].
+    async fn ask(&self, node: NodeId, question: Question) -> Result<Testimony, ReadError>;
 }

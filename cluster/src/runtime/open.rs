@@ -6,10 +6,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 
-use async_trait::async_trait;
 use cardea_raft::{
-    ClusterId, GroupId, Groups, Host, HostOptions, NodeId, ReadError, ReadIndexAnswer, ReplicaId,
-    StartError,
+    ClusterId, GroupId, Groups, Host, HostOptions, NodeId, Question, ReplicaId, StartError,
+    Testimony,
     tls::{self, ClientTls, ServerTls},
     transport::{self, ChannelSettings, Channels, GrpcTransport, Listener, TransportSettings},
 };
@@ -198,7 +197,6 @@ struct Served {
     node: NodeId,
 }
 
-#[async_trait]
 impl Groups for Served {
     fn node(&self) -> NodeId {
         self.node
@@ -208,11 +206,8 @@ impl Groups for Served {
         self.host.upgrade()?.replica(group)
     }
 
-    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
-        match self.host.upgrade() {
-            Some(host) => host.serve_read_index(group).await,
-            None => Err(ReadError::Stopped),
-        }
+    fn testify(&self, question: &Question) -> Option<Testimony> {
+        self.host.upgrade()?.testify(question)
     }
 }
 

@@ -15,7 +15,7 @@ use cardea_storage::{
     Fault,
     engine::{Batch, Engine, Order},
 };
-use openraft::storage::IOFlushed;
+use openraft::{EntryPayload, storage::IOFlushed};
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     encoding::{self, EntryRecord, LogIdRecord, VoteRecord, entry_len},
     ids::{GroupId, ReplicaId},
-    types::{LogEntry, LogId, TypeConfig, Vote},
+    types::{LogEntry, LogId, StoredMembership, TypeConfig, Vote},
 };
 
 /// Truncations of at most this many entries delete one by one; range deletions
@@ -48,6 +48,8 @@ struct State {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
+    /// The newest membership that was appended since the log was opened.
+    membership: Option<StoredMembership>,
     /// No entry before this index exists.
     first_index: u64,
     tail: Tail,
@@ -104,6 +106,7 @@ impl GroupLog {
                 committed: committed.map(LogId::from),
                 purged,
                 last,
+                membership: None,
                 first_index,
                 tail: Tail::new(next, tail_bytes_max),
                 epoch: 0,
@@ -120,6 +123,17 @@ impl GroupLog {
     pub(super) fn extent(&self) -> LogExtent {
         let state = self.state.lock();
         LogExtent { vote: state.vote, purged: state.purged, last: state.last.or(state.purged) }
+    }
+
+    /// The last vote, as soon as it is asked to be saved.
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.state.lock().vote
+    }
+
+    /// The newest membership that was appended since the log was opened, and not cut
+    /// off again.
+    pub(super) fn appended_membership(&self) -> Option<StoredMembership> {
+        self.state.lock().membership.clone()
     }
 
     /// The last saved commit position, never past the last entry.
@@ -177,6 +191,10 @@ impl GroupLog {
             let value = EntryRecord::from(&entry).encode_to_vec();
             batch.put(key::entry(self.group, index), value);
             state.last = Some(entry.log_id);
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                state.membership =
+                    Some(StoredMembership::new(Some(entry.log_id), membership.clone()));
+            }
             state.tail.push(entry);
         }
         let (epoch, next) = (state.epoch, state.next_index());
@@ -206,6 +224,10 @@ impl GroupLog {
         }
         state.last = last.filter(|last| last.index >= state.first_index);
         state.tail.truncate(kept);
+        let last = state.last;
+        if state.membership.as_ref().is_some_and(|membership| *membership.log_id() > last) {
+            state.membership = None;
+        }
         state.epoch += 1;
         self.writer.submit(self.deletion(kept..end), Urgency::Rides);
     }

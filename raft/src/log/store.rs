@@ -18,7 +18,7 @@ use openraft::{
 use super::group::{GroupLog, LogExtent};
 use crate::{
     alarm::Alarm,
-    types::{LogEntry, LogId, TypeConfig, Vote},
+    types::{LogEntry, LogId, StoredMembership, TypeConfig, Vote},
 };
 
 /// Bytes of entries in one append call between nodes, and in one step of apply.
@@ -39,6 +39,17 @@ impl LogStore {
     /// Vote, purge point and last position.
     pub(crate) fn extent(&self) -> LogExtent {
         self.log.extent()
+    }
+
+    /// The last vote, as soon as it is asked to be saved.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.log.vote()
+    }
+
+    /// The newest membership that was appended since the log was opened, and not cut
+    /// off again.
+    pub(crate) fn appended_membership(&self) -> Option<StoredMembership> {
+        self.log.appended_membership()
     }
 
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, io::Error> {

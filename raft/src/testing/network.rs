@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     peers::{Groups, Replica, Transport},
-    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    read::{Question, ReadError, Testimony, Witnesses},
     types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
 };
 
@@ -117,16 +117,16 @@ impl Transport for MemoryTransport {
 }
 
 #[async_trait]
-impl ReadIndexClient for MemoryTransport {
-    async fn read_index(&self, node: NodeId, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
+impl Witnesses for MemoryTransport {
+    async fn ask(&self, node: NodeId, question: Question) -> Result<Testimony, ReadError> {
         let lost = || ReadError::Unconfirmed(format!("{node} is unreachable"));
         if !self.network.passes(self.node, node) {
             return Err(lost());
         }
         let station = self.network.station(node).ok_or_else(lost)?;
         let groups = station.groups.upgrade().ok_or_else(lost)?;
-        let answer = groups.serve_read_index(group).await;
-        if self.network.passes(node, self.node) { answer } else { Err(lost()) }
+        let told = groups.testify(&question).ok_or_else(lost)?;
+        if self.network.passes(node, self.node) { Ok(told) } else { Err(lost()) }
     }
 }
 

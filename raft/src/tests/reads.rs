@@ -1,7 +1,7 @@
 //! A read behind a barrier sees everything acknowledged before it.
 
 use super::*;
-use crate::ReadError;
+use crate::{Question, ReadError, Testimony};
 
 async fn barrier_read(cluster: &Cluster, node: NodeId, key: &str) -> Option<Bytes> {
     cluster.host(node).read_barrier(GROUP).await.unwrap();
@@ -99,5 +99,73 @@ async fn many_readers_share_rounds() {
         }
     }
     let Ok(cluster) = Arc::try_unwrap(cluster) else { panic!("shared") };
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_restarted_does_not_speak_as_one() {
+    let mut cluster = Cluster::formed(Settings::default()).await;
+    let old = cluster.leader(GROUP).await;
+    cluster.put(old, "k", "v").await;
+    let question = Question {
+        group: GROUP,
+        replica: replica_of(old),
+        term: cluster.status(old).term,
+        leader: replica_of(old),
+    };
+    let told = cluster.host(old).testify(&question);
+    let Some(Testimony::Leads(leads)) = told else { panic!("{told:?}") };
+    assert_eq!(Some(leads.index), cluster.status(old).applied);
+
+    // Its vote is that of a leader still, but what it had applied may be lost.
+    cluster.network.isolate(old);
+    cluster.crash(old).await;
+    cluster.restart(old).await;
+    assert_eq!(cluster.host(old).testify(&question), Some(Testimony::Differs));
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_missed_a_change_of_voters_does_not_count_by_the_old_ones() {
+    let settings = Settings { read_ms_max: 600, ..Settings::default() };
+    let mut cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    let [missing, other] = cluster.others(leader)[..] else { panic!("three nodes") };
+    let newcomer = NodeId(4);
+    cluster.add_node(newcomer).await;
+    cluster.start(newcomer, GROUP).await;
+    // It asks, but hears nothing of itself.
+    cluster.network.cut(leader, missing);
+    let host = cluster.host(leader);
+    let known = cluster.status(leader).membership_at;
+    let learned = host.add_learner(GROUP, replica_of(newcomer), newcomer, known).await.unwrap();
+    let voters = [leader, other, newcomer].into_iter().map(replica_of).collect();
+    host.change_voters(GROUP, voters, Some(learned)).await.unwrap();
+    let term = cluster.status(leader).term;
+    cluster.network.heal();
+    cluster.network.cut(missing, other);
+    // The one who missed the change is no voter, and the leader alone is no quorum.
+    let question =
+        Question { group: GROUP, replica: replica_of(leader), term, leader: replica_of(leader) };
+    let told = cluster.host(leader).testify(&question);
+    let Some(Testimony::Leads(leads)) = told else { panic!("{told:?}") };
+    assert_ne!(leads.membership, cluster.status(missing).membership_at);
+    let read = cluster.host(missing).read_barrier(GROUP).await;
+    assert!(matches!(read, Err(ReadError::Unconfirmed(_))), "{read:?}");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_asks_the_leader_alone_and_a_silent_voter_is_passed_over() {
+    let cluster = Cluster::formed(Settings::default()).await;
+    let leader = cluster.leader(GROUP).await;
+    let [follower, silent] = cluster.others(leader)[..] else { panic!("three nodes") };
+    cluster.put(leader, "k", "v").await;
+    cluster.network.isolate(silent);
+    for _ in 0..20 {
+        for node in [leader, follower] {
+            assert_eq!(barrier_read(&cluster, node, "k").await.unwrap(), "v");
+        }
+    }
     cluster.close().await;
 }

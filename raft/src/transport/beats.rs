@@ -1,7 +1,8 @@
-//! Heartbeats of all groups to one node, over one stream.
+//! Heartbeats of all groups to one node, and the questions of readers, over one
+//! stream.
 //!
-//! A task per node takes heartbeats from a queue, puts into one message what
-//! has come together, and hands answers out by sequence. It connects when there
+//! A task per node takes them from a queue, puts into one message what has come
+//! together, and hands answers out by sequence. It connects when there
 //! is something to send, and gives the connection up when nothing at all was
 //! answered for a while.
 
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::{
     ids::{ClusterId, NodeId},
+    read::{Question, Testimony},
     types::TypeConfig,
 };
 
@@ -37,17 +39,35 @@ const BATCH: usize = 512;
 const MESSAGES: usize = 16;
 
 type Outcome = Result<StreamAppendResult<TypeConfig>, String>;
+type Told = Result<Testimony, String>;
 
-struct Heartbeat {
-    route: Route,
-    request: AppendEntriesRequest<TypeConfig>,
-    answer: oneshot::Sender<Outcome>,
+/// What waits to be sent.
+enum Item {
+    Heartbeat {
+        route: Route,
+        request: AppendEntriesRequest<TypeConfig>,
+        answer: oneshot::Sender<Outcome>,
+    },
+    Question {
+        question: Question,
+        answer: oneshot::Sender<Told>,
+    },
+}
+
+impl Item {
+    /// Whether whoever asked gave up.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Heartbeat { answer, .. } => answer.is_closed(),
+            Self::Question { answer, .. } => answer.is_closed(),
+        }
+    }
 }
 
 /// Heartbeats to one node.
 #[derive(Clone)]
 pub(super) struct Beats {
-    queue: mpsc::Sender<Heartbeat>,
+    queue: mpsc::Sender<Item>,
 }
 
 impl Beats {
@@ -59,8 +79,8 @@ impl Beats {
         to: NodeId,
         silence_max: Duration,
     ) -> Self {
-        let (queue, heartbeats) = mpsc::channel(QUEUE);
-        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, heartbeats };
+        let (queue, items) = mpsc::channel(QUEUE);
+        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, items };
         tokio::spawn(pump.run());
         Self { queue }
     }
@@ -75,7 +95,7 @@ impl Beats {
         let unreachable = |what: String| RPCError::Unreachable(Unreachable::from_string(what));
         let (answer, answered) = oneshot::channel();
         self.queue
-            .try_send(Heartbeat { route, request, answer })
+            .try_send(Item::Heartbeat { route, request, answer })
             .map_err(|_| unreachable("too many heartbeats wait".to_owned()))?;
         match timeout(deadline, answered).await {
             Ok(Ok(outcome)) => outcome.map_err(unreachable),
@@ -83,11 +103,41 @@ impl Beats {
             Err(_) => Err(unreachable(format!("no heartbeat answered within {deadline:?}"))),
         }
     }
+
+    /// Asks a question, and waits at most `deadline` for its answer.
+    pub(super) async fn ask(&self, question: Question, deadline: Duration) -> Told {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Item::Question { question, answer })
+            .map_err(|_| "too many questions wait".to_owned())?;
+        match timeout(deadline, answered).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => Err("the connection was lost".to_owned()),
+            Err(_) => Err(format!("no answer within {deadline:?}")),
+        }
+    }
+}
+
+/// Who waits for an answer.
+enum Waiter {
+    Heartbeat(oneshot::Sender<Outcome>),
+    Question(oneshot::Sender<Told>),
+}
+
+impl Waiter {
+    /// Tells that there will be no answer.
+    fn fail(self, reason: String) {
+        // Who gave up waiting has dropped the other end.
+        match self {
+            Self::Heartbeat(answer) => drop(answer.send(Err(reason))),
+            Self::Question(answer) => drop(answer.send(Err(reason))),
+        }
+    }
 }
 
 struct Waiting {
     sent: Instant,
-    answer: oneshot::Sender<Outcome>,
+    waiter: Waiter,
 }
 
 struct Pump {
@@ -97,21 +147,21 @@ struct Pump {
     to: NodeId,
     silence_max: Duration,
     sequence: u64,
-    heartbeats: mpsc::Receiver<Heartbeat>,
+    items: mpsc::Receiver<Item>,
 }
 
 impl Pump {
     async fn run(mut self) {
-        while let Some(heartbeat) = self.heartbeats.recv().await {
-            if let Err(reason) = self.session(heartbeat).await {
+        while let Some(item) = self.items.recv().await {
+            if let Err(reason) = self.session(item).await {
                 tracing::debug!(node = %self.to, %reason, "heartbeats find no way");
             }
         }
     }
 
-    /// From a first heartbeat until the connection fails. Whoever waits when it
+    /// From a first item until the connection fails. Whoever waits when it
     /// returns is told by the end of its `answer`.
-    async fn session(&mut self, first: Heartbeat) -> Result<(), String> {
+    async fn session(&mut self, first: Item) -> Result<(), String> {
         let line = self.channels.line(self.to, Purpose::Liveness);
         let (messages, outgoing) = mpsc::channel(MESSAGES);
         let mut waiting = BTreeMap::new();
@@ -142,21 +192,24 @@ impl Pump {
                         for answer in message.answers {
                             self.answered(answer, &mut waiting);
                         }
+                        for testimony in message.testimonies {
+                            testified(testimony, &mut waiting);
+                        }
                     }
                     Ok(None) => return self.fail(waiting, "the node ended the stream".to_owned()),
                     Err(status) => return self.fail(waiting, describe(&status)),
                 },
-                permit = messages.reserve(), if !self.heartbeats.is_empty() => {
+                permit = messages.reserve(), if !self.items.is_empty() => {
                     let Ok(permit) = permit else {
                         return self.fail(waiting, "the stream is closed".to_owned());
                     };
-                    if let Ok(heartbeat) = self.heartbeats.try_recv() {
-                        permit.send(self.batch(heartbeat, &mut waiting));
+                    if let Ok(item) = self.items.try_recv() {
+                        permit.send(self.batch(item, &mut waiting));
                     }
                 }
-                heartbeat = self.heartbeats.recv(), if self.heartbeats.is_empty() => {
-                    let Some(heartbeat) = heartbeat else { return Ok(()) };
-                    let message = self.batch(heartbeat, &mut waiting);
+                item = self.items.recv(), if self.items.is_empty() => {
+                    let Some(item) = item else { return Ok(()) };
+                    let message = self.batch(item, &mut waiting);
                     if messages.try_send(message).is_err() {
                         return self.fail(waiting, "the connection takes no more".to_owned());
                     }
@@ -178,43 +231,48 @@ impl Pump {
         }
     }
 
-    /// A message of `first` and what else waits in the queue. Heartbeats whose
-    /// senders gave up are left out.
-    fn batch(
-        &mut self,
-        first: Heartbeat,
-        waiting: &mut BTreeMap<u64, Waiting>,
-    ) -> proto::BeatRequest {
+    /// A message of `first` and what else waits in the queue. What nobody waits for
+    /// any more is left out.
+    fn batch(&mut self, first: Item, waiting: &mut BTreeMap<u64, Waiting>) -> proto::BeatRequest {
         let sent = Instant::now();
-        let mut beats = Vec::new();
+        let mut message = proto::BeatRequest::default();
         let mut next = Some(first);
-        while let Some(Heartbeat { route, request, answer }) = next {
-            if !answer.is_closed() {
+        while let Some(item) = next {
+            if !item.is_given_up() {
                 self.sequence += 1;
-                beats.push(wire::beat(self.sequence, route, &request));
-                waiting.insert(self.sequence, Waiting { sent, answer });
+                let waiter = match item {
+                    Item::Heartbeat { route, request, answer } => {
+                        message.beats.push(wire::beat(self.sequence, route, &request));
+                        Waiter::Heartbeat(answer)
+                    }
+                    Item::Question { question, answer } => {
+                        message.questions.push(wire::question(self.sequence, &question));
+                        Waiter::Question(answer)
+                    }
+                };
+                waiting.insert(self.sequence, Waiting { sent, waiter });
             }
-            if beats.len() == BATCH {
+            if message.beats.len() + message.questions.len() == BATCH {
                 break;
             }
-            next = self.heartbeats.try_recv().ok();
+            next = self.items.try_recv().ok();
         }
-        proto::BeatRequest { caller: None, beats }
+        message
     }
 
     fn answered(&self, answer: proto::BeatAnswer, waiting: &mut BTreeMap<u64, Waiting>) {
-        let Some(Waiting { sent, answer: waiter }) = waiting.remove(&answer.sequence) else {
+        let Some(Waiting { sent, waiter }) = waiting.remove(&answer.sequence) else {
             return;
+        };
+        let Waiter::Heartbeat(waiter) = waiter else {
+            return waiter.fail("an answer to something else".to_owned());
         };
         let outcome = match wire::beat_result(answer.outcome) {
             Ok(Ok(result)) => {
                 self.channels.measured(self.to, sent.elapsed());
                 Ok(result)
             }
-            Ok(Err(number)) => Err(match Refusal::from_number(number) {
-                Some(refusal) => format!("refused: {refusal}"),
-                None => format!("refused for an unknown reason {number}"),
-            }),
+            Ok(Err(number)) => Err(refused(number)),
             Err(status) => Err(status.message().to_owned()),
         };
         // Who gave up waiting has dropped the other end.
@@ -223,8 +281,29 @@ impl Pump {
 
     fn fail(&self, waiting: BTreeMap<u64, Waiting>, reason: String) -> Result<(), String> {
         for waiter in waiting.into_values() {
-            let _ = waiter.answer.send(Err(reason.clone()));
+            waiter.waiter.fail(reason.clone());
         }
         Err(reason)
+    }
+}
+
+fn testified(testimony: proto::Testimony, waiting: &mut BTreeMap<u64, Waiting>) {
+    let Some(Waiting { waiter, .. }) = waiting.remove(&testimony.sequence) else { return };
+    let Waiter::Question(waiter) = waiter else {
+        return waiter.fail("an answer to something else".to_owned());
+    };
+    let told = match wire::told(testimony.outcome) {
+        Ok(Ok(told)) => Ok(told),
+        Ok(Err(number)) => Err(refused(number)),
+        Err(status) => Err(status.message().to_owned()),
+    };
+    // Who gave up waiting has dropped the other end.
+    drop(waiter.send(told));
+}
+
+fn refused(number: u32) -> String {
+    match Refusal::from_number(number) {
+        Some(refusal) => format!("refused: {refusal}"),
+        None => format!("refused for an unknown reason {number}"),
     }
 }

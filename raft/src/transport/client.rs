@@ -26,7 +26,7 @@ use super::{
     MESSAGE_BYTES_MAX, TransportSettings, append,
     beats::Beats,
     channels::{Channels, Line, Purpose},
-    proto::{self, raft_client::RaftClient},
+    proto::raft_client::RaftClient,
     refusal::Refusal,
     shipment,
     wire::{self, Route},
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     peers::Transport,
-    read::{ReadError, ReadIndexAnswer, ReadIndexClient},
+    read::{Question, ReadError, Testimony, Witnesses},
     types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
 };
 
@@ -105,38 +105,10 @@ impl Transport for GrpcTransport {
 }
 
 #[async_trait]
-impl ReadIndexClient for GrpcTransport {
-    async fn read_index(&self, node: NodeId, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
-        use proto::read_index_response::Outcome;
-        let shared = &self.shared;
-        let deadline = Duration::from_millis(shared.settings.read_index_ms_max);
-        let line = shared.channels.line(node, Purpose::Liveness);
-        let request = proto::ReadIndexRequest {
-            caller: Some(wire::caller(shared.cluster, shared.node, node)),
-            group: group.0,
-        };
-        let unconfirmed = |what: String| ReadError::Unconfirmed(what);
-        let response = match timeout(deadline, raft_client(&line).read_index(request)).await {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err(unconfirmed(describe(&status))),
-            Err(_) => {
-                shared.channels.unheard(node, Purpose::Liveness, &line, deadline);
-                return Err(unconfirmed(format!("no answer of {node} within {deadline:?}")));
-            }
-        };
-        shared.channels.heard(&line);
-        match response.outcome {
-            Some(Outcome::Granted(granted)) => Ok(ReadIndexAnswer {
-                index: granted.index,
-                term: granted.term,
-                leaders_now: granted.leaders_now,
-            }),
-            Some(Outcome::NotLeader(not)) => {
-                Err(ReadError::NotLeader { leader: not.leader.map(NodeId) })
-            }
-            Some(Outcome::Unconfirmed(why)) => Err(unconfirmed(why.reason)),
-            None => Err(unconfirmed("the answer says nothing".to_owned())),
-        }
+impl Witnesses for GrpcTransport {
+    async fn ask(&self, node: NodeId, question: Question) -> Result<Testimony, ReadError> {
+        let deadline = Duration::from_millis(self.shared.settings.read_index_ms_max);
+        self.shared.beats(node).ask(question, deadline).await.map_err(ReadError::Unconfirmed)
     }
 }
 

@@ -31,7 +31,6 @@ use crate::{
     encoding::{self, SnapshotMetaRecord},
     ids::{ClusterId, GroupId, ReplicaId},
     peers::{Groups, Replica},
-    read::ReadError,
     types::{LogId, RaftSnapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote},
 };
 
@@ -166,7 +165,11 @@ impl Inner {
         })
     }
 
-    /// Answers the heartbeats of one node as they are done.
+    fn testify(&self, question: &proto::Question) -> proto::Testimony {
+        wire::testimony(question.sequence, self.groups.testify(&wire::asked(question)))
+    }
+
+    /// Answers the heartbeats of one node as they are done, and its questions at once.
     async fn beats(
         self: Arc<Self>,
         mut incoming: Streaming<proto::BeatRequest>,
@@ -184,18 +187,28 @@ impl Inner {
                 () = answers.closed() => return,
                 message = incoming.message(), if open && under_way.len() < BEATS_UNDER_WAY => {
                     let accepted = match message {
-                        Ok(Some(message)) if greeted => Ok(message.beats),
-                        Ok(Some(message)) => {
+                        Ok(Some(message)) if greeted => Ok(Some(message)),
+                        Ok(Some(mut message)) => {
                             greeted = true;
-                            self.check_caller(message.caller).map(|()| message.beats)
+                            self.check_caller(message.caller.take()).map(|()| Some(message))
                         }
-                        Ok(None) => { open = false; Ok(Vec::new()) }
+                        Ok(None) => Ok(None),
                         Err(status) => Err(status),
                     };
-                    match accepted {
-                        Ok(beats) => under_way.extend(beats.into_iter().map(|b| self.beat(b))),
+                    let proto::BeatRequest { beats, questions, .. } = match accepted {
+                        Ok(Some(message)) => message,
+                        Ok(None) => { open = false; continue; }
                         Err(status) => {
                             let _ = answers.send(Err(status)).await;
+                            return;
+                        }
+                    };
+                    under_way.extend(beats.into_iter().map(|b| self.beat(b)));
+                    // Readers wait for these, and they cost nothing.
+                    if !questions.is_empty() {
+                        let testimonies = questions.iter().map(|q| self.testify(q)).collect();
+                        let message = proto::BeatResponse { answers: Vec::new(), testimonies };
+                        if answers.send(Ok(message)).await.is_err() {
                             return;
                         }
                     }
@@ -207,7 +220,9 @@ impl Inner {
                     {
                         done.push(answer);
                     }
-                    if answers.send(Ok(proto::BeatResponse { answers: done })).await.is_err() {
+                    let message =
+                        proto::BeatResponse { answers: done, testimonies: Vec::new() };
+                    if answers.send(Ok(message)).await.is_err() {
                         return;
                     }
                 }
@@ -374,35 +389,6 @@ impl raft_server::Raft for Service {
             .await
             .map_err(|fatal| stopped(&fatal))?;
         Ok(Response::new(wire::transfer_response(&answer)))
-    }
-
-    async fn read_index(
-        &self,
-        request: Request<proto::ReadIndexRequest>,
-    ) -> Result<Response<proto::ReadIndexResponse>, Status> {
-        use proto::read_index_response::Outcome;
-        let message = request.into_inner();
-        self.0.check_caller(message.caller)?;
-        let outcome = match self.0.groups.serve_read_index(GroupId(message.group)).await {
-            Ok(answer) => Outcome::Granted(proto::ReadIndexGranted {
-                index: answer.index,
-                term: answer.term,
-                leaders_now: answer.leaders_now,
-            }),
-            Err(ReadError::NotLeader { leader }) => {
-                Outcome::NotLeader(proto::NotLeader { leader: leader.map(|node| node.0) })
-            }
-            Err(ReadError::NoGroup) => {
-                return Err(Refusal::UnknownGroup.status(ReadError::NoGroup.to_string()));
-            }
-            Err(ReadError::Stopped) => {
-                return Err(Refusal::Stopped.status(ReadError::Stopped.to_string()));
-            }
-            Err(error @ (ReadError::Unconfirmed(_) | ReadError::Lagging)) => {
-                Outcome::Unconfirmed(proto::Unconfirmed { reason: error.to_string() })
-            }
-        };
-        Ok(Response::new(proto::ReadIndexResponse { outcome: Some(outcome) }))
     }
 
     async fn snapshot(

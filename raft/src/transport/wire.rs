@@ -10,6 +10,8 @@ use super::{proto, refusal::Refusal};
 use crate::{
     encoding::{self, EntryRecord, LogIdRecord, VoteRecord},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
+    machine::Position,
+    read::{Leads, Question, Testimony},
     types::{LogEntry, LogId, TypeConfig, Vote},
 };
 
@@ -199,6 +201,66 @@ pub(super) fn beat(
         previous: position(request.prev_log_id.as_ref()),
         committed: position(request.leader_commit.as_ref()),
     }
+}
+
+/// A question about a leader.
+pub(super) fn question(sequence: u64, question: &Question) -> proto::Question {
+    proto::Question {
+        sequence,
+        group: question.group.0,
+        to_replica: question.replica.0,
+        term: question.term,
+        leader: question.leader.0,
+    }
+}
+
+/// What a question asks.
+pub(super) fn asked(message: &proto::Question) -> Question {
+    Question {
+        group: GroupId(message.group),
+        replica: ReplicaId(message.to_replica),
+        term: message.term,
+        leader: ReplicaId(message.leader),
+    }
+}
+
+/// The answer to a question; `None` where no replica answers.
+pub(super) fn testimony(sequence: u64, told: Option<Testimony>) -> proto::Testimony {
+    use proto::testimony::Outcome;
+    let outcome = match told {
+        Some(Testimony::Follows) => Outcome::Follows(proto::Follows {}),
+        Some(Testimony::Leads(Leads { index, leaders_now, membership })) => {
+            let membership = membership.map(|at| proto::Position {
+                term: at.term,
+                replica: at.replica.0,
+                index: at.index,
+            });
+            Outcome::Leads(proto::Leads { index, leaders_now, membership })
+        }
+        Some(Testimony::Differs) => Outcome::Differs(proto::Differs {}),
+        None => Outcome::Refused(proto::Refused { refusal: Refusal::UnknownGroup.number() }),
+    };
+    proto::Testimony { sequence, outcome: Some(outcome) }
+}
+
+/// What the answer to a question says; the inner error is a refusal's number.
+pub(super) fn told(
+    outcome: Option<proto::testimony::Outcome>,
+) -> Result<Result<Testimony, u32>, Status> {
+    use proto::testimony::Outcome;
+    Ok(match required(outcome, "outcome")? {
+        Outcome::Follows(_) => Ok(Testimony::Follows),
+        Outcome::Leads(proto::Leads { index, leaders_now, membership }) => {
+            let membership = membership.map(|at| Position {
+                term: at.term,
+                replica: ReplicaId(at.replica),
+                index: at.index,
+            });
+            Ok(Testimony::Leads(Leads { index, leaders_now, membership }))
+        }
+        Outcome::Differs(_) => Ok(Testimony::Differs),
+        Outcome::Refused(refused) => Err(refused.refusal),
+    })
 }
 
 /// A call for a vote, or for a promise of one.

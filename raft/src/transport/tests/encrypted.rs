@@ -4,7 +4,7 @@ use cardea_storage::engine::memory::MemoryDisk;
 
 use super::*;
 use crate::{
-    read::ReadIndexClient,
+    read::{ReadError, Testimony, Witnesses},
     tls::{Authority, Credentials, Subject, Validity, client_tls, server_tls},
     transport::GrpcTransport,
 };
@@ -24,11 +24,11 @@ fn long() -> Validity {
     Validity { not_before_ms: 0, not_after_ms: 4_102_444_800_000 }
 }
 
-async fn asks(address: &str, tls: ClientTls) -> Result<ReadIndexAnswer, ReadError> {
+async fn asks(address: &str, tls: ClientTls) -> Result<Testimony, ReadError> {
     let (channels, _) = channels_to(address, tls);
     let disk = Arc::new(MemoryDisk::new(1));
     let settings = TransportSettings::default();
-    GrpcTransport::new(CLUSTER, HERE, channels, disk, settings).read_index(THERE, GROUP).await
+    GrpcTransport::new(CLUSTER, HERE, channels, disk, settings).ask(THERE, about(GROUP)).await
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ use openraft::{
 };
 use prost::Message;
 
-use super::{CLUSTER, HERE, THERE, route};
+use super::{CLUSTER, GROUP, HERE, THERE, route};
 use crate::{
     ids::ReplicaId,
+    machine::Position,
+    read::{Leads, Question, Testimony},
     transport::{
         proto::{self, snapshot_chunk::Chunk},
         refusal::Refusal,
@@ -98,6 +100,7 @@ fn bytes_of_heartbeats_are_frozen() {
     let message = proto::BeatRequest {
         caller: Some(wire::caller(CLUSTER, HERE, THERE)),
         beats: vec![wire::beat(1, route(), &request)],
+        questions: vec![],
     };
     assert_eq!(
         hex(&message),
@@ -111,6 +114,32 @@ fn bytes_of_heartbeats_are_frozen() {
     let back = wire::beat_append(&message.beats[0]).unwrap();
     assert_eq!((back.vote, back.prev_log_id), (vote(), Some(id(6))));
     assert_eq!(back.leader_commit, Some(id(5)));
+}
+
+#[test]
+fn bytes_of_questions_and_testimonies_are_frozen() {
+    let question =
+        Question { group: GROUP, replica: ReplicaId(22), term: 3, leader: ReplicaId(11) };
+    let message = wire::question(1, &question);
+    let request = proto::BeatRequest { questions: vec![message], ..Default::default() };
+    assert_eq!(hex(&request), "1a0a080110091816 2003280b".replace(' ', ""));
+    assert_eq!(wire::asked(&message), question);
+
+    let membership = Some(Position { term: 3, replica: ReplicaId(11), index: 6 });
+    let leads = Leads { index: 300, leaders_now: 5, membership };
+    let cases = [
+        (Testimony::Follows, "0801 1200"),
+        (Testimony::Leads(leads), "0801 1a0d 08ac02 1005 1a06 0803100b1806"),
+        (Testimony::Differs, "0801 2200"),
+    ];
+    for (told, frozen) in cases {
+        let message = wire::testimony(1, Some(told));
+        assert_eq!(hex(&message), frozen.replace(' ', ""));
+        assert_eq!(wire::told(message.outcome).unwrap(), Ok(told));
+    }
+    let refused = wire::testimony(1, None);
+    assert_eq!(hex(&refused), "08012a020803");
+    assert_eq!(wire::told(refused.outcome).unwrap(), Err(Refusal::UnknownGroup.number()));
 }
 
 #[test]

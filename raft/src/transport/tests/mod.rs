@@ -3,7 +3,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use cardea_storage::engine::{Disk, memory::MemoryDisk};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -16,8 +15,9 @@ use super::{
 };
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
+    machine::Position,
     peers::{Groups, Peers, Replica},
-    read::{ReadError, ReadIndexAnswer},
+    read::{Leads, Question, Testimony},
     tls::{ClientTls, ServerTls},
 };
 
@@ -53,10 +53,9 @@ impl Peers for AddressBook {
     }
 }
 
-/// A node without replicas, which answers read indexes of one group.
+/// A node without replicas, which answers questions about three groups.
 struct Bare;
 
-#[async_trait]
 impl Groups for Bare {
     fn node(&self) -> NodeId {
         THERE
@@ -66,14 +65,24 @@ impl Groups for Bare {
         None
     }
 
-    async fn serve_read_index(&self, group: GroupId) -> Result<ReadIndexAnswer, ReadError> {
-        match group {
-            GROUP => Ok(ReadIndexAnswer { index: 300, term: 4, leaders_now: 5_000 }),
-            GroupId(10) => Err(ReadError::NotLeader { leader: Some(NodeId(0)) }),
-            GroupId(11) => Err(ReadError::NotLeader { leader: None }),
-            _ => Err(ReadError::NoGroup),
+    fn testify(&self, question: &Question) -> Option<Testimony> {
+        match question.group {
+            GROUP => Some(Testimony::Leads(LEADS)),
+            GroupId(10) => Some(Testimony::Follows),
+            GroupId(11) => Some(Testimony::Differs),
+            _ => None,
         }
     }
+}
+
+const LEADS: Leads = Leads {
+    index: 300,
+    leaders_now: 5_000,
+    membership: Some(Position { term: 4, replica: ReplicaId(22), index: 7 }),
+};
+
+fn about(group: GroupId) -> Question {
+    Question { group, replica: ReplicaId(22), term: 4, leader: ReplicaId(22) }
 }
 
 fn bare_routes() -> Routes {

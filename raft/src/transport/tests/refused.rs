@@ -13,7 +13,7 @@ use tonic::Status;
 use super::*;
 use crate::{
     peers::Transport,
-    read::ReadIndexClient,
+    read::{ReadError, Testimony, Witnesses},
     transport::{
         GrpcTransport, Refusal,
         proto::{self, snapshot_chunk::Chunk},
@@ -88,7 +88,7 @@ async fn a_stream_of_heartbeats_from_a_stranger_is_ended() {
         (Some(wire::caller(CLUSTER, HERE, NodeId(3))), Refusal::WrongNode),
         (None, Refusal::Malformed),
     ] {
-        let first = proto::BeatRequest { caller, beats: vec![] };
+        let first = proto::BeatRequest { caller, ..Default::default() };
         let mut answers =
             client_of(&channels).beat(stream::iter([first])).await.unwrap().into_inner();
         let status = answers.message().await.unwrap_err();
@@ -131,7 +131,7 @@ async fn openraft_hears_of_a_refusal_as_unreachable() {
 }
 
 #[tokio::test]
-async fn read_indexes_and_their_failures_are_carried() {
+async fn questions_and_their_failures_are_carried() {
     let (address, _serving) = listen(bare_routes(), ServerTls::LoopbackPlain).await;
     let (channels, book) = channels_to(&address, ClientTls::LoopbackPlain);
     book.0.lock().insert(NodeId(3), address.clone());
@@ -139,15 +139,17 @@ async fn read_indexes_and_their_failures_are_carried() {
     let settings = TransportSettings::default();
     let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, settings);
 
-    let answer = transport.read_index(THERE, GROUP).await.unwrap();
-    assert_eq!(answer, ReadIndexAnswer { index: 300, term: 4, leaders_now: 5_000 });
-    for (group, leader) in [(10, Some(NodeId(0))), (11, None)] {
-        let error = transport.read_index(THERE, GroupId(group)).await.unwrap_err();
-        assert_eq!(error, ReadError::NotLeader { leader });
+    let told = [
+        (GROUP, Testimony::Leads(LEADS)),
+        (GroupId(10), Testimony::Follows),
+        (GroupId(11), Testimony::Differs),
+    ];
+    for (group, testimony) in told {
+        assert_eq!(transport.ask(THERE, about(group)).await.unwrap(), testimony);
     }
     // No such group there; the address belongs to another node; nobody knows where.
     for (node, group) in [(THERE, GroupId(99)), (NodeId(3), GROUP), (NodeId(4), GROUP)] {
-        let error = transport.read_index(node, group).await.unwrap_err();
+        let error = transport.ask(node, about(group)).await.unwrap_err();
         assert!(matches!(error, ReadError::Unconfirmed(_)), "{error:?}");
     }
 }
@@ -159,13 +161,13 @@ async fn a_node_that_moved_is_found_at_its_new_address() {
     let disk = Arc::new(MemoryDisk::new(1));
     let settings = TransportSettings::default();
     let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, settings);
-    transport.read_index(THERE, GROUP).await.unwrap();
+    transport.ask(THERE, about(GROUP)).await.unwrap();
 
     drop(serving);
     let (moved, _serving) = listen(bare_routes(), ServerTls::LoopbackPlain).await;
     book.0.lock().insert(THERE, moved);
     for _ in 0..500 {
-        if transport.read_index(THERE, GROUP).await.is_ok() {
+        if transport.ask(THERE, about(GROUP)).await.is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

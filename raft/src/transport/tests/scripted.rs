@@ -125,7 +125,10 @@ impl Raft for Scripted {
                         })),
                     };
                     let answers = message.beats.into_iter().map(answer).collect();
-                    return Some((Ok(proto::BeatResponse { answers }), (incoming, script)));
+                    return Some((
+                        Ok(proto::BeatResponse { answers, ..Default::default() }),
+                        (incoming, script),
+                    ));
                 }
             });
         Ok(Response::new(Box::pin(answers)))
@@ -149,13 +152,6 @@ impl Raft for Scripted {
         &self,
         _: Request<proto::TransferLeaderRequest>,
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
-        std::future::pending().await
-    }
-
-    async fn read_index(
-        &self,
-        _: Request<proto::ReadIndexRequest>,
-    ) -> Result<Response<proto::ReadIndexResponse>, Status> {
         std::future::pending().await
     }
 

@@ -81,6 +81,12 @@ impl Graph {
         Place { tenant: self.tenant, slot: self.language.slot(namespace) }
     }
 
+    /// Everywhere that tuples lie.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let slots = self.language.slots();
+        slots.into_iter().map(|slot| Place { tenant: self.tenant, slot }).collect()
+    }
+
     /// How many nodes are best looked at together.
     pub(crate) fn batch(&self) -> usize {
         match self.mode {

@@ -7,11 +7,13 @@
 //!
 //! Reading order: [`model`] (tuples, subjects), [`opl`] and [`language`] (what names
 //! mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
-//! [`Service`]: [`write`](mod@write), [`list`], [`check`], [`change`].
+//! [`Service`]: [`write`](mod@write), [`list`], [`check`],
+//! [`expand`], [`reverse`], [`change`].
 
 pub mod change;
 pub mod check;
 pub mod engine;
+pub mod expand;
 mod graph;
 pub mod language;
 pub mod list;
@@ -19,6 +21,7 @@ pub mod model;
 pub mod opl;
 pub mod page;
 pub mod rejection;
+pub mod reverse;
 pub mod service;
 pub mod table;
 #[cfg(test)]

@@ -52,6 +52,9 @@ impl Engine<'_> {
         let mut direct = false;
         let mut sets = false;
         match &question.what {
+            What::Body(_) if !graph.language().has(&question.namespace) => {
+                return self.decide(id, Finding::doubt(Why::Undeclared));
+            }
             What::Body(body) => {
                 let formula = self.bind(id, graph.language().body(*body), &question, depth);
                 self.nodes.get_mut(id).formula = Some(formula);

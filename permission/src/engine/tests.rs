@@ -247,3 +247,17 @@ async fn wide_groups_are_found_behind_the_first_page() {
     let found = world.service.check(TENANT, &asked, 0, Consistency::Strong).await.unwrap();
     assert!(found.value);
 }
+
+#[tokio::test]
+async fn tuple_that_names_a_permission_counts_however_deep() {
+    let world = World::of(DRIVE, &[]).await;
+    let folders: Vec<String> =
+        (1..60).map(|at| format!("Folder:{}#parents@(Folder:{at})", at - 1)).collect();
+    world.insert(&folders.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(world.check("Folder:0#view@ann").await, "no");
+    world.insert(&["Folder:59#view@ann", "Folder:58#view@(Group:g#members)"]).await;
+    world.insert(&["Group:g#members@bob"]).await;
+    assert_eq!(world.check("Folder:0#view@ann").await, "yes");
+    assert_eq!(world.check("Folder:0#view@bob").await, "yes");
+    assert_eq!(world.check("Folder:0#view@eve").await, "no");
+}

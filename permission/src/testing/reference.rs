@@ -96,6 +96,7 @@ fn rule(
                 })
                 .collect(),
         ),
+        Asked::Body(_) if !language.has(namespace) => Rule::Known(Finding::doubt(Why::Undeclared)),
         Asked::Body(body) => about(language.body(*body)),
     }
 }
@@ -275,6 +276,7 @@ fn any(
         Formula::Has(name) => {
             known.contains(&(namespace.to_owned(), object.to_owned(), name.clone()))
         }
+        Formula::IsSubject if !language.has(namespace) => false,
         Formula::IsSubject => match subject {
             Subject::Id(id) => id == object,
             Subject::Set(set) => *set == SubjectSet::new(namespace, object, ""),

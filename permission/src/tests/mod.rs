@@ -1,4 +1,5 @@
 //! The operations of the service, each over a store in this process.
 
 mod languages;
+mod reverse;
 mod tuples;

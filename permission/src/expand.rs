@@ -1,0 +1,276 @@
+//! Expanding: who has a relation on an object, and by what.
+//!
+//! The tree is built breadth first from a list. A subject set is expanded where it is
+//! met first; where it is met again, and where the depth asked for ends, it is a leaf.
+
+use std::{collections::HashSet, sync::Arc};
+
+use cardea_storage::{
+    Consistency, Tenant,
+    engine::Order,
+    store::{Read, SCAN_ROWS_MAX, Scan},
+};
+
+use crate::{
+    ReadRejection, Service, Subject, SubjectSet,
+    check::is_askable,
+    engine::{
+        Unanswered, Why,
+        node::{Question, What},
+    },
+    graph::Graph,
+    language::{Declared, Formula},
+    service::Answered,
+    table::read_tuple,
+};
+
+/// Most nodes of a tree.
+pub const NODES_MAX: usize = 4_000;
+/// Deepest tree: what clients nest JSON to.
+pub const DEPTH_MAX: u32 = 50;
+
+/// What a node of a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TreeKind {
+    /// One of its children.
+    Union,
+    /// All of its children.
+    Intersection,
+    /// Not its child.
+    Not,
+    /// A subject.
+    Leaf,
+    /// What a relation leads to.
+    TupleToSubjectSet,
+    /// Another relation or permission of the same object.
+    ComputedSubjectSet,
+}
+
+/// A tree of subjects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// What this node is.
+    pub kind: TreeKind,
+    /// What it stands for.
+    pub subject: Subject,
+    /// What is beneath.
+    pub children: Vec<Tree>,
+}
+
+struct Branch {
+    kind: TreeKind,
+    subject: Subject,
+    children: Vec<usize>,
+}
+
+struct Growth {
+    graph: Arc<Graph>,
+    branches: Vec<Branch>,
+    /// Branches to be grown, with how deep they are.
+    left: Vec<(usize, Question, u32)>,
+    met: HashSet<SubjectSet>,
+    /// Whether any subject was found.
+    somebody: bool,
+}
+
+impl Service {
+    /// The tree of a relation; `None` if nobody has it. `depth` is how deep it is, 0 for
+    /// as deep as it goes.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`]: a tree of more than [`NODES_MAX`] nodes, or deeper than
+    /// [`DEPTH_MAX`] where no depth was asked for.
+    pub async fn expand(
+        &self,
+        tenant: Tenant,
+        set: &SubjectSet,
+        depth: u32,
+        consistency: Consistency,
+    ) -> Result<Answered<Option<Tree>>, ReadRejection> {
+        set.validate()?;
+        self.walk(tenant, &consistency, |graph| async move {
+            is_askable(graph.language(), set)?;
+            grow(graph, set, depth).await
+        })
+        .await
+    }
+}
+
+async fn grow(
+    graph: Arc<Graph>,
+    set: &SubjectSet,
+    depth: u32,
+) -> Result<Option<Tree>, ReadRejection> {
+    let mut growth = Growth {
+        graph,
+        branches: Vec::new(),
+        left: Vec::new(),
+        met: HashSet::new(),
+        somebody: false,
+    };
+    let root = growth.branch(TreeKind::Union, Subject::Set(set.clone()));
+    growth.met.insert(set.clone());
+    growth.left.push((root, Question::has(set), 0));
+    let most = if depth == 0 { DEPTH_MAX } else { depth.min(DEPTH_MAX) };
+    while !growth.left.is_empty() {
+        for (at, question, deep) in std::mem::take(&mut growth.left) {
+            if deep >= most {
+                if depth == 0 {
+                    return Err(Unanswered { why: Why::Depth, at: set.clone() }.into());
+                }
+                growth.branches[at].kind = TreeKind::Leaf;
+                continue;
+            }
+            growth.question(at, &question, deep).await?;
+            if growth.branches.len() > NODES_MAX {
+                return Err(ReadRejection::TooMany { what: "subjects", limit: NODES_MAX });
+            }
+        }
+    }
+    Ok(growth.assemble())
+}
+
+impl Growth {
+    fn branch(&mut self, kind: TreeKind, subject: Subject) -> usize {
+        self.branches.push(Branch { kind, subject, children: Vec::new() });
+        self.branches.len() - 1
+    }
+
+    fn under(&mut self, parent: usize, kind: TreeKind, subject: Subject) -> usize {
+        let at = self.branch(kind, subject);
+        self.branches[parent].children.push(at);
+        at
+    }
+
+    async fn question(
+        &mut self,
+        at: usize,
+        question: &Question,
+        deep: u32,
+    ) -> Result<(), ReadRejection> {
+        let graph = self.graph.clone();
+        let language = graph.language();
+        match &question.what {
+            What::Body(_) if !language.has(&question.namespace) => Ok(()),
+            What::Body(body) => {
+                self.formula(at, language.body(*body), question, deep);
+                Ok(())
+            }
+            What::Walk(_, body) => {
+                for subject in self.subjects(question).await? {
+                    let Subject::Set(to) = subject else { continue };
+                    let next = match language.body(*body) {
+                        Formula::Has(name) => What::Has(name.clone()),
+                        _ => What::Body(*body),
+                    };
+                    self.meet(at, to.namespace, to.object, next, deep);
+                }
+                Ok(())
+            }
+            What::Has(name) => {
+                match language.declared(&question.namespace, name) {
+                    Declared::NoNamespace | Declared::Undeclared => return Ok(()),
+                    Declared::Free | Declared::Relation => {}
+                    Declared::Permission(formula) => self.formula(at, formula, question, deep),
+                }
+                for subject in self.subjects(question).await? {
+                    match subject {
+                        Subject::Set(set) if !set.relation.is_empty() => {
+                            let what = What::Has(set.relation);
+                            self.meet(at, set.namespace, set.object, what, deep);
+                        }
+                        subject => {
+                            self.under(at, TreeKind::Leaf, subject);
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds what a subject set names, to be grown unless it was met before.
+    fn meet(&mut self, parent: usize, namespace: String, object: String, what: What, deep: u32) {
+        let question = Question { namespace, object, what };
+        let set = question.set();
+        let new = matches!(question.what, What::Body(_)) || self.met.insert(set.clone());
+        let kind = if new { TreeKind::Union } else { TreeKind::Leaf };
+        let at = self.under(parent, kind, Subject::Set(set));
+        if new {
+            self.left.push((at, question, deep + 1));
+        }
+    }
+
+    fn formula(&mut self, at: usize, formula: &Formula, about: &Question, deep: u32) {
+        let object = Subject::Set(SubjectSet::new(&*about.namespace, &*about.object, ""));
+        let mut left = vec![(at, formula)];
+        while let Some((at, formula)) = left.pop() {
+            match formula {
+                Formula::Or(terms) => {
+                    let at = self.under(at, TreeKind::Union, object.clone());
+                    left.extend(terms.iter().rev().map(|term| (at, term)));
+                }
+                Formula::And(terms) => {
+                    let at = self.under(at, TreeKind::Intersection, object.clone());
+                    left.extend(terms.iter().rev().map(|term| (at, term)));
+                }
+                Formula::Not(inner) => {
+                    let at = self.under(at, TreeKind::Not, object.clone());
+                    left.push((at, inner));
+                }
+                Formula::IsSubject => {
+                    self.somebody = true;
+                    self.under(at, TreeKind::Leaf, object.clone());
+                }
+                Formula::Has(name) => {
+                    let set = SubjectSet::new(&*about.namespace, &*about.object, &**name);
+                    let at = self.under(at, TreeKind::ComputedSubjectSet, Subject::Set(set));
+                    let (namespace, object) = (about.namespace.clone(), about.object.clone());
+                    self.meet(at, namespace, object, What::Has(name.clone()), deep);
+                }
+                Formula::Walk(relation, body) => {
+                    let question = Question {
+                        namespace: about.namespace.clone(),
+                        object: about.object.clone(),
+                        what: What::Walk(relation.clone(), *body),
+                    };
+                    let subject = Subject::Set(question.set());
+                    let at = self.under(at, TreeKind::TupleToSubjectSet, subject);
+                    self.left.push((at, question, deep));
+                }
+            }
+        }
+    }
+
+    /// All subjects that tuples name.
+    async fn subjects(&mut self, question: &Question) -> Result<Vec<Subject>, ReadRejection> {
+        let place = self.graph.place(&question.namespace);
+        let range = place.subjects_of(&question.set());
+        let limit = u32::try_from(NODES_MAX + 1).unwrap_or(SCAN_ROWS_MAX);
+        let scan = Scan { range, limit, order: Order::Forward };
+        let rows = self.graph.read(vec![Read::Scan(scan)], true).await?;
+        let rows = rows.into_iter().next().unwrap_or_default();
+        if rows.more {
+            return Err(ReadRejection::TooMany { what: "subjects", limit: NODES_MAX });
+        }
+        self.somebody |= !rows.rows.is_empty();
+        Ok(rows.rows.iter().filter_map(read_tuple).map(|tuple| tuple.subject).collect())
+    }
+
+    /// Puts the branches together, the deepest first. Subject sets that nobody is in
+    /// are leaves.
+    fn assemble(self) -> Option<Tree> {
+        let mut trees: Vec<Option<Tree>> = Vec::new();
+        trees.resize_with(self.branches.len(), || None);
+        for (at, branch) in self.branches.into_iter().enumerate().rev() {
+            let children: Vec<Tree> =
+                branch.children.into_iter().filter_map(|child| trees[child].take()).collect();
+            let kind = match branch.kind {
+                TreeKind::Union if children.is_empty() => TreeKind::Leaf,
+                kind => kind,
+            };
+            trees[at] = Some(Tree { kind, subject: branch.subject, children });
+        }
+        trees.into_iter().next().flatten().filter(|_| self.somebody)
+    }
+}

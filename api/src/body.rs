@@ -60,6 +60,20 @@ impl Sent {
         serde_json::from_slice(&self.bytes).map_err(|error| ApiError::malformed(told(&error)))
     }
 
+    /// Whether there is no body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The body as text, whatever its declared type.
+    ///
+    /// # Errors
+    /// 400 if it is not UTF-8.
+    pub(crate) fn text(&self) -> Result<String, ApiError> {
+        let text = std::str::from_utf8(&self.bytes);
+        text.map(str::to_owned).map_err(|_| ApiError::bad_request("The body is not UTF-8."))
+    }
+
     /// Decodes JSON that is declared as such.
     ///
     /// # Errors

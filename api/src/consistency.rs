@@ -21,7 +21,7 @@ use cardea_storage::{
     protocol::pin::Pinned,
     store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
 };
-use http::{HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
 use crate::{error::ApiError, query::Query};
 
@@ -75,12 +75,20 @@ fn parse(text: &str) -> Option<Consistency> {
     }
 }
 
-fn read_snaptoken(text: &str) -> Option<Snaptoken> {
+/// Reads a snaptoken as answers tell it.
+pub(crate) fn read_snaptoken(text: &str) -> Option<Snaptoken> {
     if text.is_empty() || text.len() > SNAPTOKEN_BYTES_MAX {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     Snaptoken::from_bytes(&bytes).ok()
+}
+
+/// Tells a snaptoken.
+pub(crate) fn write_snaptoken(headers: &mut HeaderMap, snaptoken: &Snaptoken) {
+    if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(snaptoken.to_bytes())) {
+        headers.insert(SNAPTOKEN, value);
+    }
 }
 
 tokio::task_local! {
@@ -145,10 +153,8 @@ pub(crate) async fn tell_snaptoken(request: Request, next: Next) -> Response {
         (response, COMMITTED.with(|seen| seen.take()))
     };
     let (mut response, seen) = COMMITTED.scope(RefCell::default(), answer).await;
-    if !seen.positions.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(seen.to_bytes()))
-    {
-        response.headers_mut().insert(SNAPTOKEN, value);
+    if !seen.positions.is_empty() {
+        write_snaptoken(response.headers_mut(), &seen);
     }
     response
 }

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`route`] (what is answered), [`error`] (what is refused, and how),
 //! [`request`], [`body`], [`query`], [`consistency`], [`paging`] (what handlers take),
-//! then [`kratos`].
+//! then [`kratos`] and [`keto`].
 
 use std::sync::LazyLock;
 
@@ -15,6 +15,7 @@ mod answer;
 pub mod body;
 pub mod consistency;
 pub mod error;
+pub mod keto;
 pub mod kratos;
 pub mod paging;
 pub mod query;
@@ -26,4 +27,5 @@ pub use request::ClientAddress;
 pub use route::{RouteInfo, Scope, Surface};
 
 /// Every route of every service: listeners and tests are made from it.
-pub static ROUTES: LazyLock<Vec<RouteInfo>> = LazyLock::new(|| kratos::routes().cloned().collect());
+pub static ROUTES: LazyLock<Vec<RouteInfo>> =
+    LazyLock::new(|| kratos::routes().chain(keto::routes()).cloned().collect());

@@ -23,6 +23,11 @@ impl Query {
         self.0.iter().any(|(key, _)| key == name)
     }
 
+    /// The names of the parameters.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+
     /// The first value of a parameter; `None` if it is absent or empty.
     pub fn first(&self, name: &str) -> Option<&str> {
         let value = self.0.iter().find(|(key, _)| key == name)?.1.as_str();

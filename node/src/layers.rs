@@ -22,6 +22,7 @@ use cardea_identity::{
     password::{Argon2Cost, PoolOptions, PoolUsage},
     schema::Schemas,
 };
+use cardea_permission::Service as Permission;
 use cardea_storage::{Keyring, Store};
 use http::StatusCode;
 use parking_lot::RwLock;
@@ -61,6 +62,7 @@ pub struct Layers {
     store: Arc<dyn Store>,
     settings: Settings,
     options: Options,
+    permission_limits: cardea_permission::engine::Limits,
     obstacles: Obstacles,
     made: RwLock<Option<Arc<Made>>>,
 }
@@ -77,10 +79,18 @@ impl Layers {
         store: Arc<dyn Store>,
         settings: Settings,
         options: Options,
+        permission_limits: cardea_permission::engine::Limits,
         obstacles: Obstacles,
     ) -> Arc<Self> {
         let store = cardea_api::consistency::observed(store);
-        Arc::new(Self { store, settings, options, obstacles, made: RwLock::default() })
+        Arc::new(Self {
+            store,
+            settings,
+            options,
+            permission_limits,
+            obstacles,
+            made: RwLock::default(),
+        })
     }
 
     /// Makes them, in place of those there were.
@@ -97,9 +107,12 @@ impl Layers {
                 Service::start(self.store.clone(), keys, schemas, self.settings.clone())?
             }
         });
+        let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
+        let keto = cardea_api::keto::Keto::new(Arc::new(permission));
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
+            .merge(cardea_api::keto::router(keto))
             .layer(middleware::from_fn(introduce));
         *self.made.write() = Some(Arc::new(Made { service, router }));
         Ok(())
@@ -157,25 +170,27 @@ async fn introduce(mut request: Request, next: Next) -> Response {
 
 /// The routes of all layers.
 pub fn routes() -> Vec<Route> {
-    cardea_api::ROUTES
-        .iter()
-        .map(|route| {
-            let method = route.method.clone();
-            match (route.surface, route.scope) {
-                (cardea_api::Surface::Public, _) => Route::open(method, route.path),
-                (cardea_api::Surface::Admin, Some(cardea_api::Scope::Read(area))) => {
-                    Route::guarded(method, route.path, Scope::Read(area))
-                }
-                (cardea_api::Surface::Admin, Some(cardea_api::Scope::Write(area))) => {
-                    Route::guarded(method, route.path, Scope::Write(area))
-                }
-                // An administrative route that names no scope takes them all.
-                (cardea_api::Surface::Admin, None) => {
-                    Route::guarded(method, route.path, Scope::Admin)
-                }
-            }
-        })
-        .collect()
+    cardea_api::ROUTES.iter().map(guarded).collect()
+}
+
+/// The routes of one of the listeners that Keto's clients know.
+pub fn keto_routes(door: cardea_api::keto::Door) -> Vec<Route> {
+    cardea_api::keto::routes_of(door).map(guarded).collect()
+}
+
+fn guarded(route: &cardea_api::RouteInfo) -> Route {
+    let method = route.method.clone();
+    match (route.surface, route.scope) {
+        (cardea_api::Surface::Public, _) => Route::open(method, route.path),
+        (cardea_api::Surface::Admin, Some(cardea_api::Scope::Read(area))) => {
+            Route::guarded(method, route.path, Scope::Read(area))
+        }
+        (cardea_api::Surface::Admin, Some(cardea_api::Scope::Write(area))) => {
+            Route::guarded(method, route.path, Scope::Write(area))
+        }
+        // An administrative route that names no scope takes them all.
+        (cardea_api::Surface::Admin, None) => Route::guarded(method, route.path, Scope::Admin),
+    }
 }
 
 /// The identity layer's settings under a configuration.
@@ -253,6 +268,16 @@ fn base_url(named: Option<&str>, tls: bool, listen: std::net::SocketAddr) -> Str
     url.trim_end_matches('/').to_owned()
 }
 
+/// The bounds of questions about permissions under a configuration.
+pub fn permission_limits(config: &Config) -> cardea_permission::engine::Limits {
+    let permission = &config.permission;
+    cardea_permission::engine::Limits {
+        depth: permission.max_depth,
+        width: permission.max_width.min(cardea_permission::engine::WIDTH_MAX),
+        size: permission.max_size as usize,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -284,6 +309,7 @@ mod tests {
                 store,
                 settings,
                 Options::new("http://x"),
+                cardea_permission::engine::Limits::default(),
                 Arc::new(move || *obstacle.lock()),
             )
         };

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
+use cardea_api::keto::Door;
 use cardea_cluster::{ClusterNode, directory::KeyRows};
 use parking_lot::Mutex;
 use tokio::{
@@ -125,7 +126,8 @@ async fn serve_node(
         let node = backend.node().clone();
         Arc::new(move || node.obstacle())
     };
-    let layers = Layers::new(store.clone(), settings, options, obstacles);
+    let limits = layers::permission_limits(config);
+    let layers = Layers::new(store.clone(), settings, options, limits, obstacles);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
     let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));
@@ -212,7 +214,7 @@ async fn follow_keys(node: Arc<ClusterNode>, layers: Arc<Layers>, fail: impl Fn(
     }
 }
 
-/// Serves both listeners until `stop`, then drains them.
+/// Serves all listeners until `stop`, then drains them.
 pub async fn serve_listeners(
     config: &Config,
     services: Services,
@@ -226,15 +228,10 @@ pub async fn serve_listeners(
     let routes = health::routes().into_iter().chain(services.routes);
     let table = Arc::new(RouteTable::new(routes)?);
     let router = services.router.merge(health::router(services.readiness, metrics));
-    let gate = |options: GateOptions| {
+    let gate = |options: GateOptions, table: &Arc<RouteTable>| {
         let identification = services.identification.clone();
-        Arc::new(Gate::new(
-            options,
-            Arc::clone(&table),
-            identification,
-            http.clone(),
-            router.clone(),
-        ))
+        let table = Arc::clone(table);
+        Arc::new(Gate::new(options, table, identification, http.clone(), router.clone()))
     };
     let (public, admin) = (&config.public, &config.admin);
     let public_tls = tls(&public.tls_certificate_file, &public.tls_key_file, None)?;
@@ -251,9 +248,26 @@ pub async fn serve_listeners(
     );
     let entropy = || Arc::new(SystemEntropy);
     let limits = listener::serve_limits(config);
-    let public_gate = gate(listener::public_gate(config, entropy()));
-    let admin_gate = gate(listener::admin_gate(config, entropy()));
+    let public_gate = gate(listener::public_gate(config, entropy()), &table);
+    let admin_gate = gate(listener::admin_gate(config, entropy()), &table);
+    let permission = &config.permission;
+    let mut doors = Vec::new();
+    for (name, door, listen) in [
+        ("permission read", Door::Read, permission.read_listen),
+        ("permission write", Door::Write, permission.write_listen),
+        ("permission language", Door::Language, permission.opl_listen),
+    ] {
+        let Some(listen) = listen else { continue };
+        let routes = health::routes().into_iter().chain(layers::keto_routes(door));
+        let gate = gate(
+            listener::keto_gate(config, listen, entropy()),
+            &Arc::new(RouteTable::new(routes)?),
+        );
+        let bound = bind(name, listen).await?;
+        doors.push(serve(bound, admin_tls.clone(), gate, limits, stop.clone()));
+    }
     tokio::join!(
+        futures::future::join_all(doors),
         serve(public_listener, public_tls, public_gate, limits, stop.clone()),
         serve(admin_listener, admin_tls, admin_gate, limits, stop.clone()),
     );

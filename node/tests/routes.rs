@@ -124,16 +124,23 @@ async fn no_route_on_any_listener_is_reached_by_whoever_may_not_call_it() {
 
 #[test]
 fn what_is_administrative_by_its_path_is_for_operators() {
+    // Keto has no path for administrators: whoever may ask it is a backend.
+    let keto = ["/relation-tuples", "/namespaces", "/opl"];
     for route in all_routes() {
-        let administrative =
-            ["/admin", "/cluster", "/metrics"].iter().any(|prefix| route.path.starts_with(prefix));
+        let administrative = ["/admin", "/cluster", "/metrics"]
+            .iter()
+            .chain(&keto)
+            .any(|prefix| route.path.starts_with(prefix));
         let guarded = matches!(route.audience, Audience::Operators(_));
         assert_eq!(guarded, administrative, "{} {}", route.method, route.path);
     }
     let write = |method: &Method| !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     for route in all_routes() {
         if let Audience::Operators(Scope::Read(_)) = route.audience {
-            assert!(!write(&route.method), "{} {} changes", route.method, route.path);
+            // Questions to Keto may be too long for a URL.
+            let asks = route.method == Method::POST
+                && keto.iter().any(|prefix| route.path.starts_with(prefix));
+            assert!(asks || !write(&route.method), "{} {} changes", route.method, route.path);
         }
     }
 }

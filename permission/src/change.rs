@@ -19,7 +19,8 @@ use crate::{
     language::{Declared, Language},
     model::{Subject, SubjectSet},
     opl::{SourceError, SourceFile},
-    rejection::LanguageRejection,
+    rejection::{LanguageRejection, ReadRejection},
+    service::{Answered, asked_for},
     table::{
         DEFAULT_SLOT, LanguageFileRecord, LanguageHeadKey, LanguageHeadRecord, LanguageHeads,
         LanguageVersionKey, LanguageVersionRecord, LanguageVersions, Place, read_tuple,
@@ -75,6 +76,21 @@ impl Service {
             None => return Err(StoreError::unavailable("the language changed while it was read")),
         };
         Ok(shown(version, record))
+    }
+
+    /// The names of the declared namespaces, in order.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn list_namespaces(
+        &self,
+        tenant: Tenant,
+        consistency: Consistency,
+    ) -> Result<Answered<Vec<String>>, ReadRejection> {
+        let (held, snaptoken) = self.language(tenant, &consistency).await?;
+        asked_for(&consistency, &snaptoken)?;
+        let value = held.language.namespaces().map(str::to_owned).collect();
+        Ok(Answered { value, snaptoken })
     }
 
     /// Puts a language in force; gives its version, and a snaptoken that covers it.

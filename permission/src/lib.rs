@@ -10,6 +10,7 @@
 //! [`Service`]: [`write`](mod@write), [`list`], [`check`],
 //! [`expand`], [`reverse`], [`change`].
 
+pub mod assertion;
 pub mod change;
 pub mod check;
 pub mod engine;

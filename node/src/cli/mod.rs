@@ -11,6 +11,7 @@ pub mod exit;
 pub mod init;
 pub mod key;
 pub mod node;
+pub mod opl;
 pub mod output;
 pub mod shard;
 pub mod start;
@@ -74,6 +75,9 @@ pub enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
+    /// Check, format, test and apply permission languages
+    #[command(subcommand)]
+    Opl(opl::OplCommand),
     /// Write a backup of the whole cluster
     Backup(archive::BackupArgs),
     /// Fill a new cluster from a backup
@@ -116,6 +120,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Start(args) => start::run(&args),
         Command::Cert(command) => cert::run(command, printer),
         Command::Config(command) => config::run(command, printer),
+        Command::Opl(command) => opl::run(command, &cli.connection, printer),
         Command::Version => version::run(printer),
         Command::Completions(args) => completions::run(&args),
         asking => {
@@ -175,6 +180,10 @@ mod tests {
             "cardea backup /b",
             "cardea restore /b --keep-sessions",
             "cardea config check --config a.toml",
+            "cardea opl check a.ts b.ts",
+            "cardea opl format --check a.ts",
+            "cardea opl test --language a.ts --language b.ts c.assert",
+            "cardea opl apply a.ts --follows 3 --force",
             "cardea completions bash",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

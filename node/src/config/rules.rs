@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
     check_admin(config, &mut refuse);
     check_cluster(config, &mut refuse);
     check_public(config, &mut refuse);
+    check_permission(config, &mut refuse);
     check_bounds(config, &mut refuse);
     refusals
 }
@@ -156,6 +157,36 @@ fn check_public(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let name = &config.sessions.cookie_name;
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
         refuse("sessions.cookie_name", format!("\"{name}\" is no cookie name"));
+    }
+}
+
+fn check_permission(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let permission = &config.permission;
+    for (name, listen) in [
+        ("permission.read_listen", permission.read_listen),
+        ("permission.write_listen", permission.write_listen),
+        ("permission.opl_listen", permission.opl_listen),
+    ] {
+        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback())
+            && config.admin.auth.is_none()
+        {
+            refuse(
+                name,
+                format!(
+                    "{listen} is reachable by others; write admin.auth = \"key\", \"mtls\" or \
+                     \"none\", which guards it too"
+                ),
+            );
+        }
+    }
+    for (name, value) in [
+        ("permission.max_depth", permission.max_depth),
+        ("permission.max_width", permission.max_width),
+        ("permission.max_size", permission.max_size),
+    ] {
+        if value == 0 {
+            refuse(name, "0 would answer nothing".to_owned());
+        }
     }
 }
 

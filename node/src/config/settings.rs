@@ -320,6 +320,22 @@ sections! {
         retention: Duration = "1h",
     }
 
+    /// Permissions.
+    Permission as permission = "permission" {
+        /// Where a listener for Keto's read API stands (Keto's is 4466), guarded as the admin listener is; none by default, for the others answer it too.
+        read_listen: Option<SocketAddr> = "",
+        /// Where a listener for Keto's write API stands (Keto's is 4467).
+        write_listen: Option<SocketAddr> = "",
+        /// Where a listener for Keto's language API stands (Keto's is 4469).
+        opl_listen: Option<SocketAddr> = "",
+        /// Most hops that a check makes; more is told as an error, never as "no".
+        max_depth: u32 = "256",
+        /// Most subject sets on one object and relation that a check looks at, at most 10000.
+        max_width: u32 = "10000",
+        /// Most objects and relations that a check looks at in all.
+        max_size: u32 = "200000",
+    }
+
     /// Secrets: files that hold them. In the environment, the secret itself is CARDEA_SECRET_ and the name without `_file`.
     Secrets as secrets = "secrets" {
         /// The key under which the cluster's keys are sealed: 32 bytes in hex or base64.

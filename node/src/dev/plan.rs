@@ -84,11 +84,13 @@ pub struct DevNode {
     pub admin: u16,
     /// Its node-to-node port.
     pub cluster: u16,
+    /// Its ports for Keto's clients: read, write, language.
+    pub keto: [u16; 3],
 }
 
 impl DevNode {
-    /// The three nodes under `root`, with ports from 4433, 4434 and 7433 in
-    /// steps of 100.
+    /// The three nodes under `root`, with ports from 4433, 4434, 7433 and Keto's own
+    /// in steps of 100.
     pub fn all(root: &Path) -> [DevNode; 3] {
         [0_u16, 1, 2].map(|index| DevNode {
             index: usize::from(index),
@@ -97,6 +99,7 @@ impl DevNode {
             public: 4433 + 100 * index,
             admin: 4434 + 100 * index,
             cluster: 7433 + 100 * index,
+            keto: [4466, 4467, 4469].map(|port| port + 100 * index),
         })
     }
 
@@ -129,6 +132,8 @@ impl DevNode {
              certificate_file = \"../certs/{name}.pem\"\nkey_file = \"../certs/{name}.key\"\n\n\
              [public]\nlisten = \"127.0.0.1:{}\"\n\n\
              [admin]\nlisten = \"127.0.0.1:{}\"\n\n\
+             [permission]\nread_listen = \"127.0.0.1:{}\"\nwrite_listen = \"127.0.0.1:{}\"\n\
+             opl_listen = \"127.0.0.1:{}\"\n\n\
              [sessions]\n# There is no HTTPS on this machine.\ncookie_secure = false\n\n\
              [log]\nformat = \"json\"\n\n\
              [secrets]\nmaster_key_file = \"../master.key\"\n",
@@ -138,6 +143,9 @@ impl DevNode {
             dial.join(", "),
             self.public,
             self.admin,
+            self.keto[0],
+            self.keto[1],
+            self.keto[2],
         )
     }
 }
@@ -201,6 +209,7 @@ mod tests {
         let nodes = DevNode::all(Path::new("."));
         let mut ports: Vec<u16> =
             nodes.iter().flat_map(|node| [node.public, node.admin, node.cluster]).collect();
+        ports.extend(nodes.iter().flat_map(|node| node.keto));
         for from in &nodes {
             ports.extend(
                 nodes.iter().filter(|to| to.index != from.index).map(|to| from.link_port(to)),

@@ -217,8 +217,8 @@ fn banner(nodes: &[DevNode; 3], delays: Option<Delays>, colour: bool) -> String 
     for node in nodes {
         let region = Tone::Strong.paint(&format!("{:<11}", node.region), colour);
         text.push_str(&format!(
-            "    {region} public http://127.0.0.1:{}   admin http://127.0.0.1:{}\n",
-            node.public, node.admin
+            "    {region} public http://127.0.0.1:{}   admin http://127.0.0.1:{}   Keto {}, {}, {}\n",
+            node.public, node.admin, node.keto[0], node.keto[1], node.keto[2]
         ));
     }
     if let Some(delays) = delays {

@@ -70,7 +70,22 @@ pub fn admin_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
     }
 }
 
-/// The bounds of both listeners' connections.
+/// How a listener for Keto's clients judges requests: as the admin listener does, at
+/// its own address.
+pub fn keto_gate(
+    config: &Config,
+    listen: std::net::SocketAddr,
+    entropy: Arc<dyn Entropy>,
+) -> GateOptions {
+    let trusts_callers = match config.admin.auth {
+        None => listen.ip().is_loopback(),
+        Some(AdminAuth::Mtls | AdminAuth::None) => true,
+        Some(AdminAuth::Key) => false,
+    };
+    GateOptions { trusts_callers, ..admin_gate(config, entropy) }
+}
+
+/// The bounds of all listeners' connections.
 pub fn serve_limits(config: &Config) -> ServeLimits {
     ServeLimits {
         connections: config.limits.connections,

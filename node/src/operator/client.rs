@@ -90,6 +90,17 @@ impl OperatorClient {
         self.call(Method::POST, path, body.into(), patience).await
     }
 
+    /// Sends `PUT path`; `patience` is how long the work may take.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?;
+        self.call(Method::PUT, path, body.into(), patience).await
+    }
+
     /// Sends `DELETE path`.
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Bytes::new(), Duration::from_secs(30)).await

@@ -4,6 +4,7 @@ Those whose ports are given, else a cluster of `cardea dev` that lives as long a
 the tests:
 
     CARDEA_PUBLIC_PORTS, CARDEA_ADMIN_PORTS   three each, on CARDEA_HOST
+    CARDEA_KETO_PORTS                         nine, for those of Keto's clients
     CARDEA_BINARY                             what is started if they are not given
 """
 
@@ -31,6 +32,11 @@ class Cluster:
         self.directory = None
         self.public = _urls("CARDEA_PUBLIC_PORTS", "4433 4533 4633")
         self.admin = _urls("CARDEA_ADMIN_PORTS", "4434 4534 4634")
+        # Keto's own ports, three a node: read, write, language.
+        keto = os.environ.get("CARDEA_KETO_PORTS", "").split()
+        if "CARDEA_PUBLIC_PORTS" not in os.environ:
+            keto = [port + 100 * node for node in range(3) for port in (4466, 4467, 4469)]
+        self.keto = [tuple(keto[at:at + 3]) for at in range(0, len(keto), 3)]
         assert len(self.public) == len(self.admin) == 3, "three nodes are needed"
 
     def start(self):

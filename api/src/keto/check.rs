@@ -1,0 +1,100 @@
+//! `checkPermission`, `checkPermissionOrError`, both by GET and POST, and
+//! `batchCheckPermission`.
+
+use axum::{extract::State, response::Response};
+use cardea_permission::{ReadRejection, Tuple, check::BATCH_MAX};
+use http::StatusCode;
+
+use super::{
+    Asked, Keto, at,
+    read::{depth_of, tuple_in, tuple_of},
+    wire::{BatchBody, BatchItem, BatchResult, CheckBody, RelationshipBody},
+};
+use crate::{answer::json, body::Sent, error::ApiError};
+
+/// Whether the status mirrors the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Denied {
+    As200,
+    As403,
+}
+
+pub(super) async fn get(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
+    let tuple = tuple_of(&asked.query)?;
+    check(&keto, asked, tuple, Denied::As200).await
+}
+
+pub(super) async fn get_or_error(
+    State(keto): State<Keto>,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let tuple = tuple_of(&asked.query)?;
+    check(&keto, asked, tuple, Denied::As403).await
+}
+
+pub(super) async fn post(
+    State(keto): State<Keto>,
+    asked: Asked,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let tuple = tuple_in(sent.strict_json::<RelationshipBody>()?)?.tuple;
+    check(&keto, asked, tuple, Denied::As200).await
+}
+
+pub(super) async fn post_or_error(
+    State(keto): State<Keto>,
+    asked: Asked,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let tuple = tuple_in(sent.strict_json::<RelationshipBody>()?)?.tuple;
+    check(&keto, asked, tuple, Denied::As403).await
+}
+
+async fn check(
+    keto: &Keto,
+    asked: Asked,
+    tuple: Tuple,
+    denied: Denied,
+) -> Result<Response, ApiError> {
+    let depth = depth_of(&asked.query)?;
+    let found = keto.service().check(asked.tenant, &tuple, depth, asked.consistency).await;
+    let (allowed, snaptoken) = match found {
+        Ok(answer) => (answer.value, Some(answer.snaptoken)),
+        // As in Keto: what nobody declared, nobody has.
+        Err(ReadRejection::UnknownNamespace(_)) => (false, None),
+        Err(rejection) => return Err(rejection.into()),
+    };
+    let status = match denied {
+        Denied::As403 if !allowed => StatusCode::FORBIDDEN,
+        _ => StatusCode::OK,
+    };
+    let response = json(status, &CheckBody { allowed });
+    Ok(match snaptoken {
+        Some(snaptoken) => at(response, &snaptoken),
+        None => response,
+    })
+}
+
+pub(super) async fn batch(
+    State(keto): State<Keto>,
+    asked: Asked,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let depth = depth_of(&asked.query)?;
+    let body = sent.strict_json::<BatchBody>()?;
+    if body.tuples.len() > BATCH_MAX {
+        return Err(ApiError::bad_request(format!(
+            "The batch has {} checks, at most {BATCH_MAX} are taken.",
+            body.tuples.len()
+        )));
+    }
+    let tuples = body.tuples.into_iter().map(|body| Ok(tuple_in(body)?.tuple));
+    let tuples: Vec<Tuple> = tuples.collect::<Result<_, ApiError>>()?;
+    let found = keto.service().check_many(asked.tenant, &tuples, depth, asked.consistency).await?;
+    let results = found.value.into_iter().map(|answer| match answer {
+        Ok(allowed) => BatchItem { allowed, error: None },
+        Err(rejection) => BatchItem { allowed: false, error: Some(rejection.to_string()) },
+    });
+    let body = BatchResult { results: results.collect() };
+    Ok(at(json(StatusCode::OK, &body), &found.snaptoken))
+}

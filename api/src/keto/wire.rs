@@ -1,0 +1,294 @@
+//! The bodies of Keto's API.
+
+use cardea_permission::{
+    Subject, SubjectSet, Tuple,
+    expand::{Tree, TreeKind},
+    opl::SourceError,
+};
+use serde::{Deserialize, Serialize};
+
+/// `subjectSet`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectSetBody {
+    /// The namespace.
+    pub namespace: String,
+    /// The object.
+    pub object: String,
+    /// The relation.
+    pub relation: String,
+}
+
+/// `relationship`, and everything that looks like it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationshipBody {
+    /// The namespace.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The object.
+    #[serde(default)]
+    pub object: Option<String>,
+    /// The relation.
+    #[serde(default)]
+    pub relation: Option<String>,
+    /// The subject, if it is an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_id: Option<String>,
+    /// The subject, if it is a subject set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_set: Option<SubjectSetBody>,
+    /// Dropped by Keto long ago; told when it is used.
+    #[serde(default, skip_serializing)]
+    pub subject: Option<serde_json::Value>,
+    /// When the tuple ceases to be there (RFC 3339); not in Keto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+impl From<SubjectSetBody> for SubjectSet {
+    fn from(body: SubjectSetBody) -> Self {
+        Self { namespace: body.namespace, object: body.object, relation: body.relation }
+    }
+}
+
+impl From<&SubjectSet> for SubjectSetBody {
+    fn from(set: &SubjectSet) -> Self {
+        Self {
+            namespace: set.namespace.clone(),
+            object: set.object.clone(),
+            relation: set.relation.clone(),
+        }
+    }
+}
+
+impl From<&Tuple> for RelationshipBody {
+    fn from(tuple: &Tuple) -> Self {
+        Self {
+            namespace: Some(tuple.namespace.clone()),
+            object: Some(tuple.object.clone()),
+            relation: Some(tuple.relation.clone()),
+            ..Self::of_subject(&tuple.subject)
+        }
+    }
+}
+
+impl RelationshipBody {
+    /// With nothing but a subject.
+    fn of_subject(subject: &Subject) -> Self {
+        match subject {
+            Subject::Id(id) => Self { subject_id: Some(id.clone()), ..Self::default() },
+            Subject::Set(set) => Self { subject_set: Some(set.into()), ..Self::default() },
+        }
+    }
+}
+
+/// `relationshipPatch`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PatchBody {
+    /// `insert` or `delete`.
+    pub action: String,
+    /// What is inserted or deleted.
+    pub relation_tuple: Option<RelationshipBody>,
+}
+
+/// `relationships`.
+#[derive(Debug, Clone, Serialize)]
+pub struct RelationshipsBody {
+    /// The tuples.
+    pub relation_tuples: Vec<RelationshipBody>,
+    /// Empty on the last page.
+    pub next_page_token: String,
+}
+
+/// `checkPermissionResult`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct CheckBody {
+    /// Whether it is allowed.
+    pub allowed: bool,
+}
+
+/// `batchCheckPermissionBody`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BatchBody {
+    /// What is checked.
+    #[serde(default)]
+    pub tuples: Vec<RelationshipBody>,
+}
+
+/// `checkPermissionResultWithError`.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchItem {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// Why it was not found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// `batchCheckPermissionResult`.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchResult {
+    /// In the order of what was asked.
+    pub results: Vec<BatchItem>,
+}
+
+/// `expandedPermissionTree`.
+#[derive(Debug, Clone, Serialize)]
+pub struct TreeBody {
+    /// What the node is.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its subject; the other parts are empty.
+    pub tuple: TreeTuple,
+    /// What is beneath.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<TreeBody>,
+}
+
+/// The tuple of a tree's node.
+#[derive(Debug, Clone, Serialize)]
+pub struct TreeTuple {
+    namespace: &'static str,
+    object: &'static str,
+    relation: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_set: Option<SubjectSetBody>,
+}
+
+impl From<&Tree> for TreeBody {
+    /// Recursive, as deep as trees are made.
+    fn from(tree: &Tree) -> Self {
+        let RelationshipBody { subject_id, subject_set, .. } =
+            RelationshipBody::of_subject(&tree.subject);
+        Self {
+            kind: match tree.kind {
+                TreeKind::Union => "union",
+                TreeKind::Intersection => "intersection",
+                TreeKind::Not => "not",
+                TreeKind::Leaf => "leaf",
+                TreeKind::TupleToSubjectSet => "tuple_to_subject_set",
+                TreeKind::ComputedSubjectSet => "computed_subject_set",
+            },
+            tuple: TreeTuple { namespace: "", object: "", relation: "", subject_id, subject_set },
+            children: tree.children.iter().map(Self::from).collect(),
+        }
+    }
+}
+
+/// `namespace`.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespaceBody {
+    /// Its name.
+    pub name: String,
+}
+
+/// `relationshipNamespaces`.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespacesBody {
+    /// In order.
+    pub namespaces: Vec<NamespaceBody>,
+}
+
+/// `SourcePosition`; the capital letter is Keto's.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PositionBody {
+    /// From 1.
+    #[serde(rename = "Line")]
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+}
+
+/// `ParseError`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParseErrorBody {
+    /// What is wrong.
+    pub message: String,
+    /// Where it begins.
+    pub start: PositionBody,
+    /// Where it ends.
+    pub end: PositionBody,
+    /// The file, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+impl From<&SourceError> for ParseErrorBody {
+    fn from(error: &SourceError) -> Self {
+        let at =
+            |p: cardea_permission::opl::Position| PositionBody { line: p.line, column: p.column };
+        let (start, end) = (at(error.start), at(error.end));
+        Self { message: error.message.clone(), start, end, file: None }
+    }
+}
+
+/// `checkOplSyntaxResult`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SyntaxBody {
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ParseErrorBody>,
+}
+
+/// A file of a language.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileBody {
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// The language in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct LanguageBody {
+    /// 0 if there never was any.
+    pub version: u64,
+    /// Its files.
+    pub files: Vec<FileBody>,
+    /// When it was put in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+}
+
+/// A language to be put in force.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLanguageBody {
+    /// Its files.
+    pub files: Vec<FileBody>,
+    /// The version that it is to follow.
+    #[serde(default)]
+    pub follows: Option<u64>,
+    /// Whether tuples may be stranded.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A version that is in force now.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct VersionBody {
+    /// Its number.
+    pub version: u64,
+}
+
+/// A page of objects.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObjectsBody {
+    /// In order.
+    pub objects: Vec<String>,
+    /// Empty on the last page. Each page is of an instant of its own.
+    pub next_page_token: String,
+}
+
+/// A page of subject ids.
+#[derive(Debug, Clone, Serialize)]
+pub struct SubjectsBody {
+    /// In order.
+    pub subject_ids: Vec<String>,
+    /// Empty on the last page. Each page is of an instant of its own.
+    pub next_page_token: String,
+}

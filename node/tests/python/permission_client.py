@@ -1,0 +1,222 @@
+"""Permissions through the official Python client of Ory, as it is published, on every
+node of a cluster: each operation of Keto, with checks on other nodes than the writes.
+"""
+
+import json
+import unittest
+import urllib.error
+import urllib.request
+import uuid
+
+import ory_client
+from ory_client.api.metadata_api import MetadataApi
+from ory_client.api.permission_api import PermissionApi
+from ory_client.api.relationship_api import RelationshipApi
+from ory_client.exceptions import ApiException, NotFoundException
+from ory_client.models.batch_check_permission_body import BatchCheckPermissionBody
+from ory_client.models.create_relationship_body import CreateRelationshipBody
+from ory_client.models.post_check_permission_body import PostCheckPermissionBody
+from ory_client.models.post_check_permission_or_error_body import (
+    PostCheckPermissionOrErrorBody,
+)
+from ory_client.models.relationship import Relationship
+from ory_client.models.relationship_patch import RelationshipPatch
+from ory_client.models.subject_set import SubjectSet
+
+from cluster import HOST, Cluster
+
+CLUSTER = Cluster()
+LANGUAGE = """
+class User implements Namespace {}
+class Group implements Namespace {
+  related: { members: (User | SubjectSet<Group, "members">)[] }
+}
+class Folder implements Namespace {
+  related: { parents: Folder[]; viewers: (User | SubjectSet<Group, "members">)[] }
+  permits = {
+    view: (ctx: Context): boolean =>
+      this.related.viewers.includes(ctx.subject) ||
+      this.related.parents.traverse((p) => p.permits.view(ctx)),
+  }
+}
+"""
+
+
+def setUpModule():
+    CLUSTER.start()
+    put(CLUSTER.admin[0] + "/admin/opl", {"files": [{"name": "main.ts", "text": LANGUAGE}]})
+
+
+def tearDownModule():
+    CLUSTER.stop()
+
+
+def put(url, body):
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), method="PUT",
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def client(url):
+    return ory_client.ApiClient(ory_client.Configuration(host=url))
+
+
+def body(kind, text):
+    namespace, rest = text.split(":", 1)
+    object_, rest = rest.split("#", 1)
+    relation, subject = rest.split("@", 1)
+    fields = {"namespace": namespace, "object": object_, "relation": relation}
+    if subject.startswith("("):
+        inner, set_relation = subject[1:-1].split("#")
+        set_namespace, set_object = inner.split(":")
+        fields["subject_set"] = SubjectSet(
+            namespace=set_namespace, object=set_object, relation=set_relation
+        )
+    else:
+        fields["subject_id"] = subject
+    return kind(**fields)
+
+
+class Permissions(unittest.TestCase):
+    def setUp(self):
+        self.clients = [client(url) for url in CLUSTER.admin]
+        self.relationships = [RelationshipApi(c) for c in self.clients]
+        self.permissions = [PermissionApi(c) for c in self.clients]
+        self.id = uuid.uuid4().hex[:8]
+
+    def tearDown(self):
+        for c in self.clients:
+            c.rest_client.pool_manager.clear()
+
+    def create(self, text, node=0):
+        return self.relationships[node].create_relationship(body(CreateRelationshipBody, text))
+
+    def test_written_on_one_node_and_checked_on_all(self):
+        group, a, b = (f"{name}-{self.id}" for name in ("g", "a", "b"))
+        made = self.create(f"Group:{group}#members@ann")
+        self.assertEqual(made.subject_id, "ann")
+        self.create(f"Folder:{a}#viewers@(Group:{group}#members)", node=1)
+        self.create(f"Folder:{b}#parents@(Folder:{a}#)", node=2)
+        for api in self.permissions:
+            asked = {"namespace": "Folder", "object": b, "relation": "view"}
+            self.assertTrue(api.check_permission(**asked, subject_id="ann").allowed)
+            self.assertFalse(api.check_permission(**asked, subject_id="eve").allowed)
+            self.assertTrue(api.check_permission_or_error(**asked, subject_id="ann").allowed)
+            with self.assertRaises(ApiException) as denied:
+                api.check_permission_or_error(**asked, subject_id="eve")
+            self.assertEqual(denied.exception.status, 403)
+            text = f"Folder:{b}#view@(Group:{group}#members)"
+            self.assertTrue(
+                api.post_check_permission(
+                    post_check_permission_body=body(PostCheckPermissionBody, text)
+                ).allowed
+            )
+            self.assertTrue(
+                api.post_check_permission_or_error(
+                    post_check_permission_or_error_body=body(
+                        PostCheckPermissionOrErrorBody, text
+                    )
+                ).allowed
+            )
+        self.relationships[1].delete_relationships(namespace="Group", object=group)
+        for api in self.permissions:
+            asked = {"namespace": "Folder", "object": b, "relation": "view"}
+            self.assertFalse(api.check_permission(**asked, subject_id="ann").allowed)
+
+    def test_patch_list_and_delete(self):
+        texts = [f"Group:p-{self.id}-{at}#members@bob" for at in range(5)]
+        patches = [
+            RelationshipPatch(action="insert", relation_tuple=body(Relationship, text))
+            for text in texts
+        ]
+        patches.append(
+            RelationshipPatch(action="delete", relation_tuple=body(Relationship, texts[0]))
+        )
+        self.relationships[0].patch_relationships(patches)
+        found, token = [], ""
+        while True:
+            page = self.relationships[1].get_relationships(
+                namespace="Group", relation="members", subject_id="bob",
+                page_size=2, page_token=token,
+            )
+            found += [t.object for t in page.relation_tuples if self.id in t.object]
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertEqual(found, [f"p-{self.id}-{at}" for at in range(1, 5)])
+        self.relationships[2].delete_relationships(
+            namespace="Group", object=f"p-{self.id}-1", relation="members", subject_id="bob"
+        )
+        left = self.relationships[0].get_relationships(
+            namespace="Group", object=f"p-{self.id}-1"
+        )
+        self.assertEqual(left.relation_tuples, [])
+        with self.assertRaises(NotFoundException):
+            self.relationships[0].get_relationships(namespace="Unheard")
+
+    def test_batch_and_expand(self):
+        group = f"x-{self.id}"
+        self.create(f"Group:{group}#members@ann")
+        self.create(f"Group:{group}#members@(Group:other-{self.id}#members)")
+        self.create(f"Group:other-{self.id}#members@bob")
+        tuples = [
+            body(Relationship, f"Group:{group}#members@{who}") for who in ("ann", "bob", "eve")
+        ] + [body(Relationship, "Unheard:1#x@ann")]
+        for api in self.permissions:
+            results = api.batch_check_permission(
+                batch_check_permission_body=BatchCheckPermissionBody(tuples=tuples)
+            ).results
+            self.assertEqual([r.allowed for r in results], [True, True, False, False])
+            self.assertIn("Unheard", results[3].error)
+            tree = api.expand_permissions(namespace="Group", object=group, relation="members")
+            self.assertEqual(tree.type, "union")
+            leaves = {child.tuple.subject_id for child in tree.children}
+            self.assertIn("ann", leaves)
+            inner = [child for child in tree.children if child.type == "union"]
+            self.assertEqual(inner[0].children[0].tuple.subject_id, "bob")
+
+    def test_namespaces_syntax_and_version(self):
+        for relationships, c in zip(self.relationships, self.clients):
+            names = [n.name for n in relationships.list_relationship_namespaces().namespaces]
+            self.assertEqual(names, ["Folder", "Group", "User"])
+            good = relationships.check_opl_syntax(LANGUAGE)
+            self.assertFalse(good.errors)
+            bad = relationships.check_opl_syntax("class A implements Namespace { x }")
+            self.assertEqual(len(bad.errors), 1)
+            self.assertEqual(bad.errors[0].start.line, 1)
+            self.assertTrue(MetadataApi(c).get_version().version)
+            self.assertEqual(MetadataApi(c).is_alive().status, "ok")
+            self.assertEqual(MetadataApi(c).is_ready().status, "ok")
+
+    def test_public_listener_asks_for_a_key(self):
+        for url in CLUSTER.public:
+            for path in ("/relation-tuples", "/namespaces", "/relation-tuples/check"):
+                with self.assertRaises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(url + path, timeout=10)
+                self.assertEqual(refused.exception.code, 401)
+
+    @unittest.skipUnless(CLUSTER.keto, "no ports of Keto are given")
+    def test_ports_of_keto_answer_their_part(self):
+        for read, write, opl in CLUSTER.keto:
+            names = RelationshipApi(client(f"http://{HOST}:{read}")).list_relationship_namespaces()
+            self.assertEqual(len(names.namespaces), 3)
+            text = f"Group:k-{self.id}-{write}#members@ann"
+            RelationshipApi(client(f"http://{HOST}:{write}")).create_relationship(
+                body(CreateRelationshipBody, text)
+            )
+            asked = body(PostCheckPermissionBody, text)
+            reader = PermissionApi(client(f"http://{HOST}:{read}"))
+            self.assertTrue(reader.post_check_permission(post_check_permission_body=asked).allowed)
+            syntax = RelationshipApi(client(f"http://{HOST}:{opl}")).check_opl_syntax(LANGUAGE)
+            self.assertFalse(syntax.errors)
+            with self.assertRaises(NotFoundException):
+                RelationshipApi(client(f"http://{HOST}:{read}")).check_opl_syntax(LANGUAGE)
+            with self.assertRaises(NotFoundException):
+                RelationshipApi(client(f"http://{HOST}:{opl}")).get_relationships()
+
+
+if __name__ == "__main__":
+    unittest.main()

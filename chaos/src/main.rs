@@ -22,6 +22,12 @@ struct Cli {
 enum Command {
     /// kill -9 of nodes under load
     Kill(KillArgs),
+    /// Simulated worlds, by seed: runs cardea-simulate, see its --help
+    Simulate {
+        /// What it is given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +57,10 @@ struct KillArgs {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Command::Kill(args) = Cli::parse().command;
+    let args = match Cli::parse().command {
+        Command::Kill(args) => args,
+        Command::Simulate { arguments } => return simulate(&arguments),
+    };
     let binary = args.binary.map_or_else(find_binary, |path| Ok(path.canonicalize()?))?;
     let options = KillOptions {
         plan: Plan::new(&binary, 3),
@@ -73,6 +82,14 @@ async fn main() -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// The simulation is a program of its own, beside this one: it replaces chance
+/// and clock of its whole process.
+fn simulate(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe()?.with_file_name("cardea-simulate");
+    let status = std::process::Command::new(program).args(arguments).status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Standard output may be closed; the exit code still tells.

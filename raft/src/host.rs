@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cardea_storage::{Fault, engine::Disk};
+use cardea_storage::{
+    Fault,
+    engine::Disk,
+    planted::{self, Bug},
+};
 use parking_lot::RwLock;
 use tokio::{
     runtime::Handle,
@@ -201,7 +205,7 @@ impl Host {
             if lost || applied < index(extent.purged) {
                 return Err(StartError::StateLost);
             }
-            if applied > index(extent.last) {
+            if applied > index(extent.last) && !planted::is(Bug::TabletAheadOfLog) {
                 // The log will be cut at the machine: a snapshot from before has
                 // no entries behind it to be continued with.
                 checked.discard_snapshot()?;

@@ -18,6 +18,7 @@ pub mod fault;
 pub mod key;
 pub mod local;
 pub mod machine;
+pub mod planted;
 pub mod protocol;
 pub mod row;
 pub mod seal;

@@ -32,6 +32,7 @@ use crate::{
     engine::Order,
     error::StoreError,
     key::{Key, KeyRange},
+    planted::{self, Bug},
     row::Row,
     store::{
         Committed, Consistency, Draft, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
@@ -474,6 +475,7 @@ impl State {
     ) {
         let value = Bytes::from(record.encode_to_vec());
         self.writes.insert(key, Write::Put { value, expires_at });
+        let expires_at = expires_at.filter(|_| !planted::is(Bug::IndexOutlived));
         for row in index_rows {
             self.writes.insert(row.key, Write::Put { value: row.value, expires_at });
         }

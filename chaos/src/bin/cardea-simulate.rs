@@ -13,7 +13,9 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
+use anyhow::Context as _;
 use cardea_chaos::simulation;
+use cardea_storage::planted::Bug;
 use clap::Parser;
 use rand::{SeedableRng as _, rngs::StdRng};
 
@@ -36,6 +38,12 @@ struct Cli {
     /// Where to write what happens, line by line
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// A bug to be planted; only in a build with the feature `planted`
+    #[arg(long)]
+    bug: Option<String>,
+    /// Look for every planted bug, with so many seeds each at most
+    #[arg(long)]
+    hunt: bool,
     /// Say what nodes log, to standard error
     #[arg(long)]
     log: Option<String>,
@@ -43,8 +51,14 @@ struct Cli {
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    if cli.hunt {
+        return hunt(&cli);
+    }
     if cli.seeds > 1 {
         return many(&cli);
+    }
+    if let Some(bug) = &cli.bug {
+        plant(bug)?;
     }
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(cli.seed));
     let simulated = std::thread::Builder::new()
@@ -77,6 +91,55 @@ fn one(cli: &Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn plant(name: &str) -> anyhow::Result<()> {
+    let bug = Bug::named(name).with_context(|| format!("there is no bug named {name}"))?;
+    #[cfg(feature = "planted")]
+    cardea_storage::planted::plant(bug);
+    #[cfg(not(feature = "planted"))]
+    anyhow::bail!("{bug:?} needs a build with --features planted");
+    #[cfg(feature = "planted")]
+    Ok(())
+}
+
+/// Plants one bug after the other and looks for it.
+fn hunt(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let bugs = Bug::ALL.into_iter().map(|bug| format!("{bug:?}"));
+    let mut missed = 0;
+    for bug in bugs.filter(|bug| cli.bug.as_ref().is_none_or(|named| named == bug)) {
+        let found = first_bad(cli, &bug)?;
+        match found {
+            Some((seed, what)) => say(&format!("found  {bug} by seed {seed}: {what}")),
+            None => {
+                missed += 1;
+                say(&format!("missed {bug} in {} seeds", cli.seeds));
+            }
+        }
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn first_bad(cli: &Cli, bug: &str) -> anyhow::Result<Option<(u64, String)>> {
+    for seed in cli.seed..cli.seed + cli.seeds {
+        let done = world(cli, seed).args(["--bug", bug]).stderr(Stdio::null()).output()?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stdout);
+            let what = said.lines().find_map(|line| line.split_once("BROKEN: "));
+            let what = what.map_or("the process died", |(_, what)| what);
+            return Ok(Some((seed, what.chars().take(300).collect())));
+        }
+    }
+    Ok(None)
+}
+
+/// The process of a seed.
+fn world(cli: &Cli, seed: u64) -> Command {
+    // A program that runs always has a path here.
+    let program = std::env::current_exe().unwrap_or_else(|_| "cardea-simulate".into());
+    let mut command = Command::new(program);
+    command.args(["--seed", &seed.to_string(), "--steps", &cli.steps.to_string()]);
+    command
+}
+
 /// Runs each seed in a process of its own.
 fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
     let mut running: Vec<Child> = Vec::new();
@@ -85,11 +148,11 @@ fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
         if running.len() >= cli.jobs.max(1) {
             settle(running.remove(0), &mut good, &mut bad)?;
         }
-        let child = Command::new(std::env::current_exe()?)
-            .args(["--seed", &seed.to_string(), "--steps", &cli.steps.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        running.push(child);
+        let mut command = world(cli, seed);
+        if let Some(bug) = &cli.bug {
+            command.args(["--bug", bug]);
+        }
+        running.push(command.stdout(Stdio::piped()).spawn()?);
     }
     for child in running {
         settle(child, &mut good, &mut bad)?;

@@ -98,7 +98,42 @@ struct Node {
 
 /// Whether the operations on one register are linearizable.
 pub fn check(operations: &[Operation]) -> Linearizable {
-    Search::new(operations).run()
+    check_within(operations, STATES_MAX)
+}
+
+/// As [`check`], but gives up after so many states.
+pub fn check_within(operations: &[Operation], states_max: usize) -> Linearizable {
+    Search::new(operations).run(states_max)
+}
+
+/// A read that cannot be right whatever the rest is, where no value but 0 was
+/// written twice: of a value that nobody wrote, or that was overwritten before the
+/// read began. Cheap, where the search may be long.
+pub fn first_stale(operations: &[Operation]) -> Option<(Operation, Option<Operation>)> {
+    let written = |operation: &Operation| match operation.input {
+        Input::Write(to) | Input::Swap { to, .. } => Some(to),
+        Input::Read => None,
+    };
+    operations.iter().find_map(|read| {
+        let Output::Value(value) = read.output else { return None };
+        if value == 0 {
+            return None;
+        }
+        let may_write = |o: &&Operation| {
+            written(o) == Some(value)
+                && o.output != Output::Differs
+                && o.span.began <= read.span.ended
+        };
+        let Some(writer) = operations.iter().find(may_write) else { return Some((*read, None)) };
+        let overwrites = |o: &&Operation| {
+            o.output == Output::Done
+                && written(o).is_some_and(|to| to != value)
+                && writer.output == Output::Done
+                && o.span.began > writer.span.ended
+                && o.span.ended < read.span.began
+        };
+        operations.iter().find(overwrites).map(|later| (*read, Some(*later)))
+    })
 }
 
 struct Search {
@@ -154,13 +189,13 @@ impl Search {
         }
     }
 
-    fn run(mut self) -> Linearizable {
+    fn run(mut self, states_max: usize) -> Linearizable {
         let mut steps = vec![self.step(0)];
         while let Some(step) = steps.last_mut() {
             if self.answered_left == 0 {
                 return Linearizable::Yes;
             }
-            if self.visited.len() > STATES_MAX {
+            if self.visited.len() > states_max {
                 return Linearizable::Undecided(self.visited.len());
             }
             if let Some(taken) = step.taken.take() {
@@ -306,6 +341,26 @@ mod tests {
         ];
         for history in bad {
             assert!(matches!(check(history), Linearizable::No { .. }), "{history:?}");
+        }
+    }
+
+    #[test]
+    fn a_stale_read_is_seen_without_a_search() {
+        let stale = [write(0, 0, 10, 1), write(0, 11, 20, 2), read(1, 21, 22, 1)];
+        assert_eq!(first_stale(&stale), Some((stale[2], Some(stale[1]))));
+        let invented = [write(0, 0, 10, 1), read(1, 21, 22, 7)];
+        assert_eq!(first_stale(&invented), Some((invented[1], None)));
+        let good = [
+            write(0, 0, 10, 1),
+            lost(0, 11, 2),
+            read(1, 21, 22, 1),
+            read(1, 23, 24, 2),
+            write(0, 30, 50, 3),
+            read(1, 31, 32, 2),
+        ];
+        assert_eq!(first_stale(&good), None);
+        for seed in 0..20 {
+            assert_eq!(first_stale(&simulate(seed, 40)), None, "seed {seed}");
         }
     }
 

@@ -3,8 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use cardea_storage::{
-    Slot, Space, Store, StoreError, Table, TableKey, Tag, Tenant, Timestamp, Transaction,
+    IndexRow, Key, Row, Slot, Space, Store, StoreError, Table, TableKey, Tag, Tenant, Timestamp,
+    Transaction,
     key::{KeyReader, KeyWriter},
     store::{Consistency, ReadRequest, Snaptoken},
 };
@@ -53,6 +55,28 @@ impl Table for Cells {
     const TAG: Tag = Tag::TEST;
     type Key = CellKey;
     type Record = Cell;
+}
+
+/// Rows that live for a while, each with an index row that lives as long.
+pub struct Loans;
+
+impl Table for Loans {
+    const TAG: Tag = Tag::TEST;
+    const INDEXED: bool = true;
+    type Key = CellKey;
+    type Record = Cell;
+
+    fn index_rows(key: &CellKey, _: &Cell) -> Vec<IndexRow> {
+        vec![IndexRow { key: lender(key.number), value: Bytes::from_static(b"lent") }]
+    }
+}
+
+/// Where the index row of a loan lies.
+fn lender(number: u64) -> Key {
+    let slot = Slot::new(Space::Index, 7);
+    let mut key = KeyWriter::new(slot, Tag::TEST_INDEX, Tenant(0));
+    key.u64(number);
+    key.finish()
 }
 
 /// How fresh a count must be.
@@ -105,6 +129,8 @@ pub enum Request {
     Lend(u64, u64),
     /// Whether that row is there.
     Lent(u64),
+    /// Until when the row and its index row live, in one transaction.
+    Loan(u64),
 }
 
 /// What a client is told.
@@ -217,6 +243,7 @@ async fn attempt(store: &Arc<dyn Store>, request: Request) -> Result<Reply, Refu
         Request::Free(n, side) => write(store, sides(n)[usize::from(side)], 0).await,
         Request::Lend(n, ms) => lend(store, home(LOAN, n), Duration::from_millis(ms)).await,
         Request::Lent(n) => lent(store, home(LOAN, n)).await,
+        Request::Loan(n) => loan(store, home(LOAN, n)).await,
     }
 }
 
@@ -322,11 +349,29 @@ async fn lend(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<Re
     store
         .transact(|t| async move {
             let until = t.now().after(time);
-            t.put::<Cells>(&key, &Cell { value: 1 }, Some(until)).await?;
+            t.put::<Loans>(&key, &Cell { value: 1 }, Some(until)).await?;
             Ok::<_, Refused>(())
         })
         .await?;
     Ok(Reply::Done)
+}
+
+/// Both rows, with their expiry; a row that is not there has none.
+async fn loan(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
+    let seen = store
+        .transact(|t| async move {
+            let rows = t.rows(&[Loans::key(&key), lender(key.number)], true).await?;
+            let until = |row: &Option<Row>| row.as_ref().and_then(|row| row.expires_at);
+            let [row, index] = &rows[..] else { return Ok((0, 0)) };
+            if row.is_none() || index.is_none() {
+                // One of them may have expired a moment before the other.
+                return Ok((0, 0));
+            }
+            let ms = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
+            Ok::<_, Refused>((ms(until(row)), ms(until(index))))
+        })
+        .await?;
+    Ok(Reply::Both(seen.value.0, seen.value.1))
 }
 
 async fn lent(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {

@@ -165,7 +165,8 @@ impl Client {
             }
             88..91 => Request::Revoke(1 + dice.draw() % common.sessions.max(1)),
             91..95 => Request::Check(1 + dice.draw() % common.sessions.max(1)),
-            95..97 => Request::Lend(n, dice.draw() % 10_000),
+            95..97 => Request::Lend(n, dice.draw() % 6_000),
+            97 => Request::Loan(n),
             _ => Request::Lent(n),
         }
     }

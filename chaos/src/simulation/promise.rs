@@ -58,6 +58,9 @@ pub struct Promises {
     pub refused: u64,
 }
 
+/// States that the search of one history visits; what is not decided by then
+/// stays so.
+const STATES_MAX: usize = 100_000;
 /// A read may have seen what was acknowledged in the tick in which it began.
 const TICK_MS: u64 = 2;
 
@@ -96,6 +99,9 @@ impl Promises {
         match (&answered.request, &answered.reply) {
             (Request::Audit(_), Reply::Both(index, home)) if index != home => {
                 broken("index and home differ".to_owned())
+            }
+            (Request::Loan(_), Reply::Both(row, index)) if row != index => {
+                broken("a row and its index row live for different times".to_owned())
             }
             (Request::Sides(_), Reply::Both(1, 1)) => broken("both sides are taken".to_owned()),
             (Request::Lent(_), Reply::Until(until, judged)) if until <= judged => {
@@ -190,7 +196,14 @@ impl Promises {
     pub fn judge(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         for (subject, history) in &self.histories {
-            match register::check(history) {
+            if let Some((read, later)) = register::first_stale(history) {
+                let later = later.map(|later| later.to_string());
+                violations.push(Violation(format!(
+                    "{subject:?}: [{read}] is stale or of nobody, for [{later:?}] came before"
+                )));
+                continue;
+            }
+            match register::check_within(history, STATES_MAX) {
                 Linearizable::Yes | Linearizable::Undecided(_) => {}
                 Linearizable::No { longest, stuck } => {
                     let last = longest.last().map(ToString::to_string).unwrap_or_default();
@@ -276,6 +289,7 @@ mod tests {
         let mut promises = Promises::default();
         assert!(ask(&mut promises, Request::Audit(1), Reply::Both(7, 7), 1, 2));
         assert!(!ask(&mut promises, Request::Audit(1), Reply::Both(7, 0), 1, 2));
+        assert!(!ask(&mut promises, Request::Loan(1), Reply::Both(7, 0), 1, 2));
         assert!(ask(&mut promises, Request::Sides(1), Reply::Both(1, 0), 1, 2));
         assert!(!ask(&mut promises, Request::Sides(1), Reply::Both(1, 1), 1, 2));
         let until = |until, judged| Reply::Until(Timestamp(until), Timestamp(judged));

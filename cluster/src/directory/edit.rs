@@ -10,7 +10,9 @@ use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId, ReplicaId};
 use cardea_storage::{
     Revision, Slot, Store, StoreError, Table, Tenant, Timestamp, Transacted, Transaction,
-    engine::Order, store::SCAN_ROWS_MAX,
+    engine::Order,
+    planted::{self, Bug},
+    store::SCAN_ROWS_MAX,
 };
 
 use super::{
@@ -221,7 +223,9 @@ pub async fn add_replica(
             return Err(EditError::Conflict(format!("node {node} has a replica of {group}")));
         }
         let replica = ReplicaId(cluster.next_replica);
-        cluster.next_replica += 1;
+        if !planted::is(Bug::ReplicaIdReused) {
+            cluster.next_replica += 1;
+        }
         let record = ReplicaRecord { id: replica.0, node: node.0, role: role.into() };
         shard.replicas.push(record);
         shard.generation += 1;

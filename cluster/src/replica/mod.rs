@@ -28,6 +28,7 @@ use cardea_storage::{
     Clock, Fault, Revision, Timestamp,
     engine::{Disk, Retention},
     machine::{self, LogEntry, Machine, area, state},
+    planted::{self, Bug},
     tablet::TabletDirectory,
 };
 use parking_lot::Mutex;
@@ -244,6 +245,9 @@ impl Replica {
     }
 
     fn published(&self, state: &state::State) {
+        if planted::is(Bug::FilterAheadOfFlush) {
+            self.retention.advance(state.now);
+        }
         self.log_time.store(state.now, Ordering::Release);
         self.base.store(state.base, Ordering::Release);
         self.owning.store(!state.ranges.is_empty(), Ordering::Release);
@@ -278,6 +282,7 @@ impl cardea_raft::Machine for Replica {
     }
 
     fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Bytes>, Fault> {
+        planted::set_wall_ms(self.clock.now().0);
         let entries: Vec<LogEntry> = entries.into_iter().map(log_entry).collect();
         let mut answers = Vec::with_capacity(entries.len());
         for run in entries.split_inclusive(|entry| is_mark(entry.position.index)) {

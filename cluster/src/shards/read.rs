@@ -14,6 +14,7 @@ use std::sync::Arc;
 use cardea_raft::{GroupId, NodeId, ReadError};
 use cardea_storage::{
     Fault, StoreError, Timestamp,
+    planted::{self, Bug},
     protocol::{
         pin::Pinned,
         shards::{Freshness, ShardId, ShardRead, ShardSeen, read_view},
@@ -62,6 +63,9 @@ pub(crate) async fn read_here(
     read: ShardRead,
 ) -> Result<Option<ShardSeen>, StoreError> {
     let now = wait(member, replica, read.freshness).await?;
+    if planted::is(Bug::LocksOfAnotherInstant) {
+        return of_two_instants(replica, &read, now).await;
+    }
     if read.reads.iter().all(|read| matches!(read, Read::Get(_))) {
         // A few microseconds: handing it to another thread would cost more.
         return read_view(&replica.machine().view()?, &read, now);
@@ -72,6 +76,21 @@ pub(crate) async fn read_here(
         read_view(&view, &read, now)
     });
     seen.await.map_err(|error| StoreError::Fault(Fault::caused("a read", error)))?
+}
+
+/// The planted bug: rows now, and their locks a moment later.
+async fn of_two_instants(
+    replica: &Replica,
+    read: &ShardRead,
+    now: Timestamp,
+) -> Result<Option<ShardSeen>, StoreError> {
+    let rows = read_view(&replica.machine().view()?, read, now)?;
+    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    let locks = read_view(&replica.machine().view()?, read, now)?;
+    Ok(rows.zip(locks).map(|(mut rows, locks)| {
+        rows.seen.pending = locks.seen.pending;
+        rows
+    }))
 }
 
 /// Pins the replica here; `None` if there is none, or if none here can be fresh.
@@ -110,8 +129,9 @@ async fn wait(
         Freshness::Strong => barrier(member, replica).await,
         Freshness::Bounded(age) => {
             let confirmed = *replica.confirmed.lock();
-            let fresh =
-                confirmed.is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
+            let led = member.office(replica.group()).is_some_and(|office| office.leader.is_some());
+            let fresh = planted::is(Bug::BoundedByHeartbeats) && led
+                || confirmed.is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
             if fresh { Ok(member.reader_now()) } else { barrier(member, replica).await }
         }
         Freshness::AtLeast(revision) => match replica.index_of(revision) {

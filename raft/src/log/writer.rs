@@ -24,6 +24,7 @@ use bytes::Bytes;
 use cardea_storage::{
     Fault,
     engine::{Batch, Durability, Engine},
+    planted::{self, Bug},
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::{
@@ -291,7 +292,8 @@ async fn run_in_turns(shared: Arc<Shared>, engine: Arc<dyn Engine>, pace: Arc<dy
 fn write(shared: &Shared, engine: &dyn Engine, taken: Taken) {
     let Taken { batch, completions, synced_jobs } = taken;
     let bytes = batch.byte_len() as u64;
-    let durability = if synced_jobs > 0 { Durability::Synced } else { Durability::Buffered };
+    let synced = synced_jobs > 0 && !planted::is(Bug::SyncSkipped);
+    let durability = if synced { Durability::Synced } else { Durability::Buffered };
     let started = Instant::now();
     let result = engine.write(batch, durability);
     count(shared, started.elapsed(), synced_jobs, bytes);

@@ -6,7 +6,11 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use cardea_storage::Fault;
+use bytes::Bytes;
+use cardea_storage::{
+    Fault,
+    planted::{self, Bug},
+};
 use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
@@ -130,6 +134,8 @@ fn nothing() -> RaftSnapshot {
 /// Gives the copy of a machine openraft's form.
 fn described(snapshot: Snapshot) -> Result<RaftSnapshot, Fault> {
     let Snapshot { position, membership, directory, guard } = snapshot;
+    let membership =
+        if planted::is(Bug::SnapshotWithoutMembership) { Bytes::new() } else { membership };
     let last_membership =
         encoding::decode::<StoredMembershipRecord>("membership of a snapshot", membership)?
             .try_into()?;

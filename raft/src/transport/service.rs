@@ -4,7 +4,10 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
-use cardea_storage::engine::Disk;
+use cardea_storage::{
+    engine::Disk,
+    planted::{self, Bug},
+};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use openraft::{
     errors::{Fatal, RaftError},
@@ -121,7 +124,11 @@ impl Inner {
         let replica = self.replica(first.route.take())?;
         let pace = Arc::new(Mutex::new(Pace::default()));
         let input = appends(first, incoming, pace.clone());
+        let pace_of_early = pace.clone();
         let (answered, ended) = (pace.clone(), pace);
+        if planted::is(Bug::AnsweredBeforeQuorum) {
+            return Ok(answered_early(replica, input, pace_of_early));
+        }
         let answers = replica.raft.stream_append(input).map(move |result| {
             let sequence = answered.lock().sequences.pop_front();
             match (result, sequence) {
@@ -321,6 +328,27 @@ fn appends(
         };
         futures::future::ready(next)
     })
+}
+
+/// The planted bug: says yes to each append, and looks at it afterwards.
+fn answered_early(
+    replica: Replica,
+    input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    pace: Arc<Mutex<Pace>>,
+) -> Answers<proto::AppendResponse> {
+    let (requests, late) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut results = Box::pin(replica.raft.stream_append(ReceiverStream::new(late)));
+        while results.next().await.is_some() {}
+    });
+    let answers = Box::pin(input).filter_map(move |request: AppendEntriesRequest<TypeConfig>| {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let sequence = pace.lock().sequences.pop_front();
+        drop(requests.try_send(request));
+        let answer = sequence.map(|sequence| Ok(wire::append_response(sequence, &Ok(last))));
+        futures::future::ready(answer)
+    });
+    Box::pin(answers)
 }
 
 fn stopped(fatal: &Fatal<TypeConfig>) -> Status {

@@ -21,6 +21,7 @@ use crate::{
     clock::Timestamp,
     fault::Fault,
     key::slot_of,
+    planted::{self, Bug},
     row::{Revision, Stored},
     txn::{
         Command, Outcome, RequestId, Txn,
@@ -91,11 +92,22 @@ impl Applier<'_> {
     }
 
     fn now(&self) -> Timestamp {
+        if planted::is(Bug::ExpiryByWallClock) {
+            return Timestamp(planted::wall_ms());
+        }
         self.state.time()
     }
 
     fn receipt(&mut self, id: RequestId, not_after: u64, revision: Revision, outcome: &Outcome) {
         let now = self.now();
+        let is_forgotten = match outcome {
+            Outcome::Committed { .. } => planted::is(Bug::ReceiptForgotten),
+            Outcome::Conflict { .. } | Outcome::Locked(_) => planted::is(Bug::RefusalForgotten),
+            _ => false,
+        };
+        if is_forgotten {
+            return;
+        }
         write_receipt(&mut self.staging, id, not_after, now, revision, outcome);
     }
 
@@ -127,6 +139,9 @@ impl Applier<'_> {
         let rows = transaction::resolve(&self.staging, txn, self.now())?;
         self.write(&rows, revision);
         let outcome = self.done(revision);
+        if planted::is(Bug::DecisionForgotten) && !decide.participants.is_empty() {
+            return Ok(outcome);
+        }
         self.receipt(id, txn.not_after, revision, &outcome);
         if !decide.participants.is_empty() {
             let decision = Decision {
@@ -144,7 +159,9 @@ impl Applier<'_> {
         let Some((txn, id)) = identified(prepare.txn.as_ref()) else {
             return Ok(Outcome::Rejected);
         };
-        if let Some(outcome) = read_receipt(&self.staging, id, self.now())? {
+        if let Some(outcome) = read_receipt(&self.staging, id, self.now())?
+            && !planted::is(Bug::LatePrepareExecuted)
+        {
             return Ok(outcome);
         }
         if let Some(prepared) = lock::read_prepared(&self.staging, id)? {
@@ -168,7 +185,10 @@ impl Applier<'_> {
                     decider: prepare.decider.clone(),
                     not_after: txn.not_after,
                     revision: revision.0,
-                    checked: transaction::checked_only(txn),
+                    checked: match planted::is(Bug::LocksOnWritesOnly) {
+                        true => Vec::new(),
+                        false => transaction::checked_only(txn),
+                    },
                     rows: rows.into_iter().map(prepared_row).collect(),
                 };
                 lock::hold(&mut self.staging, id, &prepared)?;

@@ -35,6 +35,7 @@ use crate::{
     engine::{Durability, Engine},
     fault::Fault,
     key::Key,
+    planted::{self, Bug},
     row::{Revision, Row},
     store::Change,
     txn::{Command, Outcome},
@@ -159,12 +160,18 @@ impl Machine {
                 }
             };
             let changed = std::mem::take(&mut applier.changed);
-            applier.state.digest = chain(&applier.state, entry, outcome.as_ref(), &changed);
+            applier.state.digest = match planted::is(Bug::DigestOverRows) {
+                true => over_rows(&applier.staging)?,
+                false => chain(&applier.state, entry, outcome.as_ref(), &changed),
+            };
             events.push((revision, changed));
             outcomes.push(outcome);
         }
         let state = applier.state;
         let mut batch = applier.staging.into_batch();
+        if planted::is(Bug::PositionWrittenApart) {
+            live.engine.write(std::mem::take(&mut batch), Durability::Buffered)?;
+        }
         batch.put(Bytes::from_static(area::STATE_KEY), state.encode_to_vec());
         live.engine.write(batch, Durability::Buffered)?;
         *held = state;
@@ -206,6 +213,17 @@ fn chain(state: &State, entry: &LogEntry, outcome: Option<&Outcome>, changed: &[
         hasher.update(&row);
     }
     Bytes::copy_from_slice(hasher.finalize().as_bytes())
+}
+
+/// The planted bug: a digest of what is there.
+fn over_rows(staging: &Staging<'_>) -> Result<Bytes, Fault> {
+    let mut hasher = blake3::Hasher::new();
+    let (start, end) = (area::key(area::ROW, &[]), area::key(area::ROW + 1, &[]));
+    staging.scan(&start, &end, |key, value| {
+        hasher.update(key).update(value);
+        Ok(true)
+    })?;
+    Ok(Bytes::copy_from_slice(hasher.finalize().as_bytes()))
 }
 
 fn changes(changed: Vec<Changed>, revision: Revision) -> Vec<Change> {

@@ -8,13 +8,14 @@
 //! Reading order: [`model`] (tuples, subjects), [`opl`] and [`language`] (what names
 //! mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
 //! [`Service`]: [`write`](mod@write), [`list`], [`check`],
-//! [`expand`], [`reverse`], [`change`].
+//! [`expand`], [`explain`], [`reverse`], [`change`].
 
 pub mod assertion;
 pub mod change;
 pub mod check;
 pub mod engine;
 pub mod expand;
+pub mod explain;
 mod graph;
 pub mod language;
 pub mod list;

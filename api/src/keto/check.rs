@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::{
     Asked, Keto, at,
     read::{depth_of, tuple_in, tuple_of},
-    wire::{BatchBody, BatchItem, BatchResult, CheckBody, RelationshipBody},
+    wire::{BatchBody, BatchItem, BatchResult, CheckBody, ExplanationBody, RelationshipBody},
 };
 use crate::{answer::json, body::Sent, error::ApiError};
 
@@ -73,6 +73,13 @@ async fn check(
         Some(snaptoken) => at(response, &snaptoken),
         None => response,
     })
+}
+
+/// Why a check is allowed; not in Keto.
+pub(super) async fn explain(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
+    let (tuple, depth) = (tuple_of(&asked.query)?, depth_of(&asked.query)?);
+    let found = keto.service().explain(asked.tenant, &tuple, depth, asked.consistency).await?;
+    Ok(at(json(StatusCode::OK, &ExplanationBody::from(&found.value)), &found.snaptoken))
 }
 
 pub(super) async fn batch(

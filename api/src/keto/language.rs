@@ -28,7 +28,7 @@ pub(super) async fn namespaces(
     Ok(at(json(StatusCode::OK, &NamespacesBody { namespaces }), &found.snaptoken))
 }
 
-pub(super) async fn check_syntax(sent: Sent) -> Result<Response, ApiError> {
+pub(super) async fn check_syntax(_asked: Asked, sent: Sent) -> Result<Response, ApiError> {
     let text = sent.text()?;
     let parsed = tokio::task::spawn_blocking(move || parse_text(&text)).await;
     let parsed = parsed.map_err(|error| {

@@ -75,6 +75,7 @@ enum Operation {
     ExpandPermissions,
     ListRelationshipNamespaces,
     CheckOplSyntax,
+    ExplainPermission,
     ListObjects,
     ListSubjects,
     GetLanguage,
@@ -97,6 +98,7 @@ impl Operation {
             Self::ExpandPermissions => "expandPermissions",
             Self::ListRelationshipNamespaces => "listRelationshipNamespaces",
             Self::CheckOplSyntax => "checkOplSyntax",
+            Self::ExplainPermission => "explainPermission",
             Self::ListObjects => "listPermissionObjects",
             Self::ListSubjects => "listPermissionSubjects",
             Self::GetLanguage => "getPermissionLanguage",
@@ -118,6 +120,7 @@ impl Operation {
             Self::ExpandPermissions => on(filter, expand::expand),
             Self::ListRelationshipNamespaces => on(filter, language::namespaces),
             Self::CheckOplSyntax => on(filter, language::check_syntax),
+            Self::ExplainPermission => on(filter, check::explain),
             Self::ListObjects => on(filter, lookup::objects),
             Self::ListSubjects => on(filter, lookup::subjects),
             Self::GetLanguage => on(filter, language::get),
@@ -141,7 +144,7 @@ const LANGUAGE: &str = "/admin/opl";
 const SYNTAX: &str = "/opl/syntax/check";
 
 /// Every route with what it does.
-static TABLE: [(RouteInfo, Operation); 16] = [
+static TABLE: [(RouteInfo, Operation); 17] = [
     write(Method::PUT, TUPLES, Operation::CreateRelationship),
     write(Method::PATCH, TUPLES, Operation::PatchRelationships),
     write(Method::DELETE, TUPLES, Operation::DeleteRelationships),
@@ -152,6 +155,7 @@ static TABLE: [(RouteInfo, Operation); 16] = [
     read(Method::POST, CHECK_OPENAPI, Operation::PostCheckPermission),
     read(Method::POST, "/relation-tuples/batch/check", Operation::BatchCheckPermission),
     read(Method::GET, "/relation-tuples/expand", Operation::ExpandPermissions),
+    read(Method::GET, "/relation-tuples/explain", Operation::ExplainPermission),
     read(Method::GET, "/relation-tuples/objects", Operation::ListObjects),
     read(Method::GET, "/relation-tuples/subjects", Operation::ListSubjects),
     read(Method::GET, "/namespaces", Operation::ListRelationshipNamespaces),

@@ -3,6 +3,7 @@
 use cardea_permission::{
     Subject, SubjectSet, Tuple,
     expand::{Tree, TreeKind},
+    explain::{Explanation, Says, Step},
     opl::SourceError,
 };
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,45 @@ pub struct BatchItem {
 pub struct BatchResult {
     /// In the order of what was asked.
     pub results: Vec<BatchItem>,
+}
+
+/// An answer with its reasons.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExplanationBody {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The proof; empty if it is not.
+    pub steps: Vec<StepBody>,
+}
+
+/// A step of a proof; what it rests on follows, one deeper.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepBody {
+    /// How far it is indented.
+    pub depth: u32,
+    /// `tuple`, `permission`, `excluded` or `subject`.
+    pub kind: &'static str,
+    /// The tuple that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuple: Option<RelationshipBody>,
+    /// The permission that holds, what does not hold, or the object that is the subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_set: Option<SubjectSetBody>,
+}
+
+impl From<&Explanation> for ExplanationBody {
+    fn from(explanation: &Explanation) -> Self {
+        let step = |step: &Step| {
+            let (kind, tuple, set) = match &step.says {
+                Says::Tuple(tuple) => ("tuple", Some(tuple.into()), None),
+                Says::Permission(set) => ("permission", None, Some(set.into())),
+                Says::Excluded(set) => ("excluded", None, Some(set.into())),
+                Says::Subject(set) => ("subject", None, Some(set.into())),
+            };
+            StepBody { depth: step.depth, kind, tuple, subject_set: set }
+        };
+        Self { allowed: explanation.allowed, steps: explanation.steps.iter().map(step).collect() }
+    }
 }
 
 /// `expandedPermissionTree`.

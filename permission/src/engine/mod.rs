@@ -101,6 +101,16 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// The question that was asked of a relation.
+    pub(crate) fn asked(&self, set: &SubjectSet) -> Option<NodeId> {
+        self.nodes.find(&Question::has(set))
+    }
+
+    /// All questions with their answers.
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
     fn ask(&mut self, question: Question, depth: u32) -> NodeId {
         self.nodes.ask(question, depth)
     }

@@ -148,6 +148,10 @@ impl Nodes {
         self.nodes.len()
     }
 
+    pub(crate) fn find(&self, question: &Question) -> Option<NodeId> {
+        self.by_question.get(question).copied()
+    }
+
     pub(crate) fn finding(&self, id: NodeId) -> Option<Finding> {
         match self.get(id).state {
             State::Decided(finding) => Some(finding),

@@ -8,7 +8,7 @@ use cardea_storage::{
 use super::{
     Engine, Purpose,
     node::{Bound, NodeId, Question, State, What},
-    value::{Finding, Value, Why},
+    value::{Finding, Why},
 };
 use crate::{
     language::{BodyId, Declared, Formula, Language},
@@ -124,11 +124,6 @@ impl Engine<'_> {
     fn depend(&mut self, id: NodeId, what: What, about: &Question, depth: u32) -> Bound {
         let (namespace, object) = (about.namespace.clone(), about.object.clone());
         let child = self.ask(Question { namespace, object, what }, depth + 1);
-        if let Some(finding) = self.nodes.finding(child)
-            && finding.value != Value::Yes
-        {
-            return Bound::Known(finding);
-        }
         if self.nodes.finding(child).is_none() {
             self.nodes.get_mut(child).asked_by.push(id);
             self.enqueue(child);

@@ -1,5 +1,6 @@
 //! The operations of the service, each over a store in this process.
 
+mod explanations;
 mod languages;
 mod reverse;
 mod tuples;

@@ -1,9 +1,12 @@
 //! What is not taken, and what is said then.
 
-use http::Method;
+use axum::body::Body;
+use http::{Method, Request};
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use super::{World, tuple};
+use crate::Scope;
 
 #[tokio::test]
 async fn subjects_are_given_in_one_form_and_whole() {
@@ -67,4 +70,18 @@ async fn bodies_that_are_no_json_and_sizes_that_are_no_numbers_are_refused() {
         world.get(&format!("/relation-tuples?{query}")).await.is(400);
     }
     world.get("/relation-tuples?page_size=99999999999").await.is(200);
+}
+
+#[tokio::test]
+async fn request_without_a_tenant_is_answered_by_nobody() {
+    let world = World::speaking().await;
+    for route in crate::keto::routes() {
+        let request = Request::builder().method(route.method.clone()).uri(route.path);
+        let request = request.body(Body::empty()).unwrap();
+        let answer = world.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 500, "{} {}", route.method, route.path);
+        let changes = ["PUT", "PATCH", "DELETE"].contains(&route.method.as_str());
+        let scope = if changes { Scope::Write("permission") } else { Scope::Read("permission") };
+        assert_eq!(route.scope, Some(scope), "{} {}", route.method, route.path);
+    }
 }

@@ -165,3 +165,24 @@ async fn tokens_of_writes_are_honoured_and_strange_ones_refused() {
         world.get(&format!("{uri}&snaptoken={strange}")).await.is(400);
     }
 }
+
+#[tokio::test]
+async fn grant_is_explained_by_its_proof() {
+    let world = World::speaking().await;
+    world.tuple("Doc:1#viewers@(Group:g#members)").await;
+    world.tuple("Group:g#members@ann").await;
+    let uri = "/relation-tuples/explain?namespace=Doc&object=1&relation=view&subject_id=ann";
+    let set = |relation: &str| json!({"namespace": "Doc", "object": "1", "relation": relation});
+    assert_eq!(
+        world.get(uri).await.is(200).body,
+        json!({"allowed": true, "steps": [
+            {"depth": 0, "kind": "permission", "subject_set": set("view")},
+            {"depth": 1, "kind": "tuple", "tuple": tuple("Doc:1#viewers@(Group:g#members)")},
+            {"depth": 2, "kind": "tuple", "tuple": tuple("Group:g#members@ann")},
+            {"depth": 1, "kind": "excluded", "subject_set": set("banned")},
+        ]})
+    );
+    let denied = world.get(&uri.replace("ann", "eve")).await.is(200).body;
+    assert_eq!(denied, json!({"allowed": false, "steps": []}));
+    world.get(&uri.replace("Doc", "Gone")).await.is(404);
+}

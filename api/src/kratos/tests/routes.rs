@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{ROUTES, Scope, Surface};
+use crate::{Scope, Surface, kratos};
 
 /// A path with something in place of its parameters.
 fn filled(path: &str) -> String {
@@ -12,7 +12,7 @@ fn filled(path: &str) -> String {
 
 #[test]
 fn administrative_routes_are_below_admin_and_name_their_scope() {
-    for route in ROUTES.iter() {
+    for route in kratos::routes() {
         let below = route.path.starts_with("/admin/");
         assert_eq!(below, route.surface == Surface::Admin, "{}", route.path);
         assert_eq!(below, route.scope.is_some(), "{}", route.path);
@@ -23,8 +23,7 @@ fn administrative_routes_are_below_admin_and_name_their_scope() {
 
 #[test]
 fn whoami_answers_every_method() {
-    let methods: BTreeSet<_> = ROUTES
-        .iter()
+    let methods: BTreeSet<_> = kratos::routes()
         .filter(|route| route.path == "/sessions/whoami")
         .map(|route| route.method.to_string())
         .collect();
@@ -35,7 +34,7 @@ fn whoami_answers_every_method() {
 #[tokio::test]
 async fn every_route_is_answered_by_its_own_router_only() {
     let world = World::new();
-    for route in ROUTES.iter() {
+    for route in kratos::routes() {
         let ask = || Ask::new(route.method.clone(), filled(route.path));
         let (own, other) = match route.surface {
             Surface::Public => (&world.public, &world.admin),
@@ -55,7 +54,7 @@ async fn every_route_is_answered_by_its_own_router_only() {
 async fn request_without_a_tenant_is_answered_by_nobody() {
     let world = World::new();
     world.create("ann@example.org").await;
-    for route in ROUTES.iter() {
+    for route in kratos::routes() {
         let router = match route.surface {
             Surface::Public => &world.public,
             Surface::Admin => &world.admin,
@@ -79,7 +78,7 @@ async fn every_operation_tells_what_the_store_tells() {
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());
     *world.store.commits.lock() = Some(unavailable);
-    for route in ROUTES.iter().filter(|route| !reads_nothing.contains(&route.operation_id)) {
+    for route in kratos::routes().filter(|route| !reads_nothing.contains(&route.operation_id)) {
         let body = match route.operation_id {
             "patchIdentity" => json!([]),
             "updateLoginFlow" => {

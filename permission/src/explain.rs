@@ -1,0 +1,215 @@
+//! Explaining a grant: the tuples and rewrites that made it, as a proof from the
+//! object down.
+//!
+//! Each step rests on steps that were answered before it, so that no proof goes in a
+//! circle. A denial has no proof: nothing was found, and that is all there is to say.
+
+use cardea_storage::{
+    Consistency, Tenant,
+    engine::Order,
+    store::{Read, Scan},
+};
+
+use crate::{
+    ReadRejection, Service, Subject, SubjectSet, Tuple,
+    check::{decided, is_askable},
+    engine::{
+        Engine, Limits, Value,
+        node::{Bound, NodeId, Nodes, What},
+    },
+    graph::Graph,
+    service::Answered,
+    table::read_tuple,
+};
+
+/// A step of a proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// How far it is indented: what a step rests on follows it, one deeper.
+    pub depth: u32,
+    /// What it says.
+    pub says: Says,
+}
+
+/// What a step says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Says {
+    /// This tuple is there.
+    Tuple(Tuple),
+    /// This permission holds, by its formula.
+    Permission(SubjectSet),
+    /// This does not hold, as is asked for.
+    Excluded(SubjectSet),
+    /// This object is the subject.
+    Subject(SubjectSet),
+}
+
+/// An answer with its reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The proof; empty if it is not.
+    pub steps: Vec<Step>,
+}
+
+impl Service {
+    /// Checks a tuple as [`check`](Self::check) does, and says why it is allowed.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn explain(
+        &self,
+        tenant: Tenant,
+        tuple: &Tuple,
+        depth: u32,
+        consistency: Consistency,
+    ) -> Result<Answered<Explanation>, ReadRejection> {
+        tuple.validate()?;
+        let limits = self.limits(depth);
+        self.walk(
+            tenant,
+            &consistency,
+            |graph| async move { explain_on(&graph, tuple, limits).await },
+        )
+        .await
+    }
+}
+
+async fn explain_on(
+    graph: &Graph,
+    tuple: &Tuple,
+    limits: Limits,
+) -> Result<Explanation, ReadRejection> {
+    let set = tuple.set();
+    is_askable(graph.language(), &set)?;
+    let mut engine = Engine::new(graph, tuple.subject.clone(), limits);
+    let allowed = decided(engine.check(&set).await?, &set)?;
+    let mut steps = Vec::new();
+    if allowed && let Some(root) = engine.asked(&set) {
+        // Deepest last; what is pushed last is told first.
+        let mut left = vec![(Rests::On(root), 0)];
+        while let Some((rests, depth)) = left.pop() {
+            match rests {
+                Rests::On(id) => {
+                    let beneath =
+                        because(graph, engine.nodes(), id, &tuple.subject, depth, &mut steps)
+                            .await?;
+                    left.extend(beneath.into_iter().rev());
+                }
+                Rests::Says(says) => steps.push(Step { depth, says }),
+            }
+        }
+    }
+    Ok(Explanation { allowed, steps })
+}
+
+/// What is still to be told.
+enum Rests {
+    On(NodeId),
+    Says(Says),
+}
+
+/// Tells why a question was answered with yes, and what that rests on.
+async fn because(
+    graph: &Graph,
+    nodes: &Nodes,
+    id: NodeId,
+    subject: &Subject,
+    depth: u32,
+    steps: &mut Vec<Step>,
+) -> Result<Vec<(Rests, u32)>, ReadRejection> {
+    let node = nodes.get(id);
+    let set = node.question.set();
+    let mut tell = |says| steps.push(Step { depth, says });
+    if node.direct {
+        tell(Says::Tuple(Tuple {
+            namespace: set.namespace,
+            object: set.object,
+            relation: set.relation,
+            subject: subject.clone(),
+        }));
+        return Ok(Vec::new());
+    }
+    let before = |other: NodeId| {
+        let finding = nodes.finding(other);
+        nodes.get(other).decided_as < node.decided_as
+            && finding.is_some_and(|finding| finding.value == Value::Yes)
+    };
+    if let Some(member) = node.members.iter().copied().find(|member| before(*member)) {
+        let question = nodes.get(member).question.clone();
+        let through = match node.question.what {
+            What::Walk(..) => {
+                // Which relation the tuple named does not count, and is not remembered.
+                let range = graph.place(&set.namespace).sets_of(&set);
+                let limit = crate::engine::WIDTH_MAX;
+                let scan = Scan { range, limit, order: Order::Forward };
+                let rows = graph.read(vec![Read::Scan(scan)], true).await?;
+                let rows = rows.into_iter().next().unwrap_or_default();
+                let leads = |tuple: &Tuple| match &tuple.subject {
+                    Subject::Set(to) => {
+                        to.namespace == question.namespace && to.object == question.object
+                    }
+                    Subject::Id(_) => false,
+                };
+                rows.rows.iter().filter_map(read_tuple).find(leads)
+            }
+            _ => Some(Tuple {
+                namespace: set.namespace.clone(),
+                object: set.object.clone(),
+                relation: set.relation.clone(),
+                subject: Subject::Set(question.set()),
+            }),
+        };
+        through.into_iter().for_each(|tuple| tell(Says::Tuple(tuple)));
+        return Ok(vec![(Rests::On(member), depth + 1)]);
+    }
+    let Some(formula) = &node.formula else { return Ok(Vec::new()) };
+    if matches!(node.question.what, What::Has(_)) {
+        tell(Says::Permission(set.clone()));
+    }
+    let about = SubjectSet { relation: String::new(), ..set };
+    let parts = prove(nodes, formula, node.decided_as, &about).unwrap_or_default();
+    Ok(parts.into_iter().map(|part| (part, depth + 1)).collect())
+}
+
+/// What makes a formula hold, of what was answered before. Recursive, as deep as
+/// formulas are nested.
+fn prove(nodes: &Nodes, formula: &Bound, before: u64, about: &SubjectSet) -> Option<Vec<Rests>> {
+    let answered = |id: NodeId, value| {
+        nodes.get(id).decided_as < before && nodes.finding(id).is_some_and(|f| f.value == value)
+    };
+    match formula {
+        Bound::Known(finding) => {
+            (finding.value == Value::Yes).then(|| vec![Rests::Says(Says::Subject(about.clone()))])
+        }
+        Bound::Node(id) => answered(*id, Value::Yes).then(|| vec![Rests::On(*id)]),
+        Bound::Or(terms) => terms.iter().find_map(|term| prove(nodes, term, before, about)),
+        Bound::And(terms) => {
+            let proofs: Option<Vec<_>> =
+                terms.iter().map(|term| prove(nodes, term, before, about)).collect();
+            proofs.map(|proofs| proofs.into_iter().flatten().collect())
+        }
+        Bound::Not(inner) => refute(nodes, inner, before, about),
+    }
+}
+
+/// What makes a formula not hold.
+fn refute(nodes: &Nodes, formula: &Bound, before: u64, about: &SubjectSet) -> Option<Vec<Rests>> {
+    match formula {
+        Bound::Known(finding) => (finding.value == Value::No).then(Vec::new),
+        Bound::Node(id) => {
+            let node = nodes.get(*id);
+            let no = nodes.finding(*id).is_some_and(|f| f.value == Value::No);
+            (no && node.decided_as < before)
+                .then(|| vec![Rests::Says(Says::Excluded(node.question.set()))])
+        }
+        Bound::Or(terms) => {
+            let all: Option<Vec<_>> =
+                terms.iter().map(|term| refute(nodes, term, before, about)).collect();
+            all.map(|all| all.into_iter().flatten().collect())
+        }
+        Bound::And(terms) => terms.iter().find_map(|term| refute(nodes, term, before, about)),
+        Bound::Not(inner) => prove(nodes, inner, before, about),
+    }
+}

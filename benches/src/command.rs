@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::run::{
+    checks::{self, ChecksArgs},
     cluster::{self, ClusterArgs},
     load::{self, LoadArgs},
     restart::{self, RestartArgs},
@@ -34,6 +35,8 @@ enum Command {
     Cluster(ClusterArgs),
     /// Fill a cluster with identities; goes on where it was cut short
     Load(LoadArgs),
+    /// Permission checks by themselves: the layer over a store in this process
+    Checks(ChecksArgs),
     /// How long nodes with that data take to be ready
     Restart(RestartArgs),
 }
@@ -61,6 +64,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             match &arguments.command {
                 Command::Cluster(args) => cluster::run(args).await.context("cluster"),
                 Command::Load(args) => load::run(args).await.context("load"),
+                Command::Checks(args) => checks::run(args).await.context("checks"),
                 Command::Restart(args) => restart::run(args).await.context("restart"),
             }
         };

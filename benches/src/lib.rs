@@ -4,7 +4,8 @@
 //! Read [`load`] first (closed and open loops), then [`run::cluster`] (the whole
 //! comparison). [`cardea`] and [`etcd`] start the servers and ask them; [`report`]
 //! tells. Nothing here knows anything of the crates that it measures: what it uses
-//! is the binary, its files and its HTTP.
+//! is the binary, its files and its HTTP. The exception is [`run::checks`], which
+//! measures a layer by itself.
 //!
 //! Caveats that belong to every figure: the generator shares the machine with the
 //! servers (its own cost is told beside theirs), all is on loopback, and one disk

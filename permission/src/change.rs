@@ -20,7 +20,7 @@ use crate::{
     model::{Subject, SubjectSet},
     opl::{SourceError, SourceFile},
     rejection::{LanguageRejection, ReadRejection},
-    service::{Answered, asked_for},
+    service::Answered,
     table::{
         DEFAULT_SLOT, LanguageFileRecord, LanguageHeadKey, LanguageHeadRecord, LanguageHeads,
         LanguageVersionKey, LanguageVersionRecord, LanguageVersions, Place, read_tuple,
@@ -88,7 +88,6 @@ impl Service {
         consistency: Consistency,
     ) -> Result<Answered<Vec<String>>, ReadRejection> {
         let (held, snaptoken) = self.language(tenant, &consistency).await?;
-        asked_for(&consistency, &snaptoken)?;
         let value = held.language.namespaces().map(str::to_owned).collect();
         Ok(Answered { value, snaptoken })
     }

@@ -23,7 +23,7 @@ use crate::{
     language::Language,
     model::{Tuple, TupleQuery},
     rejection::ReadRejection,
-    service::{Answered, asked_for},
+    service::Answered,
     table::{Place, read_tuple},
 };
 
@@ -104,7 +104,6 @@ impl Service {
         let part = self.page_of(&view, tenant, language, query, position, page.limit()).await?;
         let mut snaptoken = view.seen();
         snaptoken.merge(&language_at);
-        asked_for(&consistency, &snaptoken)?;
         let entropy = self.store.entropy().as_ref();
         let next = part.next.and_then(|next| next.0);
         let next = next.map(|key| self.pages.seal(entropy, tenant, &list, &key));

@@ -38,10 +38,6 @@ pub enum ReadRejection {
         /// How much is given.
         limit: usize,
     },
-    /// The snaptoken names a state that this cluster has not reached: it was not
-    /// given by it.
-    #[error("The snaptoken is ahead of this cluster.")]
-    SnaptokenAhead,
     /// A part of what was asked is no tuple.
     #[error(transparent)]
     Refused(#[from] TupleRefused),

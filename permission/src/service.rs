@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use cardea_storage::{
     Consistency, Keyring, Snaptoken, Store, StoreError, Table, Tenant,
-    store::{ReadRequest, Rows},
+    store::{Position, ReadRequest, Rows},
 };
 use parking_lot::RwLock;
 
@@ -12,9 +12,12 @@ use crate::{
     engine::Limits,
     graph::Graph,
     language::Language,
+    model::{Subject, SubjectSet},
     page::PageKeys,
     rejection::ReadRejection,
-    table::{LanguageHeadKey, LanguageHeads, LanguageVersionKey, LanguageVersions},
+    table::{
+        DEFAULT_SLOT, LanguageHeadKey, LanguageHeads, LanguageVersionKey, LanguageVersions, Place,
+    },
 };
 
 /// How often a request is begun anew because what it had read changed meanwhile.
@@ -69,6 +72,7 @@ impl Service {
         tenant: Tenant,
         consistency: &Consistency,
     ) -> Result<(Held, Snaptoken), StoreError> {
+        self.vet(tenant, consistency).await?;
         let key = LanguageHeads::key(&LanguageHeadKey(tenant));
         let request = ReadRequest::new(consistency.clone()).get(key);
         let answer = self.store.read(request).await?;
@@ -89,6 +93,31 @@ impl Service {
             *newest = held.clone();
         }
         Ok((held, answer.snaptoken))
+    }
+
+    /// Refuses a token of another cluster, and one of a state that this one has not
+    /// reached: nobody is to wait for what may never come.
+    async fn vet(&self, tenant: Tenant, consistency: &Consistency) -> Result<(), StoreError> {
+        let Consistency::AtLeast(token) = consistency else { return Ok(()) };
+        let head = LanguageHeads::key(&LanguageHeadKey(tenant));
+        let nobody = SubjectSet::new("", "", "");
+        let graph = Place { tenant, slot: DEFAULT_SLOT };
+        let graph = graph.tuple_key(&nobody, &Subject::Id(String::new()));
+        for fresh in [Consistency::Eventual, Consistency::Strong] {
+            let request = ReadRequest::new(fresh).get(head.clone()).get(graph.clone());
+            let seen = self.store.read(request).await?.snaptoken;
+            if token.incarnation != seen.incarnation {
+                return Err(StoreError::BadToken);
+            }
+            let reached = |position: &Position| {
+                let seen = seen.revision(position.shard);
+                seen.is_none_or(|seen| seen.0 >= position.revision)
+            };
+            if token.positions.iter().all(reached) {
+                return Ok(());
+            }
+        }
+        Err(StoreError::BadToken)
     }
 
     async fn load(
@@ -147,21 +176,8 @@ impl Service {
             let value = run?;
             let mut snaptoken = graph.snaptoken();
             snaptoken.merge(&language_at);
-            asked_for(consistency, &snaptoken)?;
             return Ok(Answered { value, snaptoken });
         }
         Err(StoreError::Contended { attempts: WALKS_MAX }.into())
     }
-}
-
-/// Whether the token that was asked for is of this cluster, and not ahead of it.
-pub(crate) fn asked_for(consistency: &Consistency, seen: &Snaptoken) -> Result<(), ReadRejection> {
-    let Consistency::AtLeast(token) = consistency else { return Ok(()) };
-    if token.incarnation != seen.incarnation {
-        return Err(StoreError::BadToken.into());
-    }
-    let ahead = token.positions.iter().any(|position| {
-        seen.revision(position.shard).is_some_and(|seen| seen.0 < position.revision)
-    });
-    if ahead { Err(ReadRejection::SnaptokenAhead) } else { Ok(()) }
 }

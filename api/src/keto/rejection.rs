@@ -48,7 +48,6 @@ impl From<ReadRejection> for ApiError {
                     .message("The request could not be completed")
                     .reason(rejection.to_string())
             }
-            ReadRejection::SnaptokenAhead => Self::bad_request(rejection.to_string()),
             ReadRejection::Refused(refused) => refused.into(),
             ReadRejection::BadPageToken(bad) => bad.into(),
             ReadRejection::Store(error) => error.into(),

@@ -1,5 +1,6 @@
 //! What can be run: one file per command.
 
+pub mod checks;
 pub mod cluster;
 pub mod compare;
 pub mod load;

@@ -215,7 +215,7 @@ async fn tokens_are_honoured_and_those_of_others_refused() {
     assert_eq!(written.positions.len(), 2, "a write covers the graph and the language");
     let mut ahead = written.clone();
     ahead.positions.iter_mut().for_each(|position| position.revision += 1_000);
-    assert!(matches!(at(&ahead).await, Err(ReadRejection::SnaptokenAhead)));
+    assert!(matches!(at(&ahead).await, Err(ReadRejection::Store(StoreError::BadToken))));
     let mut foreign = written.clone();
     foreign.incarnation += 1;
     assert!(matches!(at(&foreign).await, Err(ReadRejection::Store(StoreError::BadToken))));

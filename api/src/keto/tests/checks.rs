@@ -161,7 +161,8 @@ async fn tokens_of_writes_are_honoured_and_strange_ones_refused() {
     let header = format!("at_least={token}");
     let headers = [("x-cardea-consistency", header.as_str())];
     world.send(Method::GET, uri, String::new(), &headers).await.is(200);
-    for strange in ["x", "AAAA", "CAc"] {
+    // Of another cluster, and of a future: an incarnation of 7, a revision of 2^40.
+    for strange in ["x", "AAAA", "CAc", "EgkIBBCAgICAgCA"] {
         world.get(&format!("{uri}&snaptoken={strange}")).await.is(400);
     }
 }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub flow_lifespan: Duration,
     /// How long a flow that is over says so, before it is forgotten.
     pub flow_retention: Duration,
+    /// How long after logging in somebody may change how it logs in.
+    pub privileged_session_max_age: Duration,
     /// Whether signing up logs in.
     pub session_after_registration: bool,
     /// What a password must be.
@@ -53,6 +55,7 @@ impl Default for Settings {
             session_extend_before_end: None,
             flow_lifespan: hour,
             flow_retention: hour,
+            privileged_session_max_age: hour,
             session_after_registration: true,
             password_policy: Policy::default(),
             argon2: Argon2Cost::default(),

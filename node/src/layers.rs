@@ -203,6 +203,7 @@ pub fn identity_settings(config: &Config) -> Settings {
             .then_some(sessions.earliest_extend),
         flow_lifespan: flows.lifespan,
         flow_retention: flows.retention,
+        privileged_session_max_age: flows.privileged_session_max_age,
         argon2: Argon2Cost {
             memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),
             passes: argon2.iterations,
@@ -227,6 +228,9 @@ pub fn identity_options(config: &Config) -> Options {
     for (url, named) in [
         (&mut urls.login, &pages.login_url),
         (&mut urls.registration, &pages.registration_url),
+        (&mut urls.settings, &pages.settings_url),
+        (&mut urls.recovery, &pages.recovery_url),
+        (&mut urls.verification, &pages.verification_url),
         (&mut urls.error, &pages.error_url),
         (&mut urls.default_return, &pages.default_return_url),
     ] {

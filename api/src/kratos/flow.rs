@@ -16,6 +16,7 @@ use super::{
     csrf::{CsrfSecret, check_form, check_owner},
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
+    urls::with_parameter,
     wire::flow::FlowBody,
 };
 use crate::{
@@ -195,6 +196,12 @@ pub(super) fn flow_id(query: &Query, name: &str) -> Option<FlowId> {
     query.first(name).filter(|text| is_uuid(text))?.parse().ok()
 }
 
+/// A URL that leads back to another.
+pub(super) fn with_return(url: &str, back: &str) -> String {
+    let escaped: String = form_urlencoded::byte_serialize(back.as_bytes()).collect();
+    with_parameter(url, "return_to", &escaped)
+}
+
 /// A flow as JSON; a browser's with the token for its form.
 pub(super) fn shown(
     kratos: &Kratos,
@@ -205,7 +212,8 @@ pub(super) fn shown(
     if let Some(secret) = secret {
         flow.ui.fill("csrf_token", secret.token(kratos.service().entropy()).into());
     }
-    json(status, &FlowBody::of(&flow, &kratos.service().schemas().default_id().0))
+    let default = kratos.service().schemas();
+    json(status, &FlowBody::of(&flow, &default.default_id().0, kratos.public_url()))
 }
 
 /// Answers what earned nothing: the form says why, or an error does.

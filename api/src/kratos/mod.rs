@@ -26,6 +26,7 @@ mod rejection;
 mod schemas;
 mod sessions;
 mod sessions_admin;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -104,6 +105,10 @@ enum Operation {
     GetLoginFlow,
     UpdateLoginFlow,
     ToSession,
+    CreateNativeSettingsFlow,
+    CreateBrowserSettingsFlow,
+    GetSettingsFlow,
+    UpdateSettingsFlow,
     PerformNativeLogout,
     CreateBrowserLogoutFlow,
     UpdateLogoutFlow,
@@ -138,6 +143,10 @@ impl Operation {
             Self::GetLoginFlow => "getLoginFlow",
             Self::UpdateLoginFlow => "updateLoginFlow",
             Self::ToSession => "toSession",
+            Self::CreateNativeSettingsFlow => "createNativeSettingsFlow",
+            Self::CreateBrowserSettingsFlow => "createBrowserSettingsFlow",
+            Self::GetSettingsFlow => "getSettingsFlow",
+            Self::UpdateSettingsFlow => "updateSettingsFlow",
             Self::PerformNativeLogout => "performNativeLogout",
             Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
             Self::UpdateLogoutFlow => "updateLogoutFlow",
@@ -172,6 +181,10 @@ impl Operation {
             Self::GetLoginFlow => on(filter, login::get),
             Self::UpdateLoginFlow => on(filter, login::submit),
             Self::ToSession => on(filter, sessions::whoami),
+            Self::CreateNativeSettingsFlow => on(filter, settings::create_native),
+            Self::CreateBrowserSettingsFlow => on(filter, settings::create_browser),
+            Self::GetSettingsFlow => on(filter, settings::get),
+            Self::UpdateSettingsFlow => on(filter, settings::submit),
             Self::PerformNativeLogout => on(filter, logout::native),
             Self::CreateBrowserLogoutFlow => on(filter, logout::create),
             Self::UpdateLogoutFlow => on(filter, logout::perform),
@@ -246,6 +259,10 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/self-service/login/browser", Operation::CreateBrowserLoginFlow),
     public(Method::GET, "/self-service/login/flows", Operation::GetLoginFlow),
     public(Method::POST, "/self-service/login", Operation::UpdateLoginFlow),
+    public(Method::GET, "/self-service/settings/api", Operation::CreateNativeSettingsFlow),
+    public(Method::GET, "/self-service/settings/browser", Operation::CreateBrowserSettingsFlow),
+    public(Method::GET, "/self-service/settings/flows", Operation::GetSettingsFlow),
+    public(Method::POST, "/self-service/settings", Operation::UpdateSettingsFlow),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
@@ -265,7 +282,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 39;
+const COUNT: usize = 43;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

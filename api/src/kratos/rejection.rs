@@ -30,6 +30,13 @@ pub(super) fn no_session() -> ApiError {
     ApiError::unauthorized("No valid session cookie found.")
 }
 
+/// Where a flow needs a session and finds none.
+pub(super) fn no_active_session() -> ApiError {
+    ApiError::unauthorized("No active session was found in this request.")
+        .id("session_inactive")
+        .message("request does not have a valid authentication session")
+}
+
 pub(super) fn unknown_schema(id: &str) -> ApiError {
     ApiError::bad_request(format!("Unable to find JSON Schema ID: {id}"))
 }
@@ -54,7 +61,7 @@ fn bad_credentials(refused: &CredentialsRefused) -> ApiError {
 }
 
 /// The hashing threads have too much to do; that is not the caller's doing.
-fn overloaded(overloaded: Overloaded) -> ApiError {
+pub(super) fn overloaded(overloaded: Overloaded) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE)
         .id("password_hashing_overloaded")
         .retry_after(overloaded.retry_after)
@@ -211,6 +218,9 @@ fn already_logged_in(purpose: Purpose) -> ApiError {
         Purpose::Registration => {
             "A valid session was detected and thus registration is not possible."
         }
+        Purpose::Settings | Purpose::Recovery | Purpose::Verification => {
+            "A valid session was detected and thus recovery is not possible."
+        }
     };
     ApiError::bad_request(reason)
         .id("session_already_available")
@@ -287,6 +297,12 @@ pub(super) enum Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self::Error(error.into())
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
     }
 }
 

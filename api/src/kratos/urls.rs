@@ -18,6 +18,12 @@ pub struct Urls {
     pub login: String,
     /// The page of registrations.
     pub registration: String,
+    /// The page of settings.
+    pub settings: String,
+    /// The page of recoveries.
+    pub recovery: String,
+    /// The page of verifications.
+    pub verification: String,
     /// The page that shows errors.
     pub error: String,
     /// Where a completed flow goes that names no other place.
@@ -38,6 +44,9 @@ impl Urls {
             public: public_url.to_owned(),
             login: page("login"),
             registration: page("registration"),
+            settings: page("settings"),
+            recovery: page("recovery"),
+            verification: page("verification"),
             error: page("error"),
             default_return: page("welcome"),
             allowed_return: Vec::new(),
@@ -49,6 +58,9 @@ impl Urls {
         let page = match purpose {
             Purpose::Login => &self.login,
             Purpose::Registration => &self.registration,
+            Purpose::Settings => &self.settings,
+            Purpose::Recovery => &self.recovery,
+            Purpose::Verification => &self.verification,
         };
         with_parameter(page, "flow", flow)
     }

@@ -35,6 +35,7 @@ impl Service {
                 let record = FlowRecord {
                     form: form.clone().into(),
                     active: active.to_owned(),
+                    state: flow.state.number(),
                     ..found.record
                 };
                 t.put::<Flows>(key, &record, Some(kept)).await

@@ -12,7 +12,7 @@ use crate::{
     schema::IdentitySchema,
     session::{Aal, check::Proof},
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
-    ui::{Text, forms},
+    ui::{Container, Text, forms},
 };
 
 /// The longest URL that a flow keeps, in bytes.
@@ -119,7 +119,6 @@ impl Service {
             _ => {}
         }
         let mut record = self.new_flow(Purpose::Login, begin.request_url, begin.return_to)?;
-        record.schema_id = self.schemas().default_id().0.clone();
         record.csrf_digest = csrf_bytes(begin.browser);
         if let Some(subject) = subject {
             record.refresh = true;
@@ -171,7 +170,7 @@ impl Service {
         Ok(flow)
     }
 
-    fn new_flow(
+    pub(super) fn new_flow(
         &self,
         purpose: Purpose,
         request_url: String,
@@ -186,14 +185,24 @@ impl Service {
             purpose: purpose.number(),
             issued_at: now.as_millis(),
             expires_at: now.after(self.settings.flow_lifespan).as_millis(),
+            schema_id: self.schemas().default_id().0.clone(),
             request_url,
             return_to,
             ..FlowRecord::default()
         })
     }
 
-    async fn keep_flow(&self, scope: Scope, record: FlowRecord) -> Result<Flow, StoreError> {
-        let id = self.mint_local();
+    pub(super) async fn keep_flow(
+        &self,
+        scope: Scope,
+        record: FlowRecord,
+    ) -> Result<Flow, StoreError> {
+        // What only somebody known may use lives at home.
+        let at_home = record.purpose == Purpose::Settings.number();
+        let id = match Uuid::from_slice(&record.subject) {
+            Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
+            _ => self.mint_local(),
+        };
         let kept = self.flow_kept_until(&record);
         let record = &record;
         self.store
@@ -245,15 +254,17 @@ impl Service {
             completed_at: 0,
             form: Bytes::new(),
             active: String::new(),
+            state: 0,
+            address: String::new(),
+            code_digest: Bytes::new(),
+            code_expires_at: 0,
+            code_tries: 0,
             ..over
         };
         match self.keep_flow(scope, record).await {
             Ok(mut flow) => {
                 let (at, now) = (expired_at, now.as_millis());
-                flow.ui.messages.push(match purpose {
-                    Purpose::Login => Text::login_flow_expired(at, now),
-                    Purpose::Registration => Text::registration_flow_expired(at, now),
-                });
+                flow.ui.messages.push(Text::flow_expired(purpose, at, now));
                 if let Err(error) = self.keep_form(scope, &flow).await {
                     tracing::debug!(%error, "a new flow was not told why it was begun");
                 }
@@ -275,15 +286,17 @@ impl Service {
 
     /// The flow with an empty form.
     pub(super) fn show_flow(&self, id: FlowId, record: &FlowRecord) -> Flow {
-        let login = record.purpose == Purpose::Login.number();
-        let purpose = if login { Purpose::Login } else { Purpose::Registration };
+        let purpose = Purpose::from_number(record.purpose).unwrap_or(Purpose::Login);
+        let state = FlowState::of(purpose, record);
         let public_url = &self.settings.public_url;
         let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
         let ui = match (purpose, self.flow_schema(record)) {
             (Purpose::Registration, Some(schema)) => forms::registration(&action, &schema),
-            _ => forms::login(&action, record.refresh),
+            (Purpose::Login | Purpose::Registration, _) => forms::login(&action, record.refresh),
+            // Made with what the identity says of itself, by who may see that.
+            (Purpose::Settings, _) => Container::new(&action),
+            (Purpose::Recovery | Purpose::Verification, _) => Container::new(&action),
         };
-        let done = record.completed_at != 0;
         Flow {
             id,
             purpose,
@@ -293,14 +306,15 @@ impl Service {
             return_to: Some(record.return_to.clone()).filter(|url| !url.is_empty()),
             schema_id: record.schema_id.clone(),
             refresh: record.refresh,
-            state: if done { FlowState::PassedChallenge } else { FlowState::ChooseMethod },
+            state,
             active: None,
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
+            identity: None,
             ui,
         }
     }
 
-    fn flow_kept_until(&self, record: &FlowRecord) -> Timestamp {
+    pub(super) fn flow_kept_until(&self, record: &FlowRecord) -> Timestamp {
         Timestamp(record.expires_at).after(self.settings.flow_retention)
     }
 
@@ -354,6 +368,6 @@ impl Service {
     }
 }
 
-fn csrf_bytes(browser: Option<CsrfDigest>) -> Bytes {
+pub(super) fn csrf_bytes(browser: Option<CsrfDigest>) -> Bytes {
     browser.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.0))
 }

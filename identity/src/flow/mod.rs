@@ -12,6 +12,7 @@ mod form;
 pub mod lifecycle;
 pub mod login;
 pub mod registration;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
@@ -22,9 +23,11 @@ pub use error::FlowError;
 pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
+pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
 
 use crate::{
-    model::{CsrfDigest, FlowId},
+    model::{CsrfDigest, FlowId, Identity},
+    table::FlowRecord,
     ui::Container,
 };
 
@@ -35,14 +38,32 @@ pub enum Purpose {
     Login,
     /// Signing up.
     Registration,
+    /// Changing what somebody says of itself, and how it logs in.
+    Settings,
+    /// Getting back in by an address.
+    Recovery,
+    /// Showing that an address is one's own.
+    Verification,
 }
 
 impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Login, Self::Registration, Self::Settings, Self::Recovery, Self::Verification];
+
+    /// Reads the number on disk.
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.number() == number)
+    }
+
     /// The number on disk.
     pub(crate) const fn number(self) -> u32 {
         match self {
             Self::Login => 1,
             Self::Registration => 2,
+            Self::Settings => 3,
+            Self::Recovery => 4,
+            Self::Verification => 5,
         }
     }
 
@@ -51,6 +72,9 @@ impl Purpose {
         match self {
             Self::Login => "login",
             Self::Registration => "registration",
+            Self::Settings => "settings",
+            Self::Recovery => "recovery",
+            Self::Verification => "verification",
         }
     }
 }
@@ -60,8 +84,14 @@ impl Purpose {
 pub enum FlowState {
     /// A method is to be chosen.
     ChooseMethod,
+    /// A message was sent, and the code in it is asked for.
+    SentEmail,
     /// It was completed.
     PassedChallenge,
+    /// Settings are to be changed.
+    ShowForm,
+    /// Settings were changed.
+    Success,
 }
 
 impl FlowState {
@@ -69,7 +99,30 @@ impl FlowState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ChooseMethod => "choose_method",
+            Self::SentEmail => "sent_email",
+            Self::ShowForm => "show_form",
+            Self::Success => "success",
             Self::PassedChallenge => "passed_challenge",
+        }
+    }
+
+    /// The number on disk.
+    const fn number(self) -> u32 {
+        match self {
+            Self::ChooseMethod | Self::ShowForm => 0,
+            Self::SentEmail => 1,
+            Self::PassedChallenge | Self::Success => 2,
+        }
+    }
+
+    fn of(purpose: Purpose, record: &FlowRecord) -> Self {
+        let number = if record.completed_at != 0 { 2 } else { record.state };
+        match (purpose, number) {
+            (Purpose::Settings, 2) => Self::Success,
+            (Purpose::Settings, _) => Self::ShowForm,
+            (_, 2) => Self::PassedChallenge,
+            (_, 1) => Self::SentEmail,
+            _ => Self::ChooseMethod,
         }
     }
 }
@@ -99,6 +152,8 @@ pub struct Flow {
     pub active: Option<String>,
     /// The browser that it belongs to; `None` for a native (`api`) flow.
     pub browser: Option<CsrfDigest>,
+    /// The identity whose settings they are.
+    pub identity: Option<Identity>,
     /// The form.
     pub ui: Container,
 }

@@ -109,7 +109,7 @@ impl Service {
     }
 
     /// Writes a change into a transaction.
-    pub(super) async fn become_changed(
+    pub(crate) async fn become_changed(
         &self,
         t: &Transaction,
         key: IdentityKey,

@@ -25,7 +25,8 @@ pub struct FlowKey {
 /// A flow as it is kept.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct FlowRecord {
-    /// What it is for: 1 login, 2 registration.
+    /// What it is for: 1 login, 2 registration, 3 settings, 4 recovery,
+    /// 5 verification.
     #[prost(uint32, tag = "1")]
     pub purpose: u32,
     /// When it began; milliseconds.
@@ -46,7 +47,8 @@ pub struct FlowRecord {
     /// Whether somebody who is logged in proves it again.
     #[prost(bool, tag = "7")]
     pub refresh: bool,
-    /// The identity that must prove itself, if `refresh`.
+    /// The identity that the flow is about, where that is known: who must prove
+    /// itself again, whose settings or address they are.
     #[prost(bytes = "bytes", tag = "8")]
     pub subject: Bytes,
     /// When it was completed; 0 for not yet. A hint: the truth is the mark in the
@@ -63,6 +65,21 @@ pub struct FlowRecord {
     /// The method that the last submission chose; empty for none.
     #[prost(string, tag = "12")]
     pub active: String,
+    /// How far it is: 0 begun, 1 a message was sent, 2 it reached its end.
+    #[prost(uint32, tag = "13")]
+    pub state: u32,
+    /// The address that a message was sent to, normalised.
+    #[prost(string, tag = "14")]
+    pub address: String,
+    /// The keyed digest of the code that was sent; empty if none was.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub code_digest: Bytes,
+    /// When the code is over; milliseconds.
+    #[prost(uint64, tag = "16")]
+    pub code_expires_at: u64,
+    /// Tries at the code, each counted before it is looked at.
+    #[prost(uint32, tag = "17")]
+    pub code_tries: u32,
 }
 
 impl TableKey for FlowKey {

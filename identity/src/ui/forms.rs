@@ -37,6 +37,22 @@ pub fn registration(action: &str, schema: &IdentitySchema) -> Container {
     form
 }
 
+/// The form that changes what somebody says of itself, and its password.
+pub fn settings(action: &str, schema: &IdentitySchema, traits: &Value) -> Container {
+    let mut form = Container::new(action);
+    form.nodes.push(csrf_token());
+    form.nodes.extend(schema.fields().iter().map(|field| {
+        let mut node = field.node();
+        node.group = Group::Profile;
+        node
+    }));
+    refill_traits(&mut form, traits);
+    form.nodes.push(button(Group::Profile, "profile", Text::label_save()));
+    form.nodes.push(password(Autocomplete::NewPassword));
+    form.nodes.push(button(Group::Password, "password", Text::label_save()));
+    form
+}
+
 /// A registration form as it was sent, without the password, with what is wrong.
 pub fn refill_traits(form: &mut Container, traits: &Value) {
     fn fill(form: &mut Container, name: &str, value: &Value) {
@@ -76,9 +92,13 @@ fn password(autocomplete: Autocomplete) -> Node {
 }
 
 fn method(label: Text) -> Node {
+    button(Group::Password, "password", label)
+}
+
+fn button(group: Group, method: &str, label: Text) -> Node {
     let mut attributes = InputAttributes::new("method", InputType::Submit);
-    attributes.value = Some(json!("password"));
-    Node::input(Group::Password, attributes, Some(label))
+    attributes.value = Some(json!(method));
+    Node::input(group, attributes, Some(label))
 }
 
 #[cfg(test)]

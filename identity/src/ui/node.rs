@@ -19,8 +19,16 @@ pub enum NodeType {
 pub enum Group {
     /// None: shown with every method.
     Default,
+    /// What somebody says of itself.
+    Profile,
     /// The password method.
     Password,
+    /// Codes that are sent.
+    Code,
+    /// Time-based codes.
+    Totp,
+    /// Backup codes.
+    LookupSecret,
 }
 
 /// The type of an input.

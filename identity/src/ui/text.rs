@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::flow::Purpose;
+
 /// How a message is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -151,17 +153,17 @@ impl Text {
         .with(json!({"max_length": length_max, "actual_length": length}))
     }
 
-    /// 4010001: the login flow is older than its lifetime.
-    pub fn login_flow_expired(expired_at_ms: u64, now_ms: u64) -> Self {
-        Self::flow_expired(4_010_001, "login", expired_at_ms, now_ms)
-    }
-
-    /// 4040001: the registration flow is older than its lifetime.
-    pub fn registration_flow_expired(expired_at_ms: u64, now_ms: u64) -> Self {
-        Self::flow_expired(4_040_001, "registration", expired_at_ms, now_ms)
-    }
-
-    fn flow_expired(id: u32, flow: &str, expired_at_ms: u64, now_ms: u64) -> Self {
+    /// 4010001, 4040001, 4050001, 4060005, 4070005: the flow is older than its
+    /// lifetime.
+    pub fn flow_expired(purpose: Purpose, expired_at_ms: u64, now_ms: u64) -> Self {
+        let id = match purpose {
+            Purpose::Login => 4_010_001,
+            Purpose::Registration => 4_040_001,
+            Purpose::Settings => 4_050_001,
+            Purpose::Recovery => 4_060_005,
+            Purpose::Verification => 4_070_005,
+        };
+        let flow = purpose.name();
         // Hundredths of a minute, without floating point.
         let hundredths = now_ms.saturating_sub(expired_at_ms) / 600;
         let ago = format!("{}.{:02}", hundredths / 100, hundredths % 100);
@@ -170,6 +172,40 @@ impl Text {
                 "expired_at": crate::time::rfc3339(cardea_storage::Timestamp(expired_at_ms)),
                 "expired_at_unix": expired_at_ms / 1000,
             }))
+    }
+
+    /// 1050001: settings were changed.
+    pub fn settings_saved() -> Self {
+        let text = "Your changes have been saved!";
+        Self { kind: TextType::Success, ..Self::info(1_050_001, text) }
+    }
+
+    /// 1060001: somebody got back in; whole minutes.
+    pub fn recovered(minutes: u64) -> Self {
+        let text = format!(
+            "You successfully recovered your account. Please change your password or set up an \
+             alternative login method (e.g. social sign in) within the next {minutes}.00 minutes."
+        );
+        Self { kind: TextType::Success, ..Self::info(1_060_001, text) }
+    }
+
+    /// 1070003: the button that keeps settings.
+    pub fn label_save() -> Self {
+        Self::info(1_070_003, "Save")
+    }
+
+    /// 1070005: a button.
+    pub fn label_submit() -> Self {
+        Self::info(1_070_005, "Submit")
+    }
+
+    /// 4010004: the settings name no method that is there.
+    pub fn settings_method_missing() -> Self {
+        Self::error(
+            4_010_004,
+            "Could not find a strategy to update your settings. Did you fill out the form \
+             correctly?",
+        )
     }
 
     /// 4010002: the login names no method that is there.
@@ -228,7 +264,7 @@ mod tests {
 
     #[test]
     fn expiry_is_told_in_minutes() {
-        let text = Text::login_flow_expired(60_000, 60_000 + 90_000);
+        let text = Text::flow_expired(Purpose::Login, 60_000, 60_000 + 90_000);
         assert_eq!(text.text, "The login flow expired 1.50 minutes ago, please try again.");
         let context = text.context.unwrap();
         assert_eq!(context["expired_at"], "1970-01-01T00:01:00Z");

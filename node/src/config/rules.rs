@@ -132,6 +132,9 @@ fn check_public(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     for (name, url) in [
         ("pages.login_url", &pages.login_url),
         ("pages.registration_url", &pages.registration_url),
+        ("pages.settings_url", &pages.settings_url),
+        ("pages.recovery_url", &pages.recovery_url),
+        ("pages.verification_url", &pages.verification_url),
         ("pages.error_url", &pages.error_url),
         ("pages.default_return_url", &pages.default_return_url),
     ] {

@@ -304,6 +304,12 @@ sections! {
         login_url: Option<String> = "",
         /// The page of registrations; by default the one that is included.
         registration_url: Option<String> = "",
+        /// The page of settings; by default the one that is included.
+        settings_url: Option<String> = "",
+        /// The page of recoveries; by default the one that is included.
+        recovery_url: Option<String> = "",
+        /// The page of verifications; by default the one that is included.
+        verification_url: Option<String> = "",
         /// The page that shows errors; by default the one that is included.
         error_url: Option<String> = "",
         /// Where a completed flow goes that names no other place; by default an included page.
@@ -314,8 +320,10 @@ sections! {
 
     /// Self-service flows.
     Flows as flows = "flows" {
-        /// How long a login or registration flow lives.
+        /// How long a flow lives.
         lifespan: Duration = "1h",
+        /// How long after logging in somebody may change how it logs in.
+        privileged_session_max_age: Duration = "1h",
         /// How long an expired flow is still answered with 410.
         retention: Duration = "1h",
     }

@@ -7,6 +7,7 @@ mod flows;
 mod identities;
 mod routes;
 mod sessions;
+mod settings;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 

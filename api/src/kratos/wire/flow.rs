@@ -1,4 +1,4 @@
-//! Self-service flows on the wire (`loginFlow`, `registrationFlow`,
+//! Self-service flows on the wire (`loginFlow`, `registrationFlow`, `settingsFlow`,
 //! `successfulNativeLogin`, `successfulNativeRegistration`).
 
 use cardea_identity::{
@@ -8,9 +8,12 @@ use cardea_identity::{
 };
 use serde::Serialize;
 
-use super::{identity::IdentityBody, session::SessionBody};
+use super::{
+    identity::{IdentityBody, Reader},
+    session::SessionBody,
+};
 
-/// `loginFlow` and `registrationFlow`.
+/// A flow of any purpose.
 #[derive(Debug, Serialize)]
 pub struct FlowBody<'a> {
     id: String,
@@ -27,6 +30,8 @@ pub struct FlowBody<'a> {
     ui: &'a Container,
     #[serde(flatten)]
     login: Option<LoginMembers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<IdentityBody<'a>>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity_schema: Option<&'a str>,
@@ -43,7 +48,7 @@ struct LoginMembers {
 
 impl<'a> FlowBody<'a> {
     /// A flow. Its schema is told if it is another than the default.
-    pub fn of(flow: &'a Flow, default_schema: &str) -> Self {
+    pub fn of(flow: &'a Flow, default_schema: &str, public_url: &str) -> Self {
         let issued_at = rfc3339(flow.issued_at);
         Self {
             id: flow.id.to_string(),
@@ -61,8 +66,14 @@ impl<'a> FlowBody<'a> {
                 refresh: flow.refresh,
                 requested_aal: "aal1",
             }),
+            identity: flow
+                .identity
+                .as_ref()
+                .map(|identity| IdentityBody::of(identity, Reader::Holder, public_url)),
             state: flow.state.name(),
-            identity_schema: Some(flow.schema_id.as_str()).filter(|id| *id != default_schema),
+            identity_schema: Some(flow.schema_id.as_str())
+                .filter(|_| matches!(flow.purpose, Purpose::Login | Purpose::Registration))
+                .filter(|id| *id != default_schema),
         }
     }
 }

@@ -1,0 +1,204 @@
+//! `createNativeSettingsFlow`, `createBrowserSettingsFlow`, `getSettingsFlow`,
+//! `updateSettingsFlow`.
+
+use axum::{extract::State, response::Response};
+use cardea_identity::{
+    flow::{BeginRejection, BeginSettings, Flow, Purpose, SettingsRejection, SettingsSubmission},
+    session::Proof,
+};
+use cardea_storage::Secret;
+use http::{HeaderMap, StatusCode, Uri};
+
+use super::{
+    Kratos,
+    browser::see_other,
+    csrf::check_owner,
+    flow::{
+        Browser, Opened, admit, begun, flow_id, open, request_url, return_to, shown, text,
+        with_return,
+    },
+    manner::Manner,
+    registration::type_traits,
+    rejection::{no_active_session, not_begun, not_shown},
+};
+use crate::{
+    body::{Encoding, Sent},
+    error::ApiError,
+    query::Query,
+    request::{Caller, Claimed},
+};
+
+pub(super) async fn create_native(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let begin = BeginSettings {
+        request_url: request_url(&kratos, &uri),
+        proof,
+        ..BeginSettings::default()
+    };
+    match kratos.service().begin_settings(caller.scope, begin).await {
+        Ok(flow) => Ok(shown(&kratos, StatusCode::OK, flow, None)),
+        Err(BeginRejection::SessionRequired) => Err(no_active_session()),
+        Err(rejection) => Err(not_begun(rejection, Purpose::Settings)),
+    }
+}
+
+pub(super) async fn create_browser(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    query: Query,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let browser = Browser::of(&kratos, &headers);
+    let back = match return_to(&kratos, &query) {
+        Ok(back) => back,
+        Err(error) => return kratos.answer(caller.scope, browser.manner, Err(error)).await,
+    };
+    let begin = BeginSettings {
+        request_url: request_url(&kratos, &uri),
+        return_to: back.clone(),
+        proof,
+        browser: Some(browser.secret.digest()),
+    };
+    match kratos.service().begin_settings(caller.scope, begin).await {
+        Err(BeginRejection::SessionRequired) if browser.manner == Manner::Page => {
+            let login = format!("{}/self-service/login/browser", kratos.public_url());
+            see_other(&with_return(&login, &request_url(&kratos, &uri)))
+        }
+        Err(BeginRejection::SessionRequired) => Err(no_active_session()),
+        flow => {
+            let what = (caller.scope, Purpose::Settings);
+            begun(&kratos, what, browser, back.as_deref(), flow).await
+        }
+    }
+}
+
+pub(super) async fn get(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = flow_id(&query, "id").ok_or_else(ApiError::no_such_row)?;
+    let flow = kratos.service().settings_flow(caller.scope, id, proof.as_ref()).await;
+    let flow = flow.map_err(|rejection| unseen(&kratos, rejection))?;
+    let secret = match flow.browser {
+        Some(digest) => Some(check_owner(&headers, kratos.csrf_cookie(), digest)?),
+        None => None,
+    };
+    Ok(shown(&kratos, StatusCode::OK, flow, secret.as_ref()))
+}
+
+pub(super) async fn submit(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    query: Query,
+    headers: HeaderMap,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let opened = open(&kratos, caller.scope, Purpose::Settings, &query, &headers).await;
+    let (flow, manner) = match opened {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
+    };
+    let done = take(&kratos, &caller, proof, (flow, manner), &headers, &sent).await;
+    kratos.answer(caller.scope, manner, done).await
+}
+
+async fn take(
+    kratos: &Kratos,
+    caller: &Caller,
+    proof: Option<Proof>,
+    flow: (Flow, Manner),
+    headers: &HeaderMap,
+    sent: &Sent,
+) -> Result<Response, ApiError> {
+    let (mut body, encoding) = sent.json_or_form()?;
+    let opened = admit(kratos, flow, headers, &mut body)?;
+    let mut traits = body.remove("traits").unwrap_or_default();
+    if encoding == Encoding::Form {
+        type_traits(kratos, &opened.flow.schema_id, &mut traits);
+    }
+    let submission = SettingsSubmission {
+        method: text(&mut body, "method")?.unwrap_or_default(),
+        traits,
+        password: text(&mut body, "password")?.map(Secret::new),
+        proof,
+    };
+    let id = opened.flow.id;
+    match kratos.service().submit_settings(caller.scope, id, submission).await {
+        Ok(flow) => answered(kratos, &opened, flow),
+        Err(rejection) => refused(kratos, caller, &opened, rejection).await,
+    }
+}
+
+fn answered(kratos: &Kratos, opened: &Opened, flow: Flow) -> Result<Response, ApiError> {
+    if opened.manner != Manner::Page {
+        return Ok(shown(kratos, StatusCode::OK, flow, opened.secret.as_ref()));
+    }
+    let urls = &kratos.options().urls;
+    let page = urls.page(Purpose::Settings, &flow.id.to_string());
+    let place = flow.return_to.as_deref().and_then(|url| urls.allow(url).ok());
+    see_other(&place.unwrap_or(page))
+}
+
+async fn refused(
+    kratos: &Kratos,
+    caller: &Caller,
+    opened: &Opened,
+    rejection: SettingsRejection,
+) -> Result<Response, ApiError> {
+    let urls = &kratos.options().urls;
+    let page = urls.page(Purpose::Settings, &opened.flow.id.to_string());
+    let login = format!("{}/self-service/login/browser", kratos.public_url());
+    match (rejection, opened.manner) {
+        (SettingsRejection::RefreshRequired, manner) => {
+            let again = with_return(&format!("{login}?refresh=true"), &page);
+            if manner == Manner::Page {
+                return see_other(&again);
+            }
+            Err(ApiError::new(StatusCode::FORBIDDEN)
+                .id("session_refresh_required")
+                .reason(
+                    "The login session is too old and thus not allowed to update these fields. \
+                     Please re-authenticate.",
+                )
+                .detail("redirect_browser_to", again.clone())
+                .beside("redirect_browser_to", again))
+        }
+        (SettingsRejection::NoSession, Manner::Page) => see_other(&with_return(&login, &page)),
+        (SettingsRejection::Invalid(_), Manner::Page) => see_other(&page),
+        (SettingsRejection::Invalid(flow), _) => {
+            Ok(shown(kratos, StatusCode::BAD_REQUEST, *flow, opened.secret.as_ref()))
+        }
+        (SettingsRejection::Overloaded(error), _) => {
+            let refused = super::rejection::overloaded(error).into();
+            super::flow::refused(kratos, caller.scope, opened, refused).await
+        }
+        (rejection, _) => Err(unseen(kratos, rejection)),
+    }
+}
+
+/// Why settings are not shown, or what was sent to them is not looked at.
+pub(super) fn unseen(kratos: &Kratos, rejection: SettingsRejection) -> ApiError {
+    match rejection {
+        SettingsRejection::Flow(rejection) => {
+            not_shown(rejection, Purpose::Settings, kratos.public_url())
+        }
+        SettingsRejection::NoSession => no_active_session(),
+        SettingsRejection::IdentityMismatch => ApiError::new(StatusCode::FORBIDDEN)
+            .id("security_identity_mismatch")
+            .reason("The request was made for another identity and has been blocked."),
+        SettingsRejection::Overloaded(error) => super::rejection::overloaded(error),
+        SettingsRejection::Store(error) => error.into(),
+        // Answered before, each in its own way.
+        SettingsRejection::RefreshRequired | SettingsRejection::Invalid(_) => ApiError::internal(),
+    }
+}

@@ -5,9 +5,11 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use cardea_storage::{Entropy, Keyring, Slot, SlotRange, Space, Store, Tenant, Timestamp};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
+    courier::Templates,
     flow::throttle::Throttle,
     page::PageKeys,
     password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
@@ -40,6 +42,17 @@ pub struct Settings {
     pub pool: PoolOptions,
     /// How attempts are slowed down.
     pub throttle: Throttle,
+    /// Whether signing up sends a code that verifies the address, and anybody may ask
+    /// for one.
+    pub verification: bool,
+    /// Whether an address lets its owner back in.
+    pub recovery: bool,
+    /// How long a code is good.
+    pub code_lifespan: Duration,
+    /// Where a completed flow leads that names no other place.
+    pub default_return_url: String,
+    /// The texts of messages.
+    pub templates: Templates,
     /// Where clients reach the public API: actions of forms begin with it. Without a
     /// slash at the end.
     pub public_url: String,
@@ -61,6 +74,11 @@ impl Default for Settings {
             argon2: Argon2Cost::default(),
             pool: PoolOptions::default(),
             throttle: Throttle::default(),
+            verification: false,
+            recovery: false,
+            code_lifespan: hour,
+            default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
+            templates: Templates::default(),
             public_url: "http://127.0.0.1:4433".to_owned(),
         }
     }
@@ -112,6 +130,8 @@ pub struct Service {
     pub(crate) passwords: Arc<Passwords>,
     pub(crate) settings: Settings,
     schemas: RwLock<Arc<Schemas>>,
+    /// Rung when a message was written.
+    pub(crate) post_bell: Arc<Notify>,
 }
 
 impl fmt::Debug for Service {
@@ -133,7 +153,7 @@ impl Service {
     ) -> io::Result<Self> {
         let passwords = Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
         let (passwords, schemas) = (Arc::new(passwords), RwLock::new(Arc::new(schemas)));
-        Ok(Self { store, keys, passwords, settings, schemas })
+        Ok(Self { store, keys, passwords, settings, schemas, post_bell: Arc::default() })
     }
 
     /// The same layer with other keys; it shares the hashing threads with this one.
@@ -144,6 +164,7 @@ impl Service {
             passwords: self.passwords.clone(),
             settings: self.settings.clone(),
             schemas: RwLock::new(self.schemas()),
+            post_bell: self.post_bell.clone(),
         }
     }
 
@@ -228,6 +249,16 @@ impl Service {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Where an address is filed: its keyed digests, that of the current key first.
+    pub(crate) fn address_digests(&self, tenant: Tenant, via: u32, value: &str) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("address", tenant, format!("{via} {value}").as_bytes()))
+    }
+
+    /// The keyed digests of a code, which is good for one flow only.
+    pub(crate) fn code_digests(&self, tenant: Tenant, flow: Uuid, code: &str) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("code", tenant, format!("{flow} {code}").as_bytes()))
     }
 
     /// The keyed digest of a source.

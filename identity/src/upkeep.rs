@@ -7,8 +7,9 @@ use cardea_storage::{IndexRow, Key, Row, Table, Tag, Timestamp};
 use prost::Message;
 
 use crate::table::{
-    CredentialIdentifiers, CredentialKey, Credentials, SessionByIdentity, SessionKey,
-    SessionTokens, Sessions, id_of,
+    CredentialIdentifiers, CredentialKey, Credentials, Identities, IdentityKey, RecoveryAddresses,
+    SessionByIdentity, SessionKey, SessionTokens, Sessions, VerifiableAddresses, id_of,
+    message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
@@ -24,6 +25,8 @@ pub fn expected_index_rows(row: &Row) -> Option<Vec<IndexRow>> {
         Some(T::index_rows(&entry.key, &entry.record))
     }
     match row.key.tag() {
+        Tag::IDENTITY => of::<Identities>(row),
+        Tag::MESSAGE => of::<Messages>(row),
         Tag::CREDENTIAL => of::<Credentials>(row),
         Tag::SESSION => of::<Sessions>(row),
         _ => None,
@@ -41,6 +44,22 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
                 identity: entry.record.id(),
                 kind: entry.key.kind,
             })
+        }
+        Tag::VERIFIABLE_ADDRESS => {
+            let entry = VerifiableAddresses::decode(row).ok()?;
+            Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.record.id() })
+        }
+        Tag::RECOVERY_ADDRESS => {
+            let entry = RecoveryAddresses::decode(row).ok()?;
+            Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.record.id() })
+        }
+        Tag::MESSAGE_DUE => {
+            let entry = MessagesDue::decode(row).ok()?;
+            Messages::key(&MessageKey { tenant: entry.key.tenant, id: entry.key.message })
+        }
+        Tag::MESSAGE_BY_CREATION => {
+            let entry = MessagesByCreation::decode(row).ok()?;
+            Messages::key(&MessageKey { tenant: entry.key.tenant, id: entry.key.message })
         }
         Tag::SESSION_TOKEN => {
             let entry = SessionTokens::decode(row).ok()?;

@@ -319,7 +319,9 @@ impl Transaction {
     }
 
     /// Sets a record and its index rows. Where the table is indexed, the record
-    /// that was there is read first, with a check.
+    /// that was there is read first, with a check; index rows that stay as they are
+    /// are not written, so that a change of nothing that is indexed stays where the
+    /// record lives.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -329,14 +331,18 @@ impl Transaction {
         record: &T::Record,
         expires_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        let new = T::index_rows(key, record);
-        let old = self.old_index_rows::<T>(key, &new).await?;
+        let mut new = T::index_rows(key, record);
+        let (old, lasts_as_long) = match self.old_record::<T>(key, &new).await? {
+            Some(old) => (T::index_rows(key, &old.record), old.expires_at == expires_at),
+            None => (Vec::new(), false),
+        };
         let mut state = self.state.lock();
-        for row in old {
+        for row in &old {
             if !new.iter().any(|kept| kept.key == row.key) {
-                state.writes.insert(row.key, Write::Delete);
+                state.writes.insert(row.key.clone(), Write::Delete);
             }
         }
+        new.retain(|row| !lasts_as_long || !old.contains(row));
         state.put(T::key(key), record, expires_at, new);
         Ok(())
     }
@@ -382,17 +388,16 @@ impl Transaction {
         self.state.lock().absent.push(key);
     }
 
-    async fn old_index_rows<T: Table>(
+    async fn old_record<T: Table>(
         &self,
         key: &T::Key,
         new: &[IndexRow],
-    ) -> Result<Vec<IndexRow>, StoreError> {
+    ) -> Result<Option<Entry<T>>, StoreError> {
         let known = self.state.lock().points.contains_key(&T::key(key));
         if !known && !T::INDEXED && new.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let old = self.get::<T>(key).await?;
-        Ok(old.map(|old| T::index_rows(key, &old.record)).unwrap_or_default())
+        self.get::<T>(key).await
     }
 
     /// Whether anything was read that only a commit would validate.

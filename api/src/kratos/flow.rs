@@ -17,7 +17,7 @@ use super::{
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
     urls::with_parameter,
-    wire::flow::FlowBody,
+    wire::flow::{ContinueWith, FlowBody},
 };
 use crate::{
     answer::json,
@@ -110,11 +110,16 @@ pub(super) async fn show(
     purpose: Purpose,
 ) -> Result<Response, ApiError> {
     let id = flow_id(query, "id").ok_or_else(ApiError::no_such_row)?;
-    let (flow, secret) = owned(kratos, caller.scope, purpose, id, headers).await?;
-    Ok(shown(kratos, StatusCode::OK, flow, secret.as_ref()))
+    let (flow, secret, is_new) = owned(kratos, caller.scope, purpose, id, headers).await?;
+    let mut response = shown(kratos, StatusCode::OK, flow, secret.as_ref());
+    if let Some(secret) = secret.filter(|_| is_new) {
+        kratos.set_csrf(&mut response, &secret);
+    }
+    Ok(response)
 }
 
-/// A flow for the browser or client whose it is.
+/// A flow for the browser or client whose it is, with the browser's secret, and whether
+/// that is a new one.
 ///
 /// # Errors
 /// Why it is not shown.
@@ -124,14 +129,19 @@ pub(super) async fn owned(
     purpose: Purpose,
     id: FlowId,
     headers: &HeaderMap,
-) -> Result<(Flow, Option<CsrfSecret>), ApiError> {
+) -> Result<(Flow, Option<CsrfSecret>, bool), ApiError> {
     let found = kratos.service().flow(scope, purpose, id).await;
     let flow = found.map_err(|rejection| not_shown(rejection, purpose, kratos.public_url()))?;
+    if flow.unclaimed {
+        let secret = Browser::of(kratos, headers).secret;
+        kratos.service().claim_flow(scope, id, secret.digest()).await?;
+        return Ok((flow, Some(secret), true));
+    }
     let secret = match flow.browser {
         Some(digest) => Some(check_owner(headers, kratos.csrf_cookie(), digest)?),
         None => None,
     };
-    Ok((flow, secret))
+    Ok((flow, secret, false))
 }
 
 /// Looks up the flow that something is sent to. The answer is ready if there is none.
@@ -179,6 +189,9 @@ pub(super) fn admit(
             let cookie = kratos.csrf_cookie();
             Some(check_form(headers, cookie, digest, token.as_deref())?)
         }
+        None if flow.unclaimed => {
+            return Err(ApiError::bad_request("The flow was not shown to a browser yet."));
+        }
         None => {
             refuse_browsers(headers)?;
             None
@@ -206,14 +219,26 @@ pub(super) fn with_return(url: &str, back: &str) -> String {
 pub(super) fn shown(
     kratos: &Kratos,
     status: StatusCode,
+    flow: Flow,
+    secret: Option<&CsrfSecret>,
+) -> Response {
+    shown_with(kratos, status, flow, secret, Vec::new())
+}
+
+/// A flow as JSON, with what to do next.
+pub(super) fn shown_with(
+    kratos: &Kratos,
+    status: StatusCode,
     mut flow: Flow,
     secret: Option<&CsrfSecret>,
+    steps: Vec<ContinueWith<'_>>,
 ) -> Response {
     if let Some(secret) = secret {
         flow.ui.fill("csrf_token", secret.token(kratos.service().entropy()).into());
     }
     let default = kratos.service().schemas();
-    json(status, &FlowBody::of(&flow, &default.default_id().0, kratos.public_url()))
+    let body = FlowBody::of(&flow, &default.default_id().0, kratos.public_url());
+    json(status, &body.then(steps))
 }
 
 /// Answers what earned nothing: the form says why, or an error does.

@@ -13,7 +13,9 @@ pub mod options;
 pub mod urls;
 
 mod browser;
+mod code;
 mod cookie;
+mod courier;
 mod csrf;
 mod errors;
 mod flow;
@@ -109,6 +111,17 @@ enum Operation {
     CreateBrowserSettingsFlow,
     GetSettingsFlow,
     UpdateSettingsFlow,
+    CreateNativeRecoveryFlow,
+    CreateBrowserRecoveryFlow,
+    GetRecoveryFlow,
+    UpdateRecoveryFlow,
+    CreateNativeVerificationFlow,
+    CreateBrowserVerificationFlow,
+    GetVerificationFlow,
+    UpdateVerificationFlow,
+    CreateRecoveryCodeForIdentity,
+    ListCourierMessages,
+    GetCourierMessage,
     PerformNativeLogout,
     CreateBrowserLogoutFlow,
     UpdateLogoutFlow,
@@ -147,6 +160,17 @@ impl Operation {
             Self::CreateBrowserSettingsFlow => "createBrowserSettingsFlow",
             Self::GetSettingsFlow => "getSettingsFlow",
             Self::UpdateSettingsFlow => "updateSettingsFlow",
+            Self::CreateNativeRecoveryFlow => "createNativeRecoveryFlow",
+            Self::CreateBrowserRecoveryFlow => "createBrowserRecoveryFlow",
+            Self::GetRecoveryFlow => "getRecoveryFlow",
+            Self::UpdateRecoveryFlow => "updateRecoveryFlow",
+            Self::CreateNativeVerificationFlow => "createNativeVerificationFlow",
+            Self::CreateBrowserVerificationFlow => "createBrowserVerificationFlow",
+            Self::GetVerificationFlow => "getVerificationFlow",
+            Self::UpdateVerificationFlow => "updateVerificationFlow",
+            Self::CreateRecoveryCodeForIdentity => "createRecoveryCodeForIdentity",
+            Self::ListCourierMessages => "listCourierMessages",
+            Self::GetCourierMessage => "getCourierMessage",
             Self::PerformNativeLogout => "performNativeLogout",
             Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
             Self::UpdateLogoutFlow => "updateLogoutFlow",
@@ -185,6 +209,17 @@ impl Operation {
             Self::CreateBrowserSettingsFlow => on(filter, settings::create_browser),
             Self::GetSettingsFlow => on(filter, settings::get),
             Self::UpdateSettingsFlow => on(filter, settings::submit),
+            Self::CreateNativeRecoveryFlow => on(filter, code::recovery::create_native),
+            Self::CreateBrowserRecoveryFlow => on(filter, code::recovery::create_browser),
+            Self::GetRecoveryFlow => on(filter, code::recovery::get),
+            Self::UpdateRecoveryFlow => on(filter, code::recovery::submit),
+            Self::CreateNativeVerificationFlow => on(filter, code::verification::create_native),
+            Self::CreateBrowserVerificationFlow => on(filter, code::verification::create_browser),
+            Self::GetVerificationFlow => on(filter, code::verification::get),
+            Self::UpdateVerificationFlow => on(filter, code::verification::submit),
+            Self::CreateRecoveryCodeForIdentity => on(filter, code::create_code),
+            Self::ListCourierMessages => on(filter, courier::list),
+            Self::GetCourierMessage => on(filter, courier::get),
             Self::PerformNativeLogout => on(filter, logout::native),
             Self::CreateBrowserLogoutFlow => on(filter, logout::create),
             Self::UpdateLogoutFlow => on(filter, logout::perform),
@@ -243,6 +278,14 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     read(Method::GET, SESSION, Operation::GetSession, "session"),
     write(Method::DELETE, SESSION, Operation::DisableSession, "session"),
     write(Method::PATCH, "/admin/sessions/{id}/extend", Operation::ExtendSession, "session"),
+    write(
+        Method::POST,
+        "/admin/recovery/code",
+        Operation::CreateRecoveryCodeForIdentity,
+        "identity",
+    ),
+    read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
+    read(Method::GET, "/admin/courier/messages/{id}", Operation::GetCourierMessage, "courier"),
     read(Method::GET, "/admin/schemas", Operation::ListIdentitySchemas, "identity"),
     read(Method::GET, "/admin/schemas/{id}", Operation::GetIdentitySchema, "identity"),
     public(Method::GET, "/schemas", Operation::ListIdentitySchemas),
@@ -263,6 +306,18 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/self-service/settings/browser", Operation::CreateBrowserSettingsFlow),
     public(Method::GET, "/self-service/settings/flows", Operation::GetSettingsFlow),
     public(Method::POST, "/self-service/settings", Operation::UpdateSettingsFlow),
+    public(Method::GET, "/self-service/recovery/api", Operation::CreateNativeRecoveryFlow),
+    public(Method::GET, "/self-service/recovery/browser", Operation::CreateBrowserRecoveryFlow),
+    public(Method::GET, "/self-service/recovery/flows", Operation::GetRecoveryFlow),
+    public(Method::POST, "/self-service/recovery", Operation::UpdateRecoveryFlow),
+    public(Method::GET, "/self-service/verification/api", Operation::CreateNativeVerificationFlow),
+    public(
+        Method::GET,
+        "/self-service/verification/browser",
+        Operation::CreateBrowserVerificationFlow,
+    ),
+    public(Method::GET, "/self-service/verification/flows", Operation::GetVerificationFlow),
+    public(Method::POST, "/self-service/verification", Operation::UpdateVerificationFlow),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
@@ -282,7 +337,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 43;
+const COUNT: usize = 54;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

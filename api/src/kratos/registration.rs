@@ -21,7 +21,7 @@ use super::{
     manner::Manner,
     rejection::not_begun,
     wire::{
-        flow::{ContinueWith, RegisteredBody},
+        flow::{ContinueWith, ContinueWithVerification, RegisteredBody},
         identity::{IdentityBody, Reader},
         session::{Expand, SessionBody},
     },
@@ -139,7 +139,13 @@ fn answered(
     registered: &Registered,
 ) -> Result<Response, ApiError> {
     let public_url = kratos.public_url();
-    let place = place_after(kratos, opened.flow.return_to.as_deref());
+    let place = match &registered.verification {
+        // The code is on its way; the verification leads on to where this would.
+        Some(started) if opened.manner == Manner::Page => {
+            kratos.options().urls.page(Purpose::Verification, &started.flow.to_string())
+        }
+        _ => place_after(kratos, opened.flow.return_to.as_deref()),
+    };
     let issued = registered.issued.as_ref();
     let is_native = opened.manner == Manner::Native;
     let token = issued.filter(|_| is_native).map(|issued| issued.token.expose().as_str());
@@ -148,6 +154,17 @@ fn answered(
     } else {
         let keep =
             token.map(|ory_session_token| ContinueWith::SetOrySessionToken { ory_session_token });
+        let verify = registered.verification.as_ref().map(|started| {
+            let id = started.flow.to_string();
+            let url = kratos.options().urls.page(Purpose::Verification, &id);
+            ContinueWith::ShowVerificationUi {
+                flow: ContinueWithVerification {
+                    id,
+                    verifiable_address: &started.address,
+                    url: (!is_native).then_some(url),
+                },
+            }
+        });
         let go =
             (!is_native).then_some(ContinueWith::RedirectBrowserTo { redirect_browser_to: &place });
         let body = RegisteredBody {
@@ -156,14 +173,17 @@ fn answered(
                 SessionBody::of(&issued.session, Expand::ALL, Reader::Holder, public_url)
             }),
             identity: IdentityBody::of(&registered.identity, Reader::Holder, public_url),
-            continue_with: keep.into_iter().chain(go).collect(),
+            continue_with: keep.into_iter().chain(verify).chain(go).collect(),
         };
         json(StatusCode::OK, &body)
     };
     if let Some(issued) = issued.filter(|_| !is_native) {
         let expires_at = issued.session.expires_at;
         kratos.set_session(&mut response, caller.scope, &issued.token, expires_at);
-        kratos.set_csrf(&mut response, &CsrfSecret::draw(kratos.service().entropy()));
+        // The verification that began with it is of the secret that this browser has.
+        if registered.verification.is_none() {
+            kratos.set_csrf(&mut response, &CsrfSecret::draw(kratos.service().entropy()));
+        }
     }
     Ok(response)
 }

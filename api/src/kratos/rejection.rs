@@ -1,7 +1,10 @@
 //! What the identity layer refuses, in the words of Kratos.
 
 use cardea_identity::{
-    flow::{BeginRejection, Flow, FlowRejection, LoginRejection, Purpose, RegistrationRejection},
+    flow::{
+        BeginRejection, CodeRejection, Flow, FlowRejection, LoginRejection, Purpose,
+        RegistrationRejection,
+    },
     identity::{
         ChangeRejection, CreateRejection, CredentialsRefused, DeleteRejection, ListRejection,
         ReadRejection, create, list,
@@ -203,6 +206,12 @@ pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError
         BeginRejection::NoSecondFactor => ApiError::bad_request(
             "A second factor was requested, and this identity has none set up.",
         ),
+        BeginRejection::Disabled => {
+            let name = purpose.name();
+            ApiError::bad_request(format!("The {name} flow is disabled."))
+                .id("self_service_flow_disabled")
+                .message(format!("{name} flow disabled"))
+        }
         BeginRejection::UnknownSchema(id) => unknown_schema(&id),
         BeginRejection::UrlTooLong => ApiError::bad_request("A URL is longer than is taken."),
         BeginRejection::Store(error) => error.into(),
@@ -321,6 +330,20 @@ impl From<LoginRejection> for Refused {
             LoginRejection::Throttled(early) => ApiError::too_many_requests(early.retry_after),
             LoginRejection::Overloaded(error) => overloaded(error),
             LoginRejection::Store(error) => error.into(),
+        })
+    }
+}
+
+impl From<CodeRejection> for Refused {
+    fn from(rejection: CodeRejection) -> Self {
+        Self::Error(match rejection {
+            CodeRejection::Invalid(flow) => return Self::Flow(flow),
+            CodeRejection::Flow(rejection) => not_taken(rejection).0,
+            CodeRejection::Disabled => ApiError::unauthorized("This account was disabled.")
+                .id("identity_disabled")
+                .message("identity is disabled"),
+            CodeRejection::Throttled(early) => ApiError::too_many_requests(early.retry_after),
+            CodeRejection::Store(error) => error.into(),
         })
     }
 }

@@ -86,8 +86,10 @@ fn encoded(form: &Container) -> Vec<u8> {
     }
     let mut cut = form.clone();
     for node in &mut cut.nodes {
-        if node.name() != "method" {
-            node.input_mut().value = None;
+        if node.name() != "method"
+            && let Some(input) = node.input_mut()
+        {
+            input.value = None;
         }
         node.messages.clear();
     }

@@ -63,6 +63,9 @@ pub enum BeginRejection {
     /// A second factor was asked for, and the identity has none.
     #[error("the identity has no second factor")]
     NoSecondFactor,
+    /// This kind of flow is not offered (`self_service_flow_disabled`).
+    #[error("this kind of flow is not offered")]
+    Disabled,
     /// There is no such schema.
     #[error("there is no identity schema {0:?}")]
     UnknownSchema(String),
@@ -295,9 +298,12 @@ impl Service {
             (Purpose::Login | Purpose::Registration, _) => forms::login(&action, record.refresh),
             // Made with what the identity says of itself, by who may see that.
             (Purpose::Settings, _) => Container::new(&action),
-            (Purpose::Recovery | Purpose::Verification, _) => Container::new(&action),
+            (Purpose::Recovery | Purpose::Verification, _) if state == FlowState::SentEmail => {
+                forms::code(&action, Text::label_code(purpose), &record.address)
+            }
+            (Purpose::Recovery | Purpose::Verification, _) => forms::address(&action),
         };
-        Flow {
+        let mut flow = Flow {
             id,
             purpose,
             issued_at: Timestamp(record.issued_at),
@@ -309,9 +315,14 @@ impl Service {
             state,
             active: None,
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
+            unclaimed: record.unclaimed,
             identity: None,
             ui,
+        };
+        if state == FlowState::PassedChallenge && purpose == Purpose::Verification {
+            self.show_verified(&mut flow);
         }
+        flow
     }
 
     pub(super) fn flow_kept_until(&self, record: &FlowRecord) -> Timestamp {

@@ -7,21 +7,27 @@
 //! afterwards, as a hint. A flow that is over still answers for a while, with the
 //! flow that replaces it.
 
+pub mod code;
 pub mod error;
 mod form;
 pub mod lifecycle;
 pub mod login;
+pub mod recovery;
 pub mod registration;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
+pub mod verification;
 
 use cardea_storage::Timestamp;
+pub use verification::StartedVerification;
 
+pub use code::{BeginCode, CodeOutcome, CodeRejection, CodeSubmission};
 pub use error::FlowError;
 pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
+pub use recovery::{RecoveryCode, RecoveryCodeRejection};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
 
@@ -152,6 +158,8 @@ pub struct Flow {
     pub active: Option<String>,
     /// The browser that it belongs to; `None` for a native (`api`) flow.
     pub browser: Option<CsrfDigest>,
+    /// Whether it becomes the first browser's that shows it.
+    pub unclaimed: bool,
     /// The identity whose settings they are.
     pub identity: Option<Identity>,
     /// The form.

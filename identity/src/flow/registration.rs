@@ -6,7 +6,9 @@ use cardea_storage::{Secret, Slot, StoreError};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Flow, FlowState, Purpose, lifecycle::FlowRejection, throttle::TooEarly};
+use super::{
+    Flow, FlowState, Purpose, StartedVerification, lifecycle::FlowRejection, throttle::TooEarly,
+};
 use crate::{
     Service,
     identity::{NewIdentity, create::Birth},
@@ -36,6 +38,8 @@ pub struct Registered {
     pub identity: Identity,
     /// The session, if signing up logs in.
     pub issued: Option<Issued>,
+    /// The verification that began with it.
+    pub verification: Option<StartedVerification>,
 }
 
 /// Why nobody is signed up.
@@ -133,6 +137,7 @@ impl Service {
             hash: Some(&hash),
         };
         let drawn = &self.draw_session(scope, subject);
+        let verification = &self.settings.verification.then(|| self.draw_verification(subject));
         let started = (id, &record);
         let ending = self
             .store
@@ -153,7 +158,11 @@ impl Service {
                     let earned = (Factor::PASSWORD, client);
                     self.issue_session(&t, scope, (subject, &kept), drawn, earned)
                 });
-                Ok(Ending::Registered(Box::new(Registered { identity, issued })))
+                let verification = verification.as_ref().and_then(|drawn| {
+                    self.start_verification(&t, scope, (subject, &kept), started.1, drawn)
+                });
+                let done = Registered { identity, issued, verification };
+                Ok(Ending::Registered(Box::new(done)))
             })
             .await;
         let ending = match ending {
@@ -163,6 +172,9 @@ impl Service {
         };
         match ending {
             Ending::Registered(registered) => {
+                if registered.verification.is_some() {
+                    self.posted();
+                }
                 self.hint_flow(scope, started, subject).await;
                 Ok(*registered)
             }

@@ -350,7 +350,12 @@ impl Service {
     }
 
     /// The flow with a form of what the identity says now.
-    fn show_settings(&self, id: FlowId, record: &FlowRecord, identity: &IdentityRecord) -> Flow {
+    pub(super) fn show_settings(
+        &self,
+        id: FlowId,
+        record: &FlowRecord,
+        identity: &IdentityRecord,
+    ) -> Flow {
         let mut flow = self.show_flow(id, record);
         if let Some(schema) = self.schema(&identity.schema_id).or_else(|| self.schema("")) {
             let traits = json_of(&identity.traits);

@@ -136,6 +136,9 @@ impl Service {
             .claim(t, scope, key.id, kind, identifiers)
             .await?
             .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
+        self.claim_addresses(t, scope, key.id, &found)
+            .await?
+            .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
         let credential_key =
             CredentialKey { tenant: key.tenant, identity: key.id, kind: kind.number() };
         let old = t.get::<Credentials>(&credential_key).await?.map(|entry| entry.record);
@@ -165,8 +168,8 @@ impl Service {
             metadata_admin: metadata(&change.metadata_admin)?,
             created_at: before.created_at,
             updated_at: now.as_millis(),
-            verifiable: self.carry_over(&found.verifiable, &before.verifiable, now),
-            recovery: self.carry_over(&found.recovery, &before.recovery, now),
+            verifiable: self.carry_over(scope, &found.verifiable, &before.verifiable, now),
+            recovery: self.carry_over(scope, &found.recovery, &before.recovery, now),
             // Its sessions stay ended if it is made active again.
             session_epoch: before.session_epoch + u64::from(turned && inactive),
         };

@@ -153,7 +153,10 @@ impl Service {
         let Ok(digests) = self.claim(t, scope, *id, kind, identifiers).await? else {
             return Ok(None);
         };
-        let mut verifiable = self.carry_over(&found.verifiable, &[], now);
+        if self.claim_addresses(t, scope, *id, found).await?.is_err() {
+            return Ok(None);
+        }
+        let mut verifiable = self.carry_over(scope, &found.verifiable, &[], now);
         for imported in &new.addresses {
             let value = imported.value.trim().to_lowercase();
             let via = via_number(imported.via);
@@ -171,7 +174,7 @@ impl Service {
             created_at: now.as_millis(),
             updated_at: now.as_millis(),
             verifiable,
-            recovery: self.carry_over(&found.recovery, &[], now),
+            recovery: self.carry_over(scope, &found.recovery, &[], now),
             session_epoch: 1,
         };
         t.insert::<Identities>(&IdentityKey { tenant: scope.tenant, id: *id }, &record, None);

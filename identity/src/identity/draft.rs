@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cardea_storage::{StoreError, Timestamp, Transaction};
+use cardea_storage::{StoreError, Table as _, Timestamp, Transaction};
+use prost::Message as _;
 use uuid::Uuid;
 
 use crate::{
@@ -12,7 +13,10 @@ use crate::{
     model::Scope,
     schema::{self, Channel, IdentitySchema},
     session::CredentialKind,
-    table::{AddressRecord, CredentialIdentifierKey, CredentialIdentifiers, id_bytes},
+    table::{
+        AddressIndexKey, AddressIndexRecord, AddressRecord, CredentialIdentifierKey,
+        CredentialIdentifiers, RecoveryAddresses, VerifiableAddresses, id_bytes,
+    },
 };
 
 /// Somebody else has an identifier.
@@ -55,6 +59,7 @@ impl Service {
     /// whether it was verified; a new one is not verified, whoever says so.
     pub(crate) fn carry_over(
         &self,
+        scope: Scope,
         found: &[schema::Address],
         before: &[AddressRecord],
         now: Timestamp,
@@ -64,17 +69,52 @@ impl Service {
             .map(|address| {
                 let via = via_number(address.via);
                 let known = before.iter().find(|b| b.via == via && b.value == address.value);
-                known.cloned().unwrap_or_else(|| AddressRecord {
+                let record = known.cloned().unwrap_or_else(|| AddressRecord {
                     id: id_bytes(&self.mint()),
                     via,
                     value: address.value.clone(),
-                    verified_at: 0,
                     created_at: now.as_millis(),
                     updated_at: now.as_millis(),
-                    sent: false,
-                })
+                    ..AddressRecord::default()
+                });
+                let digests = self.address_digests(scope.tenant, via, &record.value);
+                let digest = digests.first().map(|digest| Bytes::copy_from_slice(digest));
+                AddressRecord { digest: digest.unwrap_or_default(), ..record }
             })
             .collect()
+    }
+
+    /// Reads who has these addresses, with checks, as [`claim`](Self::claim) does with
+    /// identifiers.
+    pub(crate) async fn claim_addresses(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        identity: Uuid,
+        found: &schema::Extracted,
+    ) -> Result<Result<(), Taken>, StoreError> {
+        let keys = |addresses: &[schema::Address]| -> Vec<AddressIndexKey> {
+            let of = |address: &schema::Address| {
+                self.address_digests(scope.tenant, via_number(address.via), &address.value)
+            };
+            let digests = addresses.iter().flat_map(of);
+            digests.map(|digest| AddressIndexKey { tenant: scope.tenant, digest }).collect()
+        };
+        let verifiable = keys(&found.verifiable);
+        let recovery = keys(&found.recovery);
+        let rows: Vec<_> = verifiable
+            .iter()
+            .map(VerifiableAddresses::key)
+            .chain(recovery.iter().map(RecoveryAddresses::key))
+            .collect();
+        for row in t.rows(&rows, true).await?.into_iter().flatten() {
+            // Both tables have the same records.
+            let holder = AddressIndexRecord::decode(row.value.as_ref()).unwrap_or_default();
+            if holder.id() != identity {
+                return Ok(Err(Taken));
+            }
+        }
+        Ok(Ok(()))
     }
 }
 

@@ -148,7 +148,7 @@ fn normalize_address(via: Channel, pointer: &str, text: &str) -> Result<String, 
 /// Whether mail could be sent there without guessing what is meant: exactly one
 /// `@`, something on both sides, nothing that a header could be broken with
 /// (advisories name addresses with two `@` read differently by two parsers).
-pub(super) fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     !local.is_empty()
         && !domain.is_empty()

@@ -15,6 +15,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub(crate) use extension::is_email;
 pub use extension::{Address, Channel, Extracted, normalize_identifier};
 pub use field::Field;
 pub use violation::{Bound, Rule, Violation};

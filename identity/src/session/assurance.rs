@@ -49,11 +49,13 @@ pub enum CredentialKind {
     Passkey = 6,
     /// An account at another provider.
     Oidc = 7,
+    /// A code that recovered the account.
+    CodeRecovery = 8,
 }
 
 impl CredentialKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Password,
         Self::Code,
         Self::Totp,
@@ -61,6 +63,7 @@ impl CredentialKind {
         Self::Webauthn,
         Self::Passkey,
         Self::Oidc,
+        Self::CodeRecovery,
     ];
 
     /// The name on the wire.
@@ -73,6 +76,7 @@ impl CredentialKind {
             Self::Webauthn => "webauthn",
             Self::Passkey => "passkey",
             Self::Oidc => "oidc",
+            Self::CodeRecovery => "code_recovery",
         }
     }
 
@@ -93,7 +97,10 @@ impl CredentialKind {
 
     /// Whether it is a first factor; the others count only beside one.
     const fn is_first_factor(self) -> bool {
-        matches!(self, Self::Password | Self::Code | Self::Passkey | Self::Oidc)
+        matches!(
+            self,
+            Self::Password | Self::Code | Self::Passkey | Self::Oidc | Self::CodeRecovery
+        )
     }
 }
 
@@ -159,6 +166,7 @@ mod tests {
             (5, "webauthn"),
             (6, "passkey"),
             (7, "oidc"),
+            (8, "code_recovery"),
         ];
         for (number, name) in frozen {
             let kind = CredentialKind::from_number(number).unwrap();

@@ -80,6 +80,10 @@ pub struct FlowRecord {
     /// Tries at the code, each counted before it is looked at.
     #[prost(uint32, tag = "17")]
     pub code_tries: u32,
+    /// Whether an administrator began it for a browser that is not known yet: it
+    /// becomes that of the first one that shows it.
+    #[prost(bool, tag = "18")]
+    pub unclaimed: bool,
 }
 
 impl TableKey for FlowKey {

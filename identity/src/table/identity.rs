@@ -2,11 +2,16 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    Slot, Table, TableKey, Tag, Tenant,
+    IndexRow, Slot, Table, TableKey, Tag, Tenant,
     key::{KeyReader, KeyWriter},
 };
 use prost::Message;
 use uuid::Uuid;
+
+use super::{
+    address::{AddressIndexKey, AddressIndexRecord, RecoveryAddresses, VerifiableAddresses},
+    id_bytes,
+};
 
 /// `identity/<id>`.
 #[derive(Debug)]
@@ -84,6 +89,9 @@ pub struct AddressRecord {
     /// Whether a message was sent to verify it.
     #[prost(bool, tag = "7")]
     pub sent: bool,
+    /// The keyed digest under which it is in the index.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub digest: Bytes,
 }
 
 impl TableKey for IdentityKey {
@@ -106,6 +114,23 @@ impl TableKey for IdentityKey {
 
 impl Table for Identities {
     const TAG: Tag = Tag::IDENTITY;
+    const INDEXED: bool = true;
     type Key = IdentityKey;
     type Record = IdentityRecord;
+
+    fn index_rows(key: &IdentityKey, record: &IdentityRecord) -> Vec<IndexRow> {
+        let value = AddressIndexRecord { identity: id_bytes(&key.id) };
+        let value = Bytes::from(value.encode_to_vec());
+        let filed = |address: &AddressRecord| {
+            let digest = <[u8; 32]>::try_from(address.digest.as_ref()).ok()?;
+            Some(AddressIndexKey { tenant: key.tenant, digest })
+        };
+        let verifiable = record.verifiable.iter().filter_map(filed);
+        let recovery = record.recovery.iter().filter_map(filed);
+        verifiable
+            .map(|key| VerifiableAddresses::key(&key))
+            .chain(recovery.map(|key| RecoveryAddresses::key(&key)))
+            .map(|key| IndexRow { key, value: value.clone() })
+            .collect()
+    }
 }

@@ -1,15 +1,18 @@
 //! The tables of this layer: what its rows are called, what they say, and which
 //! index rows lead to them. Fields are added, never changed or reused.
 
+pub mod address;
 pub mod attempts;
 pub mod credential;
 pub mod flow;
 pub mod flow_error;
 pub mod identity;
+pub mod message;
 pub mod session;
 #[cfg(test)]
 mod tests;
 
+pub use address::{AddressIndexKey, AddressIndexRecord, RecoveryAddresses, VerifiableAddresses};
 pub use attempts::{Attempts, AttemptsKey, AttemptsRecord};
 pub use credential::{
     CredentialIdentifierKey, CredentialIdentifierRecord, CredentialIdentifiers, CredentialKey,

@@ -92,6 +92,7 @@ fn keys_are_frozen() {
 #[test]
 fn records_are_frozen() {
     let address = AddressRecord {
+        digest: bytes::Bytes::new(),
         id: id_bytes(&ID),
         via: 1,
         value: "a@b".to_owned(),

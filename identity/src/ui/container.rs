@@ -66,7 +66,9 @@ impl Container {
     /// Fills in the field of that name, if it is there.
     pub fn fill(&mut self, name: &str, value: Value) {
         if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == name) {
-            node.input_mut().value = Some(value);
+            if let Some(input) = node.input_mut() {
+                input.value = Some(value);
+            }
         }
     }
 }

@@ -53,6 +53,37 @@ pub fn settings(action: &str, schema: &IdentitySchema, traits: &Value) -> Contai
     form
 }
 
+/// The form that asks for an address, to send a code to.
+pub fn address(action: &str) -> Container {
+    let mut email = InputAttributes::new("email", InputType::Email);
+    email.required = true;
+    email.autocomplete = Some(Autocomplete::Email);
+    let mut form = Container::new(action);
+    form.nodes = vec![
+        csrf_token(),
+        Node::input(Group::Code, email, Some(Text::label_email())),
+        button(Group::Code, "code", Text::label_continue()),
+    ];
+    form
+}
+
+/// The form that asks for the code that was sent to an address.
+pub fn code(action: &str, label: Text, address: &str) -> Container {
+    let mut code = InputAttributes::new("code", InputType::Text);
+    code.required = true;
+    code.autocomplete = Some(Autocomplete::OneTimeCode);
+    let mut again = InputAttributes::new("email", InputType::Submit);
+    again.value = Some(json!(address));
+    let mut form = Container::new(action);
+    form.nodes = vec![
+        csrf_token(),
+        Node::input(Group::Code, code, Some(label)),
+        button(Group::Code, "code", Text::label_continue()),
+        Node::input(Group::Code, again, Some(Text::label_send_again())),
+    ];
+    form
+}
+
 /// A registration form as it was sent, without the password, with what is wrong.
 pub fn refill_traits(form: &mut Container, traits: &Value) {
     fn fill(form: &mut Container, name: &str, value: &Value) {

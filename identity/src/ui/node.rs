@@ -11,6 +11,12 @@ use super::text::Text;
 pub enum NodeType {
     /// A field or button.
     Input,
+    /// A link.
+    A,
+    /// A picture.
+    Img,
+    /// A text to be read.
+    Text,
 }
 
 /// Which method a node belongs to.
@@ -69,6 +75,8 @@ pub enum Autocomplete {
     Tel,
     /// A URL.
     Url,
+    /// A code that was sent.
+    OneTimeCode,
     /// The password that is stored.
     CurrentPassword,
     /// A password to be made.
@@ -127,6 +135,51 @@ impl InputAttributes {
 pub enum Attributes {
     /// Of an input.
     Input(InputAttributes),
+    /// Of a link.
+    Anchor(AnchorAttributes),
+    /// Of a picture.
+    Image(ImageAttributes),
+    /// Of a text.
+    Text(TextAttributes),
+}
+
+/// Attributes of a link (`uiNodeAnchorAttributes`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnchorAttributes {
+    /// Where it leads.
+    pub href: String,
+    /// What it says.
+    pub title: Text,
+    /// Its id in a page.
+    pub id: String,
+    /// See [`InputAttributes::node_type`].
+    pub node_type: NodeType,
+}
+
+/// Attributes of a picture (`uiNodeImageAttributes`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageAttributes {
+    /// The picture, as a `data:` URL.
+    pub src: String,
+    /// Its id in a page.
+    pub id: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// See [`InputAttributes::node_type`].
+    pub node_type: NodeType,
+}
+
+/// Attributes of a text (`uiNodeTextAttributes`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextAttributes {
+    /// The text.
+    pub text: Text,
+    /// Its id in a page.
+    pub id: String,
+    /// See [`InputAttributes::node_type`].
+    pub node_type: NodeType,
 }
 
 /// What stands beside a node (`uiNodeMeta`).
@@ -165,15 +218,38 @@ impl Node {
         }
     }
 
-    /// The name of its field.
+    /// The name of its field; the id of what is no field.
     pub fn name(&self) -> &str {
-        let Attributes::Input(attributes) = &self.attributes;
-        &attributes.name
+        match &self.attributes {
+            Attributes::Input(attributes) => &attributes.name,
+            Attributes::Anchor(attributes) => &attributes.id,
+            Attributes::Image(attributes) => &attributes.id,
+            Attributes::Text(attributes) => &attributes.id,
+        }
     }
 
     /// Its attributes, if it is an input.
-    pub fn input_mut(&mut self) -> &mut InputAttributes {
-        let Attributes::Input(attributes) = &mut self.attributes;
-        attributes
+    pub fn input_mut(&mut self) -> Option<&mut InputAttributes> {
+        match &mut self.attributes {
+            Attributes::Input(attributes) => Some(attributes),
+            _ => None,
+        }
+    }
+
+    /// A link without messages.
+    pub fn anchor(group: Group, id: &str, href: &str, title: Text) -> Self {
+        let attributes = AnchorAttributes {
+            href: href.to_owned(),
+            title: title.clone(),
+            id: id.to_owned(),
+            node_type: NodeType::A,
+        };
+        Self {
+            kind: NodeType::A,
+            group,
+            attributes: Attributes::Anchor(attributes),
+            messages: Vec::new(),
+            meta: Meta { label: Some(title) },
+        }
     }
 }

@@ -194,6 +194,96 @@ impl Text {
         Self::info(1_070_003, "Save")
     }
 
+    /// 1070007: label of an e-mail field.
+    pub fn label_email() -> Self {
+        Self::info(1_070_007, "Email")
+    }
+
+    /// 1070008: the button that asks for another code.
+    pub fn label_send_again() -> Self {
+        Self::info(1_070_008, "Resend code")
+    }
+
+    /// 1070009: a button.
+    pub fn label_continue() -> Self {
+        Self::info(1_070_009, "Continue")
+    }
+
+    /// 1070010, 1070011: label of the field of a code.
+    pub fn label_code(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Recovery => Self::info(1_070_010, "Recovery code"),
+            _ => Self::info(1_070_011, "Verification code"),
+        }
+    }
+
+    /// 1060003, 1080003: a code was sent, if the address is known.
+    pub fn code_sent(purpose: Purpose) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (1_060_003, "recovery"),
+            _ => (1_080_003, "verification"),
+        };
+        Self::info(
+            id,
+            format!(
+                "An email containing a {what} code has been sent to the email address you \
+                 provided. If you have not received an email, check the spelling of the address \
+                 and make sure to use the address you registered with."
+            ),
+        )
+    }
+
+    /// 4060006, 4070006: the code is wrong, over, or was used.
+    pub fn code_invalid(purpose: Purpose) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (4_060_006, "recovery"),
+            _ => (4_070_006, "verification"),
+        };
+        Self::error(
+            id,
+            format!("The {what} code is invalid or has already been used. Please try again."),
+        )
+    }
+
+    /// 4060001, 4070002: the flow was completed before.
+    pub fn code_already_completed(purpose: Purpose) -> Self {
+        let id = if purpose == Purpose::Recovery { 4_060_001 } else { 4_070_002 };
+        Self::error(id, "The request was already completed successfully and can not be retried.")
+    }
+
+    /// 4060002, 4070003: too many codes were tried.
+    pub fn code_flow_failed(purpose: Purpose) -> Self {
+        let id = if purpose == Purpose::Recovery { 4_060_002 } else { 4_070_003 };
+        let what = purpose.name();
+        Self::error(id, format!("The {what} flow reached a failure state and must be retried."))
+    }
+
+    /// 4010005, 4010006: the submission names no method that is there.
+    pub fn code_method_missing(purpose: Purpose) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (4_010_005, "recover your account"),
+            _ => (4_010_006, "verify your account"),
+        };
+        Self::error(
+            id,
+            format!(
+                "Could not find a strategy to {what} with. Did you fill out the form correctly?"
+            ),
+        )
+    }
+
+    /// 4000040: no e-mail address.
+    pub fn no_email(value: &str) -> Self {
+        Self::error(4_000_040, format!("\"{value}\" is not a valid \"email\""))
+            .with(json!({"value": value}))
+    }
+
+    /// 1080002: an address was verified.
+    pub fn verified() -> Self {
+        let text = "You successfully verified your email address.";
+        Self { kind: TextType::Success, ..Self::info(1_080_002, text) }
+    }
+
     /// 1070005: a button.
     pub fn label_submit() -> Self {
         Self::info(1_070_005, "Submit")

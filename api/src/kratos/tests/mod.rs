@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod browser;
+mod codes;
 mod flows;
 mod identities;
 mod routes;
@@ -166,6 +167,13 @@ impl World {
     fn new() -> Self {
         let argon2 = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
         Self::with(Settings { argon2, ..Settings::default() })
+    }
+
+    /// A world that sends codes.
+    fn with_codes() -> Self {
+        let argon2 = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+        let codes = Settings { argon2, recovery: true, verification: true, ..Settings::default() };
+        Self::with(codes)
     }
 
     fn with_options(options: Options) -> Self {

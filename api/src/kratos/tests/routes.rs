@@ -68,9 +68,10 @@ async fn request_without_a_tenant_is_answered_by_nobody() {
 
 #[tokio::test]
 async fn every_operation_tells_what_the_store_tells() {
-    let world = World::new();
+    let world = World::with_codes();
     world.create("ann@example.org").await;
     let (token, _) = world.log_in("ann@example.org").await;
+    let (recovery, verification) = (world.flow("recovery").await, world.flow("verification").await);
     let (login, registration) = (world.flow("login").await, world.flow("registration").await);
     let logout = world.public(Ask::get("/self-service/logout/browser").token(&token)).await;
     let logout = logout.is(200).text("/logout_token").to_owned();
@@ -87,6 +88,12 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateRegistrationFlow" => {
                 json!({"method": "password", "traits": traits("a@b.c"), "password": PASSWORD})
             }
+            "updateRecoveryFlow" | "updateVerificationFlow" => {
+                json!({"method": "code", "email": "ann@example.org"})
+            }
+            "createRecoveryCodeForIdentity" => {
+                json!({"identity_id": "6ba7b810-9dad-41d1-80b4-00c04fd430c8"})
+            }
             "performNativeLogout" => json!({"session_token": token}),
             _ => json!({"schema_id": "default", "traits": traits("a@b.c"), "state": "active"}),
         };
@@ -95,6 +102,10 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateRegistrationFlow" => format!("?flow={registration}"),
             "getLoginFlow" => format!("?id={login}"),
             "getRegistrationFlow" => format!("?id={registration}"),
+            "getRecoveryFlow" => format!("?id={recovery}"),
+            "updateRecoveryFlow" => format!("?flow={recovery}"),
+            "getVerificationFlow" => format!("?id={verification}"),
+            "updateVerificationFlow" => format!("?flow={verification}"),
             "getSettingsFlow" => format!("?id={login}"),
             "updateSettingsFlow" => format!("?flow={login}"),
             "getFlowError" => format!("?id={login}"),

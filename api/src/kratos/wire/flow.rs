@@ -6,7 +6,7 @@ use cardea_identity::{
     time::rfc3339,
     ui::Container,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     identity::{IdentityBody, Reader},
@@ -32,6 +32,8 @@ pub struct FlowBody<'a> {
     login: Option<LoginMembers>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<IdentityBody<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    continue_with: Vec<ContinueWith<'a>>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity_schema: Option<&'a str>,
@@ -53,7 +55,7 @@ impl<'a> FlowBody<'a> {
         Self {
             id: flow.id.to_string(),
             organization_id: None,
-            kind: if flow.browser.is_some() { "browser" } else { "api" },
+            kind: if flow.browser.is_some() || flow.unclaimed { "browser" } else { "api" },
             expires_at: rfc3339(flow.expires_at),
             issued_at: issued_at.clone(),
             request_url: &flow.request_url,
@@ -70,11 +72,20 @@ impl<'a> FlowBody<'a> {
                 .identity
                 .as_ref()
                 .map(|identity| IdentityBody::of(identity, Reader::Holder, public_url)),
+            continue_with: Vec::new(),
             state: flow.state.name(),
             identity_schema: Some(flow.schema_id.as_str())
                 .filter(|_| matches!(flow.purpose, Purpose::Login | Purpose::Registration))
                 .filter(|id| *id != default_schema),
         }
+    }
+}
+
+impl<'a> FlowBody<'a> {
+    /// The flow, with what to do next.
+    pub(crate) fn then(mut self, steps: Vec<ContinueWith<'a>>) -> Self {
+        self.continue_with = steps;
+        self
     }
 }
 
@@ -100,7 +111,7 @@ pub(crate) struct RegisteredBody<'a> {
 }
 
 /// `continueWith`: what to do next.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum ContinueWith<'a> {
     /// Keep the session token.
@@ -108,9 +119,44 @@ pub(crate) enum ContinueWith<'a> {
         /// The token.
         ory_session_token: &'a str,
     },
+    /// Show the verification of an address.
+    ShowVerificationUi {
+        /// The flow.
+        flow: ContinueWithVerification<'a>,
+    },
+    /// Show settings.
+    ShowSettingsUi {
+        /// The flow.
+        flow: ContinueWithFlow,
+    },
     /// Send the browser there.
     RedirectBrowserTo {
         /// Where.
         redirect_browser_to: &'a str,
     },
+}
+
+/// `continueWithVerificationUiFlow`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ContinueWithVerification<'a> {
+    pub(crate) id: String,
+    pub(crate) verifiable_address: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+}
+
+/// `continueWithSettingsUiFlow`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ContinueWithFlow {
+    pub(crate) id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+}
+
+/// `createRecoveryCodeForIdentityBody`.
+#[derive(Deserialize)]
+pub(crate) struct RecoveryCodeBody {
+    pub(crate) identity_id: Option<String>,
+    pub(crate) expires_in: Option<String>,
+    pub(crate) flow_type: Option<String>,
 }

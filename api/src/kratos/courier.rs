@@ -1,0 +1,90 @@
+//! `listCourierMessages`, `getCourierMessage`.
+
+use axum::{extract::State, response::Response};
+use cardea_identity::{
+    PageRequest,
+    courier::{ListMessagesRejection, MessageFilter, MessageStatus, SentMessage},
+    time::rfc3339,
+};
+use http::{StatusCode, Uri};
+use serde_json::{Value, json as value};
+
+use super::Kratos;
+use crate::{
+    answer::json,
+    error::ApiError,
+    paging::{Paging, link_by_token},
+    query::Query,
+    request::{Caller, IdOr404},
+};
+
+pub(super) async fn list(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let status = match query.first("status") {
+        None => None,
+        Some(name) => Some(
+            MessageStatus::parse(name)
+                .ok_or_else(|| ApiError::bad_request("Unable to parse the message status."))?,
+        ),
+    };
+    let filter = MessageFilter { status, recipient: query.first("recipient").map(str::to_owned) };
+    let wanted = match Paging::of(&query)? {
+        Paging::Token(wanted) => wanted,
+        Paging::Legacy { size, .. } => PageRequest { size, token: None },
+    };
+    let size = wanted.size;
+    let found = kratos.service().list_messages(caller.scope, &filter, &wanted).await;
+    let found = found.map_err(|rejection| match rejection {
+        ListMessagesRejection::BadPageToken(error) => ApiError::from(error),
+        ListMessagesRejection::Store(error) => error.into(),
+    })?;
+    let items: Vec<Value> = found.items.iter().map(|message| body(message, false)).collect();
+    let mut response = json(StatusCode::OK, &items);
+    link_by_token(response.headers_mut(), &uri, size, found.next.as_deref());
+    Ok(response)
+}
+
+pub(super) async fn get(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    IdOr404(id): IdOr404<uuid::Uuid>,
+) -> Result<Response, ApiError> {
+    let found = kratos.service().message(caller.scope, id).await?;
+    let found = found.ok_or_else(ApiError::no_such_row)?;
+    Ok(json(StatusCode::OK, &body(&found, true)))
+}
+
+/// `message`.
+fn body(message: &SentMessage, with_dispatches: bool) -> Value {
+    let mut body = value!({
+        "id": message.id.to_string(),
+        "status": message.status.name(),
+        "type": "email",
+        "recipient": message.recipient,
+        "body": message.body,
+        "subject": message.subject,
+        "template_type": message.template,
+        "channel": "email",
+        "send_count": message.send_count,
+        "created_at": rfc3339(message.created_at),
+        "updated_at": rfc3339(message.updated_at),
+    });
+    if let Some(last) = message.last.as_ref().filter(|_| with_dispatches) {
+        let mut dispatch = value!({
+            "id": message.id.to_string(),
+            "message_id": message.id.to_string(),
+            "status": if last.error.is_some() { "failed" } else { "success" },
+            "created_at": rfc3339(message.updated_at),
+            "updated_at": rfc3339(message.updated_at),
+        });
+        if let Some(error) = &last.error {
+            dispatch["error"] = value!({"message": error});
+        }
+        body["dispatches"] = value!([dispatch]);
+    }
+    body
+}

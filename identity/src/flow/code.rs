@@ -1,0 +1,399 @@
+//! What recovery and verification share: a code of six digits goes to an address, and
+//! comes back.
+//!
+//! The steps, the same for an address that somebody has and one that nobody has:
+//! 1. To send: find whose address it is, or the decoy that stands for nobody; charge
+//!    the sending at that account, which commits before anything else is done. Then the
+//!    flow keeps the code's keyed digest, and a message is written beside it; for nobody
+//!    a code that was never drawn, and a message that is never sent.
+//! 2. To try: charge the account, then the flow; both commit before the code is looked
+//!    at. A flow has five tries over all its codes, an account as many as its throttle
+//!    lets through.
+//! 3. A right code brings about what the flow is for in one transaction in the
+//!    subject's home, once.
+
+use cardea_storage::{Consistency, Secret, Slot, StoreError, Table};
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{
+    Flow, FlowState, Purpose,
+    lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
+    throttle::TooEarly,
+};
+use crate::{
+    Service,
+    courier::{Template, outbox::Letter},
+    model::{CsrfDigest, FlowId, Issued, Scope, session_epoch},
+    schema::{Rule, Violation, is_email, normalize_identifier},
+    session::Proof,
+    table::{
+        AddressIndexKey, AddressIndexRecord, Attempts, AttemptsKey, FlowKey, FlowRecord, Flows,
+        Identities, IdentityKey, RecoveryAddresses, VerifiableAddresses, id_bytes, id_of,
+    },
+    ui::{Text, forms},
+};
+
+/// Tries of a flow, over all codes that were sent for it.
+pub const TRIES_MAX: u32 = 5;
+/// How an e-mail address is kept; see [`AddressRecord::via`](crate::table::AddressRecord).
+pub(super) const EMAIL: u32 = 1;
+
+/// How a recovery or verification is to begin.
+#[derive(Debug, Clone, Default)]
+pub struct BeginCode {
+    /// The URL that was asked for.
+    pub request_url: String,
+    /// Where to go afterwards.
+    pub return_to: Option<String>,
+    /// The session that the caller has already.
+    pub proof: Option<Proof>,
+    /// The browser that begins it; `None` for a native flow.
+    pub browser: Option<CsrfDigest>,
+}
+
+/// What somebody sent to recover an account, or to verify an address.
+#[derive(Debug, Clone, Default)]
+pub struct CodeSubmission {
+    /// The method; empty if missing.
+    pub method: String,
+    /// The address to send a code to, as it was typed.
+    pub email: Option<String>,
+    /// The code.
+    pub code: Option<Secret<String>>,
+}
+
+/// What a submission brought about.
+#[derive(Debug, Clone)]
+pub enum CodeOutcome {
+    /// A code was sent, if somebody has the address; the form asks for it.
+    Sent(Box<Flow>),
+    /// The address was verified.
+    Verified(Box<Flow>),
+    /// Somebody is back in, and may set a new password in these settings.
+    Recovered {
+        /// The recovery.
+        flow: Box<Flow>,
+        /// The session and its tokens.
+        issued: Box<Issued>,
+        /// The settings flow to go on with.
+        settings: Box<Flow>,
+    },
+}
+
+/// Why a submission brought about nothing.
+#[derive(Debug, Error)]
+pub enum CodeRejection {
+    /// The flow is not there, or over.
+    #[error(transparent)]
+    Flow(#[from] FlowRejection),
+    /// Something is wrong with what was sent; the flow's form says what. Status 400.
+    #[error("the submission was refused; the form says why")]
+    Invalid(Box<Flow>),
+    /// The code is right, and the identity is inactive (`identity_disabled`).
+    #[error("this account was disabled")]
+    Disabled,
+    /// Too many attempts.
+    #[error("too many attempts, retry after {:?}", .0.retry_after)]
+    Throttled(TooEarly),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is counted at an account.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Budget {
+    Sending,
+    Trying,
+}
+
+impl Service {
+    /// Begins a recovery or a verification (`createNativeRecoveryFlow`,
+    /// `createBrowserRecoveryFlow`, `createNativeVerificationFlow`,
+    /// `createBrowserVerificationFlow`).
+    ///
+    /// # Errors
+    /// [`BeginRejection::Disabled`] if it is not offered; see [`BeginRejection`].
+    pub async fn begin_code(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        begin: BeginCode,
+    ) -> Result<Flow, BeginRejection> {
+        let offered = match purpose {
+            Purpose::Recovery => self.settings.recovery,
+            _ => self.settings.verification,
+        };
+        if !offered {
+            return Err(BeginRejection::Disabled);
+        }
+        if let (Purpose::Recovery, Some(proof)) = (purpose, &begin.proof)
+            && self.me(scope, proof).await?.is_some()
+        {
+            return Err(BeginRejection::AlreadyLoggedIn);
+        }
+        let mut record = self.new_flow(purpose, begin.request_url, begin.return_to)?;
+        record.csrf_digest = csrf_bytes(begin.browser);
+        Ok(self.keep_flow(scope, record).await?)
+    }
+
+    /// Submits a recovery or a verification (`updateRecoveryFlow`,
+    /// `updateVerificationFlow`).
+    ///
+    /// # Errors
+    /// See [`CodeRejection`].
+    pub async fn submit_code(
+        &self,
+        scope: Scope,
+        (purpose, id): (Purpose, FlowId),
+        submission: CodeSubmission,
+        client: &crate::Client,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let done = self.judge_code(scope, (purpose, id), submission, client).await;
+        match &done {
+            Err(CodeRejection::Invalid(flow))
+            | Ok(CodeOutcome::Sent(flow) | CodeOutcome::Verified(flow)) => {
+                self.keep_form(scope, flow).await?;
+            }
+            _ => {}
+        }
+        done
+    }
+
+    async fn judge_code(
+        &self,
+        scope: Scope,
+        (purpose, id): (Purpose, FlowId),
+        submission: CodeSubmission,
+        client: &crate::Client,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let record = self.open_flow(scope, purpose, id).await?;
+        let mut flow = self.show_flow(id, &record);
+        let invalid = |flow| Err(CodeRejection::Invalid(Box::new(flow)));
+        if flow.state == FlowState::PassedChallenge {
+            flow.ui.messages = vec![Text::code_already_completed(purpose)];
+            return invalid(flow);
+        }
+        if !matches!(submission.method.as_str(), "" | "code") {
+            flow.ui.messages.push(Text::code_method_missing(purpose));
+            return invalid(flow);
+        }
+        flow.active = Some("code".to_owned());
+        let code = submission.code.filter(|code| !code.expose().trim().is_empty());
+        let email = submission.email.filter(|email| !email.trim().is_empty());
+        match (code, email) {
+            (Some(code), _) if flow.state == FlowState::SentEmail => {
+                self.try_code(scope, (id, &record), flow, &code, client).await
+            }
+            (_, Some(email)) => self.send_code(scope, (id, &record), flow, &email).await,
+            _ => {
+                let sent = flow.state == FlowState::SentEmail;
+                let field = if sent { "code" } else { "email" };
+                forms::say_violations(&mut flow.ui, &[Violation::required("#", field)]);
+                invalid(flow)
+            }
+        }
+    }
+
+    async fn send_code(
+        &self,
+        scope: Scope,
+        (id, record): (FlowId, &FlowRecord),
+        mut flow: Flow,
+        email: &str,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let address = normalize_identifier(email);
+        if !is_email(&address) {
+            flow.ui.say("email", Rule::Email { value: email.to_owned() }.text());
+            flow.ui.fill("email", email.into());
+            return Err(CodeRejection::Invalid(Box::new(flow)));
+        }
+        let account = self.holder(scope, flow.purpose, &address).await?;
+        let known = self.charge_code(scope, account, Budget::Sending).await?;
+        let code = self.draw_code();
+        let digests = self.code_digests(scope.tenant, id.0, code.expose());
+        // Nobody's code is one that nobody can know.
+        let unknown: [u8; 32] = self.store.entropy().bytes();
+        let digest = digests.first().filter(|_| known).copied().unwrap_or(unknown);
+        let now = self.now();
+        let changed = &FlowRecord {
+            state: 1,
+            subject: id_bytes(&account),
+            address: address.clone(),
+            code_digest: digest.to_vec().into(),
+            code_expires_at: now.after(self.settings.code_lifespan).as_millis(),
+            ..record.clone()
+        };
+        let letter = &Letter {
+            id: self.draw_message(Slot::of_id(&id.0)),
+            template: template_of(flow.purpose),
+            recipient: &address,
+            model: &self.code_model(flow.purpose, &address, &code),
+            decoy: !known,
+        };
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
+                let changed = FlowRecord { code_tries: found.record.code_tries, ..changed.clone() };
+                t.put::<Flows>(key, &changed, Some(self.flow_kept_until(&changed))).await?;
+                self.post(&t, scope, letter);
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        self.posted();
+        let mut flow = self.show_flow(id, changed);
+        flow.active = Some("code".to_owned());
+        flow.ui.messages.push(Text::code_sent(flow.purpose));
+        Ok(CodeOutcome::Sent(Box::new(flow)))
+    }
+
+    async fn try_code(
+        &self,
+        scope: Scope,
+        (id, record): (FlowId, &FlowRecord),
+        mut flow: Flow,
+        code: &Secret<String>,
+        client: &crate::Client,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let purpose = flow.purpose;
+        let subject = id_of(&record.subject);
+        self.charge_code(scope, subject, Budget::Trying).await?;
+        let Some(record) = self.charge_flow(scope, id).await? else {
+            flow.ui.messages.push(Text::code_flow_failed(purpose));
+            return Err(CodeRejection::Invalid(Box::new(flow)));
+        };
+        let typed: String = code.expose().chars().filter(|c| !c.is_whitespace()).collect();
+        let digests = self.code_digests(scope.tenant, id.0, &typed);
+        let is_right =
+            digests.iter().any(|digest| bool::from(digest.ct_eq(record.code_digest.as_ref())));
+        if !is_right || self.now().as_millis() >= record.code_expires_at {
+            flow.ui.messages.push(Text::code_invalid(purpose));
+            return Err(CodeRejection::Invalid(Box::new(flow)));
+        }
+        match purpose {
+            Purpose::Recovery => self.recover(scope, (id, &record), flow, client).await,
+            _ => self.verify(scope, (id, &record), flow).await,
+        }
+    }
+
+    /// Whose address it is, or the decoy.
+    async fn holder(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        address: &str,
+    ) -> Result<Uuid, StoreError> {
+        let keys: Vec<_> = self
+            .address_digests(scope.tenant, EMAIL, address)
+            .into_iter()
+            .map(|digest| AddressIndexKey { tenant: scope.tenant, digest })
+            .map(|key| match purpose {
+                Purpose::Recovery => RecoveryAddresses::key(&key),
+                _ => VerifiableAddresses::key(&key),
+            })
+            .collect();
+        let rows = self.store.view(Consistency::Strong).rows(&keys, false).await?;
+        let found = rows.into_iter().flatten().next();
+        let found = found.and_then(|row| {
+            <AddressIndexRecord as prost::Message>::decode(row.value.as_ref()).ok()
+        });
+        Ok(found.map_or_else(|| self.decoy(scope.tenant, address), |record| record.id()))
+    }
+
+    /// Charges an account; says whether it is somebody's who may log in.
+    pub(super) async fn charge_code(
+        &self,
+        scope: Scope,
+        account: Uuid,
+        budget: Budget,
+    ) -> Result<bool, CodeRejection> {
+        let counter = &self.budget_key(scope, account, budget);
+        let done = self
+            .store
+            .transact(|t| async move {
+                let identity = IdentityKey { tenant: scope.tenant, id: account };
+                let keys = [Identities::key(&identity), Attempts::key(counter)];
+                let rows = t.rows(&keys, true).await?;
+                let decoded = |row: &Option<cardea_storage::Row>| row.clone();
+                let identity = match rows.first().and_then(decoded) {
+                    Some(row) => Some(Identities::decode(&row).map_err(StoreError::from)?.record),
+                    None => None,
+                };
+                let before = match rows.get(1).and_then(decoded) {
+                    Some(row) => Some(Attempts::decode(&row).map_err(StoreError::from)?.record),
+                    None => None,
+                };
+                let throttle = &self.settings.throttle;
+                let charged =
+                    throttle.charge(before.as_ref(), t.now()).map_err(CodeRejection::Throttled)?;
+                let kept = throttle.kept_until(&charged, t.now());
+                t.put::<Attempts>(counter, &charged, Some(kept)).await?;
+                Ok::<_, CodeRejection>(session_epoch(identity.as_ref()).is_some())
+            })
+            .await?;
+        Ok(done.value)
+    }
+
+    pub(super) fn budget_key(&self, scope: Scope, account: Uuid, budget: Budget) -> AttemptsKey {
+        let name: &[u8] = match budget {
+            Budget::Sending => b"codes sent",
+            Budget::Trying => b"codes tried",
+        };
+        AttemptsKey::own(scope.tenant, account, &self.source_digest(scope.tenant, name))
+    }
+
+    /// Charges a flow; gives it as it is then, or nothing if it has no tries left.
+    async fn charge_flow(
+        &self,
+        scope: Scope,
+        id: FlowId,
+    ) -> Result<Option<FlowRecord>, StoreError> {
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        let done = self
+            .store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(None) };
+                let mut record = found.record;
+                if record.code_tries >= TRIES_MAX {
+                    return Ok(None);
+                }
+                record.code_tries += 1;
+                t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await?;
+                Ok::<_, StoreError>(Some(record))
+            })
+            .await?;
+        Ok(done.value)
+    }
+
+    /// Six digits.
+    pub(super) fn draw_code(&self) -> Secret<String> {
+        Secret::new(format!("{:06}", self.store.entropy().below(1_000_000)))
+    }
+
+    pub(super) fn code_model(
+        &self,
+        purpose: Purpose,
+        address: &str,
+        code: &Secret<String>,
+    ) -> serde_json::Value {
+        let minutes = self.settings.code_lifespan.as_secs().div_ceil(60);
+        let name = if purpose == Purpose::Recovery { "RecoveryCode" } else { "VerificationCode" };
+        json!({"To": address, name: code.expose(), "ExpiresInMinutes": minutes})
+    }
+}
+
+pub(super) const fn template_of(purpose: Purpose) -> Template {
+    match purpose {
+        Purpose::Recovery => Template::RecoveryCode,
+        _ => Template::VerificationCode,
+    }
+}
+
+/// How long a session that recovered an account may change how one logs in, in minutes.
+pub(super) fn privileged_minutes(service: &Service) -> u64 {
+    service.settings.privileged_session_max_age.as_secs() / 60
+}

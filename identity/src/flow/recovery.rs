@@ -1,0 +1,252 @@
+//! Getting back in: a right code logs the owner of the address in, once, and leads to
+//! its settings.
+//!
+//! An address that was never verified may have been put there by somebody else, who
+//! waits for its owner to move in. So recovering by one ends all sessions and the
+//! password that were there before; recovering shows that the address is one's own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cardea_storage::{Secret, Slot, StoreError, Timestamp};
+use thiserror::Error;
+
+use super::{
+    Flow, FlowState, Purpose,
+    code::{Budget, CodeOutcome, CodeRejection, EMAIL, privileged_minutes},
+};
+use crate::{
+    Service,
+    model::{Client, CsrfDigest, FlowId, IdentityId, Issued, Scope},
+    session::{Aal, CredentialKind, issue::Factor},
+    table::{
+        AddressRecord, Attempts, CredentialKey, Credentials, FlowKey, FlowRecord, Flows,
+        Identities, IdentityKey, IdentityRecord, id_bytes, id_of,
+    },
+    ui::Text,
+};
+
+/// How the transaction ended.
+enum Ending {
+    Recovered(Box<(Issued, IdentityRecord, FlowRecord)>),
+    Gone,
+    Disabled,
+    AlreadyCompleted,
+}
+
+/// A code that an administrator hands to somebody.
+#[derive(Debug, Clone)]
+pub struct RecoveryCode {
+    /// The flow that it is good for.
+    pub flow: FlowId,
+    /// The code.
+    pub code: Secret<String>,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// Why there is no code.
+#[derive(Debug, Error)]
+pub enum RecoveryCodeRejection {
+    /// There is no such identity.
+    #[error("there is no such identity")]
+    NotFound,
+    /// Recovery is not offered.
+    #[error("recovery is not offered")]
+    NotOffered,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Begins a recovery for somebody, and gives its code to the administrator who
+    /// asks (`createRecoveryCodeForIdentity`).
+    ///
+    /// # Errors
+    /// See [`RecoveryCodeRejection`].
+    pub async fn create_recovery_code(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        (lifespan, is_native): (Option<Duration>, bool),
+        request_url: String,
+    ) -> Result<RecoveryCode, RecoveryCodeRejection> {
+        if !self.settings.recovery {
+            return Err(RecoveryCodeRejection::NotOffered);
+        }
+        let flow = FlowId(self.mint_in(Slot::of_id(&id.0)));
+        let code = self.draw_code();
+        let digests = self.code_digests(scope.tenant, flow.0, code.expose());
+        let lifespan = lifespan.unwrap_or(self.settings.code_lifespan);
+        let (digests, request_url) = (&digests, &request_url);
+        let done = self
+            .store
+            .transact(|t| async move {
+                let key = IdentityKey { tenant: scope.tenant, id: id.0 };
+                let identity = t.get::<Identities>(&key).await?;
+                let identity = identity.ok_or(RecoveryCodeRejection::NotFound)?.record;
+                let expires_at = t.now().after(lifespan);
+                let record = FlowRecord {
+                    purpose: Purpose::Recovery.number(),
+                    issued_at: t.now().as_millis(),
+                    expires_at: expires_at.as_millis(),
+                    request_url: request_url.clone(),
+                    schema_id: identity.schema_id,
+                    subject: id_bytes(&id.0),
+                    active: "code".to_owned(),
+                    state: 1,
+                    code_digest: digests.first().map(|d| d.to_vec().into()).unwrap_or_default(),
+                    code_expires_at: expires_at.as_millis(),
+                    unclaimed: !is_native,
+                    ..FlowRecord::default()
+                };
+                let key = FlowKey { tenant: scope.tenant, id: flow.0 };
+                t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
+                Ok::<_, RecoveryCodeRejection>(expires_at)
+            })
+            .await?;
+        Ok(RecoveryCode { flow, code, expires_at: done.value })
+    }
+
+    /// Makes a flow that an administrator began the browser's that shows it first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn claim_flow(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        browser: CsrfDigest,
+    ) -> Result<(), StoreError> {
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
+                if !found.record.unclaimed {
+                    return Ok(());
+                }
+                let record = FlowRecord {
+                    unclaimed: false,
+                    csrf_digest: Bytes::copy_from_slice(&browser.0),
+                    ..found.record
+                };
+                t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// Completes a recovery whose code was right.
+    pub(super) async fn recover(
+        &self,
+        scope: Scope,
+        started: (FlowId, &FlowRecord),
+        mut flow: Flow,
+        client: &Client,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let record = started.1;
+        let subject = id_of(&record.subject);
+        let drawn = &self.draw_session(scope, subject);
+        let settings_id = self.mint_in(Slot::of_id(&subject));
+        let done = self
+            .store
+            .transact(|t| async move {
+                let key = IdentityKey { tenant: scope.tenant, id: subject };
+                let Some(entry) = t.get::<Identities>(&key).await? else {
+                    return Ok(Ending::Gone);
+                };
+                let mut identity = entry.record;
+                let is_ours = |address: &AddressRecord| {
+                    address.via == EMAIL && address.value == record.address
+                };
+                // An administrator's code is good without an address.
+                if !record.address.is_empty() && !identity.recovery.iter().any(is_ours) {
+                    return Ok(Ending::Gone);
+                }
+                if identity.inactive {
+                    return Ok(Ending::Disabled);
+                }
+                if !self.use_flow(&t, scope, started, subject).await? {
+                    return Ok(Ending::AlreadyCompleted);
+                }
+                let now = t.now().as_millis();
+                let mut unverified = false;
+                if let Some(address) = identity.verifiable.iter_mut().find(|a| is_ours(a)) {
+                    unverified = address.verified_at == 0;
+                    if unverified {
+                        address.verified_at = now;
+                        address.updated_at = now;
+                    }
+                }
+                if unverified {
+                    identity.session_epoch += 1;
+                    self.forget_password(&t, scope, subject).await?;
+                }
+                t.put::<Identities>(&key, &identity, None).await?;
+                for budget in [Budget::Sending, Budget::Trying] {
+                    t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
+                }
+                let factor = Factor { kind: CredentialKind::CodeRecovery, aal: Aal::Aal1 };
+                let owner = (subject, &identity);
+                let issued = self.issue_session(&t, scope, owner, drawn, (factor, client));
+                let lifespan = self.settings.flow_lifespan;
+                let settings = FlowRecord {
+                    purpose: Purpose::Settings.number(),
+                    issued_at: now,
+                    expires_at: t.now().after(lifespan).as_millis(),
+                    request_url: record.request_url.clone(),
+                    return_to: record.return_to.clone(),
+                    schema_id: identity.schema_id.clone(),
+                    subject: id_bytes(&subject),
+                    csrf_digest: record.csrf_digest.clone(),
+                    ..FlowRecord::default()
+                };
+                let key = FlowKey { tenant: scope.tenant, id: settings_id };
+                t.insert::<Flows>(&key, &settings, Some(self.flow_kept_until(&settings)));
+                Ok::<_, StoreError>(Ending::Recovered(Box::new((issued, identity, settings))))
+            })
+            .await?;
+        match done.value {
+            Ending::Recovered(recovered) => {
+                let (issued, identity, settings) = *recovered;
+                self.hint_flow(scope, started, subject).await;
+                let mut settings = self.show_settings(FlowId(settings_id), &settings, &identity);
+                settings.ui.messages.push(Text::recovered(privileged_minutes(self)));
+                self.keep_form(scope, &settings).await?;
+                flow.state = FlowState::PassedChallenge;
+                flow.ui.nodes.clear();
+                Ok(CodeOutcome::Recovered {
+                    flow: Box::new(flow),
+                    issued: Box::new(issued),
+                    settings: Box::new(settings),
+                })
+            }
+            Ending::Disabled => Err(CodeRejection::Disabled),
+            Ending::Gone => {
+                flow.ui.messages.push(Text::code_invalid(Purpose::Recovery));
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
+            Ending::AlreadyCompleted => {
+                flow.ui.messages.push(Text::code_already_completed(Purpose::Recovery));
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
+        }
+    }
+
+    async fn forget_password(
+        &self,
+        t: &cardea_storage::Transaction,
+        scope: Scope,
+        identity: uuid::Uuid,
+    ) -> Result<(), StoreError> {
+        let kind = CredentialKind::Password.number();
+        let key = CredentialKey { tenant: scope.tenant, identity, kind };
+        let Some(entry) = t.get::<Credentials>(&key).await? else { return Ok(()) };
+        let mut credential = entry.record;
+        credential.password_hash.clear();
+        credential.imported_hash = Bytes::new();
+        credential.updated_at = t.now().as_millis();
+        t.put::<Credentials>(&key, &credential, None).await
+    }
+}

@@ -1,0 +1,165 @@
+//! Showing that an address is one's own: a right code marks it as verified, if the
+//! identity still has it. Whoever signs up is sent a code at once.
+
+use cardea_storage::{Slot, StoreError, Transaction};
+use uuid::Uuid;
+
+use super::{
+    Flow, FlowState, Purpose,
+    code::{Budget, CodeOutcome, CodeRejection, EMAIL, template_of},
+};
+use crate::{
+    Service,
+    courier::outbox::Letter,
+    model::{FlowId, Scope},
+    table::{
+        Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey, IdentityRecord, id_bytes,
+        id_of,
+    },
+    ui::{Node, Text, node::Group},
+};
+
+/// A verification that began by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartedVerification {
+    /// The flow.
+    pub flow: FlowId,
+    /// The address that a code was sent to.
+    pub address: String,
+}
+
+/// What such a verification needs, drawn once, whatever often the transaction is tried.
+pub(super) struct DrawnVerification {
+    flow: FlowId,
+    message: Uuid,
+    code: cardea_storage::Secret<String>,
+}
+
+/// How the transaction ended.
+enum Ending {
+    Verified,
+    Gone,
+    AlreadyCompleted,
+}
+
+impl Service {
+    /// Completes a verification whose code was right.
+    pub(super) async fn verify(
+        &self,
+        scope: Scope,
+        started: (FlowId, &FlowRecord),
+        mut flow: Flow,
+    ) -> Result<CodeOutcome, CodeRejection> {
+        let record = started.1;
+        let subject = id_of(&record.subject);
+        let done = self
+            .store
+            .transact(|t| async move {
+                let key = IdentityKey { tenant: scope.tenant, id: subject };
+                let Some(entry) = t.get::<Identities>(&key).await? else {
+                    return Ok(Ending::Gone);
+                };
+                let mut identity = entry.record;
+                let address = identity
+                    .verifiable
+                    .iter_mut()
+                    .find(|address| address.via == EMAIL && address.value == record.address);
+                let Some(address) = address else { return Ok(Ending::Gone) };
+                if !self.use_flow(&t, scope, started, subject).await? {
+                    return Ok(Ending::AlreadyCompleted);
+                }
+                if address.verified_at == 0 {
+                    address.verified_at = t.now().as_millis();
+                    address.updated_at = t.now().as_millis();
+                    t.put::<Identities>(&key, &identity, None).await?;
+                }
+                for budget in [Budget::Sending, Budget::Trying] {
+                    t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
+                }
+                Ok::<_, StoreError>(Ending::Verified)
+            })
+            .await?;
+        match done.value {
+            Ending::Verified => {
+                self.hint_flow(scope, started, subject).await;
+                let done = FlowRecord { completed_at: self.now().as_millis(), ..record.clone() };
+                let mut flow = self.show_flow(flow.id, &done);
+                flow.state = FlowState::PassedChallenge;
+                flow.active = Some("code".to_owned());
+                Ok(CodeOutcome::Verified(Box::new(flow)))
+            }
+            Ending::Gone => {
+                flow.ui.messages.push(Text::code_invalid(Purpose::Verification));
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
+            Ending::AlreadyCompleted => {
+                flow.ui.messages.push(Text::code_already_completed(Purpose::Verification));
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
+        }
+    }
+
+    /// What is shown of a verification that was completed: that it was, and the way on.
+    pub(super) fn show_verified(&self, flow: &mut Flow) {
+        let on = flow.return_to.clone().unwrap_or_else(|| self.settings.default_return_url.clone());
+        flow.ui.nodes.clear();
+        flow.ui.messages = vec![Text::verified()];
+        let on = Node::anchor(Group::Code, "continue", &on, Text::label_continue());
+        flow.ui.nodes.push(on);
+    }
+
+    /// Draws what verifying an address of a new identity needs.
+    pub(super) fn draw_verification(&self, subject: Uuid) -> DrawnVerification {
+        let slot = Slot::of_id(&subject);
+        DrawnVerification {
+            flow: FlowId(self.mint_in(slot)),
+            message: self.draw_message(slot),
+            code: self.draw_code(),
+        }
+    }
+
+    /// Begins to verify the first address of an identity that is not verified, and
+    /// writes the message with the code; `None` if there is none.
+    pub(super) fn start_verification(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (subject, identity): (Uuid, &IdentityRecord),
+        origin: &FlowRecord,
+        drawn: &DrawnVerification,
+    ) -> Option<StartedVerification> {
+        let address = identity
+            .verifiable
+            .iter()
+            .find(|address| address.via == EMAIL && address.verified_at == 0)?;
+        let digests = self.code_digests(scope.tenant, drawn.flow.0, drawn.code.expose());
+        let now = t.now();
+        let record = FlowRecord {
+            purpose: Purpose::Verification.number(),
+            issued_at: now.as_millis(),
+            expires_at: now.after(self.settings.flow_lifespan).as_millis(),
+            request_url: origin.request_url.clone(),
+            return_to: origin.return_to.clone(),
+            schema_id: identity.schema_id.clone(),
+            csrf_digest: origin.csrf_digest.clone(),
+            subject: id_bytes(&subject),
+            active: "code".to_owned(),
+            state: 1,
+            address: address.value.clone(),
+            code_digest: digests.first().map(|digest| digest.to_vec().into()).unwrap_or_default(),
+            code_expires_at: now.after(self.settings.code_lifespan).as_millis(),
+            ..FlowRecord::default()
+        };
+        let key = FlowKey { tenant: scope.tenant, id: drawn.flow.0 };
+        t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
+        let letter = Letter {
+            id: drawn.message,
+            template: template_of(Purpose::Verification),
+            recipient: &address.value,
+            model: &self.code_model(Purpose::Verification, &address.value, &drawn.code),
+            decoy: false,
+        };
+        self.post(t, scope, &letter);
+        Some(StartedVerification { flow: drawn.flow, address: address.value.clone() })
+    }
+}

@@ -1,0 +1,213 @@
+//! Messages to be sent: the outbox. A message lies in the lane of what brought it
+//! about: the slot with the last six bits clear. Lanes are few enough to be looked
+//! through, and share a shard with the slots that use them, as long as shards begin at
+//! multiples of 64; where one does not, a transaction spans two shards and holds all
+//! the same.
+
+use bytes::Bytes;
+use cardea_storage::slot::SLOTS;
+use cardea_storage::{
+    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
+    key::{KeyRange, KeyReader, KeyWriter},
+};
+use prost::Message as Prost;
+use uuid::Uuid;
+
+/// Slots that share a lane.
+const LANE_SLOTS: u16 = 64;
+
+/// The lane of what lives in a slot.
+pub fn lane_of(slot: Slot) -> Slot {
+    Slot::new(Space::Home, slot.number() & !(LANE_SLOTS - 1))
+}
+
+/// All lanes.
+pub fn lanes() -> impl Iterator<Item = Slot> {
+    (0..SLOTS / LANE_SLOTS).map(|lane| Slot::new(Space::Home, lane * LANE_SLOTS))
+}
+
+/// `message/<id>`.
+#[derive(Debug)]
+pub struct Messages;
+
+/// The key of a message. Its id lies in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The message.
+    pub id: Uuid,
+}
+
+/// A message as it is kept.
+#[derive(Clone, PartialEq, Eq, Prost)]
+pub struct MessageRecord {
+    /// 1 queued, 2 sent, 3 abandoned.
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// The name of its template.
+    #[prost(string, tag = "2")]
+    pub template: String,
+    /// The address it goes to.
+    #[prost(string, tag = "3")]
+    pub recipient: String,
+    /// What the template is filled with, in JSON, sealed; erased once it was sent or
+    /// abandoned.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub model: Bytes,
+    /// When it was written; milliseconds, as all times here.
+    #[prost(uint64, tag = "5")]
+    pub created_at: u64,
+    /// When it was changed last.
+    #[prost(uint64, tag = "6")]
+    pub updated_at: u64,
+    /// How often sending it was begun.
+    #[prost(uint32, tag = "7")]
+    pub send_count: u32,
+    /// When it is due, or due again if whoever is sending it does not come back.
+    #[prost(uint64, tag = "8")]
+    pub due_at: u64,
+    /// Drawn by whoever is sending it.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub claim: Bytes,
+    /// Why it was not sent the last time.
+    #[prost(string, tag = "10")]
+    pub last_error: String,
+    /// Whether it only takes the place of one: nobody has the address. It is never
+    /// sent nor listed.
+    #[prost(bool, tag = "11")]
+    pub decoy: bool,
+}
+
+/// See [`MessageRecord::status`].
+pub const QUEUED: u32 = 1;
+/// See [`MessageRecord::status`].
+pub const SENT: u32 = 2;
+/// See [`MessageRecord::status`].
+pub const ABANDONED: u32 = 3;
+
+impl TableKey for MessageKey {
+    fn slot(&self) -> Slot {
+        Slot::of_id(&self.id)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.uuid(&self.id);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, id: rest.uuid()? })
+    }
+}
+
+impl Table for Messages {
+    const TAG: Tag = Tag::MESSAGE;
+    const INDEXED: bool = true;
+    type Key = MessageKey;
+    type Record = MessageRecord;
+
+    fn index_rows(key: &MessageKey, record: &MessageRecord) -> Vec<IndexRow> {
+        let (tenant, message) = (key.tenant, key.id);
+        let due = MessageDueKey { tenant, due_at: record.due_at, message };
+        let due = IndexRow { key: MessagesDue::key(&due), value: Bytes::new() };
+        let listed = MessageByCreationKey { tenant, created_at: record.created_at, message };
+        let listed = IndexRow { key: MessagesByCreation::key(&listed), value: Bytes::new() };
+        let waits = record.status == QUEUED;
+        [listed].into_iter().chain(waits.then_some(due)).collect()
+    }
+}
+
+/// `message_due/<due_at>/<id>`: messages that wait.
+#[derive(Debug)]
+pub struct MessagesDue;
+
+/// The key of a message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageDueKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// When it is due; milliseconds.
+    pub due_at: u64,
+    /// The message.
+    pub message: Uuid,
+}
+
+/// Nothing: the key says it all.
+#[derive(Clone, Copy, PartialEq, Eq, Prost)]
+pub struct MessageMark {}
+
+impl MessagesDue {
+    /// The messages of all tenants that wait in a lane.
+    pub fn lane(lane: Slot) -> KeyRange {
+        let mut prefix = lane.bits().to_be_bytes().to_vec();
+        prefix.extend_from_slice(&Self::TAG.0.to_be_bytes());
+        KeyRange::prefix(&prefix)
+    }
+}
+
+impl TableKey for MessageDueKey {
+    fn slot(&self) -> Slot {
+        Slot::of_id(&self.message)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.u64(self.due_at).uuid(&self.message);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, due_at: rest.u64()?, message: rest.uuid()? })
+    }
+}
+
+impl Table for MessagesDue {
+    const TAG: Tag = Tag::MESSAGE_DUE;
+    type Key = MessageDueKey;
+    type Record = MessageMark;
+}
+
+/// `message_by_creation/<created_at>/<id>`: the newest first.
+#[derive(Debug)]
+pub struct MessagesByCreation;
+
+/// The key of a message in lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageByCreationKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// When it was written; milliseconds.
+    pub created_at: u64,
+    /// The message.
+    pub message: Uuid,
+}
+
+impl TableKey for MessageByCreationKey {
+    fn slot(&self) -> Slot {
+        Slot::of_id(&self.message)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.u64_descending(self.created_at).uuid(&self.message);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, created_at: rest.u64_descending()?, message: rest.uuid()? })
+    }
+}
+
+impl Table for MessagesByCreation {
+    const TAG: Tag = Tag::MESSAGE_BY_CREATION;
+    type Key = MessageByCreationKey;
+    type Record = MessageMark;
+}

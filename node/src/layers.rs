@@ -19,6 +19,7 @@ use cardea_api::kratos::options::{self, CookieOptions, Options};
 use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
+    courier::Templates,
     password::{Argon2Cost, PoolOptions, PoolUsage},
     schema::Schemas,
 };
@@ -123,6 +124,11 @@ impl Layers {
         self.made.read().is_some()
     }
 
+    /// The identity layer, once it is made.
+    pub fn service(&self) -> Option<Arc<Service>> {
+        self.made.read().as_ref().map(|made| made.service.clone())
+    }
+
     /// What the hashing threads have done and are doing.
     pub fn password_usage(&self) -> Option<PoolUsage> {
         self.made.read().as_ref().map(|made| made.service.password_usage())
@@ -194,8 +200,9 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
 }
 
 /// The identity layer's settings under a configuration.
-pub fn identity_settings(config: &Config) -> Settings {
+pub fn identity_settings(config: &Config, templates: Templates) -> Settings {
     let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
+    let mails = config.courier.smtp_url.is_some();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Settings {
         session_lifespan: sessions.lifespan,
@@ -203,6 +210,11 @@ pub fn identity_settings(config: &Config) -> Settings {
             .then_some(sessions.earliest_extend),
         flow_lifespan: flows.lifespan,
         flow_retention: flows.retention,
+        verification: flows.verification.unwrap_or(mails),
+        recovery: flows.recovery.unwrap_or(mails),
+        code_lifespan: flows.code_lifespan,
+        templates,
+        default_return_url: identity_options(config).urls.default_return,
         privileged_session_max_age: flows.privileged_session_max_age,
         argon2: Argon2Cost {
             memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),

@@ -11,6 +11,7 @@ pub mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod courier;
 pub mod dev;
 pub mod entropy;
 pub mod layers;

@@ -21,6 +21,7 @@ use crate::{
     backend::Backend,
     clock::SystemClock,
     config::Config,
+    courier,
     entropy::SystemEntropy,
     layers::{self, Layers, Rings},
     listener::{
@@ -121,7 +122,8 @@ async fn serve_node(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
-    let (settings, options) = (layers::identity_settings(config), layers::identity_options(config));
+    let settings = layers::identity_settings(config, courier::templates(config)?);
+    let options = layers::identity_options(config);
     let obstacles = {
         let node = backend.node().clone();
         Arc::new(move || node.obstacle())
@@ -152,6 +154,8 @@ async fn serve_node(
     let refused = fail.clone();
     backend.seek(move |error| refused(anyhow::Error::new(error)));
     backend.node().directory().expect_layers();
+    let posting = courier::carrier(config)?
+        .map(|carrier| tokio::spawn(courier::run(layers.clone(), carrier)));
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
     let closing = CancellationToken::new();
     let serving = serve_listeners(config, services, closing.clone());
@@ -172,6 +176,9 @@ async fn serve_node(
         () = ending => serving.await,
     };
     keyed.abort();
+    if let Some(posting) = posting {
+        posting.abort();
+    }
     outcome
 }
 

@@ -65,10 +65,9 @@ impl Container {
 
     /// Fills in the field of that name, if it is there.
     pub fn fill(&mut self, name: &str, value: Value) {
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == name) {
-            if let Some(input) = node.input_mut() {
-                input.value = Some(value);
-            }
+        let node = self.nodes.iter_mut().find(|node| node.name() == name);
+        if let Some(input) = node.and_then(Node::input_mut) {
+            input.value = Some(value);
         }
     }
 }

@@ -45,6 +45,26 @@ pub fn read_key(
     file.map(read_key_file).transpose()
 }
 
+/// A secret text.
+pub type SecretText = Secret<Zeroizing<String>>;
+
+/// The text called `name`, without the line's end: `CARDEA_SECRET_<NAME>` if the lookup
+/// has it, else the file, else nothing.
+pub fn read_text(
+    name: &str,
+    file: Option<&Path>,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<Option<SecretText>, SecretError> {
+    let variable = format!("{}{}", super::layers::SECRET_PREFIX, name.to_uppercase());
+    let text = match (lookup(&variable), file) {
+        (Some(text), _) => Zeroizing::new(text),
+        (None, Some(file)) => read_private(file)?,
+        (None, None) => return Ok(None),
+    };
+    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+    Ok(Some(Secret::new(Zeroizing::new(text))))
+}
+
 /// The 32-byte key in a file that only its owner may read.
 pub fn read_key_file(path: &Path) -> Result<SecretBytes, SecretError> {
     let shown = path.display().to_string();

@@ -322,6 +322,12 @@ sections! {
     Flows as flows = "flows" {
         /// How long a flow lives.
         lifespan: Duration = "1h",
+        /// Send a code that verifies the address to whoever signs up; by default if there is a mail server.
+        verification: Option<bool> = "",
+        /// Let people back in by a code to their address; by default if there is a mail server.
+        recovery: Option<bool> = "",
+        /// How long such a code is good.
+        code_lifespan: Duration = "1h",
         /// How long after logging in somebody may change how it logs in.
         privileged_session_max_age: Duration = "1h",
         /// How long an expired flow is still answered with 410.
@@ -344,12 +350,28 @@ sections! {
         max_size: u32 = "200000",
     }
 
+    /// Messages: where they are handed over, and what they say.
+    Courier as courier = "courier" {
+        /// The mail server: smtps://host, or smtp://host, which must offer STARTTLS; a user as in smtp://user@host:587. Without one, messages wait.
+        smtp_url: Option<String> = "",
+        /// An authority to trust beside the system's (PEM), for the mail server.
+        smtp_authority_file: Option<PathBuf> = "",
+        /// The address that messages are from.
+        from_address: String = "no-reply@localhost.localdomain",
+        /// The name beside that address.
+        from_name: Option<String> = "",
+        /// A folder with texts in place of the included ones, laid out as Ory Kratos has it.
+        templates_dir: Option<PathBuf> = "",
+    }
+
     /// Secrets: files that hold them. In the environment, the secret itself is CARDEA_SECRET_ and the name without `_file`.
     Secrets as secrets = "secrets" {
         /// The key under which the cluster's keys are sealed: 32 bytes in hex or base64.
         master_key_file: Option<PathBuf> = "",
         /// Former master keys, still able to open what they sealed.
         former_master_key_files: Vec<PathBuf> = "",
+        /// The password of the user in courier.smtp_url.
+        smtp_password_file: Option<PathBuf> = "",
     }
 }
 

@@ -135,6 +135,8 @@ impl DevNode {
              [permission]\nread_listen = \"127.0.0.1:{}\"\nwrite_listen = \"127.0.0.1:{}\"\n\
              opl_listen = \"127.0.0.1:{}\"\n\n\
              [sessions]\n# There is no HTTPS on this machine.\ncookie_secure = false\n\n\
+             [flows]\n# Without a mail server, messages are read at the admin listener.\n\
+             verification = true\nrecovery = true\n\n\
              [log]\nformat = \"json\"\n\n\
              [secrets]\nmaster_key_file = \"../master.key\"\n",
             self.region,

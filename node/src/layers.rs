@@ -250,7 +250,10 @@ pub fn identity_options(config: &Config) -> Options {
             url.clone_from(named);
         }
     }
-    urls.allowed_return.clone_from(&pages.allowed_return_urls);
+    options.theme.name.clone_from(&pages.name);
+    options.theme.logo_url.clone_from(&pages.logo_url);
+    options.theme.accent = pages.accent;
+    options.urls.allowed_return.clone_from(&pages.allowed_return_urls);
     options.cookies = CookieOptions {
         name: sessions.cookie_name.clone(),
         domain: sessions.cookie_domain.clone(),

@@ -123,7 +123,11 @@ async fn serve_node(
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
     let settings = layers::identity_settings(config, courier::templates(config)?);
-    let options = layers::identity_options(config);
+    let mut options = layers::identity_options(config);
+    if let Some(file) = &config.pages.css_file {
+        options.theme.css =
+            std::fs::read_to_string(file).context("pages.css_file cannot be read")?;
+    }
     let obstacles = {
         let node = backend.node().clone();
         Arc::new(move || node.obstacle())

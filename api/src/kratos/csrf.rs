@@ -109,14 +109,35 @@ pub(super) fn check_form(
     token: Option<&str>,
 ) -> Result<CsrfSecret, ApiError> {
     let secret = check_owner(headers, cookie, flow)?;
-    let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
-    let Some(token) = token.filter(|token| !token.is_empty()).or(header) else {
-        return Err(violation("The form and the header X-CSRF-Token brought no token."));
-    };
-    if !secret.is_in(token) {
-        return Err(violation("The token of the form is of another cookie."));
-    }
+    secret.check_brought(headers, token)?;
     Ok(secret)
+}
+
+/// Whether a form of a page that belongs to no flow was sent by that page.
+///
+/// # Errors
+/// 403.
+pub(super) fn check_token(
+    headers: &HeaderMap,
+    cookie: &str,
+    token: Option<&str>,
+) -> Result<(), ApiError> {
+    let secret = CsrfSecret::of(headers, cookie)
+        .ok_or_else(|| violation("The HTTP Cookie Header brought no anti-CSRF cookie."))?;
+    secret.check_brought(headers, token)
+}
+
+impl CsrfSecret {
+    fn check_brought(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), ApiError> {
+        let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
+        let Some(token) = token.filter(|token| !token.is_empty()).or(header) else {
+            return Err(violation("The form and the header X-CSRF-Token brought no token."));
+        };
+        if !self.is_in(token) {
+            return Err(violation("The token of the form is of another cookie."));
+        }
+        Ok(())
+    }
 }
 
 fn violation(reject_reason: &'static str) -> ApiError {

@@ -10,6 +10,7 @@
 pub mod wire;
 
 pub mod options;
+pub mod pages;
 pub mod urls;
 
 mod browser;
@@ -122,6 +123,15 @@ enum Operation {
     CreateRecoveryCodeForIdentity,
     ListCourierMessages,
     GetCourierMessage,
+    PageLogin,
+    PageRegistration,
+    PageRecovery,
+    PageVerification,
+    PageSettings,
+    PageError,
+    PageWelcome,
+    PageStyle,
+    PageEndSession,
     PerformNativeLogout,
     CreateBrowserLogoutFlow,
     UpdateLogoutFlow,
@@ -171,6 +181,15 @@ impl Operation {
             Self::CreateRecoveryCodeForIdentity => "createRecoveryCodeForIdentity",
             Self::ListCourierMessages => "listCourierMessages",
             Self::GetCourierMessage => "getCourierMessage",
+            Self::PageLogin => "pageLogin",
+            Self::PageRegistration => "pageRegistration",
+            Self::PageRecovery => "pageRecovery",
+            Self::PageVerification => "pageVerification",
+            Self::PageSettings => "pageSettings",
+            Self::PageError => "pageError",
+            Self::PageWelcome => "pageWelcome",
+            Self::PageStyle => "pageStyle",
+            Self::PageEndSession => "pageEndSession",
             Self::PerformNativeLogout => "performNativeLogout",
             Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
             Self::UpdateLogoutFlow => "updateLogoutFlow",
@@ -220,6 +239,15 @@ impl Operation {
             Self::CreateRecoveryCodeForIdentity => on(filter, code::create_code),
             Self::ListCourierMessages => on(filter, courier::list),
             Self::GetCourierMessage => on(filter, courier::get),
+            Self::PageLogin => on(filter, pages::login),
+            Self::PageRegistration => on(filter, pages::registration),
+            Self::PageRecovery => on(filter, pages::recovery),
+            Self::PageVerification => on(filter, pages::verification),
+            Self::PageSettings => on(filter, pages::settings),
+            Self::PageError => on(filter, pages::error),
+            Self::PageWelcome => on(filter, pages::welcome),
+            Self::PageStyle => on(filter, pages::style),
+            Self::PageEndSession => on(filter, pages::end_session),
             Self::PerformNativeLogout => on(filter, logout::native),
             Self::CreateBrowserLogoutFlow => on(filter, logout::create),
             Self::UpdateLogoutFlow => on(filter, logout::perform),
@@ -318,6 +346,15 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     ),
     public(Method::GET, "/self-service/verification/flows", Operation::GetVerificationFlow),
     public(Method::POST, "/self-service/verification", Operation::UpdateVerificationFlow),
+    public(Method::GET, "/ui/login", Operation::PageLogin),
+    public(Method::GET, "/ui/registration", Operation::PageRegistration),
+    public(Method::GET, "/ui/recovery", Operation::PageRecovery),
+    public(Method::GET, "/ui/verification", Operation::PageVerification),
+    public(Method::GET, "/ui/settings", Operation::PageSettings),
+    public(Method::GET, "/ui/error", Operation::PageError),
+    public(Method::GET, "/ui/welcome", Operation::PageWelcome),
+    public(Method::GET, "/ui/style.css", Operation::PageStyle),
+    public(Method::POST, "/ui/sessions", Operation::PageEndSession),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
@@ -337,7 +374,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 54;
+const COUNT: usize = 63;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::urls::Urls;
+use super::{pages::theme::Theme, urls::Urls};
 
 /// The `SameSite` attribute of cookies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ impl Default for CookieOptions {
 pub struct Options {
     /// Where pages are, and where browsers may be sent.
     pub urls: Urls,
+    /// How the included pages look.
+    pub theme: Theme,
     /// How cookies are set.
     pub cookies: CookieOptions,
     /// How long others may keep the answer of `toSession`, told in
@@ -70,6 +72,7 @@ impl Options {
     pub fn new(public_url: &str) -> Self {
         Self {
             urls: Urls::new(public_url),
+            theme: Theme::default(),
             cookies: CookieOptions::default(),
             session_cache: Duration::ZERO,
         }

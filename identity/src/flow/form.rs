@@ -3,7 +3,7 @@
 
 use cardea_storage::{StoreError, Timestamp};
 
-use super::{Flow, FlowRejection, Purpose};
+use super::{Flow, FlowRejection, FlowState, Purpose};
 use crate::{
     Service,
     model::{FlowId, Scope},
@@ -69,7 +69,8 @@ impl Service {
 
     /// Puts the kept form into a flow that is shown.
     pub(super) fn refill(flow: &mut Flow, record: &FlowRecord) {
-        if record.form.is_empty() {
+        // What was wrong before a flow was completed is wrong no more.
+        if record.form.is_empty() || flow.state == FlowState::PassedChallenge {
             return;
         }
         if let Ok(kept) = serde_json::from_slice::<Container>(&record.form) {

@@ -130,6 +130,7 @@ fn check_public(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     check_url("public.url", public.url.as_deref(), refuse);
     let pages = &config.pages;
     for (name, url) in [
+        ("pages.logo_url", &pages.logo_url),
         ("pages.login_url", &pages.login_url),
         ("pages.registration_url", &pages.registration_url),
         ("pages.settings_url", &pages.settings_url),

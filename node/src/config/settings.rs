@@ -4,6 +4,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use cardea_api::kratos::pages::theme::Colour;
+
 use super::{
     cidr::Cidr,
     layers::Layers,
@@ -300,6 +302,14 @@ sections! {
 
     /// Pages, and where browsers may be sent.
     Pages as pages = "pages" {
+        /// The name of what people sign in to.
+        name: String = "Cardea",
+        /// A picture in place of the name.
+        logo_url: Option<String> = "",
+        /// The colour of buttons.
+        accent: Colour = "#3b4fd8",
+        /// A style sheet after the pages' own.
+        css_file: Option<PathBuf> = "",
         /// The page of logins; by default the one that is included.
         login_url: Option<String> = "",
         /// The page of registrations; by default the one that is included.

@@ -3,6 +3,8 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use cardea_api::kratos::pages::theme::Colour;
+
 use super::cidr::Cidr;
 
 /// A value before its setting gave it a meaning.
@@ -163,6 +165,19 @@ impl<T: FromRaw> FromRaw for Vec<T> {
 
     fn show(&self) -> String {
         self.iter().map(T::show).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl FromRaw for Colour {
+    const FORM: &'static str = "a colour such as #3b4fd8";
+
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        raw.text(Self::FORM)?.parse()
+    }
+
+    fn show(&self) -> String {
+        let [red, green, blue] = self.0;
+        format!("#{red:02x}{green:02x}{blue:02x}")
     }
 }
 

@@ -6,6 +6,7 @@ mod browser;
 mod codes;
 mod flows;
 mod identities;
+mod pages;
 mod routes;
 mod sessions;
 mod settings;

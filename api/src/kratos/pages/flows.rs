@@ -1,0 +1,306 @@
+//! The pages of flows. One that is not there, over, or another browser's begins anew.
+
+use axum::{extract::State, response::Response};
+use cardea_identity::{
+    flow::{Flow, FlowState, Purpose, SettingsRejection},
+    model::Identity,
+    ui::{InputType, node::Group},
+};
+use http::{HeaderMap, StatusCode, Uri};
+use maud::{Markup, html};
+
+use super::{
+    form::{Form, notices},
+    layout::{Width, brand, page},
+    sessions,
+};
+use crate::{
+    error::ApiError,
+    kratos::{
+        Kratos,
+        browser::see_other,
+        csrf::{CsrfSecret, check_owner},
+        flow::{flow_id, owned, with_return},
+    },
+    query::Query,
+    request::{Caller, Claimed},
+};
+
+pub(in super::super) async fn login(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let flow = match find(&kratos, &caller, Purpose::Login, (&query, &uri), &headers).await {
+        Ok((flow, _)) => flow,
+        Err(answer) => return answer,
+    };
+    let back = flow.return_to.as_deref();
+    let forgotten = start(Purpose::Recovery, back);
+    let offers_recovery = kratos.service().settings().recovery;
+    let identifier = identifier(&kratos, &flow.schema_id);
+    let form = Form {
+        identifier,
+        submit: Some("Sign in"),
+        forgotten: Some(forgotten.as_str()).filter(|_| offers_recovery),
+        ..plain(&flow)
+    };
+    let (title, lead) = if flow.refresh {
+        ("Confirm that it is you", Some("Sign in again to go on."))
+    } else {
+        ("Sign in", None)
+    };
+    // The flow says it in its own words, which are the title's.
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| m.id != 1_010_003).cloned().collect();
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { (title) }
+            @if let Some(lead) = lead { p.lead { (lead) } }
+            (notices(&said))
+            (form.html())
+        }
+        @if !flow.refresh {
+            p.after { "New here? " a href=(start(Purpose::Registration, back)) { "Create an account" } }
+        }
+    };
+    Ok(page(&kratos, StatusCode::OK, (title, Width::Narrow), content))
+}
+
+pub(in super::super) async fn registration(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let found = find(&kratos, &caller, Purpose::Registration, (&query, &uri), &headers).await;
+    let flow = match found {
+        Ok((flow, _)) => flow,
+        Err(answer) => return answer,
+    };
+    let form = Form { submit: Some("Create account"), ..plain(&flow) };
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { "Create your account" }
+            (notices(&flow.ui.messages))
+            (form.html())
+        }
+        p.after {
+            "Have an account? "
+            a href=(start(Purpose::Login, flow.return_to.as_deref())) { "Sign in" }
+        }
+    };
+    Ok(page(&kratos, StatusCode::OK, ("Create your account", Width::Narrow), content))
+}
+
+pub(in super::super) async fn recovery(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let lead = "Enter the address of your account, and we send you a code.";
+    let about = ("Recover your account", lead);
+    code(&kratos, &caller, Purpose::Recovery, (&query, &uri), &headers, about).await
+}
+
+pub(in super::super) async fn verification(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let about = ("Verify your email", "Enter your address, and we send you a code.");
+    code(&kratos, &caller, Purpose::Verification, (&query, &uri), &headers, about).await
+}
+
+async fn code(
+    kratos: &Kratos,
+    caller: &Caller,
+    purpose: Purpose,
+    asked: (&Query, &Uri),
+    headers: &HeaderMap,
+    (title, lead): (&str, &str),
+) -> Result<Response, ApiError> {
+    let (flow, fresh) = match find(kratos, caller, purpose, asked, headers).await {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    let (title, lead) = match flow.state {
+        FlowState::ChooseMethod => (title, html! { p.lead { (lead) } }),
+        FlowState::SentEmail => ("Check your email", sent_to(&flow)),
+        _ => ("All done", html! {}),
+    };
+    // That a code was sent is the page's own title.
+    let sent = |id: u32| matches!(id, 1_060_003 | 1_080_003);
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| !sent(m.id)).cloned().collect();
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { (title) }
+            (lead)
+            (notices(&said))
+            (plain(&flow).html())
+        }
+        @if purpose == Purpose::Recovery {
+            p.after {
+                a href=(start(Purpose::Login, flow.return_to.as_deref())) { "Back to sign in" }
+            }
+        } @else if flow.state == FlowState::SentEmail {
+            p.after { a href=(kratos.options().urls.default_return) { "Not now" } }
+        }
+    };
+    let mut response = page(kratos, StatusCode::OK, (title, Width::Narrow), content);
+    if let Some(secret) = fresh {
+        kratos.set_csrf(&mut response, &secret);
+    }
+    Ok(response)
+}
+
+fn sent_to(flow: &Flow) -> Markup {
+    let address = flow.ui.find("email").and_then(|node| match &node.attributes {
+        cardea_identity::ui::Attributes::Input(input) => input.value.as_ref()?.as_str(),
+        _ => None,
+    });
+    html! {
+        p.lead {
+            "If "
+            @match address.filter(|address| !address.is_empty()) {
+                Some(address) => strong { (address) },
+                None => "your address",
+            }
+            " belongs to an account, a code of six digits is on its way there."
+        }
+    }
+}
+
+pub(in super::super) async fn settings(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    query: Query,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let again = || see_other(&begin(&kratos, Purpose::Settings, &uri));
+    let Some(id) = flow_id(&query, "flow") else { return again() };
+    let found = kratos.service().settings_flow(caller.scope, id, proof.as_ref()).await;
+    let (mut flow, proof) = match (found, proof) {
+        (Ok(flow), Some(proof)) => (flow, proof),
+        (Err(SettingsRejection::Store(error)), _) => return Err(error.into()),
+        _ => return again(),
+    };
+    let owner = flow.browser.map(|flow| check_owner(&headers, kratos.csrf_cookie(), flow));
+    let Some(Ok(secret)) = owner else { return again() };
+    let token = secret.token(kratos.service().entropy());
+    flow.ui.fill("csrf_token", token.as_str().into());
+    let sessions = sessions::list(&kratos, caller.scope, &proof).await?;
+    let logout = kratos.service().logout_token(caller.scope, &proof).await?;
+    let logout = format!("/self-service/logout?token={}", logout.expose());
+    let form = |group, prefix, submit| Form {
+        group: Some(group),
+        prefix,
+        submit: Some(submit),
+        focus: false,
+        ..plain(&flow)
+    };
+    let content = html! {
+        div.top {
+            (brand(&kratos.options().theme))
+            nav aria-label="Account" { a href=(logout) { "Sign out" } }
+        }
+        h1 { "Settings" }
+        p.lead { "Signed in as " strong { (flow.identity.as_ref().map(who).unwrap_or_default()) } }
+        (notices(&flow.ui.messages))
+        section.card aria-labelledby="profile" {
+            h2 id="profile" { "Profile" }
+            (form(Group::Profile, "profile", "Save changes").html())
+        }
+        section.card aria-labelledby="password" {
+            h2 id="password" { "Password" }
+            p.lead { "A new password signs you out everywhere else." }
+            (form(Group::Password, "password", "Change password").html())
+        }
+        section.card aria-labelledby="sessions" {
+            h2 id="sessions" { "Where you are signed in" }
+            (sessions::html(&sessions, &token, &flow.id.to_string()))
+        }
+    };
+    Ok(page(&kratos, StatusCode::OK, ("Settings", Width::Wide), content))
+}
+
+/// The flow in the query, if it is this browser's; else an answer that begins one.
+async fn find(
+    kratos: &Kratos,
+    caller: &Caller,
+    purpose: Purpose,
+    (query, uri): (&Query, &Uri),
+    headers: &HeaderMap,
+) -> Result<(Flow, Option<CsrfSecret>), Result<Response, ApiError>> {
+    let again = || Err(see_other(&begin(kratos, purpose, uri)));
+    let Some(id) = flow_id(query, "flow") else { return again() };
+    match owned(kratos, caller.scope, purpose, id, headers).await {
+        Ok((mut flow, Some(secret), is_new)) => {
+            let token = secret.token(kratos.service().entropy());
+            flow.ui.fill("csrf_token", token.into());
+            Ok((flow, Some(secret).filter(|_| is_new)))
+        }
+        // A native client's: no browser can complete it.
+        Ok((_, None, _)) => again(),
+        Err(error) if error.status().is_server_error() => Err(Err(error)),
+        Err(_) => again(),
+    }
+}
+
+/// Where a flow begins, with what the page was asked, but for the flow.
+fn begin(kratos: &Kratos, purpose: Purpose, uri: &Uri) -> String {
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let rest = query.without(&["flow"]).finish();
+    let mark = if rest.is_empty() { "" } else { "?" };
+    format!("{}/self-service/{}/browser{mark}{rest}", kratos.public_url(), purpose.name())
+}
+
+/// Where another flow begins that ends where this one would.
+fn start(purpose: Purpose, return_to: Option<&str>) -> String {
+    let url = format!("/self-service/{}/browser", purpose.name());
+    return_to.map_or_else(|| url.clone(), |back| with_return(&url, back))
+}
+
+fn plain(flow: &Flow) -> Form<'_> {
+    Form {
+        ui: &flow.ui,
+        group: None,
+        identifier: "",
+        submit: None,
+        forgotten: None,
+        focus: true,
+        prefix: "field",
+    }
+}
+
+/// What people call what they sign in with.
+fn identifier(kratos: &Kratos, schema: &str) -> &'static str {
+    let schemas = kratos.service().schemas();
+    let fields = schemas.get(schema).map(|schema| schema.fields().to_vec()).unwrap_or_default();
+    match fields.iter().find(|f| matches!(f.kind, InputType::Email | InputType::Tel)) {
+        Some(field) if field.kind == InputType::Email => "Email",
+        Some(_) => "Phone number",
+        None => "Username",
+    }
+}
+
+/// How to call somebody: by an address, else by the id.
+pub(super) fn who(identity: &Identity) -> String {
+    let addresses = identity.verifiable_addresses.iter().chain(&identity.recovery_addresses);
+    let address = addresses.map(|address| address.value.clone()).next();
+    let named = ["email", "username", "phone"]
+        .iter()
+        .find_map(|name| identity.traits[name].as_str().map(str::to_owned));
+    address.or(named).unwrap_or_else(|| identity.id.to_string())
+}

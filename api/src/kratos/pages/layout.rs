@@ -1,0 +1,103 @@
+//! The frame of every page: what is sent around its content, and the rules by which a
+//! browser takes it.
+
+use axum::{body::Body, response::Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::theme::Theme;
+use crate::kratos::Kratos;
+
+const CSP: HeaderName = HeaderName::from_static("content-security-policy");
+const STYLE: &str = include_str!("style.css");
+/// A hinge: the included mark, in the colour of the text.
+const MARK: &str = "<svg viewBox=\"0 0 24 24\" aria-hidden=\"true\" fill=\"none\" \
+    stroke=\"currentColor\" stroke-width=\"2\" stroke-linecap=\"round\" stroke-linejoin=\"round\">\
+    <path d=\"M12 3v18\"/><path d=\"M12 5H6.5A1.5 1.5 0 0 0 5 6.5v11A1.5 1.5 0 0 0 6.5 19H12\"/>\
+    <path d=\"M12 7l5.6 1.7a1 1 0 0 1 .7 1v4.6a1 1 0 0 1-.7 1L12 17\"/></svg>";
+
+/// How wide a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// One form.
+    Narrow,
+    /// Several things one below the other.
+    Wide,
+}
+
+/// A whole page.
+pub(super) fn page(
+    kratos: &Kratos,
+    status: StatusCode,
+    (title, width): (&str, Width),
+    content: Markup,
+) -> Response {
+    let theme = &kratos.options().theme;
+    let text = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="robots" content="noindex";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · " (theme.name) }
+                link rel="stylesheet" href="/ui/style.css";
+            }
+            body class=[(width == Width::Narrow).then_some("centred")] {
+                main class=[(width == Width::Wide).then_some("wide")] { (content) }
+            }
+        }
+    };
+    let mut response = Response::new(Body::from(text.into_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if let Ok(policy) = HeaderValue::from_str(&policy(kratos)) {
+        headers.insert(CSP, policy);
+    }
+    // A form tells its own origin where it came from, and nobody else anything.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// No script at all; forms go to this origin and end where flows may lead.
+fn policy(kratos: &Kratos) -> String {
+    let urls = &kratos.options().urls;
+    let mut forms = urls.origins();
+    forms.insert(0, "'self'".to_owned());
+    let logo = kratos.options().theme.logo_url.as_deref().unwrap_or_default();
+    format!(
+        "default-src 'none'; style-src 'self'; img-src 'self' data: {logo}; form-action {}; \
+         base-uri 'none'; frame-ancestors 'none'",
+        forms.join(" ")
+    )
+}
+
+/// The name and mark above a page.
+pub(super) fn brand(theme: &Theme) -> Markup {
+    html! {
+        div.brand {
+            @match &theme.logo_url {
+                Some(url) => img src=(url) alt=(theme.name);
+                None => { (PreEscaped(MARK)) span { (theme.name) } }
+            }
+        }
+    }
+}
+
+/// The stylesheet: the theme's colours, the pages' own rules, and the theme's.
+pub(super) fn stylesheet(theme: &Theme) -> Response {
+    let Theme { accent, css, .. } = theme;
+    let (light, dark) = (accent.css(), accent.lightened().css());
+    let (on_light, on_dark) = (accent.text(), accent.lightened().text());
+    let text = format!(
+        ":root{{--accent:{light};--on-accent:{on_light};--focus:{light}}}\
+         @media(prefers-color-scheme:dark){{:root{{--accent:{dark};--on-accent:{on_dark};\
+         --focus:{dark}}}}}\n{STYLE}\n{css}"
+    );
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
+    response
+}

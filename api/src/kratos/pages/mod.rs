@@ -1,0 +1,109 @@
+//! The pages that come with the API: log in, sign up, recover, verify, settings,
+//! errors, and where somebody arrives. They show the same flows that any application's
+//! own pages would, have no script, and are replaced by naming other URLs.
+
+mod device;
+mod flows;
+mod form;
+mod layout;
+mod sessions;
+pub mod theme;
+
+use axum::{extract::State, response::Response};
+use cardea_storage::Consistency;
+use http::{HeaderMap, StatusCode};
+use maud::html;
+
+use self::layout::{Width, brand, page};
+use super::Kratos;
+use crate::{
+    error::ApiError,
+    query::Query,
+    request::{Caller, Claimed, is_uuid},
+};
+
+pub(super) use flows::{login, recovery, registration, settings, verification};
+pub(super) use sessions::end as end_session;
+
+pub(super) async fn style(State(kratos): State<Kratos>, _caller: Caller) -> Response {
+    layout::stylesheet(&kratos.options().theme)
+}
+
+pub(super) async fn error(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let id = query.first("id").filter(|id| is_uuid(id)).and_then(|id| id.parse().ok());
+    let found = match id {
+        Some(id) => kratos.service().flow_error(caller.scope, id).await?,
+        None => None,
+    };
+    let told = |name: &str| {
+        let error = found.as_ref().map(|found| &found.error)?;
+        error[name].as_str().map(str::to_owned)
+    };
+    let reason = told("reason").or_else(|| told("message"));
+    let reason = reason.unwrap_or_else(|| "This error is not known any more.".to_owned());
+    let reference = told("id").unwrap_or_else(|| "none".to_owned());
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { "Something went wrong" }
+            p.lead { (reason) }
+            a.button href=(kratos.options().urls.default_return) { "Continue" }
+            @if let Some(id) = id {
+                p.small-print { "Reference: " (reference) " · " (id) }
+            }
+        }
+    };
+    Ok(page(&kratos, StatusCode::OK, ("Error", Width::Narrow), content))
+}
+
+pub(super) async fn welcome(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Claimed(proof): Claimed,
+    _headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let service = kratos.service();
+    let mut me = None;
+    if let Some(proof) = &proof {
+        let checked = service.check_session(caller.scope, proof, Consistency::Strong).await;
+        match checked {
+            Ok(session) => {
+                let token = service.logout_token(caller.scope, proof).await?;
+                me = Some((session, token));
+            }
+            Err(cardea_identity::session::CheckRejection::NoSession) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let theme = &kratos.options().theme;
+    let start = |purpose: &str| format!("/self-service/{purpose}/browser");
+    let content = match me {
+        Some((session, token)) => {
+            let who = session.identity.as_ref().map(flows::who).unwrap_or_default();
+            let logout = format!("/self-service/logout?token={}", token.expose());
+            html! {
+                (brand(theme))
+                section.card {
+                    h1 { "You are signed in" }
+                    p.lead { "as " strong { (who) } }
+                    a.button href=(start("settings")) { "Manage your account" }
+                    a.button.quiet href=(logout) { "Sign out" }
+                }
+            }
+        }
+        None => html! {
+            (brand(theme))
+            section.card {
+                h1 { "Welcome" }
+                p.lead { "Sign in to go on, or create an account." }
+                a.button href=(start("login")) { "Sign in" }
+                a.button.quiet href=(start("registration")) { "Create an account" }
+            }
+        },
+    };
+    Ok(page(&kratos, StatusCode::OK, ("Welcome", Width::Narrow), content))
+}

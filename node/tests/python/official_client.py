@@ -4,13 +4,18 @@ What is written through one node is read through the two others, at once: sessio
 checks are linearizable, and so is the end of a session.
 """
 
+import re
 import unittest
 import uuid
 
 import ory_client
+from ory_client.api.courier_api import CourierApi
 from ory_client.api.frontend_api import FrontendApi
 from ory_client.api.identity_api import IdentityApi
 from ory_client.models.create_identity_body import CreateIdentityBody
+from ory_client.models.create_recovery_code_for_identity_body import (
+    CreateRecoveryCodeForIdentityBody,
+)
 from ory_client.models.json_patch import JsonPatch
 from ory_client.models.perform_native_logout_body import PerformNativeLogoutBody
 from ory_client.models.update_identity_body import UpdateIdentityBody
@@ -18,9 +23,24 @@ from ory_client.models.update_login_flow_body import UpdateLoginFlowBody
 from ory_client.models.update_login_flow_with_password_method import (
     UpdateLoginFlowWithPasswordMethod,
 )
+from ory_client.models.update_recovery_flow_body import UpdateRecoveryFlowBody
+from ory_client.models.update_recovery_flow_with_code_method import (
+    UpdateRecoveryFlowWithCodeMethod,
+)
 from ory_client.models.update_registration_flow_body import UpdateRegistrationFlowBody
 from ory_client.models.update_registration_flow_with_password_method import (
     UpdateRegistrationFlowWithPasswordMethod,
+)
+from ory_client.models.update_settings_flow_body import UpdateSettingsFlowBody
+from ory_client.models.update_settings_flow_with_password_method import (
+    UpdateSettingsFlowWithPasswordMethod,
+)
+from ory_client.models.update_settings_flow_with_profile_method import (
+    UpdateSettingsFlowWithProfileMethod,
+)
+from ory_client.models.update_verification_flow_body import UpdateVerificationFlowBody
+from ory_client.models.update_verification_flow_with_code_method import (
+    UpdateVerificationFlowWithCodeMethod,
 )
 
 from cluster import Cluster
@@ -50,6 +70,7 @@ class OfficialClient(unittest.TestCase):
         self.clients = [client(url) for url in CLUSTER.public + CLUSTER.admin]
         self.frontend = [FrontendApi(c) for c in self.clients[:3]]
         self.identity = [IdentityApi(c) for c in self.clients[3:]]
+        self.courier = [CourierApi(c) for c in self.clients[3:]]
 
     def tearDown(self):
         for c in self.clients:
@@ -198,6 +219,127 @@ class OfficialClient(unittest.TestCase):
         self.assert_refused(first.session_token)
         self.identity[2].delete_identity_sessions(str(created.id))
         self.assert_refused(second.session_token)
+
+    def code_for(self, email, node=0):
+        messages = self.courier[node].list_courier_messages(recipient=email, status="queued")
+        return re.search(r"\d{6}", messages[0].subject).group(0)
+
+    def test_an_address_is_verified_by_the_code_that_was_sent(self):
+        email = address()
+        registered = self.register(email, node=0)
+        steps = {c.actual_instance.action: c.actual_instance for c in registered.continue_with}
+        shown = steps["show_verification_ui"].flow
+        self.assertEqual(shown.verifiable_address, email)
+        flow = self.frontend[1].get_verification_flow(shown.id)
+        self.assertEqual(flow.state, "sent_email")
+        message = self.courier[2].list_courier_messages(recipient=email)[0]
+        self.assertEqual(message.template_type, "verification_code_valid")
+        self.assertEqual(self.courier[1].get_courier_message(message.id).recipient, email)
+
+        def submit(code, node):
+            method = UpdateVerificationFlowWithCodeMethod(method="code", code=code)
+            return self.frontend[node].update_verification_flow(
+                flow=shown.id, update_verification_flow_body=UpdateVerificationFlowBody(method))
+
+        code = self.code_for(email, node=2)
+        self.refuses(400, submit, "000000" if code != "000000" else "000001", 1)
+        self.assertEqual(submit(code, 2).state, "passed_challenge")
+        self.refuses(400, submit, code, 0)
+        read = self.identity[0].get_identity(str(registered.identity.id))
+        self.assertTrue(read.verifiable_addresses[0].verified)
+
+    def test_a_lost_password_is_recovered_on_other_nodes_than_it_was_asked_for(self):
+        email = address()
+        created = self.create(email)
+        flow = self.frontend[0].create_native_recovery_flow()
+
+        def submit(node, flow, **fields):
+            method = UpdateRecoveryFlowWithCodeMethod(method="code", **fields)
+            return self.frontend[node].update_recovery_flow(
+                flow=str(flow), update_recovery_flow_body=UpdateRecoveryFlowBody(method))
+
+        self.assertEqual(submit(1, flow.id, email=email).state, "sent_email")
+        code = self.code_for(email, node=2)
+        done = submit(2, flow.id, code=code)
+        steps = {c.actual_instance.action: c.actual_instance for c in done.continue_with}
+        token = steps["set_ory_session_token"].ory_session_token
+        self.assert_recognised(token, created.id)
+        self.refuses(400, submit, 0, flow.id, code=code)
+
+        method = UpdateSettingsFlowWithPasswordMethod(method="password", password="a new password")
+        saved = self.frontend[1].update_settings_flow(
+            flow=steps["show_settings_ui"].flow.id, x_session_token=token,
+            update_settings_flow_body=UpdateSettingsFlowBody(method))
+        self.assertEqual(saved.state, "success")
+        self.log_in(email, node=0, password="a new password")
+        self.refuses(400, self.log_in, email, node=2)
+
+        # Whoever has no account is told the same.
+        flow = self.frontend[2].create_native_recovery_flow()
+        self.assertEqual(submit(0, flow.id, email=address()).state, "sent_email")
+
+        # An administrator may hand out a code.
+        made = self.identity[1].create_recovery_code_for_identity(
+            CreateRecoveryCodeForIdentityBody(identity_id=str(created.id), flow_type="api"))
+        done = submit(2, made.recovery_link.split("flow=")[1], code=made.recovery_code)
+        self.assertEqual(done.state, "passed_challenge")
+
+    def test_settings_are_changed_and_end_other_sessions(self):
+        email = address()
+        self.create(email)
+        first, second = self.log_in(email, node=0), self.log_in(email, node=1)
+        flow = self.frontend[0].create_native_settings_flow(x_session_token=first.session_token)
+        self.assertEqual(flow.identity.traits["email"], email)
+        profile = UpdateSettingsFlowWithProfileMethod(
+            method="profile", traits={"email": email, "name": {"first": "Ann"}})
+        saved = self.frontend[1].update_settings_flow(
+            flow=str(flow.id), x_session_token=first.session_token,
+            update_settings_flow_body=UpdateSettingsFlowBody(profile))
+        self.assertEqual(saved.identity.traits["name"], {"first": "Ann"})
+        self.assert_recognised(second.session_token, flow.identity.id)
+        password = UpdateSettingsFlowWithPasswordMethod(
+            method="password", password="another password entirely")
+        self.frontend[2].update_settings_flow(
+            flow=str(flow.id), x_session_token=first.session_token,
+            update_settings_flow_body=UpdateSettingsFlowBody(password))
+        self.assert_refused(second.session_token)
+        self.assert_recognised(first.session_token, flow.identity.id)
+        self.refuses(
+            403, self.frontend[0].get_settings_flow, str(flow.id),
+            x_session_token=self.register(address()).session_token)
+
+    def browser(self, node):
+        """A client that keeps what cookies it is given, and sends them."""
+        c = client(CLUSTER.public[node])
+        self.addCleanup(c.rest_client.pool_manager.clear)
+        return FrontendApi(c)
+
+    @staticmethod
+    def cookies(answer):
+        values = answer.raw_data and answer.headers.get("Set-Cookie") or ""
+        return "; ".join(re.findall(r"(?:^|, )([^=,; ]+=[^;]*)", values))
+
+    def test_a_script_in_a_page_signs_up_and_out(self):
+        frontend, email = self.browser(0), address()
+        begun = frontend.create_browser_registration_flow_with_http_info()
+        cookie = self.cookies(begun)
+        node = next(n for n in begun.data.ui.nodes
+                    if n.attributes.actual_instance.name == "csrf_token")
+        token = node.attributes.actual_instance.value
+        method = UpdateRegistrationFlowWithPasswordMethod(
+            method="password", password=PASSWORD, traits={"email": email},
+            csrf_token=str(token.actual_instance if hasattr(token, "actual_instance") else token))
+        body = UpdateRegistrationFlowBody(method)
+        flow = str(begun.data.id)
+        self.refuses(403, frontend.update_registration_flow, flow, body)
+        done = frontend.update_registration_flow_with_http_info(flow, body, cookie=cookie)
+        self.assertIsNone(done.data.session_token)
+        cookie = self.cookies(done)
+        self.assertIn("ory_kratos_session=", cookie)
+        self.assertEqual(frontend.to_session(cookie=cookie).identity.id, done.data.identity.id)
+        logout = self.browser(0).create_browser_logout_flow(cookie=cookie)
+        frontend.update_logout_flow(token=logout.logout_token)
+        self.refuses(401, frontend.to_session, cookie=cookie)
 
     def test_schemas_are_read(self):
         schemas = self.identity[0].list_identity_schemas()

@@ -137,9 +137,7 @@ async fn code(
         FlowState::SentEmail => ("Check your email", sent_to(&flow)),
         _ => ("All done", html! {}),
     };
-    // That a code was sent is the page's own title.
-    let sent = |id: u32| matches!(id, 1_060_003 | 1_080_003);
-    let said: Vec<_> = flow.ui.messages.iter().filter(|m| !sent(m.id)).cloned().collect();
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| !is_sent(m.id)).cloned().collect();
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
@@ -163,19 +161,30 @@ async fn code(
     Ok(response)
 }
 
+/// That a code was sent, which the page's own title says.
+fn is_sent(id: u32) -> bool {
+    matches!(id, 1_060_003 | 1_080_003)
+}
+
 fn sent_to(flow: &Flow) -> Markup {
     let address = flow.ui.find("email").and_then(|node| match &node.attributes {
         cardea_identity::ui::Attributes::Input(input) => input.value.as_ref()?.as_str(),
         _ => None,
     });
+    let address = address.filter(|address| !address.is_empty());
+    let asked_for = flow.ui.messages.iter().any(|text| is_sent(text.id));
     html! {
         p.lead {
-            "If "
-            @match address.filter(|address| !address.is_empty()) {
-                Some(address) => strong { (address) },
-                None => "your address",
+            @match (address, asked_for) {
+                (Some(address), true) => {
+                    "If " strong { (address) } " belongs to an account, a code of six digits is on \
+                     its way there."
+                }
+                (Some(address), false) => {
+                    "Enter the code of six digits that was sent to " strong { (address) } "."
+                }
+                (None, _) => "Enter the code of six digits that you were given.",
             }
-            " belongs to an account, a code of six digits is on its way there."
         }
     }
 }
@@ -203,8 +212,10 @@ pub(in super::super) async fn settings(
     let sessions = sessions::list(&kratos, caller.scope, &proof).await?;
     let logout = kratos.service().logout_token(caller.scope, &proof).await?;
     let logout = format!("/self-service/logout?token={}", logout.expose());
+    let holder = flow.identity.as_ref().map(who).unwrap_or_default();
     let form = |group, prefix, submit| Form {
         group: Some(group),
+        holder: Some(holder.as_str()).filter(|_| group == Group::Password),
         prefix,
         submit: Some(submit),
         focus: false,
@@ -216,7 +227,7 @@ pub(in super::super) async fn settings(
             nav aria-label="Account" { a href=(logout) { "Sign out" } }
         }
         h1 { "Settings" }
-        p.lead { "Signed in as " strong { (flow.identity.as_ref().map(who).unwrap_or_default()) } }
+        p.lead { "Signed in as " strong { (holder) } }
         (notices(&flow.ui.messages))
         section.card aria-labelledby="profile" {
             h2 id="profile" { "Profile" }
@@ -243,8 +254,8 @@ async fn find(
     (query, uri): (&Query, &Uri),
     headers: &HeaderMap,
 ) -> Result<(Flow, Option<CsrfSecret>), Result<Response, ApiError>> {
-    let again = || Err(see_other(&begin(kratos, purpose, uri)));
-    let Some(id) = flow_id(query, "flow") else { return again() };
+    let anew = begin(kratos, purpose, uri);
+    let Some(id) = flow_id(query, "flow") else { return Err(see_other(&anew)) };
     match owned(kratos, caller.scope, purpose, id, headers).await {
         Ok((mut flow, Some(secret), is_new)) => {
             let token = secret.token(kratos.service().entropy());
@@ -252,9 +263,9 @@ async fn find(
             Ok((flow, Some(secret).filter(|_| is_new)))
         }
         // A native client's: no browser can complete it.
-        Ok((_, None, _)) => again(),
+        Ok((_, None, _)) => Err(see_other(&anew)),
         Err(error) if error.status().is_server_error() => Err(Err(error)),
-        Err(_) => again(),
+        Err(_) => Err(see_other(&anew)),
     }
 }
 
@@ -279,6 +290,7 @@ fn plain(flow: &Flow) -> Form<'_> {
         identifier: "",
         submit: None,
         forgotten: None,
+        holder: None,
         focus: true,
         prefix: "field",
     }

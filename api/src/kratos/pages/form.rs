@@ -18,7 +18,9 @@ pub(super) struct Form<'a> {
     pub(super) submit: Option<&'a str>,
     /// Where somebody goes who has forgotten the password.
     pub(super) forgotten: Option<&'a str>,
-    /// Whether the first field that is empty gets the cursor.
+    /// Whose new password it is, for programs that keep passwords.
+    pub(super) holder: Option<&'a str>,
+    /// Whether the first field that is wrong or empty gets the cursor.
     pub(super) focus: bool,
     /// Told apart from other forms of the page.
     pub(super) prefix: &'a str,
@@ -34,13 +36,20 @@ impl Form<'_> {
         let empty = |node: &&&Node| match &node.attributes {
             Attributes::Input(input) => {
                 !matches!(input.kind, InputType::Hidden | InputType::Submit)
+                    && input.required
                     && input.value.as_ref().is_none_or(|value| value.as_str() == Some(""))
             }
             _ => false,
         };
-        let focus = nodes.iter().find(empty).map(|node| node.name()).filter(|_| self.focus);
+        let wrong = nodes.iter().find(|node| !node.messages.is_empty());
+        let focus = wrong.or_else(|| nodes.iter().find(empty)).map(|node| node.name());
+        let focus = focus.filter(|_| self.focus);
         html! {
             form method="post" action=(self.ui.action) {
+                @if let Some(holder) = self.holder {
+                    input.visually-hidden type="text" name="username" value=(holder)
+                        autocomplete="username" tabindex="-1" aria-hidden="true" readonly;
+                }
                 @for node in &nodes {
                     @match &node.attributes {
                         Attributes::Input(input) => (self.input(node, input, focus)),
@@ -91,7 +100,11 @@ impl Form<'_> {
         let is_code = input.name == "code";
         let complete = input.autocomplete.map(autocomplete);
         let complete = complete.or((input.name == "identifier").then_some("username"));
-        let label = if input.name == "identifier" { self.identifier } else { label(node) };
+        let label = match input.name.as_str() {
+            "identifier" => self.identifier,
+            "password" if self.holder.is_some() => "New password",
+            _ => label(node),
+        };
         if input.kind == InputType::Checkbox {
             let checked = value.as_deref() == Some("true");
             return html! {

@@ -41,6 +41,7 @@ pub(super) fn page(
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
                 meta name="color-scheme" content="light dark";
+                link rel="icon" href="data:,";
                 title { (title) " · " (theme.name) }
                 link rel="stylesheet" href="/ui/style.css";
             }

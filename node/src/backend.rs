@@ -105,20 +105,31 @@ impl Backend {
     }
 
     /// Goes on asking the configured nodes to be taken in, if this node belongs
-    /// to no cluster. `refused` learns why it never will.
+    /// to no cluster; later they are where nodes that moved are looked for.
+    /// `refused` learns why it never will.
     pub fn seek(self: &Arc<Self>, refused: impl FnOnce(OpenError) + Send + 'static) {
-        if self.node.member().is_some() || self.join.is_empty() {
+        if self.join.is_empty() {
             return;
+        }
+        if self.node.member().is_some() {
+            return self.look_through_seeds();
         }
         let backend = self.clone();
         let seeking = tokio::spawn(async move {
             tracing::info!(through = backend.join.join(","), "asking to join a cluster");
             match backend.node.join(&backend.join).await {
-                Ok(_) | Err(OpenError::Stopping | OpenError::AlreadyMember(_)) => {}
+                Ok(_) | Err(OpenError::AlreadyMember(_)) => backend.look_through_seeds(),
+                Err(OpenError::Stopping) => {}
                 Err(error) => refused(error),
             }
         });
         *self.joining.lock() = Some(seeking.abort_handle());
+    }
+
+    fn look_through_seeds(&self) {
+        if let Err(error) = self.node.look_through(&self.join) {
+            tracing::error!(%error, "nodes that moved cannot be looked for");
+        }
     }
 
     /// Hands every leadership to another voter that answers, within `within`.
@@ -158,7 +169,9 @@ impl Backend {
         if let Some(joining) = self.joining.lock().take() {
             joining.abort();
         }
-        self.node.init(InitPlan::small(self.name.clone())).await
+        let made = self.node.init(InitPlan::small(self.name.clone())).await?;
+        self.look_through_seeds();
+        Ok(made)
     }
 }
 

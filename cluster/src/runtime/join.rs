@@ -29,20 +29,13 @@ type Answer = proto::join_response::Result;
 
 /// See [`ClusterNode::join`].
 pub(super) async fn join(node: &ClusterNode, seeds: &[String]) -> Result<NodeId, OpenError> {
-    let _serial = node.changing.lock().await;
-    let mut identity = match node.identity()? {
-        Some(identity) => identity,
-        None => {
-            let ticket = edit::ticket(node.options.entropy.as_ref().bytes());
-            let identity = Identity { ticket, ..Identity::default() };
-            identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
-            identity
-        }
-    };
-    if let Some((cluster, _)) = identity.of_member() {
-        return Err(OpenError::AlreadyMember(cluster));
-    }
+    let serial = node.changing.lock().await;
+    let identity = identity_without_cluster(node)?;
+    drop(serial);
+    // It may take for ever, and the node may be told to make a cluster meanwhile.
     let joined = ask(node, &identity, seeds).await?;
+    let serial = node.changing.lock().await;
+    let mut identity = identity_without_cluster(node)?;
     identity.cluster = joined.cluster.clone();
     identity.node = joined.node;
     identity.directory_replica = joined.directory_replica;
@@ -57,6 +50,7 @@ pub(super) async fn join(node: &ClusterNode, seeds: &[String]) -> Result<NodeId,
     identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     member.book.say(joined.nodes.into_iter().map(|said| (NodeId(said.node), said.address)));
     tracing::info!(%cluster, node = %id, "this node joined");
+    drop(serial);
     let mut views = node.directory.watch();
     tokio::select! {
         () = node.stopping.cancelled() => return Err(OpenError::Stopping),
@@ -66,6 +60,20 @@ pub(super) async fn join(node: &ClusterNode, seeds: &[String]) -> Result<NodeId,
     }
     node.announce(&identity).await?;
     Ok(id)
+}
+
+/// The identity of a node that belongs to no cluster, with its ticket.
+fn identity_without_cluster(node: &ClusterNode) -> Result<Identity, OpenError> {
+    let Some(identity) = node.identity()? else {
+        let ticket = edit::ticket(node.options.entropy.as_ref().bytes());
+        let identity = Identity { ticket, ..Identity::default() };
+        identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
+        return Ok(identity);
+    };
+    match identity.of_member() {
+        Some((cluster, _)) => Err(OpenError::AlreadyMember(cluster)),
+        None => Ok(identity),
+    }
 }
 
 /// Asks until somebody takes the node in.
@@ -123,6 +131,9 @@ async fn ask(
             }
         }
         tokio::time::sleep(PAUSE).await;
+        if let Some(member) = node.member() {
+            return Err(OpenError::AlreadyMember(member.cluster));
+        }
     }
 }
 

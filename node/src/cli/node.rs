@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{exit::Outcome, output::Printer};
-use crate::operator::client::OperatorClient;
+use crate::operator::{client::OperatorClient, wire::Decommission};
 
 /// What may be done with a node.
 #[derive(Debug, clap::Subcommand)]
@@ -17,9 +17,15 @@ pub enum NodeCommand {
         node: u64,
     },
     /// Move the node's replicas away and let it go for good
+    #[command(
+        after_help = "A node that is dead is let go in the same way: others take its replicas over."
+    )]
     Decommission {
         /// The node's id, as `cardea status` shows it
         node: u64,
+        /// Although shards are left with fewer voters than they should have
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -28,14 +34,15 @@ pub(super) async fn run(
     client: &OperatorClient,
     printer: Printer,
 ) -> Outcome {
-    let (node, verb, done, patience) = match command {
-        NodeCommand::Drain { node } => (node, "drain", "drained: it leads nothing", 60),
-        NodeCommand::Decommission { node } => {
-            (node, "decommission", "decommissioned: it may be switched off", 24 * 3600)
+    let (node, verb, body, done) = match command {
+        NodeCommand::Drain { node } => (node, "drain", json!({}), "drained: it leads nothing"),
+        NodeCommand::Decommission { node, force } => {
+            let body = json!(Decommission { force });
+            (node, "decommission", body, "decommissioned: it may be switched off")
         }
     };
     let path = format!("/cluster/nodes/{node}/{verb}");
-    let _: Value = client.post(&path, &json!({}), Duration::from_secs(patience)).await?;
+    let _: Value = client.post(&path, &body, Duration::from_secs(60)).await?;
     printer
         .print(&json!({ "node": node, "done": verb }), |_, _| format!("Node {node} is {done}.\n"))
 }

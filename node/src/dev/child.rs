@@ -61,7 +61,13 @@ pub async fn supervise(
         happenings.send(happening).await.ok();
     };
     loop {
-        let mut child = Command::new(&plan.program)
+        let mut command = Command::new(&plan.program);
+        // What the caller set for a node of its own is not meant for these.
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.to_string_lossy().starts_with("CARDEA_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(&plan.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -68,8 +68,8 @@ impl Operator for ClusterOperator {
         upkeep::drain(&self.member()?, node).await
     }
 
-    async fn decommission(&self, node: u64) -> Result<(), Declined> {
-        upkeep::decommission(&self.member()?, node).await
+    async fn decommission(&self, node: u64, forced: bool) -> Result<(), Declined> {
+        upkeep::decommission(&self.member()?, node, forced).await
     }
 
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined> {

@@ -42,8 +42,9 @@ pub trait Operator: Send + Sync + 'static {
     async fn init(&self) -> Result<Initialized, Declined>;
     /// Hands a node's leaderships over.
     async fn drain(&self, node: u64) -> Result<(), Declined>;
-    /// Moves a node's replicas away and lets it go for good.
-    async fn decommission(&self, node: u64) -> Result<(), Declined>;
+    /// Moves a node's replicas away and lets it go for good; if forced, although
+    /// shards are left with fewer voters than they should have.
+    async fn decommission(&self, node: u64, forced: bool) -> Result<(), Declined>;
     /// Hands a shard's leadership to a node.
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined>;
     /// Makes a new key for `purpose` the current one.

@@ -58,12 +58,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         )
         .route(
             "/cluster/nodes/{node}/decommission",
-            post(|State(o): Port, id: Id, Path(node): Path<String>| async move {
-                match number(&node) {
-                    Ok(node) => answer(o.decommission(node).await.map(|()| serde_json::json!({})), id),
-                    Err(declined) => decline(&declined, &id),
-                }
-            }),
+            post(decommission),
         )
         .route("/cluster/shards/{group}/leader", post(move_leader))
         .route(
@@ -94,6 +89,25 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         )
         .route("/cluster/verify", post(|State(o): Port, id: Id| async move { answer(o.verify().await, id) }))
         .with_state(operator)
+}
+
+async fn decommission(
+    State(operator): Port,
+    id: Id,
+    Path(node): Path<String>,
+    body: Result<Option<Json<wire::Decommission>>, JsonRejection>,
+) -> Response {
+    let asked = number(&node).and_then(|node| {
+        let body = body.map(|body| body.unwrap_or_default());
+        Ok((node, parsed(body)?))
+    });
+    match asked {
+        Ok((node, wire::Decommission { force })) => {
+            let gone = operator.decommission(node, force).await;
+            answer(gone.map(|()| serde_json::json!({})), id)
+        }
+        Err(declined) => decline(&declined, &id),
+    }
 }
 
 async fn move_leader(

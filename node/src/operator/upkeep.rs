@@ -45,9 +45,13 @@ pub(super) async fn drain(member: &Arc<Member>, node: u64) -> Result<(), Decline
 }
 
 /// Lets a node go for good.
-pub(super) async fn decommission(member: &Arc<Member>, node: u64) -> Result<(), Declined> {
+pub(super) async fn decommission(
+    member: &Arc<Member>,
+    node: u64,
+    forced: bool,
+) -> Result<(), Declined> {
     let node = NodeId(node);
-    let gone = life::decommission(member, node, false, DECOMMISSION_WITHIN, |departing| {
+    let gone = life::decommission(member, node, forced, DECOMMISSION_WITHIN, |departing| {
         let (leads, replicas) = (departing.leads, departing.replicas);
         tracing::info!(%node, leads, replicas, "a node is leaving");
     });

@@ -121,6 +121,14 @@ pub struct Initialized {
     pub cluster_id: String,
 }
 
+/// The request to let a node go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decommission {
+    /// Although shards are left with fewer voters than they should have.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// The request to hand a shard's leadership to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveLeader {

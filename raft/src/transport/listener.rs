@@ -128,12 +128,22 @@ async fn accept(
                 Ok(Ok(connection)) => {
                     let _ = accepted.send(Ok(connection)).await;
                 }
+                Ok(Err(error)) if is_gone(&error) => {
+                    tracing::debug!(?from, %error, "a caller went away");
+                }
                 Ok(Err(error)) => tracing::warn!(?from, %error, "refused a connection"),
                 Err(_) => tracing::warn!(?from, "a caller did not finish its handshake"),
             }
             drop(permit);
         });
     }
+}
+
+/// Whether a caller hung up: nodes that dial one that does not serve yet give up
+/// after a while, and lie in its backlog until it does.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 async fn shake_hands(tcp: TcpStream, tls: ServerTls) -> io::Result<Connection> {

@@ -18,7 +18,7 @@ use std::{
 
 use cardea_raft::NodeId;
 use cardea_storage::{Clock, Timestamp};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 /// How far a clock may be off the median.
 pub const OFFSET_MS_MAX: i64 = 500;
@@ -45,6 +45,21 @@ pub struct ClockComparison {
     measured: Mutex<Measured>,
     /// Whether a round has ended with a majority's clocks known.
     compared: AtomicBool,
+    /// What time it was when a majority agreed last.
+    agreed_at: RwLock<Option<Moment>>,
+}
+
+/// A time, and the monotonic clock then.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall: Timestamp,
+    monotonic: Duration,
+}
+
+impl Moment {
+    fn since(self, clock: &dyn Clock) -> Timestamp {
+        self.wall.after(clock.monotonic().saturating_sub(self.monotonic))
+    }
 }
 
 #[derive(Default)]
@@ -68,7 +83,12 @@ struct Offset {
 impl ClockComparison {
     /// Nothing compared, and nobody known to compare with.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, measured: Mutex::default(), compared: AtomicBool::new(false) })
+        Arc::new(Self {
+            clock,
+            measured: Mutex::default(),
+            compared: AtomicBool::new(false),
+            agreed_at: RwLock::default(),
+        })
     }
 
     /// Says which nodes there are besides this one; if none, it is a majority.
@@ -105,9 +125,25 @@ impl ClockComparison {
 
     /// Everybody was asked, and has answered or is silent.
     pub(crate) fn end_round(&self) {
-        if self.verdict() != ClockVerdict::Unconfirmed {
-            self.compared.store(true, Ordering::Release);
+        let (verdict, is_news) = self.judge();
+        let ahead_ms = match verdict {
+            ClockVerdict::Confirmed(_) => 0,
+            ClockVerdict::Off(ahead_ms) => ahead_ms,
+            ClockVerdict::Unconfirmed => return,
+        };
+        if is_news {
+            let wall = Timestamp(self.clock.now().0.saturating_add_signed(-ahead_ms));
+            let monotonic = self.clock.monotonic();
+            *self.agreed_at.write() = Some(Moment { wall, monotonic });
         }
+        self.compared.store(true, Ordering::Release);
+    }
+
+    /// The time by the last agreement and the monotonic clock since: what this
+    /// node's wall clock does meanwhile moves nothing. `None` before the first.
+    pub(crate) fn agreed_now(&self) -> Option<Timestamp> {
+        let agreed_at = *self.agreed_at.read();
+        agreed_at.map(|moment| moment.since(self.clock.as_ref()))
     }
 
     /// Whether this clock was compared with a majority's since the start.
@@ -117,15 +153,21 @@ impl ClockComparison {
 
     /// What the comparison says now.
     pub fn verdict(&self) -> ClockVerdict {
+        self.judge().0
+    }
+
+    /// The verdict, and whether it is this comparison's: not what was agreed on
+    /// before.
+    fn judge(&self) -> (ClockVerdict, bool) {
         let now = self.clock.monotonic();
         let mut measured = self.measured.lock();
-        let Some(nodes) = measured.nodes else { return ClockVerdict::Unconfirmed };
+        let Some(nodes) = measured.nodes else { return (ClockVerdict::Unconfirmed, false) };
         let fresh = |offset: &&Offset| now.saturating_sub(offset.at) <= COMPARISON_MAX;
         let mut offsets: Vec<i64> =
             measured.others.values().filter(fresh).map(|offset| offset.ahead_ms).collect();
         offsets.push(0);
         if 2 * offsets.len() <= nodes {
-            return ClockVerdict::Unconfirmed;
+            return (ClockVerdict::Unconfirmed, false);
         }
         // Where half the clocks stand against the other half (of three nodes one is
         // dead, and the other two differ) nobody can tell who is right: what was
@@ -133,8 +175,8 @@ impl ClockComparison {
         let divided = is_divided(&mut offsets);
         if divided {
             match measured.agreed {
-                Some(agreed) => return agreed,
-                None if nodes > 2 => return ClockVerdict::Unconfirmed,
+                Some(agreed) => return (agreed, false),
+                None if nodes > 2 => return (ClockVerdict::Unconfirmed, false),
                 None => {}
             }
         }
@@ -148,31 +190,7 @@ impl ClockComparison {
         if !divided {
             measured.agreed = Some(verdict);
         }
-        verdict
-    }
-
-    /// How far this node's clock was off when a majority agreed last; 0 if it was
-    /// not.
-    fn last_offset(&self) -> i64 {
-        match self.verdict() {
-            ClockVerdict::Off(ahead) => ahead,
-            ClockVerdict::Confirmed(_) => 0,
-            ClockVerdict::Unconfirmed => match self.measured.lock().agreed {
-                Some(ClockVerdict::Off(ahead)) => ahead,
-                _ => 0,
-            },
-        }
-    }
-
-    /// Whether this clock was near the median when a majority agreed last.
-    pub(crate) fn is_near(&self) -> bool {
-        match self.verdict() {
-            ClockVerdict::Confirmed(_) => true,
-            ClockVerdict::Off(_) => false,
-            ClockVerdict::Unconfirmed => {
-                matches!(self.measured.lock().agreed, Some(ClockVerdict::Confirmed(_)))
-            }
-        }
+        (verdict, true)
     }
 
     /// How far each compared clock, this one's with `own`, is ahead of the median,
@@ -226,9 +244,10 @@ fn median(mut offsets: Vec<i64>) -> i64 {
     }
 }
 
-/// The clock of those who work above the cluster: this node's, set right by the
-/// median while it is off. Otherwise a node whose clock is wrong would call
-/// sessions over that are not, and read at times that no leader stamps.
+/// The clock of those who work above the cluster: the time when a majority agreed
+/// last on this node's clock, or on how far it is off, and the monotonic clock
+/// since. Otherwise a node whose clock is wrong, or jumps between two comparisons,
+/// would call sessions over that are not, and read at times that no leader stamps.
 pub(crate) struct CorrectedClock {
     clock: Arc<dyn Clock>,
     comparison: Arc<ClockComparison>,
@@ -243,8 +262,7 @@ impl CorrectedClock {
 
 impl Clock for CorrectedClock {
     fn now(&self) -> Timestamp {
-        let ahead_ms = self.comparison.last_offset();
-        Timestamp(self.clock.now().0.saturating_add_signed(ahead_ms.saturating_neg()))
+        self.comparison.agreed_now().unwrap_or_else(|| self.clock.now())
     }
 
     fn monotonic(&self) -> Duration {
@@ -256,14 +274,8 @@ impl Clock for CorrectedClock {
 pub(crate) struct LeaderClock {
     clock: Arc<dyn Clock>,
     comparison: Arc<ClockComparison>,
-    anchor: Mutex<Option<Anchor>>,
-}
-
-#[derive(Clone, Copy)]
-struct Anchor {
-    term: u64,
-    wall: Timestamp,
-    monotonic: Duration,
+    /// The term, and when this node first stamped in it.
+    anchor: Mutex<Option<(u64, Moment)>>,
 }
 
 impl LeaderClock {
@@ -279,28 +291,26 @@ impl LeaderClock {
             return Err("the clock of the leader's node is off");
         }
         let mut anchor = self.anchor.lock();
-        let held = anchor.filter(|anchor| anchor.term == term);
-        let anchored = match held {
-            Some(anchored) => anchored,
+        let held = anchor.filter(|(of, _)| *of == term);
+        let (_, moment) = match held {
+            Some(held) => held,
             None if verdict == ClockVerdict::Unconfirmed => {
                 return Err("the clock of the leader's node is not confirmed yet");
             }
-            None => *anchor.insert(Anchor {
-                term,
-                wall: self.clock.now(),
-                monotonic: self.clock.monotonic(),
-            }),
+            None => {
+                let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
+                *anchor.insert((term, Moment { wall, monotonic }))
+            }
         };
-        Ok(anchored.wall.after(self.clock.monotonic().saturating_sub(anchored.monotonic)))
+        Ok(moment.since(self.clock.as_ref()))
     }
 
-    /// The time to hand out with a read index.
+    /// The time to hand out with a read index; of a node that has not stamped, what
+    /// a majority agreed on. 0, so that log time alone counts, before it did.
     pub(crate) fn now(&self) -> Timestamp {
         match *self.anchor.lock() {
-            Some(anchor) => {
-                anchor.wall.after(self.clock.monotonic().saturating_sub(anchor.monotonic))
-            }
-            None => self.clock.now(),
+            Some((_, moment)) => moment.since(self.clock.as_ref()),
+            None => self.comparison.agreed_now().unwrap_or_default(),
         }
     }
 }
@@ -321,6 +331,7 @@ mod tests {
             let theirs = Timestamp((9_000_000 + ahead).cast_unsigned());
             comparison.note((node, 1), theirs, Timestamp(9_000_000), Timestamp(9_000_000));
         }
+        comparison.end_round();
         (clock, comparison)
     }
 
@@ -343,6 +354,26 @@ mod tests {
         assert_eq!(corrected.now(), Timestamp(9_000_000 - 3_600_000));
         let (clock, comparison) = three([200, -100]);
         assert_eq!(CorrectedClock::new(clock.clone(), comparison).now(), clock.now());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_between_two_comparisons_moves_nothing_above() {
+        let (clock, comparison) = three([0, 0]);
+        let corrected = CorrectedClock::new(clock.clone(), comparison.clone());
+        let leader = LeaderClock::new(clock.clone(), comparison.clone());
+        clock.jump(Timestamp(9_000_000 + 3_600_000));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(corrected.now(), Timestamp(9_001_000));
+        assert_eq!(leader.now(), Timestamp(9_001_000));
+        // The next comparison finds it off, and corrects it.
+        for node in [2, 3].map(NodeId) {
+            comparison.note((node, 1), Timestamp(9_001_000), clock.now(), clock.now());
+        }
+        comparison.end_round();
+        assert_eq!(comparison.verdict(), ClockVerdict::Off(3_600_000));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(corrected.now(), Timestamp(9_002_000));
+        assert!(leader.stamp(1).is_err());
     }
 
     #[test]
@@ -392,7 +423,9 @@ mod tests {
         let comparison = ClockComparison::new(clock.clone());
         assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
         assert_eq!(comparison.offsets(OWN), BTreeMap::new());
-        assert!(!comparison.is_near());
+        comparison.end_round();
+        assert!(!comparison.has_compared());
+        assert_eq!(comparison.agreed_now(), None);
         assert!(LeaderClock::new(clock.clone(), comparison.clone()).stamp(1).is_err());
         // Told, but nobody has answered yet.
         comparison.expect(&[NodeId(2), NodeId(3)]);
@@ -401,7 +434,8 @@ mod tests {
         comparison.note((NodeId(2), 1), clock.now(), clock.now(), clock.now());
         assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
         assert_eq!(comparison.offsets(OWN)[&(NodeId(2), 1)], 0);
-        assert!(comparison.is_near());
+        comparison.end_round();
+        assert!(comparison.has_compared());
     }
 
     #[test]

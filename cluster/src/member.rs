@@ -1,7 +1,7 @@
 //! A node that belongs to a cluster: what its parts share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -76,6 +76,8 @@ pub struct Member {
     pub(crate) announced: AtomicBool,
     pub(crate) disk_free: AtomicU64,
     pub(crate) disk_full: AtomicBool,
+    /// Groups led here that lack voters with room on their disks.
+    pub(crate) roomless: RwLock<BTreeSet<GroupId>>,
     /// Tells the reconciler that something may have to be done.
     pub(crate) wake: Notify,
     pub(crate) faulted: watch::Sender<Option<Fault>>,
@@ -95,6 +97,13 @@ pub(crate) struct Office {
 pub(crate) struct Heard {
     pub(crate) report: proto::StatusResponse,
     pub(crate) at: Duration,
+}
+
+impl Heard {
+    /// Whether it was said lately.
+    pub(crate) fn is_fresh(&self, clock: &dyn Clock) -> bool {
+        clock.monotonic().saturating_sub(self.at) <= HEARD_MAX
+    }
 }
 
 impl Member {
@@ -221,10 +230,10 @@ impl Member {
         }
     }
 
-    /// The time by which a read here judges expiry, besides log time: the clock's,
-    /// unless that is off, or nobody has confirmed it yet.
+    /// The time by which a read here judges expiry, besides log time; 0 before a
+    /// majority agreed on any.
     pub(crate) fn reader_now(&self) -> Timestamp {
-        if self.comparison.is_near() { self.clock.now() } else { Timestamp::default() }
+        self.comparison.agreed_now().unwrap_or_default()
     }
 
     /// Waits until every node has applied a revision of the directory, or has
@@ -255,9 +264,15 @@ impl Member {
         }
     }
 
-    /// Whether ordinary writes are refused for want of room.
+    /// Whether this node's disk has less room than its reserve.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Whether ordinary writes of a group led here are refused for want of room,
+    /// here or on the disks of voters that it needs.
+    pub(crate) fn lacks_room(&self, group: GroupId) -> bool {
+        self.is_disk_full() || self.roomless.read().contains(&group)
     }
 
     /// Sets the numbers by which this node, when it leads the directory, places

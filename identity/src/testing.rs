@@ -4,7 +4,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -53,6 +53,8 @@ pub(crate) struct Counted {
     pub(crate) commits: AtomicUsize,
     pub(crate) ops: AtomicUsize,
     pub(crate) fails: AtomicBool,
+    /// This node's own clock, where it is not the store's.
+    pub(crate) skewed: OnceLock<Arc<dyn Clock>>,
 }
 
 impl Counted {
@@ -92,7 +94,7 @@ impl Store for Counted {
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {
-        self.inner.clock()
+        self.skewed.get().unwrap_or_else(|| self.inner.clock())
     }
 
     fn entropy(&self) -> &Arc<dyn Entropy> {
@@ -141,6 +143,7 @@ impl World {
             commits: AtomicUsize::new(0),
             ops: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
+            skewed: OnceLock::new(),
         });
         let schemas = Schemas::preset().unwrap();
         let service = Service::start(counted.clone(), keys(1), schemas, settings).unwrap();

@@ -63,6 +63,8 @@ struct State {
     /// Where those of them stood that were as fresh as asked, when they were made.
     confirmed: Snaptoken,
     read_time: Timestamp,
+    /// The time by which the reads so far judged expiry.
+    judged_at: Option<Timestamp>,
     reads: u32,
     /// Point reads that become checks; what was seen.
     points: BTreeMap<Key, Option<Row>>,
@@ -158,6 +160,7 @@ impl Transaction {
             seen: Snaptoken::default(),
             confirmed: Snaptoken::default(),
             read_time: store.clock().now(),
+            judged_at: None,
             reads: 0,
             points: BTreeMap::new(),
             ranges: Vec::new(),
@@ -172,6 +175,15 @@ impl Transaction {
     /// the log time of what it read if that is later.
     pub fn now(&self) -> Timestamp {
         self.state.lock().read_time
+    }
+
+    /// The time by which the store judged the expiry of what was read so far: of a
+    /// strong read the leader's, of others the reader's own if that is later than
+    /// the log's. What a layer judges itself, it judges by the same. When the
+    /// transaction began, if nothing was read yet.
+    pub fn judged_at(&self) -> Timestamp {
+        let state = self.state.lock();
+        state.judged_at.unwrap_or(state.read_time)
     }
 
     /// Where the reads so far stood.
@@ -434,6 +446,7 @@ impl Transaction {
             state.confirmed.merge(&answer.snaptoken);
         }
         state.read_time = state.read_time.max(answer.time);
+        state.judged_at = state.judged_at.max(Some(answer.time));
         Ok(answer)
     }
 

@@ -1,6 +1,6 @@
 //! How the other nodes are. Every node asks every other one once a second: for
-//! the status table, for comparing clocks, for knowing who leads what, and for
-//! comparing digests.
+//! the status table, for comparing clocks, for knowing who leads what, for room on
+//! the voters' disks, and for comparing digests.
 //!
 //! Replicas that applied the same entries have the same digest at the same
 //! index. One that a majority of the voters outvotes has lost its way: its node
@@ -8,7 +8,7 @@
 //! right, and the group refuses writes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -35,6 +35,7 @@ pub(super) async fn run(member: Arc<Member>) {
     loop {
         look_at_disk(&member).await;
         ask_everybody(&member).await;
+        look_for_room(&member);
         super::seeds::ask(&member).await;
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
@@ -105,6 +106,61 @@ async fn look_at_disk(member: &Arc<Member>) {
     }
 }
 
+/// Finds the groups led here whose quorum would need a voter with a full disk.
+fn look_for_room(member: &Member) {
+    let led = member.replicas().into_iter().filter_map(|replica| {
+        let status = member.host.status(replica.group())?;
+        status.leads().then_some((replica.group(), status))
+    });
+    let roomless: BTreeSet<GroupId> = led
+        .filter(|(_, status)| {
+            let heard = member.heard.lock();
+            let voters = status.voters.values().map(|node| {
+                if *node == member.node {
+                    return Room::of(member.is_disk_full());
+                }
+                let report = heard.get(node).filter(|heard| heard.is_fresh(&*member.clock));
+                report.map_or(Room::Unknown, |heard| Room::of(heard.report.disk_full))
+            });
+            needs_a_full_disk(voters)
+        })
+        .map(|(group, _)| group)
+        .collect();
+    let mut held = member.roomless.write();
+    if *held != roomless {
+        let groups: Vec<u64> = roomless.iter().map(|group| group.0).collect();
+        tracing::warn!(?groups, "groups led here that refuse writes: full disks of voters");
+        *held = roomless;
+    }
+}
+
+/// What is known of a voter's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Full,
+    /// Nothing is heard of its node.
+    Unknown,
+}
+
+impl Room {
+    fn of(full: bool) -> Self {
+        if full { Self::Full } else { Self::Enough }
+    }
+}
+
+/// Whether those who are there are a quorum, and without full disks would not be.
+/// Where too few are there, disks are not what is amiss.
+fn needs_a_full_disk(voters: impl Iterator<Item = Room>) -> bool {
+    let (mut all, mut there, mut roomy) = (0, 0, 0);
+    for room in voters {
+        all += 1;
+        there += usize::from(room != Room::Unknown);
+        roomy += usize::from(room == Room::Enough);
+    }
+    2 * there > all && 2 * roomy <= all
+}
+
 /// How this node is.
 pub(crate) fn report(member: &Member) -> proto::StatusResponse {
     let replicas: Vec<_> =
@@ -121,6 +177,7 @@ pub(crate) fn report(member: &Member) -> proto::StatusResponse {
         directory_revision: member.directory.acknowledged().0,
         memory_bytes: 0,
         process: member.process,
+        disk_full: member.is_disk_full(),
     }
 }
 
@@ -241,6 +298,22 @@ mod tests {
 
     fn at(index: u64, byte: u8) -> BTreeMap<u64, Bytes> {
         BTreeMap::from([(index, digest(byte))])
+    }
+
+    #[test]
+    fn a_group_needs_a_full_disk_where_too_few_with_room_are_there() {
+        use Room::{Enough, Full, Unknown};
+        let needs = |voters: &[Room]| needs_a_full_disk(voters.iter().copied());
+        assert!(!needs(&[Enough, Enough, Enough]));
+        assert!(!needs(&[Enough, Enough, Full]));
+        assert!(needs(&[Enough, Full, Full]));
+        assert!(needs(&[Enough, Full, Unknown]));
+        assert!(!needs(&[Enough, Enough, Unknown]));
+        assert!(needs(&[Full]));
+        assert!(needs(&[Enough, Enough, Full, Full, Full]));
+        // That quorum is lost for another reason.
+        assert!(!needs(&[Enough, Unknown, Unknown]));
+        assert!(!needs(&[Full, Unknown, Unknown]));
     }
 
     #[test]

@@ -153,8 +153,10 @@ fn bytes_of_the_status_are_frozen() {
         directory_revision: 6,
         memory_bytes: 7,
         process: 8,
+        disk_full: true,
     };
-    assert_eq!(hex(&response), "08011002180320043201763805400148065007 5808".replace(' ', ""));
+    let hex_of_all = "08011002180320043201763805400148065007 5808 6001".replace(' ', "");
+    assert_eq!(hex(&response), hex_of_all);
 }
 
 #[test]

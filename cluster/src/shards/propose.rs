@@ -24,6 +24,8 @@ const ASKED_MAX: usize = 3;
 const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
 /// When it makes sense to come back after a refusal for load.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The same, after a refusal for want of room.
+const RETRY_WHEN_FULL_AFTER: Duration = Duration::from_secs(5);
 
 /// What a node answers to a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +96,9 @@ pub(crate) async fn propose_here(
     if replica.is_divided() {
         return Answer::Unavailable("the replicas' digests differ without a majority".to_owned());
     }
-    if admission == Admission::Ordinary && member.is_disk_full() {
-        return Answer::Unavailable("the leader's disk is full".to_owned());
+    if admission == Admission::Ordinary && member.lacks_room(group) {
+        // Not a matter of moments: who waits only holds a connection.
+        return Answer::Overloaded(RETRY_WHEN_FULL_AFTER);
     }
     let stamp = match stamp(&replica, office.term, &action) {
         Ok(stamp) => stamp,

@@ -37,6 +37,9 @@ impl Clock for WallClock {
     }
 }
 
+/// Below this many free bytes nodes refuse writes.
+pub const RESERVE_BYTES: u64 = 1 << 20;
+
 /// What is needed to open a node again.
 #[derive(Clone)]
 pub struct Site {
@@ -101,7 +104,7 @@ impl Site {
             security,
             disk: self.disk.clone(),
             data_dir: self.data_dir.clone(),
-            reserve_bytes: 0,
+            reserve_bytes: RESERVE_BYTES,
             master: Keyring::new(vec![(KeyId(1), Secret::new([7; 32]))]).unwrap(),
             dial: Default::default(),
             raft: Settings::default(),

@@ -112,7 +112,7 @@ impl Service {
         if let Some(proof) = &begin.proof {
             let view = self.store.view(Consistency::Strong);
             let found = self.find_session(&view, scope, proof, false).await?;
-            let now = self.judging_time(&view);
+            let now = view.judged_at();
             subject = found.filter(|f| f.accepted(now).is_some()).map(|f| f.identity_id);
         }
         match (begin.aal, subject) {
@@ -146,7 +146,7 @@ impl Service {
         if let Some(proof) = &begin.proof {
             let view = self.store.view(Consistency::Strong);
             let found = self.find_session(&view, scope, proof, false).await?;
-            if found.is_some_and(|f| f.accepted(self.judging_time(&view)).is_some()) {
+            if found.is_some_and(|f| f.accepted(view.judged_at()).is_some()) {
                 return Err(BeginRejection::AlreadyLoggedIn);
             }
         }

@@ -66,8 +66,9 @@ impl Service {
             .find_session(&view, scope, proof, false)
             .await?
             .ok_or(CheckRejection::NoSession)?;
-        let now = self.judging_time(&view);
-        found.accepted(now).ok_or(CheckRejection::NoSession)
+        // Not by this node's clock: a strong read is of the leader's time, and a
+        // session must not end earlier on one node than on another.
+        found.accepted(view.judged_at()).ok_or(CheckRejection::NoSession)
     }
 
     /// Reads the session of a token or cookie and its identity; `None` if there is
@@ -133,12 +134,6 @@ impl Service {
             identity_id,
             identity: Identities::decode(&identity)?.record,
         }))
-    }
-
-    /// The time by which a reader judges: the store's, or this node's if that is
-    /// later.
-    pub(crate) fn judging_time(&self, view: &Transaction) -> Timestamp {
-        view.now().max(self.now())
     }
 }
 

@@ -95,7 +95,7 @@ impl Service {
     ) -> Result<Page<Session>, ListSessionsRejection> {
         let view = self.store.view(consistency);
         let found = self.find_session(&view, scope, proof, false).await?;
-        let now = self.judging_time(&view);
+        let now = view.judged_at();
         let found = found
             .filter(|found| found.accepted(now).is_some())
             .ok_or(ListSessionsRejection::NoSession)?;
@@ -124,7 +124,7 @@ impl Service {
             .await?
             .ok_or(ReadSessionRejection::NotFound)?
             .record;
-        let now = self.judging_time(&view);
+        let now = view.judged_at();
         let mut session = Session::of(id, &entry.record, session_epoch(Some(&identity)), now);
         session.identity = Some(Identity::of(IdentityId(owner), &identity));
         Ok(session)
@@ -165,7 +165,7 @@ impl Service {
                 .map(|key| Sessions::key(&key))
                 .collect();
             let rows = view.rows(&keys, false).await?;
-            let now = self.judging_time(view);
+            let now = view.judged_at();
             for row in rows.into_iter().flatten() {
                 let entry = Sessions::decode(&row).map_err(StoreError::from)?;
                 let session = Session::of(SessionId(entry.key.id), &entry.record, epoch, now);

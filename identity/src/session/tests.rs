@@ -1,8 +1,11 @@
 //! Sessions: what ends them ends them at once, and no other token is one.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use cardea_storage::{Consistency, StoreError, Tenant};
+use cardea_storage::{Clock as _, Consistency, ManualClock, StoreError, Tenant};
 
 use super::*;
 use crate::{
@@ -30,6 +33,27 @@ async fn session_is_over_at_its_end_and_listed_for_a_while() {
     world.clock.advance(Duration::from_secs(7 * 24 * 3600));
     let gone = world.service.session(world.scope, mine.id, Consistency::Strong).await;
     assert!(matches!(gone, Err(ReadSessionRejection::NotFound)), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_off_ends_no_session_and_keeps_none() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let proof = world.proof("ann@example.org").await;
+    let mine = session(&world, &proof).await;
+    let two_days = Duration::from_secs(2 * 24 * 3600);
+    let own = Arc::new(ManualClock::new(world.clock.now().after(two_days)));
+    assert!(world.counted.skewed.set(own.clone()).is_ok());
+    assert!(world.recognised(&proof).await, "by the store's time it goes on");
+    let read = world.service.session(world.scope, mine.id, Consistency::Strong).await.unwrap();
+    assert!(read.active);
+    let page = PageRequest::default();
+    let listed = world.service.list_my_sessions(world.scope, &proof, &page, Consistency::Strong);
+    assert!(listed.await.is_ok());
+    // And the other way round.
+    own.jump(world.clock.now());
+    world.clock.advance(two_days);
+    assert!(!world.recognised(&proof).await, "by the store's time it is over");
 }
 
 #[tokio::test]

@@ -340,7 +340,7 @@ impl Service {
     ) -> Result<Option<Found>, StoreError> {
         let view = self.store.view(Consistency::Strong);
         let found = self.find_session(&view, scope, proof, false).await?;
-        let now = self.judging_time(&view);
+        let now = view.judged_at();
         Ok(found.filter(|found| found.accepted(now).is_some()))
     }
 

@@ -230,16 +230,16 @@ class OfficialClient(unittest.TestCase):
         steps = {c.actual_instance.action: c.actual_instance for c in registered.continue_with}
         shown = steps["show_verification_ui"].flow
         self.assertEqual(shown.verifiable_address, email)
-        flow = self.frontend[1].get_verification_flow(shown.id)
+        flow = self.frontend[1].get_verification_flow(str(shown.id))
         self.assertEqual(flow.state, "sent_email")
         message = self.courier[2].list_courier_messages(recipient=email)[0]
         self.assertEqual(message.template_type, "verification_code_valid")
-        self.assertEqual(self.courier[1].get_courier_message(message.id).recipient, email)
+        self.assertEqual(self.courier[1].get_courier_message(str(message.id)).recipient, email)
 
         def submit(code, node):
             method = UpdateVerificationFlowWithCodeMethod(method="code", code=code)
             return self.frontend[node].update_verification_flow(
-                flow=shown.id, update_verification_flow_body=UpdateVerificationFlowBody(method))
+                flow=str(shown.id), update_verification_flow_body=UpdateVerificationFlowBody(method))
 
         code = self.code_for(email, node=2)
         self.refuses(400, submit, "000000" if code != "000000" else "000001", 1)
@@ -268,7 +268,7 @@ class OfficialClient(unittest.TestCase):
 
         method = UpdateSettingsFlowWithPasswordMethod(method="password", password="a new password")
         saved = self.frontend[1].update_settings_flow(
-            flow=steps["show_settings_ui"].flow.id, x_session_token=token,
+            flow=str(steps["show_settings_ui"].flow.id), x_session_token=token,
             update_settings_flow_body=UpdateSettingsFlowBody(method))
         self.assertEqual(saved.state, "success")
         self.log_in(email, node=0, password="a new password")
@@ -316,7 +316,8 @@ class OfficialClient(unittest.TestCase):
 
     @staticmethod
     def cookies(answer):
-        values = answer.raw_data and answer.headers.get("Set-Cookie") or ""
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        values = headers.get("set-cookie", "")
         return "; ".join(re.findall(r"(?:^|, )([^=,; ]+=[^;]*)", values))
 
     def test_a_script_in_a_page_signs_up_and_out(self):

@@ -195,6 +195,7 @@ impl Group {
         };
         let mut asked: FuturesUnordered<_> = others.into_iter().map(ask).collect();
         let mut hedge = std::pin::pin!(sleep(self.confirmations.hedge()));
+        let mut news = self.status.subscribe();
         let mut failure = unconfirmed("too few voters answer");
         loop {
             if let Some(Leads { index, leaders_now, membership }) = told
@@ -210,6 +211,13 @@ impl Group {
                 return Ok(ReadIndexAnswer { index, term, leaders_now });
             }
             let (voter, answer) = tokio::select! {
+                // A leader that hangs is not waited for once there is another.
+                Ok(()) = news.changed() => {
+                    if self.followed() != Some(Followed { term, leader }) {
+                        return Err(unconfirmed("the leader changed"));
+                    }
+                    continue;
+                }
                 Some(answered) = asked.next(), if !asked.is_empty() => answered,
                 () = &mut hedge, if rest.len() > 0 => {
                     asked.extend(rest.by_ref().map(ask));

@@ -43,6 +43,7 @@ struct Station {
 struct State {
     stations: BTreeMap<NodeId, Station>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    hung: BTreeSet<(NodeId, NodeId)>,
 }
 
 /// Every node of a test and the links between them.
@@ -76,6 +77,12 @@ impl MemoryNetwork {
     /// Cuts what goes from one node to another; the way back stays.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.state.lock().cut.insert((from, to));
+    }
+
+    /// Questions from one node to another are never answered from now on, as by a
+    /// process that was stopped.
+    pub fn hang(&self, from: NodeId, to: NodeId) {
+        self.state.lock().hung.insert((from, to));
     }
 
     /// Cuts both ways between `node` and every other.
@@ -120,6 +127,9 @@ impl Transport for MemoryTransport {
 impl Witnesses for MemoryTransport {
     async fn ask(&self, node: NodeId, question: Question) -> Result<Testimony, ReadError> {
         let lost = || ReadError::Unconfirmed(format!("{node} is unreachable"));
+        if self.network.state.lock().hung.contains(&(self.node, node)) {
+            return std::future::pending().await;
+        }
         if !self.network.passes(self.node, node) {
             return Err(lost());
         }

@@ -169,3 +169,24 @@ async fn a_follower_asks_the_leader_alone_and_a_silent_voter_is_passed_over() {
     }
     cluster.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_is_not_waited_for_once_there_is_another() {
+    // Whoever waited for it would wait for an hour.
+    let settings = Settings { read_ms_max: 3_600_000, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let old = cluster.leader(GROUP).await;
+    cluster.put(old, "k", "old").await;
+    let others = cluster.others(old);
+    cluster.network.isolate(old);
+    others.iter().for_each(|node| cluster.network.hang(*node, old));
+    let hosts: Vec<_> = others.iter().map(|node| cluster.host(*node)).collect();
+    let reads: Vec<_> = hosts
+        .into_iter()
+        .map(|host| tokio::spawn(async move { host.read_barrier(GROUP).await }))
+        .collect();
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
+    cluster.close().await;
+}

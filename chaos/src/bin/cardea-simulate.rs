@@ -11,6 +11,7 @@ use std::{
     io::{BufWriter, Write as _},
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -18,6 +19,9 @@ use cardea_chaos::simulation;
 use cardea_storage::planted::Bug;
 use clap::Parser;
 use rand::{SeedableRng as _, rngs::StdRng};
+
+/// Real time in which a world's time must move.
+const STUCK_MAX: Duration = Duration::from_secs(60);
 
 /// Lives through simulated worlds and says what was broken in them
 #[derive(Debug, Parser)]
@@ -69,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn one(cli: &Cli) -> anyhow::Result<ExitCode> {
+    simulation::watch_over(STUCK_MAX, say);
     if let Some(filter) = &cli.log {
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -26,7 +26,13 @@ pub mod time;
 pub mod trace;
 pub mod world;
 
-use std::{collections::BTreeMap, fmt, io::Write};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -68,6 +74,27 @@ impl fmt::Display for Report {
                 .map_or("good".to_owned(), |violation| format!("BROKEN: {violation}"))
         )
     }
+}
+
+/// The time of the world.
+static NOW_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Ends the process if the world's time does not move for so long of real time: in
+/// a simulated world whoever tries again without waiting stops time.
+pub fn watch_over(stuck: Duration, say: fn(&str)) {
+    std::thread::spawn(move || {
+        let mut before = None;
+        loop {
+            std::thread::sleep(stuck);
+            let now = NOW_MS.load(Ordering::Relaxed);
+            if before.replace(now) == Some(now) {
+                say(&format!(
+                    "BROKEN: time stands still at {now} ms: somebody tries without waiting"
+                ));
+                std::process::exit(1);
+            }
+        }
+    });
 }
 
 static PANICKED: Mutex<Option<String>> = Mutex::new(None);

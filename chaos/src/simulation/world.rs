@@ -263,6 +263,7 @@ impl World {
     /// A millisecond passes.
     fn pass(&mut self) -> Result<(), Violation> {
         self.now += 1;
+        super::NOW_MS.store(self.now, std::sync::atomic::Ordering::Relaxed);
         self.network.advance(self.now);
         let mut order: Vec<usize> = (0..self.machines.len()).collect();
         for at in (1..order.len()).rev() {

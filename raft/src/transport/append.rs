@@ -63,7 +63,15 @@ where
     let call = timeout(deadline, raft_client(&line).append(requests)).await;
     let answers = match call {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(unreachable(&status)),
+        Ok(Err(status)) => {
+            // openraft waits after failures where its input is asked for a request. A
+            // call that was refused before anybody asked would be made again at once,
+            // by every replica that has something to send to a dead node.
+            if let Some(mut untouched) = guard.untouched() {
+                drop(untouched.next().await);
+            }
+            return Err(unreachable(&status));
+        }
         Err(_) => {
             channels.unheard(route.to.0, Purpose::Replication, &line, deadline);
             return Err(late(deadline));
@@ -109,6 +117,14 @@ struct Outstanding {
 }
 
 struct TakeBack<S>(Arc<Mutex<Exchange<S>>>);
+
+impl<S> TakeBack<S> {
+    /// The input, if nothing was sent of it.
+    fn untouched(&self) -> Option<S> {
+        let mut exchange = self.0.lock();
+        if exchange.sequence == 0 { exchange.input.take() } else { None }
+    }
+}
 
 impl<S> Drop for TakeBack<S> {
     fn drop(&mut self) {

@@ -240,3 +240,19 @@ async fn a_node_that_is_not_there_is_unreachable_and_tried_again_later() {
     }
     panic!("the node was not reached");
 }
+
+#[tokio::test]
+async fn a_dead_node_is_not_called_again_before_there_is_something_to_send() {
+    // openraft waits out its backoff where the first request is asked for.
+    let (channels, _) = channels_to("127.0.0.1:1", ClientTls::LoopbackPlain);
+    let disk = Arc::new(MemoryDisk::new(1));
+    let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, TransportSettings::default());
+    let mut network = transport.network(GROUP, ReplicaId(11));
+    let mut client = network.new_client(ReplicaId(22), &Member { node: THERE }).await;
+    let (requests, input) = mpsc::channel(1);
+    let mut opening = client.stream_append(ReceiverStream::new(input), option());
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut opening).await;
+    assert!(early.is_err(), "given up with nothing to send");
+    requests.send(request(9, 1)).await.unwrap();
+    assert!(opening.await.is_err());
+}

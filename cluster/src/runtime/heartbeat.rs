@@ -199,6 +199,11 @@ fn replica_report(member: &Member, replica: &Replica) -> proto::ReplicaReport {
         log_time: replica.log_time().0,
         disk_bytes: replica.disk_bytes(),
         learner: status.learners.contains_key(&replica.id()),
+        voters: if status.joint || !status.membership_committed {
+            Vec::new()
+        } else {
+            status.voters.keys().map(|voter| voter.0).collect()
+        },
     }
 }
 

@@ -126,7 +126,9 @@ pub struct ReplicaStatus {
     pub replica: u64,
     /// The node that holds it.
     pub node: u64,
-    /// Whether it is meant to vote.
+    /// Whether it votes, by the word of the replica that leads, or of who knows the
+    /// newest term. What is only meant to vote does not count, and while voters change
+    /// nobody does.
     pub voter: bool,
     /// Whether it is meant to leave.
     pub leaving: bool,
@@ -241,6 +243,8 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
     let term = said.iter().map(|(_, replica)| replica.term).max().unwrap_or(0);
     let committed = said.iter().filter_map(|(_, replica)| replica.committed).max().unwrap_or(0);
     let leads = said.iter().find(|(_, replica)| replica.leads && replica.term == term);
+    let newest = said.iter().map(|(_, replica)| *replica).max_by_key(|replica| replica.term);
+    let voters = leads.map(|(_, replica)| *replica).or(newest).map(|replica| &replica.voters);
     let replicas = record
         .replicas
         .iter()
@@ -250,7 +254,7 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
             ReplicaStatus {
                 replica: replica.id,
                 node: replica.node,
-                voter: replica.role() == ReplicaRole::Voter,
+                voter: voters.is_some_and(|voters| voters.contains(&replica.id)),
                 leaving: replica.role() == ReplicaRole::Leaving,
                 running: found.is_some(),
                 applied,

@@ -138,8 +138,10 @@ fn bytes_of_the_status_are_frozen() {
         log_time: 8,
         disk_bytes: 9,
         learner: true,
+        voters: vec![10, 11],
     };
-    let replica_hex = "0801100218032004280130053806420508071201644808500958 01".replace(' ', "");
+    let replica_hex =
+        "0801100218032004280130053806420508071201644808500958 01 62020a0b".replace(' ', "");
     assert_eq!(hex(&replica), replica_hex);
     let response = StatusResponse {
         node: 1,

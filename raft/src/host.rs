@@ -197,7 +197,7 @@ impl Host {
         store: LogStore,
     ) -> Result<Arc<Group>, StartError> {
         let (checked, extent) = (machine.clone(), store.extent());
-        let log = store.clone();
+        let log = store.glance();
         let since_snapshot = self.block(move |_| {
             let index = |id: Option<LogId>| id.map(|id| id.index);
             let applied = checked.applied()?.position.map(|position| position.index);

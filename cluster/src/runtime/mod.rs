@@ -343,8 +343,7 @@ impl ClusterNode {
     }
 
     /// The store over the cluster's shards. Until the node belongs to a cluster
-    /// everything it is asked is
-    /// [`StoreError::Unavailable`](cardea_storage::StoreError::Unavailable).
+    /// everything it is asked is [`StoreError::Unavailable`].
     pub fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
     }

@@ -38,6 +38,7 @@ use crate::{
     machine::Position,
 };
 
+pub(crate) use store::Glance;
 pub use store::LogStore;
 pub use writer::WriterCounts;
 

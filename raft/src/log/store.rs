@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, Range, RangeBounds},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use cardea_storage::Fault;
@@ -41,15 +41,9 @@ impl LogStore {
         self.log.extent()
     }
 
-    /// The last vote, as soon as it is asked to be saved.
-    pub(crate) fn vote(&self) -> Option<Vote> {
-        self.log.vote()
-    }
-
-    /// The newest membership that was appended since the log was opened, and not cut
-    /// off again.
-    pub(crate) fn appended_membership(&self) -> Option<StoredMembership> {
-        self.log.appended_membership()
+    /// What the log says at once, without keeping it open.
+    pub(crate) fn glance(&self) -> Glance {
+        Glance(Arc::downgrade(&self.log))
     }
 
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, io::Error> {
@@ -64,6 +58,23 @@ impl LogStore {
     fn raised(&self, fault: Fault) -> io::Error {
         self.alarm.raise(fault.clone());
         fault.into()
+    }
+}
+
+/// What a log says at once, to somebody who may outlive it.
+#[derive(Clone)]
+pub(crate) struct Glance(Weak<GroupLog>);
+
+impl Glance {
+    /// The last vote, as soon as it is asked to be saved; none once the log is closed.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.0.upgrade()?.vote()
+    }
+
+    /// The newest membership that was appended since the log was opened, and not cut
+    /// off again.
+    pub(crate) fn appended_membership(&self) -> Option<StoredMembership> {
+        self.0.upgrade()?.appended_membership()
     }
 }
 

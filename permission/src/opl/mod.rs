@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Reading order: [`token`], [`lexer`], [`syntax`] (what is parsed), [`parser`] and
-//! [`expression`] (how), [`types`] (what makes sense), [`format`] (how it is written).
+//! [`expression`] (how), [`types`] (what makes sense), [`mod@format`] (how it is written).
 //!
 //! Where this differs from Keto: a mix of `&&` and `||` without parentheses is
 //! refused, unless the class says which reading is meant (`precedence = "keto"` or

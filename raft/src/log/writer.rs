@@ -10,8 +10,8 @@
 //! or go alone after a short while. Once a write has failed everything fails:
 //! nobody can know what the disk holds.
 //!
-//! On a simulated machine (see [`blocking`](crate::blocking)) a task does the
-//! same in the turns that the machine's pace gives it.
+//! On a simulated machine (see [`blocking`]) a task does the same in the turns that
+//! the machine's pace gives it.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,87 +1,47 @@
-//! The forms of the password method, with nodes named and ordered as in Kratos.
+//! The forms of flows, with nodes named and ordered as in Kratos. Each method adds the
+//! nodes of its own group; they are put in the order of groups here.
+
+mod code;
+mod password;
+mod profile;
 
 use serde_json::{Value, json};
 
 use super::{
     container::{Container, field_of_pointer},
-    node::{Autocomplete, Group, InputAttributes, InputType, Node},
+    node::{Group, InputAttributes, InputType, Node},
     text::Text,
 };
 use crate::schema::{IdentitySchema, Violation};
 
-/// The form that logs somebody in by password.
+pub use code::{address, code};
+
+/// The form that logs somebody in.
 pub fn login(action: &str, refresh: bool) -> Container {
-    let mut identifier = InputAttributes::new("identifier", InputType::Text);
-    identifier.required = true;
-    identifier.value = Some(json!(""));
-    let mut form = Container::new(action);
-    form.nodes = vec![
-        csrf_token(),
-        Node::input(Group::Default, identifier, Some(Text::label_identifier())),
-        password(Autocomplete::CurrentPassword),
-        method(Text::sign_in_with_password()),
-    ];
+    let mut form = begin(action);
+    form.nodes.push(identifier());
+    form.nodes.extend(password::login());
     if refresh {
         form.messages.push(Text::confirm_that_it_is_you());
     }
-    form
+    arranged(form)
 }
 
-/// The form that signs somebody up by password.
+/// The form that signs somebody up.
 pub fn registration(action: &str, schema: &IdentitySchema) -> Container {
-    let mut form = Container::new(action);
-    form.nodes.push(csrf_token());
-    form.nodes.extend(schema.fields().iter().map(crate::schema::Field::node));
-    form.nodes.push(password(Autocomplete::NewPassword));
-    form.nodes.push(method(Text::sign_up()));
-    form
+    let mut form = begin(action);
+    form.nodes.extend(profile::registration(schema));
+    form.nodes.extend(password::registration());
+    arranged(form)
 }
 
-/// The form that changes what somebody says of itself, and its password.
+/// The form that changes what somebody says of itself, and how it logs in.
 pub fn settings(action: &str, schema: &IdentitySchema, traits: &Value) -> Container {
-    let mut form = Container::new(action);
-    form.nodes.push(csrf_token());
-    form.nodes.extend(schema.fields().iter().map(|field| {
-        let mut node = field.node();
-        node.group = Group::Profile;
-        node
-    }));
+    let mut form = begin(action);
+    form.nodes.extend(profile::settings(schema));
+    form.nodes.extend(password::settings());
     refill_traits(&mut form, traits);
-    form.nodes.push(button(Group::Profile, "profile", Text::label_save()));
-    form.nodes.push(password(Autocomplete::NewPassword));
-    form.nodes.push(button(Group::Password, "password", Text::label_save()));
-    form
-}
-
-/// The form that asks for an address, to send a code to.
-pub fn address(action: &str) -> Container {
-    let mut email = InputAttributes::new("email", InputType::Email);
-    email.required = true;
-    email.autocomplete = Some(Autocomplete::Email);
-    let mut form = Container::new(action);
-    form.nodes = vec![
-        csrf_token(),
-        Node::input(Group::Code, email, Some(Text::label_email())),
-        button(Group::Code, "code", Text::label_continue()),
-    ];
-    form
-}
-
-/// The form that asks for the code that was sent to an address.
-pub fn code(action: &str, label: Text, address: &str) -> Container {
-    let mut code = InputAttributes::new("code", InputType::Text);
-    code.required = true;
-    code.autocomplete = Some(Autocomplete::OneTimeCode);
-    let mut again = InputAttributes::new("email", InputType::Submit);
-    again.value = Some(json!(address));
-    let mut form = Container::new(action);
-    form.nodes = vec![
-        csrf_token(),
-        Node::input(Group::Code, code, Some(label)),
-        button(Group::Code, "code", Text::label_continue()),
-        Node::input(Group::Code, again, Some(Text::label_send_again())),
-    ];
-    form
+    arranged(form)
 }
 
 /// A registration form as it was sent, without the password, with what is wrong.
@@ -107,6 +67,30 @@ pub fn say_violations(form: &mut Container, violations: &[Violation]) {
     }
 }
 
+fn begin(action: &str) -> Container {
+    let mut form = Container::new(action);
+    form.nodes.push(csrf_token());
+    form
+}
+
+/// The form with its groups in their order, and the nodes of each as they were added.
+fn arranged(mut form: Container) -> Container {
+    form.nodes.sort_by_key(|node| rank(node.group));
+    form
+}
+
+/// Where a group stands in a form.
+const fn rank(group: Group) -> u8 {
+    match group {
+        Group::Default => 0,
+        Group::Profile => 1,
+        Group::Password => 2,
+        Group::Code => 3,
+        Group::Totp => 4,
+        Group::LookupSecret => 5,
+    }
+}
+
 /// Hidden and empty in native flows, which have no cookie to guard.
 fn csrf_token() -> Node {
     let mut attributes = InputAttributes::new("csrf_token", InputType::Hidden);
@@ -115,17 +99,14 @@ fn csrf_token() -> Node {
     Node::input(Group::Default, attributes, None)
 }
 
-fn password(autocomplete: Autocomplete) -> Node {
-    let mut attributes = InputAttributes::new("password", InputType::Password);
-    attributes.required = true;
-    attributes.autocomplete = Some(autocomplete);
-    Node::input(Group::Password, attributes, Some(Text::label_password()))
+fn identifier() -> Node {
+    let mut identifier = InputAttributes::new("identifier", InputType::Text);
+    identifier.required = true;
+    identifier.value = Some(json!(""));
+    Node::input(Group::Default, identifier, Some(Text::label_identifier()))
 }
 
-fn method(label: Text) -> Node {
-    button(Group::Password, "password", label)
-}
-
+/// The button that chooses a method.
 fn button(group: Group, method: &str, label: Text) -> Node {
     let mut attributes = InputAttributes::new("method", InputType::Submit);
     attributes.value = Some(json!(method));

@@ -1,10 +1,15 @@
-//! Changing one's own settings: what an identity says of itself, and its password.
+//! Changing one's own settings: what an identity says of itself, and how it logs in.
+//! Each method has a file of its own; what they have in common is here.
 //!
 //! A settings flow belongs to an identity, lives in its home, and takes as many
-//! submissions as somebody likes until it is over. Each is by a session of that
-//! identity, read again in the transaction that changes something. What changes how
-//! one logs in needs a session whose holder was authenticated a short while ago. A new
-//! password ends all other sessions, in the same transaction.
+//! submissions as somebody likes until it is over. A method looks at what was sent and
+//! says what it wants; that is written in one transaction which reads the session
+//! again, and it is that session's identity that changes. What changes how one logs in
+//! needs a session whose holder was authenticated a short while ago. Where a change
+//! ends all other sessions, it does so in the same transaction.
+
+mod password;
+mod profile;
 
 use cardea_storage::{Consistency, Secret, StoreError, Timestamp, Transaction};
 use serde_json::Value;
@@ -16,14 +21,13 @@ use super::{
 };
 use crate::{
     Service,
-    identity::{ChangeRejection, IdentityChange},
-    model::{CsrfDigest, FlowId, Identity, IdentityId, IdentityState, Scope, json_of},
+    model::{CsrfDigest, FlowId, Identity, IdentityId, Scope, json_of},
     password::{Overloaded, PasswordHash},
-    schema::{Rule, Violation},
-    session::{CredentialKind, Proof, check::Found},
+    schema::Violation,
+    session::{Proof, check::Found},
     table::{
-        CredentialKey, Credentials, FlowRecord, Identities, IdentityKey, IdentityRecord,
-        SessionRecord, Sessions, id_bytes, id_of,
+        FlowRecord, Identities, IdentityKey, IdentityRecord, SessionRecord, Sessions, id_bytes,
+        id_of,
     },
     ui::{Text, forms},
 };
@@ -41,17 +45,18 @@ pub struct BeginSettings {
     pub browser: Option<CsrfDigest>,
 }
 
-/// What somebody sent to change its settings.
-#[derive(Debug, Clone)]
+/// What somebody sent to change its settings: the members of all methods, of which each
+/// reads its own.
+#[derive(Debug, Clone, Default)]
 pub struct SettingsSubmission {
     /// The method; empty if missing.
     pub method: String,
-    /// The traits, for the method `profile`; null if missing.
-    pub traits: Value,
-    /// The new password, for the method `password`; `None` if missing.
-    pub password: Option<Secret<String>>,
     /// The caller's session.
     pub proof: Option<Proof>,
+    /// The traits; null if missing.
+    pub traits: Value,
+    /// The new password; `None` if missing.
+    pub password: Option<Secret<String>>,
 }
 
 /// Why settings are not shown or changed.
@@ -96,10 +101,32 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// What is asked for, once it was looked at.
+/// A settings flow that something was sent to, by who may.
+struct Opened {
+    scope: Scope,
+    me: Found,
+    flow: Flow,
+}
+
+/// What is asked for, once a method has looked at it.
 enum Wanted {
-    Traits(Value),
+    Profile(Value),
     Password(PasswordHash),
+}
+
+/// What a method has written.
+struct Applied {
+    /// The identity as it is then.
+    identity: IdentityRecord,
+    /// Whether all other sessions end.
+    ends_other_sessions: bool,
+}
+
+impl Opened {
+    /// The form, as it says what is wrong.
+    fn refuse(self) -> SettingsRejection {
+        SettingsRejection::Invalid(Box::new(self.flow))
+    }
 }
 
 impl Service {
@@ -164,33 +191,27 @@ impl Service {
         id: FlowId,
         submission: SettingsSubmission,
     ) -> Result<Flow, SettingsRejection> {
-        let proof = submission.proof.as_ref();
-        let (record, me) = self.my_settings(scope, id, proof).await?;
-        let Some(proof) = proof else { return Err(SettingsRejection::NoSession) };
+        let proof = submission.proof.clone();
+        let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
+        let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
+        let subject = me.identity_id;
         let mut flow = self.show_settings(id, &record, &me.identity);
-        flow.active = Some(submission.method.clone());
-        let wanted = match submission.method.as_str() {
-            "profile" => {
-                forms::refill_traits(&mut flow.ui, &submission.traits);
-                Wanted::Traits(submission.traits)
-            }
-            "password" => {
-                if !self.is_privileged(&me, self.now()) {
-                    return Err(SettingsRejection::RefreshRequired);
-                }
-                let password = submission.password;
-                match self.new_password(scope, &me, &mut flow, password).await? {
-                    Some(hash) => Wanted::Password(hash),
-                    None => return Err(SettingsRejection::Invalid(Box::new(flow))),
-                }
-            }
+        let method = submission.method.clone();
+        flow.active = Some(method.clone());
+        let mut opened = Opened { scope, me, flow };
+        let wanted = match method.as_str() {
+            "profile" => Self::want_profile(&mut opened, submission),
+            "password" => match self.want_password(&mut opened, submission).await? {
+                Some(wanted) => wanted,
+                None => return Err(opened.refuse()),
+            },
             _ => {
-                flow.active = None;
-                flow.ui.messages.push(Text::settings_method_missing());
-                return Err(SettingsRejection::Invalid(Box::new(flow)));
+                opened.flow.active = None;
+                opened.flow.ui.messages.push(Text::settings_method_missing());
+                return Err(opened.refuse());
             }
         };
-        let (wanted, subject) = (&wanted, me.identity_id);
+        let wanted = &wanted;
         let changed = self
             .store
             .transact(|t| async move {
@@ -206,19 +227,19 @@ impl Service {
             Ok(done) => {
                 let mut flow = self.show_settings(id, &record, &done.value);
                 flow.state = FlowState::Success;
-                flow.active = Some(submission.method);
+                flow.active = Some(method);
                 flow.ui.messages.push(Text::settings_saved());
                 Ok(flow)
             }
             Err(Refusal::NoSession) => Err(SettingsRejection::NoSession),
             Err(Refusal::RefreshRequired) => Err(SettingsRejection::RefreshRequired),
             Err(Refusal::Taken) => {
-                flow.ui.messages.push(Text::duplicate_identifier());
-                Err(SettingsRejection::Invalid(Box::new(flow)))
+                opened.flow.ui.messages.push(Text::duplicate_identifier());
+                Err(opened.refuse())
             }
             Err(Refusal::Invalid(violations)) => {
-                forms::say_violations(&mut flow.ui, &violations);
-                Err(SettingsRejection::Invalid(Box::new(flow)))
+                forms::say_violations(&mut opened.flow.ui, &violations);
+                Err(opened.refuse())
             }
             Err(Refusal::Store(error)) => Err(error.into()),
         }
@@ -232,86 +253,20 @@ impl Service {
         me: Found,
         wanted: &Wanted,
     ) -> Result<IdentityRecord, Refusal> {
-        let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
-        let before = me.identity.clone();
-        let privileged = self.is_privileged(&me, t.now());
-        let (traits, hash) = match wanted {
-            Wanted::Traits(traits) => (traits.clone(), None),
-            Wanted::Password(hash) => (json_of(&before.traits), Some(hash)),
+        let applied = match wanted {
+            Wanted::Profile(traits) => self.apply_profile(t, scope, &me, traits).await?,
+            Wanted::Password(hash) => self.apply_password(t, scope, &me, hash).await?,
         };
-        let change = IdentityChange {
-            schema_id: String::new(),
-            traits,
-            state: IdentityState::Active,
-            metadata_public: as_metadata(&before.metadata_public),
-            metadata_admin: as_metadata(&before.metadata_admin),
-            password: None,
-        };
-        let credential = CredentialKey {
-            tenant: scope.tenant,
-            identity: me.identity_id,
-            kind: CredentialKind::Password.number(),
-        };
-        let identifiers = async || -> Result<Vec<String>, StoreError> {
-            let found = t.get::<Credentials>(&credential).await?;
-            Ok(found.map(|entry| entry.record.identifiers).unwrap_or_default())
-        };
-        let known_as = identifiers().await?;
-        let changed = self.become_changed(t, key, before.clone(), &change, hash).await;
-        changed.map_err(|rejection| match rejection {
-            ChangeRejection::InvalidTraits(violations) => Refusal::Invalid(violations),
-            ChangeRejection::DuplicateIdentifier => Refusal::Taken,
-            ChangeRejection::Store(error) => Refusal::Store(error),
-            other => {
-                let rule = Rule::Other { reason: other.to_string() };
-                Refusal::Invalid(vec![Violation::new("#", rule)])
-            }
-        })?;
-        let mut after = match t.get::<Identities>(&key).await? {
-            Some(entry) => entry.record,
-            None => return Err(Refusal::NoSession),
-        };
-        let moved = is_reached_elsewhere(&before, &after) || known_as != identifiers().await?;
-        if (hash.is_some() || moved) && !privileged {
-            return Err(Refusal::RefreshRequired);
-        }
-        if hash.is_some() {
-            after.session_epoch += 1;
-            t.put::<Identities>(&key, &after, None).await?;
-            let session = SessionRecord { epoch: after.session_epoch, ..me.session };
+        let mut identity = applied.identity;
+        if applied.ends_other_sessions {
+            let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
+            identity.session_epoch += 1;
+            t.put::<Identities>(&key, &identity, None).await?;
+            let session = SessionRecord { epoch: identity.session_epoch, ..me.session };
             let kept = self.kept_until(Timestamp(session.expires_at));
             t.put::<Sessions>(&me.key, &session, Some(kept)).await?;
         }
-        Ok(after)
-    }
-
-    /// The hash of a new password; `None` if the form is told what is wrong.
-    async fn new_password(
-        &self,
-        scope: Scope,
-        me: &Found,
-        flow: &mut Flow,
-        password: Option<Secret<String>>,
-    ) -> Result<Option<PasswordHash>, SettingsRejection> {
-        let Some(password) = password.filter(|password| !password.expose().is_empty()) else {
-            forms::say_violations(&mut flow.ui, &[Violation::required("#", "password")]);
-            return Ok(None);
-        };
-        let key = CredentialKey {
-            tenant: scope.tenant,
-            identity: me.identity_id,
-            kind: CredentialKind::Password.number(),
-        };
-        let credential = self.store.view(Consistency::Strong).peek::<Credentials>(&key).await?;
-        let identifiers = credential.map(|entry| entry.record.identifiers).unwrap_or_default();
-        if let Err(violation) = self.settings.password_policy.check(password.expose(), &identifiers)
-        {
-            flow.ui.say("password", violation.text());
-            return Ok(None);
-        }
-        let permit = self.passwords.admit()?;
-        let entropy = self.store.entropy().as_ref();
-        Ok(Some(self.passwords.hash(&permit, password, entropy).await?))
+        Ok(identity)
     }
 
     async fn my_settings(
@@ -365,17 +320,4 @@ impl Service {
         flow.identity = Some(Identity::public(owner, identity));
         flow
     }
-}
-
-fn as_metadata(bytes: &[u8]) -> Option<Value> {
-    (!bytes.is_empty()).then(|| json_of(bytes))
-}
-
-/// Whether an identity is found or reached by other addresses than before.
-fn is_reached_elsewhere(before: &IdentityRecord, after: &IdentityRecord) -> bool {
-    let values = |record: &IdentityRecord| -> Vec<String> {
-        let all = record.verifiable.iter().chain(&record.recovery);
-        all.map(|address| address.value.clone()).collect()
-    };
-    values(before) != values(after)
 }

@@ -1,6 +1,11 @@
-//! Completing a registration by password. The identity's home is the flow's slot;
-//! identity, credential, index rows, the flow's mark and the session are one
-//! transaction: of two that claim an identifier at once exactly one signs up.
+//! Completing a registration. Each method has a file of its own; what they have in
+//! common is here. The identity's home is the flow's slot; identity, credentials, index
+//! rows, the flow's mark and the session are one transaction: of two that claim an
+//! identifier at once exactly one signs up.
+
+mod password;
+
+use std::sync::Arc;
 
 use cardea_storage::{Secret, Slot, StoreError};
 use serde_json::Value;
@@ -13,15 +18,16 @@ use crate::{
     Service,
     identity::{NewIdentity, create::Birth},
     model::{Client, FlowId, Identity, IdentityState, Issued, Scope},
-    password::Overloaded,
-    schema::{Extracted, IdentitySchema, Violation},
+    password::{Overloaded, PasswordHash},
+    schema::{Extracted, IdentitySchema},
     session::issue::Factor,
-    table::{Attempts, AttemptsKey},
+    table::{Attempts, AttemptsKey, FlowRecord},
     ui::{Text, forms},
 };
 
-/// What somebody sent to sign up.
-#[derive(Debug, Clone)]
+/// What somebody sent to sign up: the members of all methods, of which each reads its
+/// own.
+#[derive(Debug, Clone, Default)]
 pub struct RegistrationSubmission {
     /// The method; empty if missing.
     pub method: String,
@@ -62,6 +68,43 @@ pub enum RegistrationRejection {
     Store(#[from] StoreError),
 }
 
+impl RegistrationRejection {
+    /// The form, with one more message for all of it.
+    fn say(mut flow: Flow, text: Text) -> Self {
+        flow.ui.messages.push(text);
+        Self::Invalid(Box::new(flow))
+    }
+}
+
+/// Who sends something to which flow.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    scope: Scope,
+    id: FlowId,
+    client: &'a Client,
+}
+
+/// A registration that something was sent to.
+struct Opened {
+    record: FlowRecord,
+    schema: Arc<IdentitySchema>,
+    flow: Flow,
+}
+
+/// What somebody says of itself.
+struct Newcomer {
+    traits: Value,
+    found: Extracted,
+    /// The digest of where it comes from.
+    source: [u8; 32],
+}
+
+/// What somebody will log in by, and is logged in by now.
+struct Earned {
+    factor: Factor,
+    hash: Option<PasswordHash>,
+}
+
 /// How the transaction ended.
 enum Ending {
     Registered(Box<Registered>),
@@ -81,44 +124,78 @@ impl Service {
         submission: RegistrationSubmission,
         client: &Client,
     ) -> Result<Registered, RegistrationRejection> {
-        let done = self.judge_registration(scope, id, submission, client).await;
+        let sender = Sender { scope, id, client };
+        let done = match submission.method.as_str() {
+            "password" => self.register_by_password(sender, submission).await,
+            _ => self.register_by_nothing(sender).await,
+        };
         if let Err(RegistrationRejection::Invalid(flow)) = &done {
             self.keep_form(scope, flow).await?;
         }
         done
     }
 
-    async fn judge_registration(
+    /// The answer to a submission that names no method that is there.
+    async fn register_by_nothing(
         &self,
-        scope: Scope,
-        id: FlowId,
-        submission: RegistrationSubmission,
-        client: &Client,
+        sender: Sender<'_>,
     ) -> Result<Registered, RegistrationRejection> {
-        let permit = self.passwords.admit()?;
-        let record = self.open_flow(scope, Purpose::Registration, id).await?;
-        let mut flow = self.show_flow(id, &record);
-        let invalid = |flow| RegistrationRejection::Invalid(Box::new(flow));
-        if flow.state == FlowState::PassedChallenge {
-            flow.ui.messages.push(Text::registration_already_completed());
-            return Err(invalid(flow));
-        }
-        let Some(schema) = self.flow_schema(&record) else {
-            return Err(FlowRejection::NotFound.into());
-        };
-        let traits = match submission.traits {
-            Value::Null => Value::Object(serde_json::Map::new()),
-            traits => traits,
-        };
-        let read =
-            self.read_form(&mut flow, &schema, &submission.method, &traits, submission.password);
-        let Some((found, password)) = read else {
-            return Err(invalid(flow));
-        };
-        let source = self.source(scope, client);
-        self.source_may_try(scope, &source).await?.map_err(RegistrationRejection::Throttled)?;
-        let hash = self.passwords.hash(&permit, password, self.store.entropy().as_ref()).await?;
+        let opened = self.open_registration(sender).await?;
+        Err(RegistrationRejection::say(opened.flow, Text::registration_method_missing()))
+    }
 
+    /// Reads a registration that can still be completed.
+    async fn open_registration(&self, sender: Sender<'_>) -> Result<Opened, RegistrationRejection> {
+        let record = self.open_flow(sender.scope, Purpose::Registration, sender.id).await?;
+        let flow = self.show_flow(sender.id, &record);
+        if flow.state == FlowState::PassedChallenge {
+            let text = Text::registration_already_completed();
+            return Err(RegistrationRejection::say(flow, text));
+        }
+        let schema = self.flow_schema(&record).ok_or(FlowRejection::NotFound)?;
+        Ok(Opened { record, schema, flow })
+    }
+
+    /// What the traits give; `None` if the form is told what is wrong.
+    fn read_traits(opened: &mut Opened, traits: &Value) -> Option<Extracted> {
+        let Opened { schema, flow, .. } = opened;
+        forms::refill_traits(&mut flow.ui, traits);
+        match schema.check(traits) {
+            Ok(found) if found.password_identifiers.is_empty() => {
+                flow.ui.messages.push(Text::identifier_missing());
+                None
+            }
+            Ok(found) => Some(found),
+            Err(violations) => {
+                forms::say_violations(&mut flow.ui, &violations);
+                None
+            }
+        }
+    }
+
+    /// The digest of where somebody comes from, if it may try.
+    async fn registration_source(
+        &self,
+        sender: Sender<'_>,
+    ) -> Result<[u8; 32], RegistrationRejection> {
+        let source = self.source(sender.scope, sender.client);
+        self.source_may_try(sender.scope, &source)
+            .await?
+            .map_err(RegistrationRejection::Throttled)?;
+        Ok(source)
+    }
+
+    /// Signs somebody up, once.
+    async fn finish_registration(
+        &self,
+        sender: Sender<'_>,
+        opened: Opened,
+        newcomer: Newcomer,
+        earned: Earned,
+    ) -> Result<Registered, RegistrationRejection> {
+        let Sender { scope, id, client } = sender;
+        let Opened { record, schema, flow } = opened;
+        let Newcomer { traits, found, source } = newcomer;
         let subject = self.mint_in(Slot::of_id(&id.0));
         let new = NewIdentity {
             schema_id: schema.id().0.clone(),
@@ -134,11 +211,12 @@ impl Service {
             new: &new,
             schema_id: schema.id(),
             found: &found,
-            hash: Some(&hash),
+            hash: earned.hash.as_ref(),
         };
         let drawn = &self.draw_session(scope, subject);
         let verification = &self.settings.verification.then(|| self.draw_verification(subject));
         let started = (id, &record);
+        let factor = earned.factor;
         let ending = self
             .store
             .transact(|t| async move {
@@ -155,7 +233,7 @@ impl Service {
                 t.put::<Attempts>(&counter, &known, Some(throttle.kept_until(&known, t.now())))
                     .await?;
                 let issued = self.settings.session_after_registration.then(|| {
-                    let earned = (Factor::PASSWORD, client);
+                    let earned = (factor, client);
                     self.issue_session(&t, scope, (subject, &kept), drawn, earned)
                 });
                 let verification = verification.as_ref().and_then(|drawn| {
@@ -181,55 +259,12 @@ impl Service {
             Ending::Taken => {
                 // Signing up tells who has an account; that is counted like guessing.
                 self.source_failed(scope, &source).await?;
-                flow.ui.messages.push(Text::duplicate_identifier());
-                Err(invalid(flow))
+                Err(RegistrationRejection::say(flow, Text::duplicate_identifier()))
             }
             Ending::AlreadyCompleted => {
-                flow.ui.messages.push(Text::registration_already_completed());
-                Err(invalid(flow))
+                Err(RegistrationRejection::say(flow, Text::registration_already_completed()))
             }
         }
-    }
-
-    /// What the traits give, and the password; `None` if the form is told what is
-    /// wrong.
-    fn read_form(
-        &self,
-        flow: &mut Flow,
-        schema: &IdentitySchema,
-        method: &str,
-        traits: &Value,
-        password: Option<Secret<String>>,
-    ) -> Option<(Extracted, Secret<String>)> {
-        if method != "password" {
-            flow.ui.messages.push(Text::registration_method_missing());
-            return None;
-        }
-        flow.active = Some("password".to_owned());
-        forms::refill_traits(&mut flow.ui, traits);
-        let found = match schema.check(traits) {
-            Ok(found) if found.password_identifiers.is_empty() => {
-                flow.ui.messages.push(Text::identifier_missing());
-                None
-            }
-            Ok(found) => Some(found),
-            Err(violations) => {
-                forms::say_violations(&mut flow.ui, &violations);
-                None
-            }
-        };
-        let Some(password) = password.filter(|password| !password.expose().is_empty()) else {
-            let missing = Violation::required("#", "password");
-            forms::say_violations(&mut flow.ui, &[missing]);
-            return None;
-        };
-        let identifiers = found.as_ref().map_or(&[][..], |f| &f.password_identifiers);
-        let policy = &self.settings.password_policy;
-        if let Err(violation) = policy.check(password.expose(), identifiers) {
-            flow.ui.say("password", violation.text());
-            return None;
-        }
-        found.map(|found| (found, password))
     }
 }
 

@@ -1,0 +1,321 @@
+//! Completing a login. Each method has a file of its own; what they have in common is
+//! here.
+//!
+//! The steps, the same for an account that somebody has and one that nobody has:
+//! 1. Read the flow; one that was completed before ends here.
+//! 2. The method finds out whose account it is about, or the decoy that stands for
+//!    nobody.
+//! 3. In that account's home, read identity, credential and counters, and charge the
+//!    attempt; this commits before any secret is looked at.
+//! 4. The method verifies what was sent.
+//! 5. On failure, count it for the source. On success, one transaction in the home
+//!    asks the method whether identity and credential are still what was verified,
+//!    puts the mark of the flow, clears the counters and issues the session.
+
+mod password;
+
+use cardea_storage::{Secret, StoreError, Table, Timestamp};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{Flow, FlowState, Purpose, lifecycle::FlowRejection, throttle::TooEarly};
+use crate::{
+    Service,
+    model::{Client, FlowId, Issued, Scope},
+    password::Overloaded,
+    session::{CredentialKind, Proof, issue::Factor},
+    table::{
+        Attempts, AttemptsKey, CredentialKey, CredentialRecord, Credentials, FlowRecord,
+        Identities, IdentityKey, IdentityRecord,
+    },
+    ui::Text,
+};
+
+/// What somebody sent to log in: the members of all methods, of which each reads its
+/// own.
+#[derive(Debug, Clone, Default)]
+pub struct LoginSubmission {
+    /// The method; empty if missing.
+    pub method: String,
+    /// The session that the caller has already: a refresh makes it fresh again.
+    pub proof: Option<Proof>,
+    /// The identifier, as it was typed; `None` if missing.
+    pub identifier: Option<String>,
+    /// The password; `None` if missing.
+    pub password: Option<Secret<String>>,
+}
+
+/// Somebody is logged in.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// The session and its tokens.
+    pub issued: Issued,
+}
+
+/// Why nobody is logged in.
+#[derive(Debug, Error)]
+pub enum LoginRejection {
+    /// The flow is not there, or over.
+    #[error(transparent)]
+    Flow(#[from] FlowRejection),
+    /// Something is wrong with what was sent; the flow's form says what. Status 400.
+    #[error("the login was refused; the form says why")]
+    Invalid(Box<Flow>),
+    /// The password is right, and the identity is inactive (`identity_disabled`).
+    #[error("this account was disabled")]
+    Disabled,
+    /// Another identity than the one that was to prove itself
+    /// (`security_identity_mismatch`).
+    #[error("the credentials are of another identity than the session")]
+    IdentityMismatch,
+    /// Too many attempts.
+    #[error("too many attempts, retry after {:?}", .0.retry_after)]
+    Throttled(TooEarly),
+    /// Too many passwords wait to be hashed.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LoginRejection {
+    /// The form, with one more message for all of it.
+    fn say(mut flow: Flow, text: Text) -> Self {
+        flow.ui.messages.push(text);
+        Self::Invalid(Box::new(flow))
+    }
+}
+
+/// Who sends something to which flow.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    scope: Scope,
+    id: FlowId,
+    client: &'a Client,
+}
+
+/// An attempt to prove oneself to be an account by a method.
+struct Attempt<'a> {
+    scope: Scope,
+    flow: (FlowId, &'a FlowRecord),
+    client: &'a Client,
+    /// Whose account it is about.
+    account: Uuid,
+    /// The digest of where it comes from.
+    source: [u8; 32],
+    /// The session that the caller has already.
+    proof: Option<&'a Proof>,
+    /// What is shown.
+    factor: Factor,
+}
+
+/// An account as the charge found it.
+struct Charged {
+    identity: Option<IdentityRecord>,
+    credential: Option<CredentialRecord>,
+}
+
+/// What a method says of its credential once it is read again to complete the login.
+enum Settled {
+    /// It is not what was verified any more.
+    Changed,
+    /// It stays as it is.
+    Kept,
+    /// It becomes this.
+    Becomes(Box<CredentialRecord>),
+}
+
+/// Judges a credential as it is at the time of the commit. It may be called more than
+/// once.
+type Settle<'a> = &'a (dyn Fn(Option<&CredentialRecord>, Timestamp) -> Settled + Sync);
+
+/// How the completing transaction ended.
+enum Ending {
+    Issued(Box<Issued>),
+    AlreadyCompleted,
+    Changed,
+}
+
+impl Service {
+    /// Submits a login (`updateLoginFlow`).
+    ///
+    /// # Errors
+    /// See [`LoginRejection`].
+    pub async fn submit_login(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        submission: LoginSubmission,
+        client: &Client,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let sender = Sender { scope, id, client };
+        let done = match submission.method.as_str() {
+            "password" => self.log_in_by_password(sender, submission).await,
+            _ => self.log_in_by_nothing(sender).await,
+        };
+        if let Err(LoginRejection::Invalid(flow)) = &done {
+            self.keep_form(scope, flow).await?;
+        }
+        done
+    }
+
+    /// The answer to a submission that names no method that is there.
+    async fn log_in_by_nothing(&self, sender: Sender<'_>) -> Result<LoggedIn, LoginRejection> {
+        let (_, flow) = self.open_login(sender).await?;
+        Err(LoginRejection::say(flow, Text::login_method_missing()))
+    }
+
+    /// Reads a login that can still be completed.
+    async fn open_login(&self, sender: Sender<'_>) -> Result<(FlowRecord, Flow), LoginRejection> {
+        let record = self.open_flow(sender.scope, Purpose::Login, sender.id).await?;
+        let flow = self.show_flow(sender.id, &record);
+        if flow.state == FlowState::PassedChallenge {
+            return Err(LoginRejection::say(flow, Text::login_already_completed()));
+        }
+        Ok((record, flow))
+    }
+
+    /// Charges an attempt, and reads what it is checked by.
+    async fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charged, LoginRejection> {
+        let Attempt { scope, account, .. } = *attempt;
+        let done = self
+            .store
+            .transact(|t| async move {
+                let (shared, own) = attempt.counters();
+                let identity_key = IdentityKey { tenant: scope.tenant, id: account };
+                let keys = [
+                    Identities::key(&identity_key),
+                    Credentials::key(&attempt.credential_key()),
+                    Attempts::key(&shared),
+                    Attempts::key(&own),
+                ];
+                let rows = t.rows(&keys, true).await?;
+                let now = t.now();
+                let identity = decode::<Identities>(rows.first())?;
+                let credential = decode::<Credentials>(rows.get(1))?;
+                let known = decode::<Attempts>(rows.get(3))?
+                    .filter(|counter| now.as_millis() < counter.known_until);
+                let (key, before) = match known {
+                    Some(counter) => (own, Some(counter)),
+                    None => (shared, decode::<Attempts>(rows.get(2))?),
+                };
+                let throttle = &self.settings.throttle;
+                let counter =
+                    throttle.charge(before.as_ref(), now).map_err(LoginRejection::Throttled)?;
+                let kept = throttle.kept_until(&counter, now);
+                t.put::<Attempts>(&key, &counter, Some(kept)).await?;
+                Ok::<_, LoginRejection>(Charged { identity, credential })
+            })
+            .await?;
+        Ok(done.value)
+    }
+
+    /// Completes the flow with what was verified; the form says it if that has changed
+    /// meanwhile, or the flow was completed.
+    async fn finish_login(
+        &self,
+        attempt: &Attempt<'_>,
+        flow: Flow,
+        settle: Settle<'_>,
+    ) -> Result<LoggedIn, LoginRejection> {
+        match self.complete_login(attempt, settle).await? {
+            Ending::Issued(issued) => {
+                self.hint_flow(attempt.scope, attempt.flow, attempt.account).await;
+                Ok(LoggedIn { issued: *issued })
+            }
+            Ending::AlreadyCompleted => {
+                Err(LoginRejection::say(flow, Text::login_already_completed()))
+            }
+            Ending::Changed => Err(LoginRejection::say(flow, Text::invalid_credentials())),
+        }
+    }
+
+    async fn complete_login(
+        &self,
+        attempt: &Attempt<'_>,
+        settle: Settle<'_>,
+    ) -> Result<Ending, LoginRejection> {
+        let Attempt { scope, account, client, factor, .. } = *attempt;
+        let drawn = &self.draw_session(scope, account);
+        let done = self
+            .store
+            .transact(|t| async move {
+                let identity_key = IdentityKey { tenant: scope.tenant, id: account };
+                let credential_key = attempt.credential_key();
+                let (shared, own) = attempt.counters();
+                let keys = [
+                    Identities::key(&identity_key),
+                    Credentials::key(&credential_key),
+                    Attempts::key(&shared),
+                    Attempts::key(&own),
+                ];
+                let rows = t.rows(&keys, true).await?;
+                let identity = decode::<Identities>(rows.first())?;
+                let credential = decode::<Credentials>(rows.get(1))?;
+                let Some(identity) = identity else { return Ok(Ending::Changed) };
+                if identity.inactive {
+                    return Err(LoginRejection::Disabled);
+                }
+                let settled = settle(credential.as_ref(), t.now());
+                if matches!(settled, Settled::Changed) {
+                    return Ok(Ending::Changed);
+                }
+                if !self.use_flow(&t, scope, attempt.flow, account).await? {
+                    return Ok(Ending::AlreadyCompleted);
+                }
+                if let Settled::Becomes(mut credential) = settled {
+                    credential.updated_at = t.now().as_millis();
+                    t.put::<Credentials>(&credential_key, &credential, None).await?;
+                }
+                let throttle = &self.settings.throttle;
+                let known = throttle.known(t.now());
+                t.delete::<Attempts>(&shared).await?;
+                t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
+                let owner = (account, &identity);
+                let present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty()) {
+                    Some(proof) => self
+                        .find_session(&t, scope, proof, true)
+                        .await?
+                        .filter(|found| found.identity_id == account)
+                        .filter(|found| found.accepted(t.now()).is_some())
+                        .map(|found| (found, proof)),
+                    None => None,
+                };
+                let issued = match present {
+                    Some(present) => {
+                        self.strengthen_session(&t, scope, present, drawn, factor).await?
+                    }
+                    None => self.issue_session(&t, scope, owner, drawn, (factor, client)),
+                };
+                Ok(Ending::Issued(Box::new(issued)))
+            })
+            .await?;
+        Ok(done.value)
+    }
+}
+
+impl Attempt<'_> {
+    fn credential_key(&self) -> CredentialKey {
+        let kind: CredentialKind = self.factor.kind;
+        CredentialKey { tenant: self.scope.tenant, identity: self.account, kind: kind.number() }
+    }
+
+    /// The counter that unknown sources share, and that of this source.
+    fn counters(&self) -> (AttemptsKey, AttemptsKey) {
+        let tenant = self.scope.tenant;
+        (
+            AttemptsKey::shared(tenant, self.account),
+            AttemptsKey::own(tenant, self.account, &self.source),
+        )
+    }
+}
+
+fn decode<T: Table>(
+    row: Option<&Option<cardea_storage::Row>>,
+) -> Result<Option<T::Record>, StoreError> {
+    match row {
+        Some(Some(row)) => Ok(Some(T::decode(row)?.record)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,98 @@
+//! Changing what an identity says of itself. Where that changes by what it is found or
+//! reached, the session must be fresh.
+
+use cardea_storage::{StoreError, Transaction};
+use serde_json::Value;
+
+use super::{Applied, Opened, Refusal, SettingsSubmission, Wanted};
+use crate::{
+    Service,
+    identity::{ChangeRejection, IdentityChange},
+    model::{IdentityState, Scope, json_of},
+    password::PasswordHash,
+    schema::{Rule, Violation},
+    session::{CredentialKind, check::Found},
+    table::{CredentialKey, Credentials, Identities, IdentityKey, IdentityRecord},
+    ui::forms,
+};
+
+impl Service {
+    pub(super) fn want_profile(opened: &mut Opened, submission: SettingsSubmission) -> Wanted {
+        forms::refill_traits(&mut opened.flow.ui, &submission.traits);
+        Wanted::Profile(submission.traits)
+    }
+
+    pub(super) async fn apply_profile(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        me: &Found,
+        traits: &Value,
+    ) -> Result<Applied, Refusal> {
+        self.replace_mine(t, scope, me, traits.clone(), None).await
+    }
+
+    /// Writes traits, and a password with them.
+    pub(super) async fn replace_mine(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        me: &Found,
+        traits: Value,
+        hash: Option<&PasswordHash>,
+    ) -> Result<Applied, Refusal> {
+        let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
+        let before = me.identity.clone();
+        let privileged = self.is_privileged(me, t.now());
+        let change = IdentityChange {
+            schema_id: String::new(),
+            traits,
+            state: IdentityState::Active,
+            metadata_public: as_metadata(&before.metadata_public),
+            metadata_admin: as_metadata(&before.metadata_admin),
+            password: None,
+        };
+        let credential = CredentialKey {
+            tenant: scope.tenant,
+            identity: me.identity_id,
+            kind: CredentialKind::Password.number(),
+        };
+        let identifiers = async || -> Result<Vec<String>, StoreError> {
+            let found = t.get::<Credentials>(&credential).await?;
+            Ok(found.map(|entry| entry.record.identifiers).unwrap_or_default())
+        };
+        let known_as = identifiers().await?;
+        let changed = self.become_changed(t, key, before.clone(), &change, hash).await;
+        changed.map_err(|rejection| match rejection {
+            ChangeRejection::InvalidTraits(violations) => Refusal::Invalid(violations),
+            ChangeRejection::DuplicateIdentifier => Refusal::Taken,
+            ChangeRejection::Store(error) => Refusal::Store(error),
+            other => {
+                let rule = Rule::Other { reason: other.to_string() };
+                Refusal::Invalid(vec![Violation::new("#", rule)])
+            }
+        })?;
+        let after = match t.get::<Identities>(&key).await? {
+            Some(entry) => entry.record,
+            None => return Err(Refusal::NoSession),
+        };
+        let moved = is_reached_elsewhere(&before, &after) || known_as != identifiers().await?;
+        if (hash.is_some() || moved) && !privileged {
+            return Err(Refusal::RefreshRequired);
+        }
+        Ok(Applied { identity: after, ends_other_sessions: hash.is_some() })
+    }
+}
+
+fn as_metadata(bytes: &[u8]) -> Option<Value> {
+    (!bytes.is_empty()).then(|| json_of(bytes))
+}
+
+/// Whether an identity is found or reached by other addresses than before.
+fn is_reached_elsewhere(before: &IdentityRecord, after: &IdentityRecord) -> bool {
+    let values = |record: &IdentityRecord| -> Vec<String> {
+        let all = record.verifiable.iter().chain(&record.recovery);
+        all.map(|address| address.value.clone()).collect()
+    };
+    values(before) != values(after)
+}

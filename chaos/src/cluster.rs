@@ -15,7 +15,13 @@ use serde_json::json;
 use crate::{
     endpoint::{Endpoint, Side},
     process::{Launch, Process, free_port, read_log},
+    scratch::Scratch,
 };
+
+/// The ports of a node that has an address to itself.
+const PEER: u16 = 7433;
+const PUBLIC: u16 = 4433;
+const ADMIN: u16 = 4434;
 
 /// What the tests need of `GET /cluster/status`.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +69,8 @@ pub struct ShardStatus {
 pub struct ReplicaStatus {
     /// Whether it votes.
     pub voter: bool,
+    /// The id of the node that it is on.
+    pub node: u64,
 }
 
 impl ShardStatus {
@@ -91,12 +99,32 @@ pub struct Plan {
     /// A directory with the authority's certificate and each node's (`node-1.pem`
     /// and so on); without, nodes speak in the clear.
     pub certificates: Option<PathBuf>,
+    /// Where the nodes stand, and those that join them later; none: all on the
+    /// loopback, each in a region of its own.
+    pub sites: Vec<Site>,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Its region's name.
+    pub region: String,
+    /// Its address, on which every port is free.
+    pub address: Ipv4Addr,
+    /// A command that runs others there, with their arguments behind.
+    pub wrapper: Vec<String>,
 }
 
 impl Plan {
     /// Nodes as they ship.
     pub fn new(binary: &Path, nodes: usize) -> Self {
-        Self { binary: binary.to_owned(), nodes, settings: Vec::new(), certificates: None }
+        Self {
+            binary: binary.to_owned(),
+            nodes,
+            settings: Vec::new(),
+            certificates: None,
+            sites: Vec::new(),
+        }
     }
 
     /// With ticks that suit debug builds on a busy machine.
@@ -104,6 +132,20 @@ impl Plan {
         self.with("raft", "heartbeat = \"200ms\"")
             .with("raft", "election_min = \"800ms\"")
             .with("raft", "election_max = \"1600ms\"")
+    }
+
+    fn port(&self, of_site: u16) -> anyhow::Result<u16> {
+        if self.sites.is_empty() { free_port() } else { Ok(of_site) }
+    }
+
+    /// Where other nodes reach the node of this position.
+    fn peer(&self, index: usize) -> anyhow::Result<SocketAddr> {
+        let address = match self.sites.get(index) {
+            Some(site) => site.address,
+            None if self.sites.is_empty() => Ipv4Addr::LOCALHOST,
+            None => bail!("there are {} sites, none for node {}", self.sites.len(), index + 1),
+        };
+        Ok(SocketAddr::from((address, self.port(PEER)?)))
     }
 
     /// With one more setting, in TOML.
@@ -133,19 +175,21 @@ pub struct Cluster {
     /// Its nodes.
     pub nodes: Vec<Node>,
     // After the nodes: their processes end before their files go.
-    directory: tempfile::TempDir,
+    directory: Scratch,
 }
 
 impl Cluster {
     /// Writes configurations for nodes on free ports; starts nothing.
     pub fn prepare(plan: &Plan) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("cardea-chaos-").tempdir()?;
+        Self::prepare_in(Scratch::make()?, plan)
+    }
+
+    /// As [`Self::prepare`], in a directory that was made before.
+    pub fn prepare_in(directory: Scratch, plan: &Plan) -> anyhow::Result<Self> {
         let root = directory.path();
         write_private(&root.join("master.key"), &"42".repeat(32))?;
-        let mut peers = Vec::new();
-        for _ in 0..plan.nodes {
-            peers.push(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
-        }
+        let peers: Vec<SocketAddr> =
+            (0..plan.nodes).map(|index| plan.peer(index)).collect::<anyhow::Result<_>>()?;
         let mut nodes = Vec::new();
         for index in 0..plan.nodes {
             let others: Vec<SocketAddr> =
@@ -183,7 +227,7 @@ impl Cluster {
     /// One more node that would join, not started.
     pub fn add_node(&mut self, plan: &Plan) -> anyhow::Result<usize> {
         let index = self.nodes.len();
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let peer = plan.peer(index)?;
         let others: Vec<SocketAddr> = self.nodes.iter().map(|node| node.peer).collect();
         let node = prepare_node(plan, self.directory.path(), index, peer, &others)?;
         self.nodes.push(node);
@@ -371,7 +415,7 @@ impl Cluster {
 
     /// Keeps the directory with all logs, for somebody to look at.
     pub fn keep(&mut self) {
-        self.directory.disable_cleanup(true);
+        self.directory.keep();
     }
 
     /// The last lines of every node's log, for a failure's report. Consensus
@@ -411,13 +455,17 @@ fn prepare_node(
 ) -> anyhow::Result<Node> {
     let directory = root.join(format!("node-{}", index + 1));
     std::fs::create_dir_all(directory.join("data"))?;
-    let public = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let public = SocketAddr::new(peer.ip(), plan.port(PUBLIC)?);
+    let admin = SocketAddr::new(peer.ip(), plan.port(ADMIN)?);
+    let site = plan.sites.get(index);
+    let region = site.map_or(format!("region-{}", index + 1), |site| site.region.clone());
+    // An operator's address that is no loopback is guarded, or said to be open.
+    let auth = site.map(|_| ("admin", "auth = \"none\"".to_owned()));
     let join: Vec<String> = others.iter().map(|peer| format!("\"{peer}\"")).collect();
     let quoted = |address: SocketAddr| format!("listen = \"{address}\"");
     let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (table, line) in [
-        ("node", format!("region = \"region-{}\"", index + 1)),
+        ("node", format!("region = \"{region}\"")),
         ("node", "data_dir = \"data\"".to_owned()),
         ("cluster", "name = \"chaos\"".to_owned()),
         ("cluster", quoted(peer)),
@@ -430,6 +478,7 @@ fn prepare_node(
         ("secrets", "master_key_file = \"../master.key\"".to_owned()),
     ]
     .into_iter()
+    .chain(auth)
     .chain(security(plan.certificates.as_deref(), index))
     .chain(plan.settings.iter().cloned())
     {
@@ -447,7 +496,7 @@ fn prepare_node(
             config,
             log: directory.join("log"),
             environment: Vec::new(),
-            wrapper: Vec::new(),
+            wrapper: site.map(|site| site.wrapper.clone()).unwrap_or_default(),
         },
         data: directory.join("data"),
         endpoint: Endpoint::new(index, public, admin),

@@ -10,14 +10,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
 
 use crate::{
     cluster::{Cluster, Plan},
     dice::Dice,
     history::{Moment, Violation},
     judgement::{Findings, judge},
-    workload::{Run, contest, counter, person, pulse},
+    workload::{
+        Run,
+        crowd::{Crowd, Size, Stand},
+        pulse,
+    },
 };
 
 /// How long after a kill a shard may be without a leader before the run fails.
@@ -145,28 +149,11 @@ async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<
     let mut nodes = cluster.endpoints();
     nodes.iter_mut().for_each(|node| node.consistency = options.consistency);
     let run = Run::new(nodes, options.seed);
-    let pulses = Arc::new(pulse::Pulses::default());
     let homes = pulse::find_homes(&run, &cluster.status(0).await?).await?;
-    let mut clients = JoinSet::new();
-    for (group, (identity, created)) in homes {
-        for node in 0..run.nodes.len() {
-            let home = (group, identity.clone(), created);
-            clients.spawn(pulse::beat(
-                Arc::clone(&run),
-                Arc::clone(&pulses),
-                home,
-                node,
-                dice.split(),
-            ));
-        }
-    }
-    for _ in 0..options.people {
-        clients.spawn(person::live(Arc::clone(&run), dice.split()));
-    }
-    for _ in 0..options.registers {
-        clients.spawn(counter::count(Arc::clone(&run), dice.split()));
-    }
-    clients.spawn(contest::compete(Arc::clone(&run), dice.split()));
+    let stands = [Stand { handle: Handle::current(), run: Arc::clone(&run) }];
+    let size = Size { people: options.people, registers: options.registers, contests: true };
+    let crowd = Crowd::gather(&stands, &homes, size, &mut dice);
+    let pulses = Arc::clone(&crowd.pulses);
 
     let mut kills = Vec::new();
     let mut outcome = Ok(());
@@ -196,9 +183,7 @@ async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<
     }
     tokio::time::sleep(AFTERWARDS).await;
     run.stop();
-    while let Some(ended) = clients.join_next().await {
-        ended?;
-    }
+    crowd.disperse().await?;
     // A kill that went wrong may have left stories that say why, and dead nodes.
     cluster.launch_all()?;
     let settled = cluster.settle(RESTART_MAX).await;

@@ -11,15 +11,24 @@
 //! And [`simulation`]: whole nodes on one thread, over a simulated network, disk
 //! and clock, where a seed repeats everything.
 
+pub mod campaign;
 pub mod check;
 pub mod cluster;
 pub mod dice;
+pub mod disk;
 pub mod endpoint;
 pub mod history;
+pub mod isolation;
 pub mod judgement;
 pub mod kill;
 pub mod kratos;
+pub mod lab;
+pub mod nemesis;
 pub mod process;
+pub mod row;
+pub mod scoreboard;
+pub mod scratch;
 pub mod simulation;
 pub mod trouble;
+pub mod wan;
 pub mod workload;

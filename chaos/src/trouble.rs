@@ -69,7 +69,8 @@ pub fn skew_clock(cluster: &mut Cluster, index: usize, seconds: i64) -> anyhow::
     Ok(())
 }
 
-fn faketime_library() -> anyhow::Result<PathBuf> {
+/// Where libfaketime is.
+pub fn faketime_library() -> anyhow::Result<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok).map(|entry| entry.path());
     folders
         .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))

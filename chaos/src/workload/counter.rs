@@ -10,8 +10,9 @@ use std::sync::{
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use super::Run;
+use super::{Run, crowd::Stand};
 use crate::{
     check::register::{Input, Operation, Output},
     dice::Dice,
@@ -34,8 +35,10 @@ struct Register {
     next_value: AtomicU64,
 }
 
-/// Uses one register after the other until the run stops.
-pub async fn count(run: Arc<Run>, mut dice: Dice) {
+/// Uses one register after the other until the run stops, from each of these
+/// stands in turn.
+pub async fn count(stands: Vec<Stand>, mut dice: Dice) {
+    let Some(run) = stands.first().map(|stand| Arc::clone(&stand.run)) else { return };
     while !run.is_stopped() {
         let node = run.any_node(&mut dice);
         let email = run.fresh_email("register");
@@ -53,15 +56,18 @@ pub async fn count(run: Arc<Run>, mut dice: Dice) {
             unknown: AtomicUsize::new(0),
             next_value: AtomicU64::new(1),
         });
-        let clients =
-            (0..CLIENTS).map(|client| use_register(&run, &register, client, dice.split()));
-        futures::future::join_all(clients).await;
+        let mut clients = JoinSet::new();
+        for (client, stand) in (0..CLIENTS).zip(stands.iter().cycle()) {
+            let (run, register) = (Arc::clone(&stand.run), Arc::clone(&register));
+            clients.spawn_on(use_register(run, register, client, dice.split()), &stand.handle);
+        }
+        while clients.join_next().await.is_some() {}
         let history = std::mem::take(&mut *register.history.lock());
         run.note(|ledger| ledger.registers.push((register.identity.clone(), history)));
     }
 }
 
-async fn use_register(run: &Run, register: &Register, client: usize, mut dice: Dice) {
+async fn use_register(run: Arc<Run>, register: Arc<Register>, client: usize, mut dice: Dice) {
     let mut known = 0;
     while !run.is_stopped()
         && register.history.lock().len() < OPERATIONS

@@ -5,6 +5,7 @@
 
 pub mod contest;
 pub mod counter;
+pub mod crowd;
 pub mod person;
 pub mod pulse;
 
@@ -24,13 +25,21 @@ use crate::{
     history::{Moment, Span, Stopwatch},
 };
 
-/// What all clients of a run share.
+/// A run as clients of one place see it: the nodes by connections of their own, and
+/// which of them are near. All places share one clock, one end and one ledger.
 #[derive(Debug)]
 pub struct Run {
-    /// The nodes.
+    /// All nodes.
     pub nodes: Vec<Endpoint>,
+    /// Positions of the nodes that these clients usually ask.
+    pub near: Vec<usize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     /// The clock of all stories.
-    pub stopwatch: Stopwatch,
+    stopwatch: Stopwatch,
     /// Set when clients should come to an end.
     stop: AtomicBool,
     names: AtomicU64,
@@ -63,31 +72,37 @@ pub struct Life {
 }
 
 impl Run {
-    /// A run against these nodes.
+    /// A run against these nodes, all of which are near.
     pub fn new(nodes: Vec<Endpoint>, seed: u64) -> Arc<Self> {
-        Arc::new(Self {
-            nodes,
+        let near = (0..nodes.len()).collect();
+        let shared = Arc::new(Shared {
             stopwatch: Stopwatch::start(),
             stop: AtomicBool::new(false),
             names: AtomicU64::new(0),
             seed,
             ledger: Mutex::default(),
-        })
+        });
+        Arc::new(Self { nodes, near, shared })
+    }
+
+    /// The same run for clients of another place.
+    pub fn seen_from(&self, nodes: Vec<Endpoint>, near: Vec<usize>) -> Arc<Self> {
+        Arc::new(Self { nodes, near, shared: Arc::clone(&self.shared) })
     }
 
     /// Tells the clients to come to an end.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Whether clients should come to an end.
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.shared.stop.load(Ordering::Relaxed)
     }
 
     /// The moment that it is.
     pub fn now(&self) -> Moment {
-        self.stopwatch.now()
+        self.shared.stopwatch.now()
     }
 
     /// From `began` until now.
@@ -97,28 +112,29 @@ impl Run {
 
     /// A new e-mail address.
     pub fn fresh_email(&self, kind: &str) -> String {
-        let number = self.names.fetch_add(1, Ordering::Relaxed);
-        format!("{kind}.{:08x}.{number}@example.org", self.seed & 0xffff_ffff)
+        let number = self.shared.names.fetch_add(1, Ordering::Relaxed);
+        format!("{kind}.{:08x}.{number}@example.org", self.shared.seed & 0xffff_ffff)
     }
 
-    /// Any of the nodes.
+    /// Any of the near nodes.
     pub fn any_node(&self, dice: &mut Dice) -> &Endpoint {
-        &self.nodes[dice.below(self.nodes.len())]
+        let near = dice.pick(&self.near).copied().unwrap_or_default();
+        &self.nodes[near]
     }
 
     /// Notes an answer that the API does not have for what was asked.
     pub fn note_odd(&self, node: usize, what: &str) {
         let text = format!("{:?} node {}: {what}", self.now(), node + 1);
-        self.ledger.lock().odd.push(text);
+        self.shared.ledger.lock().odd.push(text);
     }
 
     /// Writes to the ledger.
     pub fn note(&self, write: impl FnOnce(&mut Ledger)) {
-        write(&mut self.ledger.lock());
+        write(&mut self.shared.ledger.lock());
     }
 
     /// Takes the ledger, when all clients have ended.
     pub fn take_ledger(&self) -> Ledger {
-        std::mem::take(&mut self.ledger.lock())
+        std::mem::take(&mut self.shared.ledger.lock())
     }
 }

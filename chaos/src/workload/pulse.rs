@@ -37,6 +37,13 @@ impl Pulses {
         longest_gap(&acknowledged, from, to)
     }
 
+    /// Acknowledgements a second of all groups between two moments.
+    pub fn rate(&self, from: Moment, to: Moment) -> f64 {
+        let groups = self.0.lock();
+        let all = groups.values().flatten().filter(|at| **at > from && **at <= to);
+        all.count() as f64 / from.until(to).as_secs_f64().max(1e-9)
+    }
+
     /// When the group last acknowledged.
     pub fn last(&self, group: u64) -> Option<Moment> {
         self.0.lock().get(&group)?.iter().max().copied()

@@ -1,0 +1,135 @@
+//! The rows of the scoreboard, by what they harm.
+
+pub mod clock;
+pub mod consensus;
+pub mod disk;
+pub mod simulated;
+
+use std::{pin::Pin, time::Duration};
+
+use crate::{
+    campaign::{self, Campaign, Report},
+    lab::{Lab, LabPlan},
+    nemesis::Nemesis,
+    scoreboard::{Bar, Bench, Line, Row},
+    workload::crowd::Size,
+};
+
+/// What a row answers.
+pub type Lines = anyhow::Result<Vec<Line>>;
+/// Runs a row.
+pub type Runner = fn(Bench) -> Pin<Box<dyn Future<Output = Lines> + Send>>;
+
+/// A row by its function.
+macro_rules! row {
+    ($name:literal, $title:literal, $run:path) => {
+        Row { name: $name, title: $title, run: |bench| Box::pin(async move { $run(&bench).await }) }
+    };
+}
+
+/// All of them.
+pub const ROWS: &[Row] = &[
+    row!("R1", "kill -9 under load", consensus::kills),
+    row!("R2", "power cuts of all nodes at once", disk::power_cuts),
+    row!("R3", "linearizability under everything", consensus::everything),
+    row!("R4", "simulated worlds", simulated::worlds),
+    row!("R5", "planted bugs", simulated::hunt),
+    row!("R6", "writes after a leader's death, LAN", consensus::failover_lan),
+    row!("R7", "writes after a leader's death, three regions", consensus::failover_regions),
+    row!("R8", "writes while a leader stops gracefully", consensus::graceful),
+    row!("R9", "paused, deaf, mute and isolated leaders", consensus::undead),
+    row!("R10", "flapping and clogged links", consensus::flapping),
+    row!("R11", "slow and stalled disks", disk::slow),
+    row!("R12", "failing disks", disk::failing),
+    row!("R13", "full disks", disk::full),
+    row!("R16", "wrong clocks", clock::wrong),
+];
+
+/// The longest that a row's load runs, so that all of it ends within ten minutes.
+const LENGTH_MAX: Duration = Duration::from_secs(480);
+
+/// Those who work during most rows.
+const SIZE: Size = Size { people: 2, registers: 3, contests: true };
+
+/// A campaign against a laboratory of its own. After broken promises the nodes'
+/// files are kept, unless they were to be broken.
+async fn campaign(
+    plan: LabPlan,
+    bench: &Bench,
+    nemeses: Vec<Nemesis>,
+    strikes: usize,
+    hold: Duration,
+) -> anyhow::Result<Report> {
+    let is_control = plan.planted.is_some();
+    let mut lab = Lab::start(plan).await?;
+    let campaign = Campaign {
+        nemeses,
+        strikes: bench.part(strikes),
+        hold,
+        length_max: LENGTH_MAX,
+        size: SIZE,
+        say: bench.say,
+    };
+    let report = campaign::run(&mut lab, &campaign).await?;
+    (bench.say)(&report.to_string());
+    for violation in report.findings.violations.iter().take(20) {
+        (bench.say)(&format!("  broken: {violation}"));
+    }
+    if !report.findings.violations.is_empty() && !is_control {
+        lab.cluster.keep();
+        (bench.say)(&lab.cluster.tails(25));
+    }
+    Ok(report)
+}
+
+/// The lines that every campaign has: nothing was broken, and every nemesis hit.
+fn kept(row: &str, report: &Report, nemeses: &[Nemesis]) -> Vec<Line> {
+    let hits = report.hits();
+    let missed = nemeses.iter().filter(|nemesis| hits.get(nemesis).is_none_or(|hit| hit.0 == 0));
+    let proof = report.findings.proof;
+    vec![
+        Line::count(
+            &format!("{row}.broken"),
+            report.findings.violations.len(),
+            "promises",
+            Bar::Is(0.0),
+        ),
+        Line::count(&format!("{row}.missed"), missed.count(), "nemeses", Bar::Is(0.0)),
+        Line::new(
+            &format!("{row}.acknowledged"),
+            proof.acknowledged as f64,
+            "writes",
+            Bar::AtLeast(1.0),
+        ),
+    ]
+}
+
+/// The line of a control: with a bug in it, the same campaign must find something.
+/// `None` without a binary for planted bugs.
+async fn control(
+    row: &str,
+    bench: &Bench,
+    mut plan: LabPlan,
+    bug: &str,
+    nemeses: Vec<Nemesis>,
+    strikes: usize,
+    hold: Duration,
+) -> anyhow::Result<Option<Line>> {
+    let Some(binary) = &bench.planted else {
+        (bench.say)(&format!("{row}: no binary for planted bugs, so no control with {bug}"));
+        return Ok(None);
+    };
+    (bench.say)(&format!("{row}: the same with {bug} planted, which must be found"));
+    plan.plan.binary = binary.clone();
+    plan.planted = Some(bug.to_owned());
+    // What a broken cluster does not survive was found, too.
+    let broken = match campaign(plan, bench, nemeses, strikes, hold).await {
+        Ok(report) => report.findings.violations.len(),
+        Err(error) => {
+            (bench.say)(&format!("  broken: {error:#}"));
+            1
+        }
+    };
+    let name = format!("{row}.control-{bug}");
+    Ok(Some(Line::count(&name, broken, "promises", Bar::AtLeast(1.0))))
+}

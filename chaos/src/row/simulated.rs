@@ -1,0 +1,68 @@
+//! Rows about simulated worlds: they run `cardea-simulate`, and count.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+
+use super::Lines;
+use crate::scoreboard::{Bar, Bench, Line};
+
+/// How long seeds are begun.
+const LENGTH: Duration = Duration::from_secs(500);
+/// Seeds of one call.
+const BATCH: u64 = 20;
+/// Seeds that each planted bug is looked for in.
+const HUNT: &str = "40";
+
+fn simulate(arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+    let program = program()?;
+    let done = Command::new(&program).args(arguments).output()?;
+    Ok((done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned()))
+}
+
+/// `CARDEA_SIMULATE`, or `cardea-simulate` beside this program.
+fn program() -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("CARDEA_SIMULATE").map(PathBuf::from);
+    let beside = || Some(std::env::current_exe().ok()?.with_file_name("cardea-simulate"));
+    let path = named.or_else(beside).context("no cardea-simulate")?;
+    ensure!(path.is_file(), "{} is no file", path.display());
+    Ok(path)
+}
+
+/// R4: as many seeds as fit into the time.
+pub async fn worlds(bench: &Bench) -> Lines {
+    let until = Instant::now() + LENGTH * u32::try_from(bench.percent)? / 100;
+    let (mut seeds, mut broken, mut next) = (0_u64, 0_usize, bench.seed % 1_000_000);
+    while Instant::now() < until {
+        let (from, count) = (next.to_string(), BATCH.to_string());
+        let batch = ["--seed", &from, "--seeds", &count, "--jobs", "2"];
+        let (good, said) = tokio::task::block_in_place(|| simulate(&batch))?;
+        if !good {
+            broken += said.lines().filter(|line| line.starts_with("again:")).count().max(1);
+            (bench.say)(&said);
+        }
+        seeds += BATCH;
+        next += BATCH;
+    }
+    Ok(vec![
+        Line::new("R4.seeds", seeds as f64, "worlds", Bar::AtLeast(500.0)),
+        Line::count("R4.broken", broken, "worlds", Bar::Is(0.0)),
+    ])
+}
+
+/// R5: every planted bug, in a build that has them.
+pub async fn hunt(bench: &Bench) -> Lines {
+    let (_, said) = tokio::task::block_in_place(|| simulate(&["--hunt", "--seeds", HUNT]))?;
+    (bench.say)(&said);
+    let count = |word: &str| said.lines().filter(|line| line.starts_with(word)).count();
+    let (found, missed) = (count("found"), count("missed"));
+    ensure!(found + missed > 0, "no bug was looked for: a build with --features planted is needed");
+    Ok(vec![
+        Line::count("R5.found", found, "bugs", Bar::AtLeast(15.0)),
+        Line::count("R5.missed", missed, "bugs", Bar::Is(0.0)),
+    ])
+}

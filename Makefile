@@ -1,7 +1,7 @@
 # Every target installs what is missing (as root, on Debian) and can be the
 # first command in a fresh clone. The work is in scripts/.
 
-.PHONY: help demo stop test lint build bench clean
+.PHONY: help demo stop test lint build bench chaos clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo 'make lint    format, clippy, documentation, house rules'
 	@echo 'make build   the release binary, target/release/cardea'
 	@echo 'make bench   the load generator, beside etcd (arguments in BENCH=...)'
+	@echo 'make chaos   the scoreboard: real processes under harm, as root (rows in CHAOS=...)'
 	@echo 'make clean   removes what was built here (the RocksDB library stays in the cache)'
 
 demo:
@@ -30,6 +31,9 @@ build:
 
 bench:
 	@scripts/bench $(BENCH)
+
+chaos:
+	@scripts/chaos $(CHAOS)
 
 clean:
 	@scripts/demo stop

@@ -222,11 +222,10 @@ pub async fn strike(
     let calm = run.now();
     tokio::time::sleep(dice.pause_ms(700, 1300)).await;
     let asked = dice.below(lab.cluster.nodes.len());
-    let leaders = lab.cluster.leaders(asked).await?;
-    let terms = terms(lab, asked).await?;
     let groups = pulses.groups();
     let group = *dice.pick(&groups).context("no group has a pulse")?;
-    let leader = *leaders.get(&group).with_context(|| format!("group {group} has no leader"))?;
+    let (leaders, leader) = leader_of(lab, asked, group).await?;
+    let terms = terms(lab, asked).await?;
 
     let struck = run.now();
     let before = pulses.rate(calm, struck);
@@ -261,6 +260,23 @@ pub async fn strike(
         lasted: struck.until(relented),
         recovery,
     })
+}
+
+/// Who leads what, once somebody leads this group: it may just be electing.
+async fn leader_of(
+    lab: &Lab,
+    asked: usize,
+    group: u64,
+) -> anyhow::Result<(BTreeMap<u64, usize>, usize)> {
+    let began = Instant::now();
+    loop {
+        let leaders = lab.cluster.leaders(asked).await?;
+        if let Some(leader) = leaders.get(&group).copied() {
+            return Ok((leaders, leader));
+        }
+        anyhow::ensure!(began.elapsed() < LEADERLESS_MAX, "group {group} has no leader");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn terms(lab: &Lab, asked: usize) -> anyhow::Result<BTreeMap<u64, u64>> {

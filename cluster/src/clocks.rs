@@ -51,12 +51,17 @@ pub struct ClockComparison {
 
 /// A time, and the monotonic clock then.
 #[derive(Clone, Copy)]
-struct Moment {
+pub(crate) struct Moment {
     wall: Timestamp,
     monotonic: Duration,
 }
 
 impl Moment {
+    /// What a clock shows.
+    pub(crate) fn of(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic() }
+    }
+
     fn since(self, clock: &dyn Clock) -> Timestamp {
         self.wall.after(clock.monotonic().saturating_sub(self.monotonic))
     }
@@ -70,6 +75,9 @@ struct Measured {
     others: BTreeMap<NodeId, Offset>,
     /// What was said when a majority agreed last.
     agreed: Option<ClockVerdict>,
+    /// This clock when the question was sent that was answered last: what it does
+    /// later was compared with nobody yet.
+    asked_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +104,10 @@ impl ClockComparison {
         let mut measured = self.measured.lock();
         measured.nodes = Some(others.len() + 1);
         measured.others.retain(|node, _| others.contains(node));
+        if others.is_empty() {
+            // Who is alone follows its own clock, and nothing that was asked once.
+            measured.asked_at = None;
+        }
     }
 
     /// A process speaks for a node: what another one said before it is void.
@@ -106,21 +118,20 @@ impl ClockComparison {
         }
     }
 
-    /// Notes what a node's process said its wall clock was, between two local
-    /// readings. What the answer's way may account for speaks for no offset.
-    pub(crate) fn note(
-        &self,
-        (node, process): (NodeId, u64),
-        theirs: Timestamp,
-        before: Timestamp,
-        after: Timestamp,
-    ) {
-        let half = (after.since(before).as_millis() / 2).try_into().unwrap_or(i64::MAX);
-        let middle = before.0.cast_signed().saturating_add(half);
+    /// Notes what a node's process said its wall clock was, to a question that was
+    /// sent at `sent` by this one's. How long it was on its way is told by the
+    /// monotonic clock, for the other one may jump meanwhile. What the answer's way
+    /// may account for speaks for no offset.
+    pub(crate) fn note(&self, (node, process): (NodeId, u64), theirs: Timestamp, sent: Moment) {
+        let at = self.clock.monotonic();
+        let way = at.saturating_sub(sent.monotonic).as_millis();
+        let half = i64::try_from(way / 2).unwrap_or(i64::MAX);
+        let middle = sent.wall.0.cast_signed().saturating_add(half);
         let apparent = theirs.0.cast_signed().saturating_sub(middle);
         let ahead_ms = apparent.signum() * apparent.saturating_abs().saturating_sub(half).max(0);
-        let offset = Offset { process, ahead_ms, at: self.clock.monotonic() };
-        self.measured.lock().others.insert(node, offset);
+        let mut measured = self.measured.lock();
+        measured.others.insert(node, Offset { process, ahead_ms, at });
+        measured.asked_at = Some(sent);
     }
 
     /// Everybody was asked, and has answered or is silent.
@@ -132,9 +143,10 @@ impl ClockComparison {
             ClockVerdict::Unconfirmed => return,
         };
         if is_news {
-            let wall = Timestamp(self.clock.now().0.saturating_add_signed(-ahead_ms));
-            let monotonic = self.clock.monotonic();
-            *self.agreed_at.write() = Some(Moment { wall, monotonic });
+            let asked_at = self.measured.lock().asked_at;
+            let compared = asked_at.unwrap_or_else(|| Moment::of(self.clock.as_ref()));
+            let wall = Timestamp(compared.wall.0.saturating_add_signed(-ahead_ms));
+            *self.agreed_at.write() = Some(Moment { wall, monotonic: compared.monotonic });
         }
         self.compared.store(true, Ordering::Release);
     }
@@ -298,7 +310,11 @@ impl LeaderClock {
                 return Err("the clock of the leader's node is not confirmed yet");
             }
             None => {
-                let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
+                // Not what the wall clock shows: it may have jumped since it was
+                // compared, and log time never goes back.
+                let monotonic = self.clock.monotonic();
+                let agreed = self.comparison.agreed_now();
+                let wall = agreed.unwrap_or_else(|| self.clock.now());
                 *anchor.insert((term, Moment { wall, monotonic }))
             }
         };
@@ -329,7 +345,7 @@ mod tests {
         comparison.expect(&[NodeId(2), NodeId(3)]);
         for (node, ahead) in (2..).map(NodeId).zip(ahead) {
             let theirs = Timestamp((9_000_000 + ahead).cast_unsigned());
-            comparison.note((node, 1), theirs, Timestamp(9_000_000), Timestamp(9_000_000));
+            comparison.note((node, 1), theirs, Moment::of(clock.as_ref()));
         }
         comparison.end_round();
         (clock, comparison)
@@ -367,7 +383,7 @@ mod tests {
         assert_eq!(leader.now(), Timestamp(9_001_000));
         // The next comparison finds it off, and corrects it.
         for node in [2, 3].map(NodeId) {
-            comparison.note((node, 1), Timestamp(9_001_000), clock.now(), clock.now());
+            comparison.note((node, 1), Timestamp(9_001_000), Moment::of(clock.as_ref()));
         }
         comparison.end_round();
         assert_eq!(comparison.verdict(), ClockVerdict::Off(3_600_000));
@@ -386,23 +402,23 @@ mod tests {
             assert_eq!(comparison.verdict(), wanted);
             // Node 3 dies; node 2 goes on.
             clock.advance(COMPARISON_MAX + Duration::from_millis(1));
-            let (before, at) = (clock.now(), clock.now().0.saturating_add_signed(ahead[0]));
-            comparison.note((NodeId(2), 1), Timestamp(at), before, before);
+            let at = clock.now().0.saturating_add_signed(ahead[0]);
+            comparison.note((NodeId(2), 1), Timestamp(at), Moment::of(clock.as_ref()));
             assert_eq!(comparison.verdict(), wanted);
         }
     }
 
     #[test]
     fn a_slow_answer_speaks_for_no_offset() {
-        let (_, comparison) = three([0, 0]);
+        let (clock, comparison) = three([0, 0]);
+        let sent = Moment::of(clock.as_ref());
+        clock.advance(Duration::from_secs(2));
         for node in [2, 3].map(NodeId) {
-            let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
-            comparison.note((node, 1), Timestamp(9_000_010), sent, received);
+            comparison.note((node, 1), Timestamp(9_000_010), sent);
         }
         assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
         for node in [2, 3].map(NodeId) {
-            let (sent, received) = (Timestamp(9_000_000), Timestamp(9_002_000));
-            comparison.note((node, 1), Timestamp(9_010_000), sent, received);
+            comparison.note((node, 1), Timestamp(9_010_000), sent);
         }
         assert_eq!(comparison.verdict(), ClockVerdict::Off(-8_000));
     }
@@ -431,7 +447,7 @@ mod tests {
         comparison.expect(&[NodeId(2), NodeId(3)]);
         assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
         assert_eq!(comparison.offsets(OWN), BTreeMap::new());
-        comparison.note((NodeId(2), 1), clock.now(), clock.now(), clock.now());
+        comparison.note((NodeId(2), 1), clock.now(), Moment::of(clock.as_ref()));
         assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
         assert_eq!(comparison.offsets(OWN)[&(NodeId(2), 1)], 0);
         comparison.end_round();
@@ -449,7 +465,7 @@ mod tests {
             0
         );
         let theirs = clock.now().after(Duration::from_secs(3_600));
-        comparison.note((NodeId(3), 2), theirs, clock.now(), clock.now());
+        comparison.note((NodeId(3), 2), theirs, Moment::of(clock.as_ref()));
         assert_eq!(comparison.offsets(OWN)[&(NodeId(3), 2)], 3_600_000);
     }
 
@@ -461,7 +477,33 @@ mod tests {
         clock.jump(Timestamp(5));
         clock.advance(Duration::from_secs(1));
         assert_eq!(leader.stamp(1).unwrap(), first.after(Duration::from_secs(1)));
-        assert_eq!(leader.stamp(2).unwrap(), Timestamp(1_005));
+        assert_eq!(leader.stamp(2).unwrap(), first.after(Duration::from_secs(1)));
+    }
+
+    /// It would put the log of a shard an hour ahead for good, and other shards
+    /// would refuse for an hour what was read there.
+    #[test]
+    fn a_leader_whose_clock_jumped_after_it_was_compared_begins_no_term_with_it() {
+        for jump in [9_000_000 + 3_600_000, 5] {
+            let (clock, comparison) = three([0, 0]);
+            let leader = LeaderClock::new(clock.clone(), comparison.clone());
+            clock.jump(Timestamp(jump));
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(leader.stamp(1).unwrap(), Timestamp(9_001_000));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_while_it_is_compared_was_not_compared() {
+        let (clock, comparison) = three([0, 0]);
+        let sent = Moment::of(clock.as_ref());
+        clock.advance(Duration::from_millis(10));
+        comparison.note((NodeId(2), 1), Timestamp(9_000_005), sent);
+        clock.jump(Timestamp(9_000_000 + 3_600_000));
+        comparison.note((NodeId(3), 1), Timestamp(9_000_005), sent);
+        comparison.end_round();
+        assert_eq!(comparison.agreed_now(), Some(Timestamp(9_000_010)));
+        assert_eq!(LeaderClock::new(clock, comparison).stamp(1).unwrap(), Timestamp(9_000_010));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use cardea_storage::Fault;
 use futures::future::join_all;
 
 use crate::{
+    clocks::Moment,
     directory::records::NodeState,
     member::{Heard, Member},
     replica::Replica,
@@ -76,13 +77,12 @@ async fn ask_everybody(member: &Arc<Member>) {
 }
 
 async fn ask(member: &Arc<Member>, node: NodeId) {
-    let (before, at) = (member.clock.now(), member.clock.monotonic());
+    let (sent, at) = (Moment::of(member.clock.as_ref()), member.clock.monotonic());
     let answer = client::status(member, node).await;
-    let after = member.clock.now();
     match answer {
         Ok(report) if report.node == node.0 => {
             let theirs = cardea_storage::Timestamp(report.now);
-            member.comparison.note((node, report.process), theirs, before, after);
+            member.comparison.note((node, report.process), theirs, sent);
             member.heard.lock().insert(node, Heard { report, at });
         }
         Ok(report) => tracing::warn!(%node, answered = report.node, "another node answers"),

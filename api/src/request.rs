@@ -4,7 +4,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use cardea_identity::{Client, Scope, session::check::Proof};
+use cardea_identity::{Client, Scope, language::Language, session::check::Proof};
 use cardea_storage::{Secret, Tenant};
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use uuid::Uuid;
@@ -44,7 +44,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         };
         let ip = parts.extensions.get::<ClientAddress>().map(|address| address.0);
         let user_agent = text(&parts.headers, &header::USER_AGENT).unwrap_or_default().to_owned();
-        Ok(Self { scope: Scope { tenant }, client: Client { ip, user_agent } })
+        let language = text(&parts.headers, &header::ACCEPT_LANGUAGE).and_then(Language::accepted);
+        Ok(Self { scope: Scope { tenant }, client: Client { ip, user_agent, language } })
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod courier;
 pub mod flow;
 pub mod identity;
+pub mod language;
 pub mod model;
 pub mod page;
 pub mod password;

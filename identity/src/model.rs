@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    language::Language,
     schema::Channel,
     session::{Aal, AuthenticationMethod, CredentialKind, assurance},
     table::{
@@ -57,6 +58,8 @@ pub struct Client {
     pub ip: Option<IpAddr>,
     /// What it calls itself.
     pub user_agent: String,
+    /// What its user reads, if it says so.
+    pub language: Option<Language>,
 }
 
 /// The digest of the anti-forgery secret that a browser holds in a cookie. A flow

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     courier::Templates,
     flow::throttle::Throttle,
+    language::Language,
     page::PageKeys,
     password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub default_return_url: String,
     /// The texts of messages.
     pub templates: Templates,
+    /// The language of messages whose reader's is not known.
+    pub language: Language,
     /// Where clients reach the public API: actions of forms begin with it. Without a
     /// slash at the end.
     pub public_url: String,
@@ -79,6 +82,7 @@ impl Default for Settings {
             code_lifespan: hour,
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
             templates: Templates::default(),
+            language: Language::default(),
             public_url: "http://127.0.0.1:4433".to_owned(),
         }
     }

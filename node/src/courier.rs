@@ -6,7 +6,10 @@ pub mod smtp;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use cardea_identity::courier::{Template, Templates, template::Part};
+use cardea_identity::{
+    courier::{Template, Templates, template::Part},
+    language::Language,
+};
 
 use crate::{
     config::Config,
@@ -38,14 +41,19 @@ pub fn templates(config: &Config) -> anyhow::Result<Templates> {
     let mut templates = Templates::default();
     let Some(folder) = &config.courier.templates_dir else { return Ok(templates) };
     for template in Template::ALL {
-        for part in Part::ALL {
-            let file = folder.join(template.folder()).join(part.file());
+        let languages = Language::ALL.map(Some).into_iter().chain([None]);
+        for (part, language) in
+            Part::ALL.into_iter().flat_map(|part| languages.clone().map(move |l| (part, l)))
+        {
+            let file = folder.join(template.folder()).join(part.file(language));
             let text = match std::fs::read_to_string(&file) {
                 Ok(text) => text,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).context(file.display().to_string()),
             };
-            templates.replace(template, part, text).context(file.display().to_string())?;
+            templates
+                .replace(template, (part, language), text)
+                .context(file.display().to_string())?;
         }
     }
     Ok(templates)

@@ -214,6 +214,7 @@ pub fn identity_settings(config: &Config, templates: Templates) -> Settings {
         recovery: flows.recovery.unwrap_or(mails),
         code_lifespan: flows.code_lifespan,
         templates,
+        language: config.courier.language,
         default_return_url: identity_options(config).urls.default_return,
         privileged_session_max_age: flows.privileged_session_max_age,
         argon2: Argon2Cost {

@@ -63,12 +63,13 @@ fn body(message: &SentMessage, with_dispatches: bool) -> Value {
     let mut body = value!({
         "id": message.id.to_string(),
         "status": message.status.name(),
-        "type": "email",
+        // The name that the newest clients know; older ones say "phone" for "sms".
+        "type": message.via.name(),
         "recipient": message.recipient,
         "body": message.body,
         "subject": message.subject,
         "template_type": message.template,
-        "channel": "email",
+        "channel": message.via.name(),
         "send_count": message.send_count,
         "created_at": rfc3339(message.created_at),
         "updated_at": rfc3339(message.updated_at),

@@ -22,6 +22,8 @@ use uuid::Uuid;
 use super::{Template, outbox::kept_until};
 use crate::{
     Service,
+    language::Language,
+    schema::Channel,
     table::message::{
         ABANDONED, MessageKey, MessageRecord, Messages, MessagesDue, QUEUED, SENT, lanes,
     },
@@ -45,13 +47,17 @@ const ERROR_BYTES_MAX: usize = 500;
 pub struct Mail {
     /// The message: the same each time it is sent.
     pub id: Uuid,
+    /// How it goes.
+    pub via: Channel,
+    /// What it is about.
+    pub template: Template,
     /// Where it goes.
     pub recipient: String,
-    /// One line.
+    /// One line; empty for a text message.
     pub subject: String,
-    /// The body as plain text.
+    /// The body as plain text, or the whole text message.
     pub text: String,
-    /// The body in HTML.
+    /// The body in HTML; empty for a text message.
     pub html: String,
 }
 
@@ -200,14 +206,22 @@ impl Service {
     pub(super) fn mail(&self, id: Uuid, record: &MessageRecord) -> Option<Mail> {
         let template = Template::parse(&record.template)?;
         let model = self.model_of(id, record)?;
-        let filled = self.settings.templates.fill(template, model.as_object()?);
-        Some(Mail {
-            id,
-            recipient: record.recipient.clone(),
-            subject: filled.subject,
-            text: filled.text,
-            html: filled.html,
-        })
+        let language = Language::from_number(record.language).unwrap_or(self.settings.language);
+        let filled = self.settings.templates.fill(template, language, model.as_object()?);
+        let via = via_of(record.via);
+        let (subject, text, html) = match via {
+            Channel::Email => (filled.subject, filled.text, filled.html),
+            Channel::Sms => (String::new(), filled.sms, String::new()),
+        };
+        Some(Mail { id, via, template, recipient: record.recipient.clone(), subject, text, html })
+    }
+}
+
+/// How a message goes, by the number on disk.
+pub(super) const fn via_of(number: u32) -> Channel {
+    match number {
+        2 => Channel::Sms,
+        _ => Channel::Email,
     }
 }
 

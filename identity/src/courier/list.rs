@@ -8,10 +8,12 @@ use cardea_storage::{
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::delivery::via_of;
 use crate::{
     Service,
     model::{Page, Scope},
     page::{BadPageToken, PageRequest},
+    schema::Channel,
     table::message::{
         ABANDONED, MessageByCreationKey, MessageKey, MessageRecord, Messages, MessagesByCreation,
         QUEUED, SENT, lanes,
@@ -79,6 +81,8 @@ pub struct SentMessage {
     pub id: Uuid,
     /// How far it is.
     pub status: MessageStatus,
+    /// How it goes.
+    pub via: Channel,
     /// Where it goes.
     pub recipient: String,
     /// Its template.
@@ -230,6 +234,7 @@ impl Service {
         SentMessage {
             id,
             status,
+            via: via_of(record.via),
             recipient: record.recipient.clone(),
             template: record.template.clone(),
             subject: mail.as_ref().map(|mail| mail.subject.clone()).unwrap_or_default(),

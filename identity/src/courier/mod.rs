@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use delivery::{Carrier, Mail, Undelivered};
 pub use list::{Delivery, ListMessagesRejection, MessageFilter, MessageStatus, SentMessage};

@@ -9,7 +9,10 @@ use uuid::Uuid;
 use super::Template;
 use crate::{
     Service,
+    identity::draft::via_number,
+    language::Language,
     model::Scope,
+    schema::Channel,
     table::message::{MessageKey, MessageRecord, Messages, QUEUED, lane_of},
 };
 
@@ -22,6 +25,9 @@ pub(crate) struct Letter<'a> {
     pub(crate) id: Uuid,
     pub(crate) template: Template,
     pub(crate) recipient: &'a str,
+    pub(crate) via: Channel,
+    /// What its reader reads; `None` if that is not known.
+    pub(crate) language: Option<Language>,
     pub(crate) model: &'a Value,
     /// Whether nobody has the address: it costs the same, and is never sent.
     pub(crate) decoy: bool,
@@ -50,6 +56,8 @@ impl Service {
             updated_at: now.as_millis(),
             due_at: now.as_millis(),
             decoy: letter.decoy,
+            via: via_number(letter.via),
+            language: letter.language.map_or(0, Language::number),
             ..MessageRecord::default()
         };
         let key = MessageKey { tenant: scope.tenant, id: letter.id };

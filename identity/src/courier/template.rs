@@ -1,6 +1,7 @@
-//! The texts of messages. Each has a subject, a plain body and one in HTML, in English
-//! until an operator's replace them. A template names what it is filled with as
-//! Kratos's do: `{{ .RecoveryCode }}`. Nothing else of that language is understood, and
+//! The texts of messages. A mail has a subject, a plain body and one in HTML, a text
+//! message has one body; the included ones come in every [`Language`], and an
+//! operator's replace them, in all languages or in one. A template names what it is
+//! filled with as Kratos's do: `{{ .RecoveryCode }}`. Nothing else of that language is understood, and
 //! a template that uses more, or names what it is not given, is refused when it is
 //! read.
 
@@ -9,6 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::words::included;
+use crate::language::Language;
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Template {
@@ -16,17 +20,24 @@ pub enum Template {
     RecoveryCode,
     /// The code that verifies an address.
     VerificationCode,
+    /// The code that logs somebody in.
+    LoginCode,
+    /// The code that signs somebody up.
+    RegistrationCode,
 }
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::RecoveryCode, Self::VerificationCode];
+    pub const ALL: [Self; 4] =
+        [Self::RecoveryCode, Self::VerificationCode, Self::LoginCode, Self::RegistrationCode];
 
     /// The name on the wire and on disk (`template_type`).
     pub const fn name(self) -> &'static str {
         match self {
             Self::RecoveryCode => "recovery_code_valid",
             Self::VerificationCode => "verification_code_valid",
+            Self::LoginCode => "login_code_valid",
+            Self::RegistrationCode => "registration_code_valid",
         }
     }
 
@@ -40,36 +51,24 @@ impl Template {
         match self {
             Self::RecoveryCode => "recovery_code/valid",
             Self::VerificationCode => "verification_code/valid",
+            Self::LoginCode => "login_code/valid",
+            Self::RegistrationCode => "registration_code/valid",
         }
     }
 
     /// What it may name.
     const fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::RecoveryCode => &["To", "RecoveryCode", "ExpiresInMinutes"],
-            Self::VerificationCode => &["To", "VerificationCode", "ExpiresInMinutes"],
-        }
-    }
-
-    const fn included(self) -> [&'static str; 3] {
-        match self {
-            Self::RecoveryCode => [
-                "{{ .RecoveryCode }} is your recovery code",
-                "Hi,\n\nuse this code to get back into your account:\n\n    {{ .RecoveryCode }}\n\n\
-                 It is good for {{ .ExpiresInMinutes }} minutes, once. If you did not ask for it, \
-                 ignore this message: nothing has changed.\n",
-                include_str!("recovery_code.html"),
-            ],
-            Self::VerificationCode => [
-                "{{ .VerificationCode }} is your verification code",
-                "Hi,\n\nuse this code to verify your e-mail address:\n\n    \
-                 {{ .VerificationCode }}\n\nIt is good for {{ .ExpiresInMinutes }} minutes, once. \
-                 If you did not ask for it, ignore this message.\n",
-                include_str!("verification_code.html"),
-            ],
+            Self::RecoveryCode => &["To", "RecoveryCode", "ExpiresInMinutes", DOMAIN],
+            Self::VerificationCode => &["To", "VerificationCode", "ExpiresInMinutes", DOMAIN],
+            Self::LoginCode => &["To", "LoginCode", "ExpiresInMinutes", DOMAIN],
+            Self::RegistrationCode => &["To", "RegistrationCode", "ExpiresInMinutes", DOMAIN],
         }
     }
 }
+
+/// The host of the public API.
+const DOMAIN: &str = "RequestURLDomain";
 
 /// The parts of a message, and the files of an operator's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,18 +79,26 @@ pub enum Part {
     Text,
     /// The body in HTML.
     Html,
+    /// A text message.
+    Sms,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
+    pub const ALL: [Self; 4] = [Self::Subject, Self::Text, Self::Html, Self::Sms];
 
-    /// The name of an operator's own file.
-    pub const fn file(self) -> &'static str {
-        match self {
-            Self::Subject => "email.subject.gotmpl",
-            Self::Text => "email.body.plaintext.gotmpl",
-            Self::Html => "email.body.gotmpl",
+    /// The name of an operator's own file: for one language `email.subject.de.gotmpl`,
+    /// for all others `email.subject.gotmpl`.
+    pub fn file(self, language: Option<Language>) -> String {
+        let name = match self {
+            Self::Subject => "email.subject",
+            Self::Text => "email.body.plaintext",
+            Self::Html => "email.body",
+            Self::Sms => "sms.body",
+        };
+        match language {
+            Some(language) => format!("{name}.{}.gotmpl", language.tag()),
+            None => format!("{name}.gotmpl"),
         }
     }
 }
@@ -119,21 +126,23 @@ pub struct Filled {
     pub text: String,
     /// The body in HTML.
     pub html: String,
+    /// The same as a text message.
+    pub sms: String,
 }
 
 /// The texts in use.
 #[derive(Debug, Clone, Default)]
-pub struct Templates(BTreeMap<(Template, Part), String>);
+pub struct Templates(BTreeMap<(Template, Part, Option<Language>), String>);
 
 impl Templates {
-    /// Replaces a text.
+    /// Replaces a text, in one language or in all that have none of their own.
     ///
     /// # Errors
     /// If it is no template.
     pub fn replace(
         &mut self,
         template: Template,
-        part: Part,
+        (part, language): (Part, Option<Language>),
         text: String,
     ) -> Result<(), TemplateRefused> {
         let fields = template.fields();
@@ -143,25 +152,31 @@ impl Templates {
             }
             Err(TemplateRefused::UnknownField(field.to_owned(), fields.join(", ")))
         })?;
-        self.0.insert((template, part), text);
+        self.0.insert((template, part, language), text);
         Ok(())
     }
 
     /// A message filled with what its template names.
-    pub fn fill(&self, template: Template, model: &Map<String, Value>) -> Filled {
-        let part = |part: Part, index: usize| {
-            let own = self.0.get(&(template, part)).map(String::as_str);
-            let text = own.unwrap_or(template.included()[index]);
+    pub fn fill(
+        &self,
+        template: Template,
+        language: Language,
+        model: &Map<String, Value>,
+    ) -> Filled {
+        let own = |part, language| self.0.get(&(template, part, language)).cloned();
+        let part = |part: Part| {
+            let own = own(part, Some(language)).or_else(|| own(part, None));
+            let text = own.unwrap_or_else(|| included(template, part, language));
             // Checked when it was read.
-            pieces(text, |field| {
+            pieces(&text, |field| {
                 let value = model.get(field).map(shown).unwrap_or_default();
                 Ok(if part == Part::Html { escaped(&value) } else { value })
             })
             .unwrap_or_default()
         };
         // A subject is one line: no value may begin another header.
-        let subject = part(Part::Subject, 0).split_whitespace().collect::<Vec<_>>().join(" ");
-        Filled { subject, text: part(Part::Text, 1), html: part(Part::Html, 2) }
+        let subject = part(Part::Subject).split_whitespace().collect::<Vec<_>>().join(" ");
+        Filled { subject, text: part(Part::Text), html: part(Part::Html), sms: part(Part::Sms) }
     }
 }
 
@@ -216,29 +231,54 @@ mod tests {
     }
 
     #[test]
-    fn included_texts_are_templates_and_tell_the_code() {
+    fn included_texts_are_templates_and_tell_the_code_in_every_language() {
+        let model = model(json!({"To": "a@b.c", "RecoveryCode": "123456",
+            "VerificationCode": "123456", "LoginCode": "123456", "RegistrationCode": "123456",
+            "ExpiresInMinutes": 60, "RequestURLDomain": "id.example"}));
+        let mut subjects = std::collections::BTreeSet::new();
         for template in Template::ALL {
-            let mut templates = Templates::default();
-            for (part, text) in Part::ALL.into_iter().zip(template.included()) {
-                templates.replace(template, part, text.to_owned()).unwrap();
+            for language in Language::ALL {
+                let mut templates = Templates::default();
+                for part in Part::ALL {
+                    let text = included(template, part, language);
+                    templates.replace(template, (part, None), text).unwrap();
+                }
+                let filled = Templates::default().fill(template, language, &model);
+                assert_eq!(filled, templates.fill(template, language, &model));
+                for text in [&filled.subject, &filled.text, &filled.html, &filled.sms] {
+                    assert!(text.contains("123456"), "{text}");
+                    assert!(!text.contains("{{") && !text.contains("[l"), "{text}");
+                }
+                assert!(filled.text.contains("60") && filled.html.contains("60"));
+                assert!(filled.html.contains(&format!("lang=\"{}\"", language.tag())));
+                assert!(filled.sms.ends_with("@id.example #123456"), "{}", filled.sms);
+                assert!(subjects.insert(filled.subject), "{template:?} {language:?}");
             }
-            let filled = Templates::default().fill(
-                template,
-                &model(json!({"To": "a@b.c", "RecoveryCode": "123456",
-                    "VerificationCode": "123456", "ExpiresInMinutes": 60})),
-            );
-            for text in [&filled.subject, &filled.text, &filled.html] {
-                assert!(text.contains("123456") && !text.contains("{{"), "{text}");
-            }
-            assert!(filled.text.contains("60 minutes"));
         }
+    }
+
+    #[test]
+    fn own_text_of_a_language_stands_before_the_own_text_of_all() {
+        let mut templates = Templates::default();
+        let german = Some(Language::German);
+        let replace = |t: &mut Templates, language, text: &str| {
+            t.replace(Template::LoginCode, (Part::Subject, language), text.to_owned()).unwrap();
+        };
+        replace(&mut templates, None, "all");
+        replace(&mut templates, german, "deutsch");
+        let subject =
+            |language| templates.fill(Template::LoginCode, language, &model(json!({}))).subject;
+        assert_eq!(subject(Language::German), "deutsch");
+        assert_eq!(subject(Language::French), "all");
+        assert_eq!(Part::Subject.file(german), "email.subject.de.gotmpl");
+        assert_eq!(Part::Sms.file(None), "sms.body.gotmpl");
     }
 
     #[test]
     fn what_a_template_cannot_name_is_refused_when_it_is_read() {
         let mut templates = Templates::default();
         let mut read = |text: &str| {
-            templates.replace(Template::RecoveryCode, Part::Text, text.to_owned()).is_ok()
+            templates.replace(Template::RecoveryCode, (Part::Text, None), text.to_owned()).is_ok()
         };
         assert!(read("{{ .RecoveryCode }} {{.To}}"));
         for text in ["{{ .Code }}", "{{ .To", "{{ range .To }}", "{{ . }}", "{{}}"] {
@@ -251,12 +291,13 @@ mod tests {
     fn values_are_text_in_html_and_one_line_in_subjects() {
         let mut templates = Templates::default();
         let replace = |t: &mut Templates, part| {
-            t.replace(Template::RecoveryCode, part, "{{ .To }}".to_owned()).unwrap();
+            t.replace(Template::RecoveryCode, (part, None), "{{ .To }}".to_owned()).unwrap();
         };
         replace(&mut templates, Part::Html);
         replace(&mut templates, Part::Subject);
         let filled = templates.fill(
             Template::RecoveryCode,
+            Language::English,
             &model(json!({"To": "<img src=x onerror='alert(1)'>\r\nBcc: eve@example.org"})),
         );
         assert!(!filled.html.contains('<') && !filled.html.contains('\''), "{}", filled.html);

@@ -27,7 +27,7 @@ use crate::{
     Service,
     courier::{Template, outbox::Letter},
     model::{CsrfDigest, FlowId, Issued, Scope, session_epoch},
-    schema::{Rule, Violation, is_email, normalize_identifier},
+    schema::{Channel, Rule, Violation, is_email, normalize_identifier},
     session::Proof,
     table::{
         AddressIndexKey, AddressIndexRecord, Attempts, AttemptsKey, FlowKey, FlowRecord, Flows,
@@ -188,7 +188,7 @@ impl Service {
             (Some(code), _) if flow.state == FlowState::SentEmail => {
                 self.try_code(scope, (id, &record), flow, &code, client).await
             }
-            (_, Some(email)) => self.send_code(scope, (id, &record), flow, &email).await,
+            (_, Some(email)) => self.send_code(scope, (id, &record), flow, &email, client).await,
             _ => {
                 let sent = flow.state == FlowState::SentEmail;
                 let field = if sent { "code" } else { "email" };
@@ -204,6 +204,7 @@ impl Service {
         (id, record): (FlowId, &FlowRecord),
         mut flow: Flow,
         email: &str,
+        client: &crate::Client,
     ) -> Result<CodeOutcome, CodeRejection> {
         let address = normalize_identifier(email);
         if !is_email(&address) {
@@ -231,6 +232,8 @@ impl Service {
             id: self.draw_message(Slot::of_id(&id.0)),
             template: template_of(flow.purpose),
             recipient: &address,
+            via: Channel::Email,
+            language: client.language,
             model: &self.code_model(flow.purpose, &address, &code),
             decoy: !known,
         };
@@ -374,6 +377,13 @@ impl Service {
         Secret::new(format!("{:06}", self.store.entropy().below(1_000_000)))
     }
 
+    /// The host of the public API, which is what codes are good for.
+    fn public_host(&self) -> &str {
+        let url = self.settings.public_url.as_str();
+        let place = url.split_once("://").map_or(url, |(_, place)| place);
+        place.split(['/', ':']).next().unwrap_or_default()
+    }
+
     pub(super) fn code_model(
         &self,
         purpose: Purpose,
@@ -382,7 +392,12 @@ impl Service {
     ) -> serde_json::Value {
         let minutes = self.settings.code_lifespan.as_secs().div_ceil(60);
         let name = if purpose == Purpose::Recovery { "RecoveryCode" } else { "VerificationCode" };
-        json!({"To": address, name: code.expose(), "ExpiresInMinutes": minutes})
+        json!({
+            "To": address,
+            name: code.expose(),
+            "ExpiresInMinutes": minutes,
+            "RequestURLDomain": self.public_host(),
+        })
     }
 }
 

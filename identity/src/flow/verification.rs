@@ -11,7 +11,9 @@ use super::{
 use crate::{
     Service,
     courier::outbox::Letter,
+    language::Language,
     model::{FlowId, Scope},
+    schema::Channel,
     table::{
         Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey, IdentityRecord, id_bytes,
         id_of,
@@ -125,7 +127,7 @@ impl Service {
         t: &Transaction,
         scope: Scope,
         (subject, identity): (Uuid, &IdentityRecord),
-        origin: &FlowRecord,
+        (origin, language): (&FlowRecord, Option<Language>),
         drawn: &DrawnVerification,
     ) -> Option<StartedVerification> {
         let address = identity
@@ -156,6 +158,8 @@ impl Service {
             id: drawn.message,
             template: template_of(Purpose::Verification),
             recipient: &address.value,
+            via: Channel::Email,
+            language,
             model: &self.code_model(Purpose::Verification, &address.value, &drawn.code),
             decoy: false,
         };

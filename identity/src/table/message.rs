@@ -77,6 +77,14 @@ pub struct MessageRecord {
     /// sent nor listed.
     #[prost(bool, tag = "11")]
     pub decoy: bool,
+    /// How it goes: 2 as a text message; 1, and 0 from before there were others, by
+    /// e-mail.
+    #[prost(uint32, tag = "12")]
+    pub via: u32,
+    /// The language of its reader: [`Language::number`](crate::language::Language);
+    /// 0 if it is not known.
+    #[prost(uint32, tag = "13")]
+    pub language: u32,
 }
 
 /// See [`MessageRecord::status`].
@@ -210,4 +218,34 @@ impl Table for MessagesByCreation {
     const TAG: Tag = Tag::MESSAGE_BY_CREATION;
     type Key = MessageByCreationKey;
     type Record = MessageMark;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_frozen_and_old_ones_are_read() {
+        let mut record = MessageRecord {
+            status: QUEUED,
+            template: "t".to_owned(),
+            recipient: "r".to_owned(),
+            model: "m".into(),
+            created_at: 2,
+            updated_at: 3,
+            send_count: 4,
+            due_at: 5,
+            claim: "c".into(),
+            last_error: "e".to_owned(),
+            decoy: true,
+            ..MessageRecord::default()
+        };
+        let hex = |record: &MessageRecord| -> String {
+            record.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let before = "08011201741a017222016d28023003380440054a01635201655801".to_owned();
+        assert_eq!(hex(&record), before);
+        (record.via, record.language) = (2, 3);
+        assert_eq!(hex(&record), format!("{before}60026803"));
+    }
 }

@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cardea_api::kratos::pages::theme::Colour;
+use cardea_identity::language::Language;
 
 use super::{
     cidr::Cidr,
@@ -370,7 +371,9 @@ sections! {
         from_address: String = "no-reply@localhost.localdomain",
         /// The name beside that address.
         from_name: Option<String> = "",
-        /// A folder with texts in place of the included ones, laid out as Ory Kratos has it.
+        /// The language of messages to people whose own is not known: en, de, fr, es, ja or zh.
+        language: Language = "en",
+        /// A folder with texts in place of the included ones, laid out as Ory Kratos has it; for one language as in email.subject.de.gotmpl.
         templates_dir: Option<PathBuf> = "",
     }
 

@@ -4,6 +4,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use cardea_api::kratos::pages::theme::Colour;
+use cardea_identity::language::Language;
 
 use super::cidr::Cidr;
 
@@ -114,6 +115,20 @@ impl FromRaw for SocketAddr {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl FromRaw for Language {
+    const FORM: &'static str = "one of en, de, fr, es, ja, zh";
+
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text(Self::FORM)?;
+        let known = Language::ALL.into_iter().find(|language| language.tag() == text);
+        known.ok_or_else(|| format!("expected {}, found \"{text}\"", Self::FORM))
+    }
+
+    fn show(&self) -> String {
+        self.tag().to_owned()
     }
 }
 

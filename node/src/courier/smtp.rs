@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use cardea_identity::courier::{Carrier, Mail, Undelivered};
+use cardea_identity::{
+    courier::{Carrier, Mail, Undelivered},
+    schema::Channel,
+};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
     message::{Mailbox, MultiPart},
@@ -129,6 +132,9 @@ impl Smtp {
 #[async_trait]
 impl Carrier for Smtp {
     async fn carry(&self, mail: &Mail) -> Result<(), Undelivered> {
+        if mail.via != Channel::Email {
+            return Err(Undelivered::Failed("no gateway for text messages is named".to_owned()));
+        }
         let message = self.message(mail).map_err(Undelivered::Refused)?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),

@@ -237,7 +237,8 @@ impl Service {
                     self.issue_session(&t, scope, (subject, &kept), drawn, earned)
                 });
                 let verification = verification.as_ref().and_then(|drawn| {
-                    self.start_verification(&t, scope, (subject, &kept), started.1, drawn)
+                    let origin = (started.1, client.language);
+                    self.start_verification(&t, scope, (subject, &kept), origin, drawn)
                 });
                 let done = Registered { identity, issued, verification };
                 Ok(Ending::Registered(Box::new(done)))

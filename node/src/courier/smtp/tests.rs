@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cardea_identity::{courier::Template, schema::Channel};
 use cardea_storage::Secret;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -110,6 +111,8 @@ fn smtp(url: String, password: Option<&str>, authority: Option<Vec<u8>>) -> Smtp
 fn mail() -> Mail {
     Mail {
         id: Uuid::from_u128(7),
+        via: Channel::Email,
+        template: Template::LoginCode,
         recipient: "ann@example.net".to_owned(),
         subject: "Grüße, 123456 is your code".to_owned(),
         text: "123456".to_owned(),

@@ -1,0 +1,42 @@
+//! The messages in Chinese.
+
+use super::{super::template::Template, Words};
+
+pub(super) const fn words(template: Template) -> Words {
+    match template {
+        Template::RecoveryCode => Words {
+            greeting: GREETING,
+            subject: "您的恢复代码是 {{ .RecoveryCode }}",
+            lead: "请使用此代码恢复对帐户的访问。",
+            shown: "{{ .RecoveryCode }}",
+            note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息：没有任何更改。",
+            short: "您的恢复代码是 {{ .RecoveryCode }}，{{ .ExpiresInMinutes }} 分钟内有效。",
+        },
+        Template::VerificationCode => Words {
+            greeting: GREETING,
+            subject: "您的验证码是 {{ .VerificationCode }}",
+            lead: "请使用此代码验证您的地址。",
+            shown: "{{ .VerificationCode }}",
+            note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息。",
+            short: "您的验证码是 {{ .VerificationCode }}，{{ .ExpiresInMinutes }} 分钟内有效。",
+        },
+        Template::LoginCode => Words {
+            greeting: GREETING,
+            subject: "您的登录代码是 {{ .LoginCode }}",
+            lead: "请使用此代码登录。",
+            shown: "{{ .LoginCode }}",
+            note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。请勿将它告诉任何人。如果这不是您的请求，请忽略此消息。",
+            short: "您的登录代码是 {{ .LoginCode }}，{{ .ExpiresInMinutes }} 分钟内有效。请勿告诉他人。",
+        },
+        Template::RegistrationCode => Words {
+            greeting: GREETING,
+            subject: "您的注册代码是 {{ .RegistrationCode }}",
+            lead: "请使用此代码创建您的帐户。",
+            shown: "{{ .RegistrationCode }}",
+            note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息：不会创建帐户。",
+            short: "您的注册代码是 {{ .RegistrationCode }}，{{ .ExpiresInMinutes }} 分钟内有效。",
+        },
+    }
+}
+
+const GREETING: &str = "您好，";

@@ -1,0 +1,42 @@
+//! The messages in French.
+
+use super::{super::template::Template, Words};
+
+pub(super) const fn words(template: Template) -> Words {
+    match template {
+        Template::RecoveryCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RecoveryCode }} est votre code de récupération",
+            lead: "Utilisez ce code pour retrouver l’accès à votre compte.",
+            shown: "{{ .RecoveryCode }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message : rien n’a changé.",
+            short: "Votre code de récupération est {{ .RecoveryCode }}. Il est valable {{ .ExpiresInMinutes }} minutes.",
+        },
+        Template::VerificationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .VerificationCode }} est votre code de vérification",
+            lead: "Utilisez ce code pour vérifier votre adresse.",
+            shown: "{{ .VerificationCode }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message.",
+            short: "Votre code de vérification est {{ .VerificationCode }}. Il est valable {{ .ExpiresInMinutes }} minutes.",
+        },
+        Template::LoginCode => Words {
+            greeting: GREETING,
+            subject: "{{ .LoginCode }} est votre code de connexion",
+            lead: "Utilisez ce code pour vous connecter.",
+            shown: "{{ .LoginCode }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Vous seul en avez besoin : ne le transmettez à personne. Si vous ne l’avez pas demandé, ignorez ce message.",
+            short: "Votre code de connexion est {{ .LoginCode }}. Il est valable {{ .ExpiresInMinutes }} minutes. Ne le transmettez à personne.",
+        },
+        Template::RegistrationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RegistrationCode }} est votre code d’inscription",
+            lead: "Utilisez ce code pour créer votre compte.",
+            shown: "{{ .RegistrationCode }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message : aucun compte n’est créé.",
+            short: "Votre code d’inscription est {{ .RegistrationCode }}. Il est valable {{ .ExpiresInMinutes }} minutes.",
+        },
+    }
+}
+
+const GREETING: &str = "Bonjour,";

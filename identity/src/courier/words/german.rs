@@ -1,0 +1,42 @@
+//! The messages in German.
+
+use super::{super::template::Template, Words};
+
+pub(super) const fn words(template: Template) -> Words {
+    match template {
+        Template::RecoveryCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RecoveryCode }} ist Ihr Wiederherstellungscode",
+            lead: "Mit diesem Code kommen Sie wieder in Ihr Konto.",
+            shown: "{{ .RecoveryCode }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht: Es hat sich nichts geändert.",
+            short: "Ihr Wiederherstellungscode ist {{ .RecoveryCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten.",
+        },
+        Template::VerificationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .VerificationCode }} ist Ihr Bestätigungscode",
+            lead: "Mit diesem Code bestätigen Sie Ihre Adresse.",
+            shown: "{{ .VerificationCode }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht.",
+            short: "Ihr Bestätigungscode ist {{ .VerificationCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten.",
+        },
+        Template::LoginCode => Words {
+            greeting: GREETING,
+            subject: "{{ .LoginCode }} ist Ihr Anmeldecode",
+            lead: "Mit diesem Code melden Sie sich an.",
+            shown: "{{ .LoginCode }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Niemand außer Ihnen braucht ihn: Geben Sie ihn nicht weiter. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht.",
+            short: "Ihr Anmeldecode ist {{ .LoginCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten. Geben Sie ihn nicht weiter.",
+        },
+        Template::RegistrationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RegistrationCode }} ist Ihr Registrierungscode",
+            lead: "Mit diesem Code legen Sie Ihr Konto an.",
+            shown: "{{ .RegistrationCode }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht: Es wird kein Konto angelegt.",
+            short: "Ihr Registrierungscode ist {{ .RegistrationCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten.",
+        },
+    }
+}
+
+const GREETING: &str = "Hallo,";

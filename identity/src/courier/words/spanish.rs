@@ -1,0 +1,42 @@
+//! The messages in Spanish.
+
+use super::{super::template::Template, Words};
+
+pub(super) const fn words(template: Template) -> Words {
+    match template {
+        Template::RecoveryCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RecoveryCode }} es su código de recuperación",
+            lead: "Use este código para recuperar el acceso a su cuenta.",
+            shown: "{{ .RecoveryCode }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje: nada ha cambiado.",
+            short: "Su código de recuperación es {{ .RecoveryCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos.",
+        },
+        Template::VerificationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .VerificationCode }} es su código de verificación",
+            lead: "Use este código para verificar su dirección.",
+            shown: "{{ .VerificationCode }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje.",
+            short: "Su código de verificación es {{ .VerificationCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos.",
+        },
+        Template::LoginCode => Words {
+            greeting: GREETING,
+            subject: "{{ .LoginCode }} es su código de acceso",
+            lead: "Use este código para iniciar sesión.",
+            shown: "{{ .LoginCode }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Solo usted lo necesita: no lo comparta. Si no lo ha solicitado, ignore este mensaje.",
+            short: "Su código de acceso es {{ .LoginCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos. No lo comparta.",
+        },
+        Template::RegistrationCode => Words {
+            greeting: GREETING,
+            subject: "{{ .RegistrationCode }} es su código de registro",
+            lead: "Use este código para crear su cuenta.",
+            shown: "{{ .RegistrationCode }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje: no se crea ninguna cuenta.",
+            short: "Su código de registro es {{ .RegistrationCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos.",
+        },
+    }
+}
+
+const GREETING: &str = "Hola:";

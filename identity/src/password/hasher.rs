@@ -98,7 +98,9 @@ impl Passwords {
     }
 
     /// Verifies a password. Without a hash the decoy is verified: the same work,
-    /// and never a match.
+    /// and never a match. A hash of a cheap form that does not match is followed by
+    /// the decoy, so that how long a refusal takes does not tell of whom there is a
+    /// hash.
     ///
     /// # Errors
     /// [`Overloaded`] if the pool is being closed.
@@ -111,10 +113,17 @@ impl Passwords {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
         let outdated = !hash.is_current(self.cost);
+        let followed = (!hash.is_argon2id()).then(|| self.decoy.clone());
+        let memory = hash.memory_bytes().max(followed.as_ref().map_or(0, |d| d.memory_bytes()));
         let matches = self
             .pool
-            .run(permit, hash.memory_bytes(), move |scratch| {
-                hash.verify(password.expose().as_bytes(), scratch)
+            .run(permit, memory, move |scratch| {
+                let password = password.expose().as_bytes();
+                let matches = hash.verify(password, scratch);
+                if let Some(decoy) = followed.filter(|_| !matches) {
+                    std::hint::black_box(decoy.verify(password, scratch));
+                }
+                matches
             })
             .await?;
         Ok(if matches && known { Verified::Matches { outdated } } else { Verified::Differs })

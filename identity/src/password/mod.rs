@@ -8,6 +8,7 @@
 
 mod hash;
 mod hasher;
+mod known;
 mod policy;
 mod pool;
 

@@ -1,6 +1,8 @@
 //! Which passwords are refused. NIST SP 800-63B: length counts, composition does
-//! not. Similarity to an identifier is judged as Kratos does.
+//! not, and neither do passwords that everybody tries first. Similarity to an identifier
+//! is judged as Kratos does.
 
+use super::known::is_common;
 use crate::ui::Text;
 
 /// Bytes compared for similarity; longer identifiers are cut. Bounds the work.
@@ -17,11 +19,18 @@ pub struct Policy {
     pub length_bytes_max: usize,
     /// Whether a password may not resemble an identifier.
     pub identifier_similarity_check: bool,
+    /// Whether a password may not be one of the most common ones.
+    pub common_passwords_refused: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { length_min: 8, length_bytes_max: 1024, identifier_similarity_check: true }
+        Self {
+            length_min: 8,
+            length_bytes_max: 1024,
+            identifier_similarity_check: true,
+            common_passwords_refused: true,
+        }
     }
 }
 
@@ -44,6 +53,8 @@ pub enum PolicyViolation {
     },
     /// Too similar to an identifier.
     TooSimilar,
+    /// Known to everybody.
+    Common,
 }
 
 impl PolicyViolation {
@@ -53,6 +64,7 @@ impl PolicyViolation {
             Self::TooShort { length_min, length } => Text::password_too_short(length_min, length),
             Self::TooLong { length_max, length } => Text::password_too_long(length_max, length),
             Self::TooSimilar => Text::password_too_similar(),
+            Self::Common => Text::password_breached(),
         }
     }
 }
@@ -77,6 +89,9 @@ impl Policy {
             && identifiers.iter().any(|identifier| is_similar(identifier, password))
         {
             return Err(PolicyViolation::TooSimilar);
+        }
+        if self.common_passwords_refused && is_common(password) {
+            return Err(PolicyViolation::Common);
         }
         Ok(())
     }
@@ -137,7 +152,7 @@ mod tests {
         let long = "x".repeat(1025);
         let fits = "x".repeat(1024);
         let short = |length| Err(PolicyViolation::TooShort { length_min: 8, length });
-        let table: [(&str, &str, Result<(), PolicyViolation>); 14] = [
+        let table: [(&str, &str, Result<(), PolicyViolation>); 15] = [
             ("ann@example.org", "correct horse battery", Ok(())),
             ("ann@example.org", "1234567", short(7)),
             ("ann@example.org", "", short(0)),
@@ -154,8 +169,9 @@ mod tests {
             ("ann@example.org", "example.org", Err(PolicyViolation::TooSimilar)),
             ("ann@example.org", "example.12345678", Ok(())),
             ("annannann", "annannan1234", Err(PolicyViolation::TooSimilar)),
-            ("a", "abcdefgh", Ok(())),
-            ("", "abcdefgh", Ok(())),
+            ("a", "bcdefghij", Ok(())),
+            ("", "bcdefghij", Ok(())),
+            ("ann@example.org", "Baseball", Err(PolicyViolation::Common)),
         ];
         for (identifier, password, verdict) in table {
             assert_eq!(policy.check(password, &[identifier.to_owned()]), verdict, "{password:.20}");
@@ -166,6 +182,12 @@ mod tests {
     fn similarity_can_be_switched_off() {
         let policy = Policy { identifier_similarity_check: false, ..Policy::default() };
         assert_eq!(policy.check("ann@example.org", &["ann@example.org".to_owned()]), Ok(()));
+    }
+
+    #[test]
+    fn common_passwords_can_be_let_through() {
+        let policy = Policy { common_passwords_refused: false, ..Policy::default() };
+        assert_eq!(policy.check("baseball", &[]), Ok(()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod courier;
 pub mod flow;
 pub mod identity;
 pub mod language;
+mod merge;
 pub mod model;
 pub mod page;
 pub mod password;

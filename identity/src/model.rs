@@ -68,9 +68,10 @@ pub struct Client {
 pub struct CsrfDigest(pub [u8; 32]);
 
 /// Whether an identity may log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IdentityState {
     /// It may.
+    #[default]
     Active,
     /// It may not, and has no sessions.
     Inactive,
@@ -116,6 +117,10 @@ pub struct Identity {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+    /// What another system calls it.
+    pub external_id: Option<String>,
+    /// The organization that it belongs to.
+    pub organization: Option<Uuid>,
     /// Its credentials; empty where the operation is not an administrator's.
     pub credentials: Vec<Credential>,
 }
@@ -265,6 +270,8 @@ impl Identity {
             recovery_addresses: record.recovery.iter().map(Address::of).collect(),
             created_at: Timestamp(record.created_at),
             updated_at: Timestamp(record.updated_at),
+            external_id: (!record.external_id.is_empty()).then(|| record.external_id.clone()),
+            organization: Uuid::from_slice(&record.organization).ok(),
             credentials: Vec::new(),
         }
     }
@@ -328,12 +335,12 @@ impl MethodRecord {
 }
 
 impl Session {
-    /// `epoch` is that of the identity as it is now; `None` if there is none any
+    /// `standing` is that of the identity as it is now; `None` if there is none any
     /// more, or it is inactive.
     pub(crate) fn of(
         id: SessionId,
         record: &SessionRecord,
-        epoch: Option<u64>,
+        standing: Option<Standing>,
         now: Timestamp,
     ) -> Self {
         let methods: Vec<_> = record.methods.iter().filter_map(MethodRecord::read).collect();
@@ -343,7 +350,7 @@ impl Session {
             identity: None,
             active: record.revoked_at == 0
                 && now.as_millis() < record.expires_at
-                && epoch == Some(record.epoch),
+                && standing == Some(Standing { epoch: record.epoch, era: record.era }),
             issued_at: Timestamp(record.issued_at),
             authenticated_at: Timestamp(record.authenticated_at),
             expires_at: Timestamp(record.expires_at),
@@ -351,6 +358,23 @@ impl Session {
             methods,
             devices: record.devices.iter().map(Device::of).collect(),
         }
+    }
+}
+
+/// What a session must have been issued under to be accepted: both rise when sessions
+/// are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The identity's.
+    pub(crate) epoch: u64,
+    /// That of all sessions.
+    pub(crate) era: u64,
+}
+
+impl Standing {
+    /// `None` if no session of the identity is accepted.
+    pub(crate) fn of(identity: Option<&IdentityRecord>, era: u64) -> Option<Self> {
+        session_epoch(identity).map(|epoch| Self { epoch, era })
     }
 }
 

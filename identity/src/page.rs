@@ -17,6 +17,17 @@ const TOKEN_BYTES_MAX: usize = 512;
 #[error("the page token is not valid for this list")]
 pub struct BadPageToken;
 
+/// Why there is no page.
+#[derive(Debug, Error)]
+pub enum PageRejection {
+    /// The token is not one of this list.
+    #[error(transparent)]
+    BadPageToken(#[from] BadPageToken),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] cardea_storage::StoreError),
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
@@ -62,12 +73,22 @@ impl PageKeys {
         list: &str,
         token: &str,
     ) -> Result<[u8; N], BadPageToken> {
+        self.open_bytes(tenant, list, token)?.as_slice().try_into().map_err(|_| BadPageToken)
+    }
+
+    /// A position of whatever length.
+    pub(crate) fn open_bytes(
+        &self,
+        tenant: Tenant,
+        list: &str,
+        token: &str,
+    ) -> Result<Vec<u8>, BadPageToken> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(BadPageToken);
         }
         let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| BadPageToken)?;
         let plain = self.0.open(&purpose(tenant, list), &sealed).map_err(|_| BadPageToken)?;
-        plain.expose().as_slice().try_into().map_err(|_| BadPageToken)
+        Ok(plain.expose().to_vec())
     }
 }
 

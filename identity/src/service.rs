@@ -127,13 +127,23 @@ impl Keys {
     }
 }
 
+/// The schemas that a node holds.
+#[derive(Clone)]
+struct Held {
+    /// 0 for those that are built in.
+    version: u64,
+    schemas: Arc<Schemas>,
+}
+
 /// The identity layer of a node.
 pub struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keys: Keys,
     pub(crate) passwords: Arc<Passwords>,
     pub(crate) settings: Settings,
-    schemas: RwLock<Arc<Schemas>>,
+    /// The schemas of a node on which nobody put any in force.
+    built_in: Arc<Schemas>,
+    schemas: RwLock<Held>,
     /// Rung when a message was written.
     pub(crate) post_bell: Arc<Notify>,
 }
@@ -156,8 +166,10 @@ impl Service {
         settings: Settings,
     ) -> io::Result<Self> {
         let passwords = Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
-        let (passwords, schemas) = (Arc::new(passwords), RwLock::new(Arc::new(schemas)));
-        Ok(Self { store, keys, passwords, settings, schemas, post_bell: Arc::default() })
+        let (passwords, built_in) = (Arc::new(passwords), Arc::new(schemas));
+        let schemas = RwLock::new(Held { version: 0, schemas: built_in.clone() });
+        let post_bell = Arc::default();
+        Ok(Self { store, keys, passwords, settings, built_in, schemas, post_bell })
     }
 
     /// The same layer with other keys; it shares the hashing threads with this one.
@@ -167,7 +179,8 @@ impl Service {
             keys,
             passwords: self.passwords.clone(),
             settings: self.settings.clone(),
-            schemas: RwLock::new(self.schemas()),
+            built_in: self.built_in.clone(),
+            schemas: RwLock::new(self.schemas.read().clone()),
             post_bell: self.post_bell.clone(),
         }
     }
@@ -184,12 +197,25 @@ impl Service {
 
     /// The schemas as this node knows them now.
     pub fn schemas(&self) -> Arc<Schemas> {
-        self.schemas.read().clone()
+        self.schemas.read().schemas.clone()
     }
 
-    /// Replaces the schemas that this node knows.
-    pub fn set_schemas(&self, schemas: Schemas) {
-        *self.schemas.write() = Arc::new(schemas);
+    /// Those of a node on which nobody put any in force.
+    pub(crate) fn built_in_schemas(&self) -> &Schemas {
+        &self.built_in
+    }
+
+    /// Which version of the schemas this node knows; 0 for those that are built in.
+    pub fn schemas_version(&self) -> u64 {
+        self.schemas.read().version
+    }
+
+    /// Replaces the schemas that this node knows by newer ones.
+    pub(crate) fn set_schemas(&self, version: u64, schemas: Schemas) {
+        let mut held = self.schemas.write();
+        if held.version < version {
+            *held = Held { version, schemas: Arc::new(schemas) };
+        }
     }
 
     /// What the hashing threads have done and are doing.
@@ -260,9 +286,19 @@ impl Service {
         self.keys.index.digests(&keyed("address", tenant, format!("{via} {value}").as_bytes()))
     }
 
+    /// Where an external id is filed: its keyed digests, that of the current key first.
+    pub(crate) fn external_digests(&self, tenant: Tenant, external_id: &str) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("external", tenant, external_id.as_bytes()))
+    }
+
     /// The keyed digests of a code, which is good for one flow only.
     pub(crate) fn code_digests(&self, tenant: Tenant, flow: Uuid, code: &str) -> Vec<[u8; 32]> {
         self.keys.index.digests(&keyed("code", tenant, format!("{flow} {code}").as_bytes()))
+    }
+
+    /// The keyed digests of an item of a batch.
+    pub(crate) fn batch_digests(&self, tenant: Tenant, item: &[u8]) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("batch", tenant, item))
     }
 
     /// The keyed digest of a source.

@@ -26,7 +26,7 @@ use crate::{
         RegistrationRejection, RegistrationSubmission,
     },
     identity::{CreateRejection, NewIdentity, NewPassword},
-    model::{Identity, IdentityState},
+    model::Identity,
     password::Argon2Cost,
     schema::Schemas,
     session::Proof,
@@ -220,11 +220,8 @@ impl World {
         let new = NewIdentity {
             schema_id: String::new(),
             traits: traits(email),
-            state: IdentityState::Active,
-            metadata_public: None,
-            metadata_admin: None,
             password,
-            addresses: Vec::new(),
+            ..NewIdentity::default()
         };
         self.service.create_identity(self.scope, new).await
     }

@@ -7,15 +7,23 @@ use cardea_storage::{IndexRow, Key, Row, Table, Tag, Timestamp};
 use prost::Message;
 
 use crate::table::{
-    CredentialIdentifiers, CredentialKey, Credentials, Identities, IdentityKey, RecoveryAddresses,
-    SessionByIdentity, SessionKey, SessionTokens, Sessions, VerifiableAddresses, id_of,
+    CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
+    IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, RecoveryAddresses,
+    SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue, VerifiableAddresses,
+    id_of,
     message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
-/// that were used, errors for people, and counters of attempts.
-pub const TRANSIENT: [Tag; 5] =
-    [Tag::FLOW, Tag::USED_FLOW, Tag::ATTEMPTS, Tag::SOURCE_FAILURES, Tag::FLOW_ERROR];
+/// that were used, errors for people, counters of attempts, and receipts of batches.
+pub const TRANSIENT: [Tag; 6] = [
+    Tag::FLOW,
+    Tag::USED_FLOW,
+    Tag::ATTEMPTS,
+    Tag::SOURCE_FAILURES,
+    Tag::FLOW_ERROR,
+    Tag::BATCH_RECEIPT,
+];
 
 /// The index rows that a record should have; `None` if the row is of no table of
 /// this layer that has any, or cannot be read.
@@ -65,6 +73,23 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
             let entry = SessionTokens::decode(row).ok()?;
             let id = id_of(&entry.record.session);
             Sessions::key(&SessionKey { tenant: entry.key.tenant, id })
+        }
+        Tag::EXTERNAL_ID => {
+            let entry = ExternalIds::decode(row).ok()?;
+            Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.record.id() })
+        }
+        Tag::IDENTITY_BY_ORGANIZATION => {
+            let entry = IdentitiesByOrganization::decode(row).ok()?;
+            Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.key.identity })
+        }
+        Tag::IDENTIFIER_BY_TEXT => {
+            let entry = IdentifiersByText::decode(row).ok()?;
+            let IdentifierTextKey { tenant, identity, kind, .. } = entry.key;
+            Credentials::key(&CredentialKey { tenant, identity, kind })
+        }
+        Tag::SESSION_BY_ISSUE => {
+            let entry = SessionsByIssue::decode(row).ok()?;
+            Sessions::key(&SessionKey { tenant: entry.key.tenant, id: entry.key.session })
         }
         Tag::SESSION_BY_IDENTITY => {
             let entry = SessionByIdentity::decode(row).ok()?;

@@ -79,6 +79,14 @@ register! {
     MESSAGE_DUE = 0x030c;
     /// Messages by time of creation, for lists.
     MESSAGE_BY_CREATION = 0x030d;
+    /// Identities of an organization.
+    IDENTITY_BY_ORGANIZATION = 0x031a;
+    /// Credential identifiers in clear, for searches by how they begin.
+    IDENTIFIER_BY_TEXT = 0x031b;
+    /// Sessions by time of issue, for lists.
+    SESSION_BY_ISSUE = 0x031c;
+    /// The era of a lane's sessions: raising it ends them all.
+    SESSION_ERA = 0x031d;
 
     // 0x04xx: identity, index space
     /// A credential identifier's keyed digest, leading to homes.
@@ -89,6 +97,10 @@ register! {
     VERIFIABLE_ADDRESS = 0x0403;
     /// A recovery address's keyed digest, leading to its identity.
     RECOVERY_ADDRESS = 0x0404;
+    /// An external id's keyed digest, leading to its identity.
+    EXTERNAL_ID = 0x040b;
+    /// What an item of a batch made, so that sending it again makes it once.
+    BATCH_RECEIPT = 0x040c;
 
     // 0x05xx: permission, graph space
     /// A relation tuple, by object.
@@ -149,10 +161,16 @@ mod tests {
             (0x030b, "MESSAGE"),
             (0x030c, "MESSAGE_DUE"),
             (0x030d, "MESSAGE_BY_CREATION"),
+            (0x031a, "IDENTITY_BY_ORGANIZATION"),
+            (0x031b, "IDENTIFIER_BY_TEXT"),
+            (0x031c, "SESSION_BY_ISSUE"),
+            (0x031d, "SESSION_ERA"),
             (0x0401, "CREDENTIAL_IDENTIFIER"),
             (0x0402, "SOURCE_FAILURES"),
             (0x0403, "VERIFIABLE_ADDRESS"),
             (0x0404, "RECOVERY_ADDRESS"),
+            (0x040b, "EXTERNAL_ID"),
+            (0x040c, "BATCH_RECEIPT"),
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),
             (0x0503, "RELATION_TUPLE_BY_RELATION"),

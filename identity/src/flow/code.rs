@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     Flow, FlowState, Purpose,
     lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
+    recovery::LINK,
     throttle::TooEarly,
 };
 use crate::{
@@ -177,11 +178,13 @@ impl Service {
             flow.ui.messages = vec![Text::code_already_completed(purpose)];
             return invalid(flow);
         }
-        if !matches!(submission.method.as_str(), "" | "code") {
+        // A link's token is sent as a code is, and belongs to a flow of links.
+        let is_link = submission.method == LINK && record.active == LINK;
+        if !is_link && !matches!(submission.method.as_str(), "" | "code") {
             flow.ui.messages.push(Text::code_method_missing(purpose));
             return invalid(flow);
         }
-        flow.active = Some("code".to_owned());
+        flow.active = Some(if is_link { LINK } else { "code" }.to_owned());
         let code = submission.code.filter(|code| !code.expose().trim().is_empty());
         let email = submission.email.filter(|email| !email.trim().is_empty());
         match (code, email) {

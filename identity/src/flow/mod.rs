@@ -27,7 +27,7 @@ pub use code::{BeginCode, CodeOutcome, CodeRejection, CodeSubmission};
 pub use error::FlowError;
 pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
-pub use recovery::{RecoveryCode, RecoveryCodeRejection};
+pub use recovery::{NewRecovery, RecoveryCode, RecoveryCodeRejection};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
 

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cardea_storage::{Secret, Slot, StoreError, Timestamp};
 use thiserror::Error;
@@ -26,6 +27,11 @@ use crate::{
     ui::Text,
 };
 
+/// The method of flows that a link completes.
+pub(super) const LINK: &str = "link";
+/// Random bytes of a link's token.
+const LINK_TOKEN_BYTES: usize = 24;
+
 /// How the transaction ended.
 enum Ending {
     Recovered(Box<(Issued, IdentityRecord, FlowRecord)>),
@@ -34,15 +40,28 @@ enum Ending {
     AlreadyCompleted,
 }
 
-/// A code that an administrator hands to somebody.
+/// A code, or the token of a link, that an administrator hands to somebody.
 #[derive(Debug, Clone)]
 pub struct RecoveryCode {
     /// The flow that it is good for.
     pub flow: FlowId,
-    /// The code.
+    /// The code, or the token.
     pub code: Secret<String>,
     /// Until when.
     pub expires_at: Timestamp,
+}
+
+/// What an administrator asks for.
+#[derive(Debug, Clone, Default)]
+pub struct NewRecovery {
+    /// How long it is good; `None`: as long as codes are.
+    pub lifespan: Option<Duration>,
+    /// Whether it is for a native client.
+    pub is_native: bool,
+    /// The URL that asked for it.
+    pub request_url: String,
+    /// Where to go afterwards; empty for nowhere.
+    pub return_to: String,
 }
 
 /// Why there is no code.
@@ -69,17 +88,41 @@ impl Service {
         &self,
         scope: Scope,
         id: IdentityId,
-        (lifespan, is_native): (Option<Duration>, bool),
-        request_url: String,
+        new: NewRecovery,
+    ) -> Result<RecoveryCode, RecoveryCodeRejection> {
+        self.begin_for(scope, id, new, ("code", self.draw_code())).await
+    }
+
+    /// The same with a token that stands in a link (`createRecoveryLinkForIdentity`): who
+    /// follows it is let in, once.
+    ///
+    /// # Errors
+    /// See [`RecoveryCodeRejection`].
+    pub async fn create_recovery_link(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        new: NewRecovery,
+    ) -> Result<RecoveryCode, RecoveryCodeRejection> {
+        let token: [u8; LINK_TOKEN_BYTES] = self.store.entropy().bytes();
+        let token = Secret::new(URL_SAFE_NO_PAD.encode(token));
+        self.begin_for(scope, id, new, (LINK, token)).await
+    }
+
+    async fn begin_for(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        new: NewRecovery,
+        (method, code): (&str, Secret<String>),
     ) -> Result<RecoveryCode, RecoveryCodeRejection> {
         if !self.settings.recovery {
             return Err(RecoveryCodeRejection::NotOffered);
         }
         let flow = FlowId(self.mint_in(Slot::of_id(&id.0)));
-        let code = self.draw_code();
         let digests = self.code_digests(scope.tenant, flow.0, code.expose());
-        let lifespan = lifespan.unwrap_or(self.settings.code_lifespan);
-        let (digests, request_url) = (&digests, &request_url);
+        let lifespan = new.lifespan.unwrap_or(self.settings.code_lifespan);
+        let (digests, new) = (&digests, &new);
         let done = self
             .store
             .transact(|t| async move {
@@ -91,14 +134,15 @@ impl Service {
                     purpose: Purpose::Recovery.number(),
                     issued_at: t.now().as_millis(),
                     expires_at: expires_at.as_millis(),
-                    request_url: request_url.clone(),
+                    request_url: new.request_url.clone(),
+                    return_to: new.return_to.clone(),
                     schema_id: identity.schema_id,
                     subject: id_bytes(&id.0),
-                    active: "code".to_owned(),
+                    active: method.to_owned(),
                     state: 1,
                     code_digest: digests.first().map(|d| d.to_vec().into()).unwrap_or_default(),
                     code_expires_at: expires_at.as_millis(),
-                    unclaimed: !is_native,
+                    unclaimed: !new.is_native,
                     ..FlowRecord::default()
                 };
                 let key = FlowKey { tenant: scope.tenant, id: flow.0 };
@@ -189,7 +233,7 @@ impl Service {
                 }
                 let factor = Factor { kind: CredentialKind::CodeRecovery, aal: Aal::Aal1 };
                 let owner = (subject, &identity);
-                let issued = self.issue_session(&t, scope, owner, drawn, (factor, client));
+                let issued = self.issue_session(&t, scope, owner, drawn, (factor, client)).await?;
                 let lifespan = self.settings.flow_lifespan;
                 let settings = FlowRecord {
                     purpose: Purpose::Settings.number(),

@@ -360,9 +360,7 @@ async fn inactive_identity_does_not_log_in() {
         schema_id: String::new(),
         traits: identity.traits,
         state: IdentityState::Inactive,
-        metadata_public: None,
-        metadata_admin: None,
-        password: None,
+        ..IdentityChange::default()
     };
     world.service.update_identity(world.scope, identity.id, change).await.unwrap();
     let refused = world.log_in("ann@example.org", PASSWORD).await;

@@ -5,9 +5,10 @@
 use cardea_storage::{StoreError, Transaction};
 use serde_json::Value;
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::{
-    create::{METADATA_BYTES_MAX, metadata_bytes},
+    create::{EXTERNAL_ID_BYTES_MAX, METADATA_BYTES_MAX, metadata_bytes},
     credential::{CredentialsRefused, NewPassword, PrepareRejection},
     patch::PatchRefused,
 };
@@ -19,11 +20,22 @@ use crate::{
     session::CredentialKind,
     table::{
         CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey, IdentityRecord,
+        id_bytes,
     },
 };
 
+/// What becomes of a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Edit<T> {
+    /// It stays as it was.
+    #[default]
+    Kept,
+    /// It is this, or nothing.
+    Set(Option<T>),
+}
+
 /// What an identity is to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct IdentityChange {
     /// Its schema; empty: as it was.
     pub schema_id: String,
@@ -37,6 +49,10 @@ pub struct IdentityChange {
     pub metadata_admin: Option<Value>,
     /// Its new password; `None`: as it was.
     pub password: Option<NewPassword>,
+    /// What another system calls it.
+    pub external_id: Edit<String>,
+    /// The organization that it belongs to.
+    pub organization: Edit<Uuid>,
 }
 
 /// Why an identity is not changed.
@@ -60,7 +76,10 @@ pub enum ChangeRejection {
     /// The credentials are not taken.
     #[error(transparent)]
     Credentials(#[from] CredentialsRefused),
-    /// Somebody else has one of the identifiers.
+    /// The external id is longer than [`EXTERNAL_ID_BYTES_MAX`].
+    #[error("the external id is longer than {EXTERNAL_ID_BYTES_MAX} bytes")]
+    ExternalIdTooLong,
+    /// Somebody else has one of the identifiers, or the external id.
     #[error("an identity with the same identifier exists already")]
     DuplicateIdentifier,
     /// Too many passwords wait to be hashed.
@@ -123,8 +142,10 @@ impl Service {
             "" => before.schema_id.as_str(),
             id => id,
         };
-        let schema =
-            self.schema(wanted).ok_or_else(|| ChangeRejection::UnknownSchema(wanted.to_owned()))?;
+        let schema = self
+            .newest_schema(wanted)
+            .await?
+            .ok_or_else(|| ChangeRejection::UnknownSchema(wanted.to_owned()))?;
         let found = schema.check(&change.traits).map_err(ChangeRejection::InvalidTraits)?;
         let metadata = |value: &Option<Value>| {
             metadata_bytes(value.as_ref()).ok_or(ChangeRejection::MetadataTooLarge)
@@ -139,6 +160,21 @@ impl Service {
         self.claim_addresses(t, scope, key.id, &found)
             .await?
             .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
+        let external_id = match &change.external_id {
+            Edit::Kept => before.external_id.clone(),
+            Edit::Set(external_id) => external_id.clone().unwrap_or_default(),
+        };
+        if external_id.len() > EXTERNAL_ID_BYTES_MAX {
+            return Err(ChangeRejection::ExternalIdTooLong);
+        }
+        let external_id_digest = self
+            .claim_external(t, scope, key.id, &external_id)
+            .await?
+            .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
+        let organization = match &change.organization {
+            Edit::Kept => before.organization.clone(),
+            Edit::Set(organization) => organization.as_ref().map(id_bytes).unwrap_or_default(),
+        };
         let credential_key =
             CredentialKey { tenant: key.tenant, identity: key.id, kind: kind.number() };
         let old = t.get::<Credentials>(&credential_key).await?.map(|entry| entry.record);
@@ -172,6 +208,11 @@ impl Service {
             recovery: self.carry_over(scope, &found.recovery, &before.recovery, now),
             // Its sessions stay ended if it is made active again.
             session_epoch: before.session_epoch + u64::from(turned && inactive),
+            external_id,
+            external_id_digest,
+            organization,
+            import_digest: before.import_digest,
+            imported_at: before.imported_at,
         };
         t.put::<Identities>(&key, &record, None).await?;
         let mut identity = Identity::of(IdentityId(key.id), &record);

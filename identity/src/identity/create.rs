@@ -8,6 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
+    batch::Receipt,
     credential::{CredentialsRefused, NewPassword, PrepareRejection},
     draft::via_number,
 };
@@ -19,14 +20,18 @@ use crate::{
     session::CredentialKind,
     table::{
         CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey, IdentityRecord,
+        id_bytes,
     },
 };
 
 /// The largest metadata of one kind, in bytes of JSON.
 pub const METADATA_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest external id, in bytes.
+pub const EXTERNAL_ID_BYTES_MAX: usize = 256;
+
 /// An identity to be created.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewIdentity {
     /// Its schema; empty for the default.
     pub schema_id: String,
@@ -42,6 +47,10 @@ pub struct NewIdentity {
     pub password: Option<NewPassword>,
     /// What is known of its addresses; those that the traits do not give are ignored.
     pub addresses: Vec<ImportedAddress>,
+    /// What another system calls it; no other identity has it.
+    pub external_id: Option<String>,
+    /// The organization that it belongs to.
+    pub organization: Option<Uuid>,
 }
 
 /// An address brought from elsewhere.
@@ -67,10 +76,13 @@ pub enum CreateRejection {
     /// Metadata is larger than [`METADATA_BYTES_MAX`].
     #[error("metadata is larger than {METADATA_BYTES_MAX} bytes")]
     MetadataTooLarge,
+    /// The external id is longer than [`EXTERNAL_ID_BYTES_MAX`].
+    #[error("the external id is longer than {EXTERNAL_ID_BYTES_MAX} bytes")]
+    ExternalIdTooLong,
     /// The credentials are not taken.
     #[error(transparent)]
     Credentials(#[from] CredentialsRefused),
-    /// Somebody has one of the identifiers.
+    /// Somebody has one of the identifiers, or the external id.
     #[error("an identity with the same identifier exists already")]
     DuplicateIdentifier,
     /// Too many passwords wait to be hashed.
@@ -110,12 +122,27 @@ impl Service {
         scope: Scope,
         new: NewIdentity,
     ) -> Result<Identity, CreateRejection> {
+        self.create_once(scope, new, None).await
+    }
+
+    /// Creates an identity, unless a receipt says that it was created before.
+    pub(super) async fn create_once(
+        &self,
+        scope: Scope,
+        new: NewIdentity,
+        receipt: Option<&Receipt>,
+    ) -> Result<Identity, CreateRejection> {
         let schema = self
-            .schema(&new.schema_id)
+            .newest_schema(&new.schema_id)
+            .await?
             .ok_or_else(|| CreateRejection::UnknownSchema(new.schema_id.clone()))?;
         let found = schema.check(&new.traits).map_err(CreateRejection::InvalidTraits)?;
         metadata_bytes(new.metadata_public.as_ref()).ok_or(CreateRejection::MetadataTooLarge)?;
         metadata_bytes(new.metadata_admin.as_ref()).ok_or(CreateRejection::MetadataTooLarge)?;
+        let external_id = new.external_id.as_deref().unwrap_or_default();
+        if external_id.len() > EXTERNAL_ID_BYTES_MAX {
+            return Err(CreateRejection::ExternalIdTooLong);
+        }
         let hash = match new.password.clone() {
             Some(password) => Some(self.prepare_password(password).await?),
             None => None,
@@ -130,6 +157,11 @@ impl Service {
         let done = self
             .store
             .transact(|t| async move {
+                if let Some(receipt) = receipt
+                    && let Some(identity) = self.made_before(&t, scope, receipt, birth.id).await?
+                {
+                    return Ok(identity);
+                }
                 match self.bear(&t, scope, birth).await? {
                     Some((identity, _)) => Ok(identity),
                     None => Err(CreateRejection::DuplicateIdentifier),
@@ -156,6 +188,10 @@ impl Service {
         if self.claim_addresses(t, scope, *id, found).await?.is_err() {
             return Ok(None);
         }
+        let external_id = new.external_id.as_deref().unwrap_or_default();
+        let Ok(external_id_digest) = self.claim_external(t, scope, *id, external_id).await? else {
+            return Ok(None);
+        };
         let mut verifiable = self.carry_over(scope, &found.verifiable, &[], now);
         for imported in &new.addresses {
             let value = imported.value.trim().to_lowercase();
@@ -176,6 +212,11 @@ impl Service {
             verifiable,
             recovery: self.carry_over(scope, &found.recovery, &[], now),
             session_epoch: 1,
+            external_id: external_id.to_owned(),
+            external_id_digest,
+            organization: new.organization.as_ref().map(id_bytes).unwrap_or_default(),
+            import_digest: Bytes::new(),
+            imported_at: 0,
         };
         t.insert::<Identities>(&IdentityKey { tenant: scope.tenant, id: *id }, &record, None);
         let mut identity = Identity::of(IdentityId(*id), &record);

@@ -44,15 +44,13 @@ impl Service {
                 }
                 t.delete::<Identities>(&key).await?;
                 let slot = cardea_storage::Slot::of_id(&id.0);
-                let range = Credentials::range(slot, scope.tenant, |key| {
-                    key.uuid(&id.0);
-                });
+                let range = Credentials::range_of(slot, scope.tenant, &id.0);
                 let (credentials, _) =
                     t.peek_range::<Credentials>(range, 64, Order::Forward).await?;
                 for credential in credentials {
                     t.delete::<Credentials>(&credential.key).await?;
                 }
-                Ok(self.delete_some_sessions(&t, scope, id).await?)
+                Ok(self.delete_some_sessions(&t, scope, id).await?.1)
             })
             .await?
             .value;
@@ -64,7 +62,7 @@ impl Service {
                 .transact(|t| async move { self.delete_some_sessions(&t, scope, id).await })
                 .await;
             match rest {
-                Ok(done) => more = done.value,
+                Ok(done) => more = done.value.1,
                 Err(error) => {
                     tracing::warn!(%error, identity = %id, "sessions of a deleted identity stay until they expire");
                     break;
@@ -74,23 +72,23 @@ impl Service {
         Ok(())
     }
 
-    /// Whether there are more.
-    async fn delete_some_sessions(
+    /// How many were deleted, and whether there are more.
+    pub(crate) async fn delete_some_sessions(
         &self,
         t: &Transaction,
         scope: Scope,
         id: IdentityId,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(u64, bool), StoreError> {
         let slot = cardea_storage::Slot::of_id(&id.0);
         let range = SessionByIdentity::range(slot, scope.tenant, |key| {
             key.uuid(&id.0);
         });
         let (sessions, more) =
             t.peek_range::<SessionByIdentity>(range, SESSIONS_AT_ONCE, Order::Forward).await?;
-        for session in sessions {
+        for session in &sessions {
             let key = SessionKey { tenant: scope.tenant, id: session.key.session };
             t.delete::<Sessions>(&key).await?;
         }
-        Ok(more)
+        Ok((sessions.len() as u64, more))
     }
 }

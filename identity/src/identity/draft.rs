@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cardea_storage::{StoreError, Table as _, Timestamp, Transaction};
+use cardea_storage::{Consistency, StoreError, Table as _, Timestamp, Transaction};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -15,7 +15,8 @@ use crate::{
     session::CredentialKind,
     table::{
         AddressIndexKey, AddressIndexRecord, AddressRecord, CredentialIdentifierKey,
-        CredentialIdentifiers, RecoveryAddresses, VerifiableAddresses, id_bytes,
+        CredentialIdentifiers, ExternalIdKey, ExternalIds, RecoveryAddresses, VerifiableAddresses,
+        id_bytes,
     },
 };
 
@@ -27,6 +28,18 @@ impl Service {
     /// The schema of that name; the default one for an empty name.
     pub(crate) fn schema(&self, id: &str) -> Option<Arc<IdentitySchema>> {
         self.schemas().get(id).cloned()
+    }
+
+    /// The same, where it may have been put in force a moment ago.
+    pub(crate) async fn newest_schema(
+        &self,
+        id: &str,
+    ) -> Result<Option<Arc<IdentitySchema>>, StoreError> {
+        if let Some(schema) = self.schema(id) {
+            return Ok(Some(schema));
+        }
+        self.refresh_schemas(Consistency::Strong).await?;
+        Ok(self.schema(id))
     }
 
     /// Reads who has these identifiers, with checks, so that of two that claim one
@@ -53,6 +66,29 @@ impl Service {
         let holders = t.get_many::<CredentialIdentifiers>(&keys).await?;
         let taken = holders.iter().flatten().any(|holder| holder.record.id() != identity);
         Ok(if taken { Err(Taken) } else { Ok(filed) })
+    }
+
+    /// Reads who has an external id, as [`claim`](Self::claim) does with identifiers.
+    /// Gives the digest to file it under: nothing for an empty one.
+    pub(crate) async fn claim_external(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        identity: Uuid,
+        external_id: &str,
+    ) -> Result<Result<Bytes, Taken>, StoreError> {
+        if external_id.is_empty() {
+            return Ok(Ok(Bytes::new()));
+        }
+        let digests = self.external_digests(scope.tenant, external_id);
+        let filed = digests.first().map(|digest| Bytes::copy_from_slice(digest));
+        let keys: Vec<_> = digests
+            .into_iter()
+            .map(|digest| ExternalIdKey { tenant: scope.tenant, digest })
+            .collect();
+        let holders = t.get_many::<ExternalIds>(&keys).await?;
+        let taken = holders.iter().flatten().any(|holder| holder.record.id() != identity);
+        Ok(if taken { Err(Taken) } else { Ok(filed.unwrap_or_default()) })
     }
 
     /// The addresses that traits give: one that was there before keeps its id and

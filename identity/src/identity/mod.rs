@@ -1,20 +1,28 @@
 //! Identities: creating, reading, listing, changing and deleting them, as
 //! administrators do.
 
+pub mod batch;
 pub mod change;
 pub mod create;
 pub mod credential;
 pub mod delete;
 pub mod draft;
+pub mod import;
 pub mod list;
 pub mod patch;
 pub mod read;
+pub mod remove;
 #[cfg(test)]
 mod tests;
 
-pub use change::{ChangeRejection, IdentityChange};
+pub use batch::BatchItem;
+pub use change::{ChangeRejection, Edit, IdentityChange};
 pub use create::{CreateRejection, ImportedAddress, NewIdentity};
 pub use credential::{CredentialsRefused, NewPassword};
 pub use delete::DeleteRejection;
+pub use import::{
+    BringRejection, Brought, BroughtIdentity, ForeignAddress, ForeignIdentity, ForeignPassword,
+};
 pub use list::{ListFilter, ListRejection};
 pub use read::{CredentialDetail, ReadRejection};
+pub use remove::RemoveRejection;

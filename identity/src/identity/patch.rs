@@ -1,7 +1,8 @@
 //! Changing an identity by JSON Patch (`patchIdentity`, RFC 6902).
 //!
 //! The document that a patch meets has the members `id`, `schema_id`, `traits`,
-//! `state`, `metadata_public` and `metadata_admin`; all but the id may be changed.
+//! `state`, `metadata_public`, `metadata_admin`, `external_id` and `organization_id`;
+//! all but the id may be changed.
 //! Size and depth are bounded after every operation: a few copies of a document
 //! into itself would grow it without end.
 
@@ -9,7 +10,7 @@ use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::change::{ChangeRejection, IdentityChange};
+use super::change::{ChangeRejection, Edit, IdentityChange};
 use crate::{
     Service,
     model::{Identity, IdentityId, IdentityState, Scope},
@@ -23,7 +24,15 @@ const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 /// The deepest document between operations.
 const DEPTH_MAX: usize = 64;
 /// What may be changed.
-const CHANGEABLE: [&str; 5] = ["schema_id", "traits", "state", "metadata_public", "metadata_admin"];
+const CHANGEABLE: [&str; 7] = [
+    "schema_id",
+    "traits",
+    "state",
+    "metadata_public",
+    "metadata_admin",
+    "external_id",
+    "organization_id",
+];
 
 /// Why a patch is not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -106,6 +115,8 @@ fn apply(patch: &Patch, identity: &Identity) -> Result<IdentityChange, PatchRefu
         "state": identity.state.name(),
         "metadata_public": identity.metadata_public,
         "metadata_admin": identity.metadata_admin,
+        "external_id": identity.external_id,
+        "organization_id": identity.organization.map(|id| id.to_string()),
     });
     for operation in &patch.0 {
         json_patch::patch(&mut document, std::slice::from_ref(operation))
@@ -131,6 +142,18 @@ fn apply(patch: &Patch, identity: &Identity) -> Result<IdentityChange, PatchRefu
         metadata_public: document.get("metadata_public").cloned(),
         metadata_admin: document.get("metadata_admin").cloned(),
         password: None,
+        external_id: Edit::Set(match &document["external_id"] {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            _ => return Err(bad("external_id is not a string")),
+        }),
+        organization: Edit::Set(match &document["organization_id"] {
+            Value::Null => None,
+            Value::String(text) => {
+                Some(text.parse().map_err(|_| bad("organization_id is no UUID"))?)
+            }
+            _ => return Err(bad("organization_id is no UUID")),
+        }),
     })
 }
 

@@ -11,11 +11,11 @@ use crate::{
     Service,
     model::{Credential, Identity, IdentityId, Scope},
     session::CredentialKind,
-    table::{Credentials, Identities, IdentityKey},
+    table::{Credentials, ExternalIdKey, ExternalIds, Identities, IdentityKey},
 };
 
 /// Most credentials of an identity, one of each kind.
-const CREDENTIALS_MAX: u32 = 64;
+pub(crate) const CREDENTIALS_MAX: u32 = 64;
 
 /// What of the credentials is wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +39,28 @@ pub enum ReadRejection {
 }
 
 impl Service {
+    /// Who has an external id (`getIdentityByExternalID`).
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn identity_by_external_id(
+        &self,
+        scope: Scope,
+        external_id: &str,
+        consistency: &Consistency,
+    ) -> Result<IdentityId, ReadRejection> {
+        let mut request = ReadRequest::new(consistency.clone());
+        for digest in self.external_digests(scope.tenant, external_id) {
+            let key = ExternalIdKey { tenant: scope.tenant, digest };
+            request = request.get(ExternalIds::key(&key));
+        }
+        let answer = self.store.read(request).await?;
+        let row = answer.results.into_iter().find_map(cardea_storage::store::Rows::into_row);
+        let row = row.ok_or(ReadRejection::NotFound)?;
+        let entry = ExternalIds::decode(&row).map_err(StoreError::from)?;
+        Ok(IdentityId(entry.record.id()))
+    }
+
     /// An identity with its credentials.
     ///
     /// # Errors
@@ -54,9 +76,7 @@ impl Service {
         let slot = cardea_storage::Slot::of_id(&id.0);
         let mut request = ReadRequest::new(consistency).get(Identities::key(&key));
         request.reads.push(Read::Scan(Scan {
-            range: Credentials::range(slot, scope.tenant, |key| {
-                key.uuid(&id.0);
-            }),
+            range: Credentials::range_of(slot, scope.tenant, &id.0),
             limit: CREDENTIALS_MAX,
             order: Order::Forward,
         }));

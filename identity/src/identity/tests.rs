@@ -19,7 +19,7 @@ fn change(identity: &Identity) -> IdentityChange {
         state: identity.state,
         metadata_public: identity.metadata_public.clone(),
         metadata_admin: identity.metadata_admin.clone(),
-        password: None,
+        ..IdentityChange::default()
     }
 }
 
@@ -58,6 +58,8 @@ async fn identity_is_created_read_found_and_logs_in() {
                 verified_at: Some(START),
             },
         ],
+        external_id: Some("crm-1".to_owned()),
+        organization: Some(uuid::Uuid::from_u128(7)),
     };
     let created = world.service.create_identity(world.scope, new).await.unwrap();
     assert_eq!(created.schema_id, "preset://email");
@@ -92,7 +94,7 @@ async fn every_refusal_of_a_creation_leaves_nothing_behind() {
         metadata_public: None,
         metadata_admin: None,
         password: None,
-        addresses: Vec::new(),
+        ..NewIdentity::default()
     };
     let create = |new: NewIdentity| world.service.create_identity(world.scope, new);
     let refused = create(NewIdentity { schema_id: "none".to_owned(), ..new.clone() }).await;
@@ -167,7 +169,11 @@ async fn identities_are_listed_by_pages_each_once() {
     let filter = ListFilter { ids: some.clone(), ..ListFilter::default() };
     let listed: Vec<_> = list(filter, 0, None).await.unwrap().items.iter().map(|i| i.id).collect();
     assert_eq!(listed, [ids[1], ids[3]]);
-    let both = ListFilter { ids: some, credentials_identifier: Some("a".to_owned()) };
+    let both = ListFilter {
+        ids: some,
+        credentials_identifier: Some("a".to_owned()),
+        ..ListFilter::default()
+    };
     assert!(matches!(list(both, 0, None).await, Err(ListRejection::FiltersCombined)));
     let many = ListFilter { ids: vec![ids[0]; 501], ..ListFilter::default() };
     assert!(matches!(list(many, 0, None).await, Err(ListRejection::TooManyIds)));
@@ -303,4 +309,240 @@ async fn outcome_that_nobody_saw_is_not_reported_as_a_refusal() {
     world.counted.fails.store(true, std::sync::atomic::Ordering::SeqCst);
     let unknown = world.create("ann@example.org", None).await;
     assert!(matches!(unknown, Err(CreateRejection::Store(StoreError::Unknown))), "{unknown:?}");
+}
+
+async fn list(world: &World, filter: ListFilter, size: u32) -> Vec<IdentityId> {
+    let mut page = PageRequest { size, token: None };
+    let mut ids = Vec::new();
+    loop {
+        let (filter, strong) = (filter.clone(), Consistency::Strong);
+        let found =
+            world.service.list_identities(world.scope, filter, &page, strong).await.unwrap();
+        ids.extend(found.items.into_iter().map(|identity| identity.id));
+        page.token = found.next;
+        if page.token.is_none() {
+            return ids;
+        }
+    }
+}
+
+#[tokio::test]
+async fn external_id_is_of_one_identity_and_leads_to_it() {
+    let world = World::new();
+    let named = |email: &str, external_id: &str| NewIdentity {
+        traits: traits(email),
+        external_id: Some(external_id.to_owned()),
+        ..NewIdentity::default()
+    };
+    let by = async |external_id: &str| {
+        let strong = Consistency::Strong;
+        world.service.identity_by_external_id(world.scope, external_id, &strong).await
+    };
+    let ann = world.service.create_identity(world.scope, named("ann@example.org", "1")).await;
+    let ann = ann.unwrap();
+    assert_eq!(ann.external_id.as_deref(), Some("1"));
+    assert_eq!(by("1").await.unwrap(), ann.id);
+    assert!(matches!(by("2").await, Err(ReadRejection::NotFound)));
+    let taken = world.service.create_identity(world.scope, named("bob@example.org", "1")).await;
+    assert!(matches!(taken, Err(CreateRejection::DuplicateIdentifier)), "{taken:?}");
+    let long = "x".repeat(create::EXTERNAL_ID_BYTES_MAX + 1);
+    let refused = world.service.create_identity(world.scope, named("eve@example.org", &long)).await;
+    assert!(matches!(refused, Err(CreateRejection::ExternalIdTooLong)), "{refused:?}");
+
+    // It moves with a change, and is free when its identity is gone.
+    let renamed = IdentityChange { external_id: Edit::Set(Some("2".to_owned())), ..change(&ann) };
+    world.service.update_identity(world.scope, ann.id, renamed).await.unwrap();
+    assert!(matches!(by("1").await, Err(ReadRejection::NotFound)));
+    assert_eq!(by("2").await.unwrap(), ann.id);
+    world.service.update_identity(world.scope, ann.id, change(&ann)).await.unwrap();
+    assert_eq!(by("2").await.unwrap(), ann.id, "kept where nothing is said of it");
+    let foreign = Scope { tenant: Tenant(5) };
+    let strong = Consistency::Strong;
+    let seen = world.service.identity_by_external_id(foreign, "2", &strong).await;
+    assert!(matches!(seen, Err(ReadRejection::NotFound)), "{seen:?}");
+    world.service.delete_identity(world.scope, ann.id).await.unwrap();
+    let again = world.service.create_identity(world.scope, named("bob@example.org", "2")).await;
+    assert_eq!(by("2").await.unwrap(), again.unwrap().id);
+}
+
+#[tokio::test]
+async fn identities_of_an_organization_are_listed_and_leave_it() {
+    let world = World::new();
+    let acme = uuid::Uuid::from_u128(1);
+    let mut members = Vec::new();
+    for at in 0..9 {
+        let new = NewIdentity {
+            traits: traits(&format!("a{at}@example.org")),
+            organization: (at % 3 != 0).then_some(acme),
+            ..NewIdentity::default()
+        };
+        let made = world.service.create_identity(world.scope, new).await.unwrap();
+        if at % 3 != 0 {
+            members.push(made);
+        }
+    }
+    let of = |organization| ListFilter { organization: Some(organization), ..Default::default() };
+    let mut found = list(&world, of(acme), 2).await;
+    found.sort();
+    let mut wanted: Vec<_> = members.iter().map(|identity| identity.id).collect();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert_eq!(list(&world, of(uuid::Uuid::from_u128(2)), 2).await, []);
+    let gone = members.pop().unwrap();
+    let left = IdentityChange { organization: Edit::Set(None), ..change(&gone) };
+    world.service.update_identity(world.scope, gone.id, left).await.unwrap();
+    assert_eq!(list(&world, of(acme), 250).await.len(), members.len());
+}
+
+#[tokio::test]
+async fn identifiers_are_searched_by_how_they_begin() {
+    let world = World::new();
+    let mut ids = std::collections::BTreeMap::new();
+    for email in ["anna@example.org", "anne@example.org", "bob@anvil.test", "eve@example.com"] {
+        ids.insert(email, world.create(email, None).await.unwrap().id);
+    }
+    let like = |text: &str| ListFilter {
+        credentials_identifier_similar: Some(text.to_owned()),
+        ..ListFilter::default()
+    };
+    let (anna, anne, bob) =
+        (ids["anna@example.org"], ids["anne@example.org"], ids["bob@anvil.test"]);
+    for size in [1, 2, 250] {
+        assert_eq!(list(&world, like(" ANN"), size).await, [anna, anne], "{size}");
+        assert_eq!(list(&world, like("an"), size).await, [anna, anne, bob], "{size}");
+        assert_eq!(list(&world, like("example.org"), size).await.len(), 2);
+        assert_eq!(list(&world, like("zz"), size).await, []);
+    }
+    let page = PageRequest::default();
+    let short = world.service.list_identities(world.scope, like("a"), &page, Consistency::Strong);
+    assert!(matches!(short.await, Err(ListRejection::TooShort)));
+    let both = ListFilter { ids: vec![anna], ..like("ann") };
+    let both = world.service.list_identities(world.scope, both, &page, Consistency::Strong);
+    assert!(matches!(both.await, Err(ListRejection::FiltersCombined)));
+    world.service.delete_identity(world.scope, anna).await.unwrap();
+    assert_eq!(list(&world, like("ann"), 250).await, [anne]);
+}
+
+/// N15: a page token of one search is of no use in another.
+#[tokio::test]
+async fn page_token_of_another_search_is_refused() {
+    let world = World::new();
+    for email in ["anna@example.org", "anne@example.org"] {
+        world.create(email, None).await.unwrap();
+    }
+    let like = |text: &str| ListFilter {
+        credentials_identifier_similar: Some(text.to_owned()),
+        ..ListFilter::default()
+    };
+    let ask = async |text: &str, token: Option<String>| {
+        let page = PageRequest { size: 1, token };
+        world.service.list_identities(world.scope, like(text), &page, Consistency::Strong).await
+    };
+    let next = ask("ann", None).await.unwrap().next;
+    assert!(ask("ann", next.clone()).await.is_ok());
+    let foreign = ask("exa", next).await;
+    assert!(matches!(foreign, Err(ListRejection::BadPageToken(_))), "{foreign:?}");
+}
+
+#[tokio::test]
+async fn item_of_a_batch_is_made_once_however_often_it_is_sent() {
+    let world = World::new();
+    let new = |email: &str| NewIdentity { traits: traits(email), ..NewIdentity::default() };
+    let item = |patch: u128, said: &str| BatchItem {
+        request_id: "r".to_owned(),
+        patch_id: uuid::Uuid::from_u128(patch),
+        said: said.as_bytes().to_vec(),
+    };
+    let send = async |email: &str, item: Option<BatchItem>| {
+        let made = world.service.create_of_batch(world.scope, new(email), item.as_ref()).await;
+        made.map(|identity| identity.id)
+    };
+    let first = send("ann@example.org", Some(item(1, "ann"))).await.unwrap();
+    assert_eq!(send("ann@example.org", Some(item(1, "ann"))).await.unwrap(), first);
+    for other in [Some(item(2, "ann")), Some(item(1, "other")), None] {
+        let taken = send("ann@example.org", other).await;
+        assert!(matches!(taken, Err(CreateRejection::DuplicateIdentifier)), "{taken:?}");
+    }
+    // What is refused leaves no receipt, so that it may be mended and sent again.
+    let bob = send("bob@example.org", Some(item(3, "bob"))).await.unwrap();
+    assert_ne!(bob, first);
+    world.service.delete_identity(world.scope, first).await.unwrap();
+    let again = send("ann@example.org", Some(item(1, "ann"))).await.unwrap();
+    assert_ne!(again, first, "it is gone, and so made anew");
+    world.clock.advance(std::time::Duration::from_secs(25 * 3600));
+    let late = send("ann@example.org", Some(item(1, "ann"))).await;
+    assert!(matches!(late, Err(CreateRejection::DuplicateIdentifier)), "{late:?}");
+}
+
+#[tokio::test]
+async fn last_way_in_stays_and_others_are_removed() {
+    use crate::session::CredentialKind;
+    let world = World::new();
+    let ann = world.create("ann@example.org", Some(NewPassword::Clear(secret(PASSWORD)))).await;
+    let ann = ann.unwrap().id;
+    let remove = async |kind, identifier: Option<&str>| {
+        world.service.remove_credential(world.scope, ann, kind, identifier).await
+    };
+    let refused = remove(CredentialKind::Password, None).await;
+    assert!(matches!(refused, Err(RemoveRejection::LastFirstFactor)), "{refused:?}");
+    let refused = remove(CredentialKind::Totp, None).await;
+    assert!(matches!(refused, Err(RemoveRejection::NoSuchCredential)), "{refused:?}");
+
+    // Another way in, and a second factor.
+    for (kind, identifiers) in [
+        (CredentialKind::Oidc, vec!["google:1".to_owned(), "github:2".to_owned()]),
+        (CredentialKind::Totp, Vec::new()),
+        (CredentialKind::Passkey, vec!["handle".to_owned()]),
+    ] {
+        let key = crate::table::CredentialKey {
+            tenant: world.scope.tenant,
+            identity: ann.0,
+            kind: kind.number(),
+        };
+        let record = crate::table::CredentialRecord { identifiers, ..Default::default() };
+        let put = world.service.store.transact(|t| {
+            let record = record.clone();
+            async move { t.put::<crate::table::Credentials>(&key, &record, None).await }
+        });
+        put.await.unwrap();
+    }
+    let refused = remove(CredentialKind::Oidc, None).await;
+    assert!(matches!(refused, Err(RemoveRejection::IdentifierRequired)), "{refused:?}");
+    let refused = remove(CredentialKind::Oidc, Some("google:9")).await;
+    assert!(matches!(refused, Err(RemoveRejection::NoSuchCredential)), "{refused:?}");
+    let refused = remove(CredentialKind::Passkey, None).await;
+    assert!(matches!(refused, Err(RemoveRejection::NotRemovable)), "{refused:?}");
+    remove(CredentialKind::Totp, None).await.unwrap();
+    remove(CredentialKind::Oidc, Some("google:1")).await.unwrap();
+    remove(CredentialKind::Password, None).await.unwrap();
+    let refused = remove(CredentialKind::Password, None).await;
+    assert!(matches!(refused, Err(RemoveRejection::NoSuchCredential)), "{refused:?}");
+    assert!(world.log_in("ann@example.org", PASSWORD).await.is_err());
+    let left = read(&world, ann).await.unwrap().credentials;
+    let kinds: Vec<_> = left.iter().map(|credential| credential.kind).collect();
+    assert_eq!(
+        kinds,
+        [CredentialKind::Password, CredentialKind::Passkey, CredentialKind::Oidc],
+        "a password's identifiers stay"
+    );
+    assert_eq!(left[2].identifiers, ["github:2"]);
+}
+
+#[tokio::test]
+async fn imported_hash_of_a_weak_form_is_replaced_at_the_next_login() {
+    let world = World::new();
+    let hash = "$md5$X03MO1qnZdYdgyfeuILPmQ==";
+    let ann = world.create("ann@example.org", Some(NewPassword::Hashed(secret(hash)))).await;
+    let ann = ann.unwrap().id;
+    let kept = async || {
+        let detail = CredentialDetail::WithPasswordHash;
+        let read = world.service.identity(world.scope, ann, detail, Consistency::Strong).await;
+        read.unwrap().credentials[0].password_hash.clone()
+    };
+    assert!(kept().await.is_none(), "a weak hash is kept sealed, and shown to nobody");
+    assert!(world.log_in("ann@example.org", "Password").await.is_err());
+    assert!(kept().await.is_none());
+    world.log_in("ann@example.org", "password").await.unwrap();
+    assert!(kept().await.unwrap().expose().starts_with("$argon2id$"));
+    world.log_in("ann@example.org", "password").await.unwrap();
 }

@@ -2,6 +2,7 @@
 //! keyword. A schema is compiled once; nothing is ever fetched over a network,
 //! so a schema refers only to itself.
 
+pub mod change;
 mod extension;
 mod field;
 pub mod preset;
@@ -15,6 +16,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub use change::{NewSchema, SchemaChangeRejection};
 pub(crate) use extension::is_email;
 pub use extension::{Address, Channel, Extracted, normalize_identifier};
 pub use field::Field;
@@ -327,6 +329,11 @@ impl Schemas {
             return self.by_id.get(&self.default);
         }
         self.by_id.get(&SchemaId(id.to_owned()))
+    }
+
+    /// Makes a schema stand for an empty name.
+    pub fn set_default(&mut self, id: SchemaId) {
+        self.default = id;
     }
 
     /// Which schema stands for an empty name.

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::TokenKind;
 use crate::{
     Service,
-    model::{Identity, IdentityId, Scope, Session, SessionId, session_epoch},
+    model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{
-        Identities, IdentityKey, IdentityRecord, SessionKey, SessionRecord, SessionTokenKey,
-        SessionTokens, Sessions, id_of,
+        Identities, IdentityKey, IdentityRecord, SessionEraKey, SessionEras, SessionKey,
+        SessionRecord, SessionTokenKey, SessionTokens, Sessions, id_of,
     },
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub(crate) session: SessionRecord,
     pub(crate) identity_id: Uuid,
     pub(crate) identity: IdentityRecord,
+    /// The era of sessions.
+    pub(crate) era: u64,
 }
 
 impl Service {
@@ -114,7 +116,7 @@ impl Service {
         self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
     }
 
-    /// Reads a session and its identity together.
+    /// Reads a session, its identity and the era of sessions together.
     pub(crate) async fn find_by_id(
         &self,
         t: &Transaction,
@@ -123,7 +125,9 @@ impl Service {
         tracked: bool,
     ) -> Result<Option<Found>, StoreError> {
         let identity_key = IdentityKey { tenant: key.tenant, id: identity_id };
-        let keys = [Sessions::key(&key), Identities::key(&identity_key)];
+        let era_key = SessionEraKey::of(key.tenant, &identity_id);
+        let keys =
+            [Sessions::key(&key), Identities::key(&identity_key), SessionEras::key(&era_key)];
         let mut rows = t.rows(&keys, tracked).await?.into_iter();
         let (Some(Some(session)), Some(Some(identity))) = (rows.next(), rows.next()) else {
             return Ok(None);
@@ -133,7 +137,27 @@ impl Service {
             session: Sessions::decode(&session)?.record,
             identity_id,
             identity: Identities::decode(&identity)?.record,
+            era: match rows.next().flatten() {
+                Some(row) => SessionEras::decode(&row)?.record.era,
+                None => 0,
+            },
         }))
+    }
+
+    /// The era of an identity's sessions.
+    pub(crate) async fn session_era(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        identity: &Uuid,
+        tracked: bool,
+    ) -> Result<u64, StoreError> {
+        let key = SessionEraKey::of(scope.tenant, identity);
+        let found = match tracked {
+            true => t.get::<SessionEras>(&key).await?,
+            false => t.peek::<SessionEras>(&key).await?,
+        };
+        Ok(found.map_or(0, |entry| entry.record.era))
     }
 }
 
@@ -145,8 +169,8 @@ impl Found {
 
     /// The session as its holder sees it.
     pub(crate) fn view(&self, now: Timestamp) -> Session {
-        let epoch = session_epoch(Some(&self.identity));
-        let mut session = Session::of(SessionId(self.key.id), &self.session, epoch, now);
+        let standing = Standing::of(Some(&self.identity), self.era);
+        let mut session = Session::of(SessionId(self.key.id), &self.session, standing, now);
         session.identity = Some(Identity::public(IdentityId(self.identity_id), &self.identity));
         session
     }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::{
     Service,
-    model::{Identity, IdentityId, Scope, Session, SessionId, session_epoch},
+    model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{Identities, IdentityKey, SessionKey, Sessions, id_of},
 };
 
@@ -43,9 +43,10 @@ impl Service {
                 let owner_key = IdentityKey { tenant: scope.tenant, id: owner };
                 let identity =
                     t.get::<Identities>(&owner_key).await?.ok_or(ExtendRejection::NotFound)?.record;
-                let (now, epoch) = (t.now(), session_epoch(Some(&identity)));
+                let era = self.session_era(&t, scope, &owner, true).await?;
+                let (now, standing) = (t.now(), Standing::of(Some(&identity), era));
                 let mut record = entry.record;
-                if !Session::of(id, &record, epoch, now).active {
+                if !Session::of(id, &record, standing, now).active {
                     return Err(ExtendRejection::NotFound);
                 }
                 let left = Timestamp(record.expires_at).since(now);
@@ -56,7 +57,7 @@ impl Service {
                 record.expires_at = record.expires_at.max(until.as_millis());
                 let kept = self.kept_until(Timestamp(record.expires_at));
                 t.put::<Sessions>(&key, &record, Some(kept)).await?;
-                let mut session = Session::of(id, &record, epoch, now);
+                let mut session = Session::of(id, &record, standing, now);
                 session.identity = Some(Identity::of(IdentityId(owner), &identity));
                 Ok(session)
             })

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Aal, AuthenticationMethod, CredentialKind, Proof, TokenKind, check::Found};
 use crate::{
     Service,
-    model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId},
+    model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId, Standing},
     table::{
         DeviceRecord, IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
     },
@@ -53,16 +53,17 @@ impl Service {
     }
 
     /// Writes a session that a factor has earned.
-    pub(crate) fn issue_session(
+    pub(crate) async fn issue_session(
         &self,
         t: &Transaction,
         scope: Scope,
         identity: (Uuid, &IdentityRecord),
         drawn: &Drawn,
         (factor, client): (Factor, &Client),
-    ) -> Issued {
-        let now = t.now();
+    ) -> Result<Issued, StoreError> {
         let (owner, record) = identity;
+        let era = self.session_era(t, scope, &owner, true).await?;
+        let now = t.now();
         let expires_at = now.after(self.settings.session_lifespan);
         let method = factor.completed(now);
         let device = DeviceRecord {
@@ -82,16 +83,18 @@ impl Service {
             methods: vec![MethodRecord::of(&method)],
             devices: vec![device],
             epoch: record.session_epoch,
+            era,
         };
         let key = SessionKey { tenant: scope.tenant, id: drawn.id };
         t.insert::<Sessions>(&key, &session, Some(self.kept_until(expires_at)));
-        let mut view = Session::of(SessionId(drawn.id), &session, Some(record.session_epoch), now);
+        let standing = Some(Standing { epoch: record.session_epoch, era });
+        let mut view = Session::of(SessionId(drawn.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(owner), record));
-        Issued {
+        Ok(Issued {
             session: view,
             token: drawn.token.token.clone(),
             logout_token: drawn.logout.token.clone(),
-        }
+        })
     }
 
     /// Writes that the holder of a session was authenticated again, or by another
@@ -126,8 +129,8 @@ impl Service {
         session.logout_digest = logout.digest.0.to_vec().into();
         let kept = self.kept_until(Timestamp(session.expires_at));
         t.put::<Sessions>(&found.key, &session, Some(kept)).await?;
-        let epoch = Some(found.identity.session_epoch);
-        let mut view = Session::of(SessionId(found.key.id), &session, epoch, now);
+        let standing = Some(Standing { epoch: found.identity.session_epoch, era: found.era });
+        let mut view = Session::of(SessionId(found.key.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(found.identity_id), &found.identity));
         Ok(Issued { session: view, token, logout_token: logout.token })
     }

@@ -1,5 +1,7 @@
 //! Lists of sessions: an identity's, the newest first, and one's own.
 
+use std::collections::BTreeMap;
+
 use cardea_storage::{
     Consistency, KeyRange, Slot, StoreError, Table, Timestamp, Transaction, engine::Order,
 };
@@ -9,16 +11,21 @@ use uuid::Uuid;
 use super::check::{CheckRejection, Proof};
 use crate::{
     Service,
-    model::{Identity, IdentityId, Page, Scope, Session, SessionId, session_epoch},
-    page::{BadPageToken, PageRequest},
+    model::{Identity, IdentityId, Page, Scope, Session, SessionId, Standing},
+    page::{BadPageToken, PageRejection, PageRequest},
     table::{
         Identities, IdentityKey, IdentityRecord, SessionByIdentity, SessionByIdentityKey,
-        SessionKey, Sessions,
+        SessionKey, Sessions, SessionsByIssue, id_of,
     },
 };
 
 /// Rows read at once while looking for sessions that pass a filter.
 const ROWS_AT_ONCE: u32 = 256;
+/// Pages of the index that one page of a list takes at most, where a filter leaves
+/// little.
+const ROUNDS_MAX: usize = 8;
+/// What page tokens of the list of all sessions are sealed for.
+const LIST: &str = "all sessions";
 /// Bytes of a position in a list: time of issue and session.
 const POSITION: usize = 24;
 
@@ -82,6 +89,75 @@ impl Service {
         Ok(page)
     }
 
+    /// All sessions (`listSessions`), the newest first; active or not, or only those. A
+    /// page may hold fewer than asked for, and still have a successor.
+    ///
+    /// # Errors
+    /// See [`ListSessionsRejection`].
+    pub async fn list_sessions(
+        &self,
+        scope: Scope,
+        active: Option<bool>,
+        page: &PageRequest,
+        consistency: Consistency,
+    ) -> Result<Page<Session>, ListSessionsRejection> {
+        let range = |lane| SessionsByIssue::slot_range(lane, scope.tenant);
+        let mut page = page.clone();
+        let limit = page.limit();
+        let mut items: Vec<Session> = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            page.size = limit - u32::try_from(items.len()).unwrap_or(limit);
+            let (keys, next) = self
+                .page_of_lanes::<SessionsByIssue>(scope, LIST, range, &page, &consistency)
+                .await?;
+            let ids: Vec<_> =
+                keys.iter().filter_map(SessionsByIssue::read_key).map(|key| key.session).collect();
+            let found = self.sessions_by_id(scope, &ids, &consistency).await?;
+            items.extend(found.into_iter().filter(|s| active.is_none_or(|wish| s.active == wish)));
+            page.token = next;
+            if page.token.is_none() || items.len() >= limit as usize {
+                break;
+            }
+        }
+        Ok(Page { items, next: page.token })
+    }
+
+    /// Sessions with their identities, in the order of the ids. One whose identity is
+    /// gone is left out.
+    async fn sessions_by_id(
+        &self,
+        scope: Scope,
+        ids: &[Uuid],
+        consistency: &Consistency,
+    ) -> Result<Vec<Session>, StoreError> {
+        let view = self.store.view(consistency.clone());
+        let mut found = self.peek_sessions(&view, scope, ids.iter().copied()).await?;
+        let mut owners: Vec<_> = found.values().map(|record| id_of(&record.identity)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let standings = self.standings(&view, scope, &owners).await?;
+        let keys: Vec<_> =
+            owners.iter().map(|id| IdentityKey { tenant: scope.tenant, id: *id }).collect();
+        let keys: Vec<_> = keys.iter().map(Identities::key).collect();
+        let mut identities = BTreeMap::new();
+        for row in view.rows(&keys, false).await?.into_iter().flatten() {
+            let entry = Identities::decode(&row)?;
+            identities.insert(entry.key.id, entry.record);
+        }
+        let now = view.judged_at();
+        let mut sessions = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(record) = found.remove(id) else { continue };
+            let owner = id_of(&record.identity);
+            let Some(identity) = identities.get(&owner) else { continue };
+            let standing = standings.get(&owner).copied().flatten();
+            let mut session = Session::of(SessionId(*id), &record, standing, now);
+            session.identity = Some(Identity::of(IdentityId(owner), identity));
+            sessions.push(session);
+        }
+        Ok(sessions)
+    }
+
     /// The caller's other active sessions (`listMySessions`).
     ///
     /// # Errors
@@ -124,8 +200,10 @@ impl Service {
             .await?
             .ok_or(ReadSessionRejection::NotFound)?
             .record;
+        let era = self.session_era(&view, scope, &owner, false).await?;
         let now = view.judged_at();
-        let mut session = Session::of(id, &entry.record, session_epoch(Some(&identity)), now);
+        let standing = Standing::of(Some(&identity), era);
+        let mut session = Session::of(id, &entry.record, standing, now);
         session.identity = Some(Identity::of(IdentityId(owner), &identity));
         Ok(session)
     }
@@ -146,7 +224,8 @@ impl Service {
             let position: [u8; POSITION] = self.keys.pages.open(scope.tenant, &list, token)?;
             range = after(scope, id.0, &position, range);
         }
-        let epoch = session_epoch(Some(identity));
+        let era = self.session_era(view, scope, &id.0, false).await?;
+        let standing = Standing::of(Some(identity), era);
         let mut items: Vec<Session> = Vec::new();
         let mut more = true;
         while more && items.len() <= limit {
@@ -168,7 +247,7 @@ impl Service {
             let now = view.judged_at();
             for row in rows.into_iter().flatten() {
                 let entry = Sessions::decode(&row).map_err(StoreError::from)?;
-                let session = Session::of(SessionId(entry.key.id), &entry.record, epoch, now);
+                let session = Session::of(SessionId(entry.key.id), &entry.record, standing, now);
                 let wanted = filter.active.is_none_or(|active| session.active == active)
                     && filter.but != Some(entry.key.id);
                 if wanted {
@@ -211,6 +290,15 @@ fn after(scope: Scope, identity: Uuid, position: &[u8; POSITION], range: KeyRang
         session: Uuid::from_bytes(session),
     };
     KeyRange { start: SessionByIdentity::key(&key).successor(), end: range.end }
+}
+
+impl From<PageRejection> for ListSessionsRejection {
+    fn from(rejection: PageRejection) -> Self {
+        match rejection {
+            PageRejection::BadPageToken(error) => Self::BadPageToken(error),
+            PageRejection::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<CheckRejection> for ListSessionsRejection {

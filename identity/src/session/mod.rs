@@ -1,6 +1,7 @@
 //! Sessions: what a client holds, how sure it makes us, and what ends it.
 
 pub mod assurance;
+pub mod bulk;
 pub mod check;
 pub mod cookie;
 pub mod extend;
@@ -12,6 +13,7 @@ mod tests;
 pub mod token;
 
 pub use assurance::{Aal, AuthenticationMethod, CredentialKind};
+pub use bulk::{BulkAction, BulkDone, BulkRejection, BulkTargets};
 pub use check::{CheckRejection, Proof};
 pub use cookie::CookieKeys;
 pub use extend::ExtendRejection;

@@ -183,7 +183,7 @@ impl Service {
                         let record = &entry.record;
                         let active = record.revoked_at == 0
                             && t.now().as_millis() < record.expires_at
-                            && record.epoch == me.identity.session_epoch;
+                            && (record.epoch, record.era) == (me.identity.session_epoch, me.era);
                         if active {
                             self.revoke(&t, entry.key, entry.record).await?;
                             count += 1;
@@ -246,7 +246,7 @@ impl Service {
     }
 
     /// Marks a session revoked. The row stays for lists until its retention ends.
-    async fn revoke(
+    pub(super) async fn revoke(
         &self,
         t: &Transaction,
         key: SessionKey,

@@ -1,14 +1,16 @@
 //! Credentials, beside their identity, and the index of their identifiers.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use cardea_storage::{
     IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
-    key::{KeyReader, KeyWriter},
+    key::{KeyRange, KeyReader, KeyWriter},
 };
 use prost::Message;
 use uuid::Uuid;
 
-use super::{id_bytes, id_of};
+use super::{id_bytes, id_of, lane::lane_of};
 
 /// `credential/<identity>/<kind>`.
 #[derive(Debug)]
@@ -49,6 +51,25 @@ pub struct CredentialRecord {
     pub updated_at: u64,
 }
 
+impl Credentials {
+    /// The credentials of an identity, which lives in a slot.
+    pub fn range_of(slot: Slot, tenant: Tenant, identity: &Uuid) -> KeyRange {
+        Self::range(slot, tenant, |key| {
+            key.uuid(identity);
+        })
+    }
+}
+
+impl CredentialRecord {
+    /// Takes away the identifier at a place, and where it is filed.
+    pub(crate) fn unlink(&mut self, at: usize) {
+        self.identifiers.remove(at);
+        if at < self.identifier_digests.len() {
+            self.identifier_digests.remove(at);
+        }
+    }
+}
+
 impl TableKey for CredentialKey {
     fn slot(&self) -> Slot {
         Slot::of_id(&self.identity)
@@ -76,6 +97,13 @@ impl Table for Credentials {
     fn index_rows(key: &CredentialKey, record: &CredentialRecord) -> Vec<IndexRow> {
         let value = CredentialIdentifierRecord { identity: id_bytes(&key.identity) };
         let value = Bytes::from(value.encode_to_vec());
+        let texts: BTreeSet<_> =
+            record.identifiers.iter().flat_map(|text| texts_of(text)).collect();
+        let texts = texts.into_iter().map(|text| {
+            let (tenant, identity, kind) = (key.tenant, key.identity, key.kind);
+            let key = IdentifierTextKey { tenant, text: text.to_owned(), identity, kind };
+            IndexRow { key: IdentifiersByText::key(&key), value: Bytes::new() }
+        });
         record
             .identifier_digests
             .iter()
@@ -84,6 +112,7 @@ impl Table for Credentials {
                 let key = CredentialIdentifierKey { tenant: key.tenant, digest, kind: key.kind };
                 IndexRow { key: CredentialIdentifiers::key(&key), value: value.clone() }
             })
+            .chain(texts)
             .collect()
     }
 }
@@ -141,4 +170,68 @@ impl Table for CredentialIdentifiers {
     const TAG: Tag = Tag::CREDENTIAL_IDENTIFIER;
     type Key = CredentialIdentifierKey;
     type Record = CredentialIdentifierRecord;
+}
+
+/// The longest stretch of an identifier that is filed by its text, in bytes.
+pub const TEXT_BYTES_MAX: usize = 64;
+
+/// The stretches by whose beginnings an identifier is found: the whole of it, and what
+/// stands behind its `@`. Cut, at a character.
+pub fn texts_of(identifier: &str) -> impl Iterator<Item = &str> {
+    let domain = identifier.split_once('@').map(|(_, domain)| domain);
+    [Some(identifier), domain].into_iter().flatten().filter(|text| !text.is_empty()).map(cut)
+}
+
+/// At most [`TEXT_BYTES_MAX`] bytes.
+pub fn cut(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// `identifier_by_text/<text>/<identity>/<kind>`, in the identity's lane.
+#[derive(Debug)]
+pub struct IdentifiersByText;
+
+/// The key of an identifier by its text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdentifierTextKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// One of [`texts_of`] the identifier.
+    pub text: String,
+    /// The identity.
+    pub identity: Uuid,
+    /// The kind of credential.
+    pub kind: u8,
+}
+
+/// The key says all.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct IdentifierMark {}
+
+impl TableKey for IdentifierTextKey {
+    fn slot(&self) -> Slot {
+        lane_of(Slot::of_id(&self.identity))
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.str(&self.text).uuid(&self.identity).u8(self.kind);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, text: rest.str()?, identity: rest.uuid()?, kind: rest.u8()? })
+    }
+}
+
+impl Table for IdentifiersByText {
+    const TAG: Tag = Tag::IDENTIFIER_BY_TEXT;
+    type Key = IdentifierTextKey;
+    type Record = IdentifierMark;
 }

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::{
     address::{AddressIndexKey, AddressIndexRecord, RecoveryAddresses, VerifiableAddresses},
-    id_bytes,
+    external::{ExternalIdKey, ExternalIds},
+    id_bytes, id_of,
+    lane::lane_of,
 };
 
 /// `identity/<id>`.
@@ -63,6 +65,23 @@ pub struct IdentityRecord {
     /// write, however many there are.
     #[prost(uint64, tag = "11")]
     pub session_epoch: u64,
+    /// What another system calls it; empty for nothing.
+    #[prost(string, tag = "12")]
+    pub external_id: String,
+    /// The keyed digest under which its external id is in the index.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub external_id_digest: Bytes,
+    /// The organization that it belongs to; empty for none.
+    #[prost(bytes = "bytes", tag = "14")]
+    pub organization: Bytes,
+    /// Of one that was brought along from elsewhere: a digest of what was known of it
+    /// there; empty for others.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub import_digest: Bytes,
+    /// What `updated_at` was when it was brought: if it is another now, the identity
+    /// changed here. Milliseconds.
+    #[prost(uint64, tag = "16")]
+    pub imported_at: u64,
 }
 
 /// An address of an identity.
@@ -127,10 +146,63 @@ impl Table for Identities {
         };
         let verifiable = record.verifiable.iter().filter_map(filed);
         let recovery = record.recovery.iter().filter_map(filed);
+        let external = <[u8; 32]>::try_from(record.external_id_digest.as_ref()).ok();
+        let external = external.map(|digest| ExternalIdKey { tenant: key.tenant, digest });
+        let organization = (!record.organization.is_empty()).then(|| IdentityByOrganizationKey {
+            tenant: key.tenant,
+            organization: id_of(&record.organization),
+            identity: key.id,
+        });
+        let listed = organization.map(|key| IdentitiesByOrganization::key(&key));
         verifiable
             .map(|key| VerifiableAddresses::key(&key))
             .chain(recovery.map(|key| RecoveryAddresses::key(&key)))
+            .chain(external.map(|key| ExternalIds::key(&key)))
             .map(|key| IndexRow { key, value: value.clone() })
+            .chain(listed.map(|key| IndexRow { key, value: Bytes::new() }))
             .collect()
     }
+}
+
+/// `identity_by_organization/<organization>/<identity>`, in the identity's lane.
+#[derive(Debug)]
+pub struct IdentitiesByOrganization;
+
+/// The key of an identity in its organization's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdentityByOrganizationKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The organization.
+    pub organization: Uuid,
+    /// The identity.
+    pub identity: Uuid,
+}
+
+/// The key says all.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct IdentityMark {}
+
+impl TableKey for IdentityByOrganizationKey {
+    fn slot(&self) -> Slot {
+        lane_of(Slot::of_id(&self.identity))
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.uuid(&self.organization).uuid(&self.identity);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, organization: rest.uuid()?, identity: rest.uuid()? })
+    }
+}
+
+impl Table for IdentitiesByOrganization {
+    const TAG: Tag = Tag::IDENTITY_BY_ORGANIZATION;
+    type Key = IdentityByOrganizationKey;
+    type Record = IdentityMark;
 }

@@ -1,30 +1,15 @@
-//! Messages to be sent: the outbox. A message lies in the lane of what brought it
-//! about: the slot with the last six bits clear. Lanes are few enough to be looked
-//! through, and share a shard with the slots that use them, as long as shards begin at
-//! multiples of 64; where one does not, a transaction spans two shards and holds all
-//! the same.
+//! Messages to be sent: the outbox. A message lies in the [lane](super::lane) of what
+//! brought it about.
 
 use bytes::Bytes;
-use cardea_storage::slot::SLOTS;
 use cardea_storage::{
-    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
+    IndexRow, Slot, Table, TableKey, Tag, Tenant,
     key::{KeyRange, KeyReader, KeyWriter},
 };
 use prost::Message as Prost;
 use uuid::Uuid;
 
-/// Slots that share a lane.
-const LANE_SLOTS: u16 = 64;
-
-/// The lane of what lives in a slot.
-pub fn lane_of(slot: Slot) -> Slot {
-    Slot::new(Space::Home, slot.number() & !(LANE_SLOTS - 1))
-}
-
-/// All lanes.
-pub fn lanes() -> impl Iterator<Item = Slot> {
-    (0..SLOTS / LANE_SLOTS).map(|lane| Slot::new(Space::Home, lane * LANE_SLOTS))
-}
+pub use super::lane::{lane_of, lanes};
 
 /// `message/<id>`.
 #[derive(Debug)]

@@ -4,10 +4,13 @@
 pub mod address;
 pub mod attempts;
 pub mod credential;
+pub mod external;
 pub mod flow;
 pub mod flow_error;
 pub mod identity;
+pub mod lane;
 pub mod message;
+pub mod schema;
 pub mod session;
 #[cfg(test)]
 mod tests;
@@ -16,14 +19,22 @@ pub use address::{AddressIndexKey, AddressIndexRecord, RecoveryAddresses, Verifi
 pub use attempts::{Attempts, AttemptsKey, AttemptsRecord};
 pub use credential::{
     CredentialIdentifierKey, CredentialIdentifierRecord, CredentialIdentifiers, CredentialKey,
-    CredentialRecord, Credentials,
+    CredentialRecord, Credentials, IdentifierTextKey, IdentifiersByText,
+};
+pub use external::{
+    BatchReceiptKey, BatchReceiptRecord, BatchReceipts, ExternalIdKey, ExternalIds,
 };
 pub use flow::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows};
 pub use flow_error::{FlowErrorKey, FlowErrorRecord, FlowErrors};
-pub use identity::{AddressRecord, Identities, IdentityKey, IdentityRecord};
+pub use identity::{
+    AddressRecord, Identities, IdentitiesByOrganization, IdentityByOrganizationKey, IdentityKey,
+    IdentityRecord,
+};
+pub use schema::{SchemaRecord, SchemaSetKey, SchemaSetRecord, SchemaSets};
 pub use session::{
-    DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionKey, SessionMark,
-    SessionRecord, SessionTokenKey, SessionTokenRecord, SessionTokens, Sessions,
+    DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionByIssueKey,
+    SessionEraKey, SessionEraRecord, SessionEras, SessionKey, SessionMark, SessionRecord,
+    SessionTokenKey, SessionTokenRecord, SessionTokens, Sessions, SessionsByIssue,
 };
 
 use uuid::Uuid;

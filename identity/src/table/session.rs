@@ -9,7 +9,7 @@ use cardea_storage::{
 use prost::Message;
 use uuid::Uuid;
 
-use super::{id_bytes, id_of};
+use super::{id_bytes, id_of, lane::lane_of};
 
 /// `session/<id>`.
 #[derive(Debug)]
@@ -57,6 +57,9 @@ pub struct SessionRecord {
     /// The identity's epoch when it was issued.
     #[prost(uint64, tag = "10")]
     pub epoch: u64,
+    /// The era of its lane when it was issued; see [`SessionEras`].
+    #[prost(uint64, tag = "11")]
+    pub era: u64,
 }
 
 /// A completed authentication.
@@ -134,8 +137,105 @@ impl Table for Sessions {
             session: key.id,
         };
         let listed = IndexRow { key: SessionByIdentity::key(&listed), value: Bytes::new() };
-        tokens.chain([listed]).collect()
+        let by_issue =
+            SessionByIssueKey { tenant: key.tenant, issued_at: record.issued_at, session: key.id };
+        let by_issue = IndexRow { key: SessionsByIssue::key(&by_issue), value: Bytes::new() };
+        tokens.chain([listed, by_issue]).collect()
     }
+}
+
+/// `session_by_issue/<issued, the latest first>/<session>`, in the session's lane.
+#[derive(Debug)]
+pub struct SessionsByIssue;
+
+/// The key of a session in the list of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionByIssueKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// When it was issued; milliseconds.
+    pub issued_at: u64,
+    /// The session.
+    pub session: Uuid,
+}
+
+impl TableKey for SessionByIssueKey {
+    fn slot(&self) -> Slot {
+        lane_of(Slot::of_id(&self.session))
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.u64_descending(self.issued_at).uuid(&self.session);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, issued_at: rest.u64_descending()?, session: rest.uuid()? })
+    }
+}
+
+impl Table for SessionsByIssue {
+    const TAG: Tag = Tag::SESSION_BY_ISSUE;
+    type Key = SessionByIssueKey;
+    type Record = SessionMark;
+}
+
+/// `session_era`, one in each lane: sessions issued in an earlier era are over. So
+/// ending all sessions of a tenant is one write, however many there are. It never
+/// expires.
+#[derive(Debug)]
+pub struct SessionEras;
+
+/// The key of a lane's era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionEraKey {
+    /// The lane.
+    pub lane: Slot,
+    /// Whose.
+    pub tenant: Tenant,
+}
+
+/// The era of a lane; that of a lane without a row is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SessionEraRecord {
+    /// How often all sessions were ended.
+    #[prost(uint64, tag = "1")]
+    pub era: u64,
+    /// When that was the last time; milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub begun_at: u64,
+}
+
+impl SessionEraKey {
+    /// The era that an identity's sessions belong to.
+    pub fn of(tenant: Tenant, identity: &Uuid) -> Self {
+        Self { lane: lane_of(Slot::of_id(identity)), tenant }
+    }
+}
+
+impl TableKey for SessionEraKey {
+    fn slot(&self) -> Slot {
+        self.lane
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, _key: &mut KeyWriter) {}
+
+    fn read(slot: Slot, tenant: Tenant, _rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { lane: slot, tenant })
+    }
+}
+
+impl Table for SessionEras {
+    const TAG: Tag = Tag::SESSION_ERA;
+    type Key = SessionEraKey;
+    type Record = SessionEraRecord;
 }
 
 /// `session_token/<digest>`: which session a session or logout token stands for.

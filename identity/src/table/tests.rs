@@ -80,6 +80,41 @@ fn keys_are_frozen() {
             format!("1121040100000002{}01", hex(&digest)),
         ),
         (
+            key_of::<IdentitiesByOrganization>(&IdentityByOrganizationKey {
+                tenant: TENANT,
+                organization: Uuid::from_u128(1),
+                identity: ID,
+            }),
+            format!("0a80031a00000002{}{id}", hex(Uuid::from_u128(1).as_bytes())),
+        ),
+        (
+            key_of::<IdentifiersByText>(&IdentifierTextKey {
+                tenant: TENANT,
+                text: "a@b".to_owned(),
+                identity: ID,
+                kind: 1,
+            }),
+            format!("0a80031b00000002{}0001{id}01", hex(b"a@b")),
+        ),
+        (
+            key_of::<SessionsByIssue>(&SessionByIssueKey {
+                tenant: TENANT,
+                issued_at: 1,
+                session: ID,
+            }),
+            format!("0a80031c00000002fffffffffffffffe{id}"),
+        ),
+        (key_of::<SessionEras>(&SessionEraKey::of(TENANT, &ID)), "0a80031d00000002".to_owned()),
+        (key_of::<SchemaSets>(&SchemaSetKey), "3000010600000000".to_owned()),
+        (
+            key_of::<ExternalIds>(&ExternalIdKey { tenant: TENANT, digest }),
+            format!("1121040b00000002{}", hex(&digest)),
+        ),
+        (
+            key_of::<BatchReceipts>(&BatchReceiptKey { tenant: TENANT, digest }),
+            format!("1121040c00000002{}", hex(&digest)),
+        ),
+        (
             hex(attempts::source_failures_key(TENANT, &digest).as_bytes()),
             format!("1121040200000002{}", hex(&digest)),
         ),
@@ -113,6 +148,11 @@ fn records_are_frozen() {
         verifiable: vec![address],
         recovery: Vec::new(),
         session_epoch: 5,
+        external_id: "x".to_owned(),
+        external_id_digest: "y".into(),
+        organization: "z".into(),
+        import_digest: "d".into(),
+        imported_at: 6,
     };
     let id = hex(ID.as_bytes());
     assert_eq!(
@@ -127,7 +167,12 @@ fn records_are_frozen() {
              3803\
              4004\
              4a210a10{id}10011a036140622002280330043801\
-             5805"
+             5805\
+             620178\
+             6a0179\
+             72017a\
+             7a0164\
+             800106"
         )
     );
     let session = SessionRecord {
@@ -146,6 +191,7 @@ fn records_are_frozen() {
             location: "w".to_owned(),
         }],
         epoch: 6,
+        era: 7,
     };
     assert_eq!(
         hex(&session.encode_to_vec()),
@@ -153,9 +199,15 @@ fn records_are_frozen() {
             "0a10{id}1201741a016c2001280230033804\
                  4206080110011805\
                  4a0c0a01641201691a0175220177\
-                 5006"
+                 5006\
+                 5807"
         )
     );
+    assert_eq!(hex(&SessionEraRecord { era: 1, begun_at: 2 }.encode_to_vec()), "08011002");
+    let schema = SchemaRecord { id: "s".to_owned(), document: "d".into(), updated_at: 3 };
+    let set = SchemaSetRecord { version: 1, default_id: "s".to_owned(), schemas: vec![schema] };
+    assert_eq!(hex(&set.encode_to_vec()), "08011201731a080a01731201641803");
+    assert_eq!(hex(&BatchReceiptRecord { identity: "i".into() }.encode_to_vec()), "0a0169");
 }
 
 /// A newer version adds fields; this one reads what it knows.
@@ -177,8 +229,9 @@ fn index_rows_lead_to_their_records() {
         ..SessionRecord::default()
     };
     let rows = Sessions::index_rows(&key, &record);
-    assert_eq!(rows.len(), 3);
-    assert!(rows.iter().all(|row| row.key.slot() == key.slot()));
+    assert_eq!(rows.len(), 4);
+    let near = |slot| slot == key.slot() || slot == lane::lane_of(key.slot());
+    assert!(rows.iter().all(|row| near(row.key.slot())));
     let lead = SessionTokenRecord::decode(rows[0].value.clone()).unwrap();
     assert_eq!((id_of(&lead.session), id_of(&lead.identity)), (ID, ID));
 }

@@ -133,6 +133,14 @@ impl Text {
         )
     }
 
+    /// 4000034: the password is known to everybody.
+    pub fn password_breached() -> Self {
+        Self::error(
+            4_000_034,
+            "The password has been found in data breaches and must no longer be used.",
+        )
+    }
+
     /// 4000032: the password is too short; lengths in characters.
     pub fn password_too_short(length_min: usize, length: usize) -> Self {
         Self::error(

@@ -286,7 +286,7 @@ impl Service {
                     Some(present) => {
                         self.strengthen_session(&t, scope, present, drawn, factor).await?
                     }
-                    None => self.issue_session(&t, scope, owner, drawn, (factor, client)),
+                    None => self.issue_session(&t, scope, owner, drawn, (factor, client)).await?,
                 };
                 Ok(Ending::Issued(Box::new(issued)))
             })

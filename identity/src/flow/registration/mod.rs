@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Service,
     identity::{NewIdentity, create::Birth},
-    model::{Client, FlowId, Identity, IdentityState, Issued, Scope},
+    model::{Client, FlowId, Identity, Issued, Scope},
     password::{Overloaded, PasswordHash},
     schema::{Extracted, IdentitySchema},
     session::issue::Factor,
@@ -197,15 +197,8 @@ impl Service {
         let Opened { record, schema, flow } = opened;
         let Newcomer { traits, found, source } = newcomer;
         let subject = self.mint_in(Slot::of_id(&id.0));
-        let new = NewIdentity {
-            schema_id: schema.id().0.clone(),
-            traits,
-            state: IdentityState::Active,
-            metadata_public: None,
-            metadata_admin: None,
-            password: None,
-            addresses: Vec::new(),
-        };
+        let new =
+            NewIdentity { schema_id: schema.id().0.clone(), traits, ..NewIdentity::default() };
         let birth = &Birth {
             id: subject,
             new: &new,
@@ -232,10 +225,12 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.put::<Attempts>(&counter, &known, Some(throttle.kept_until(&known, t.now())))
                     .await?;
-                let issued = self.settings.session_after_registration.then(|| {
+                let issued = if self.settings.session_after_registration {
                     let earned = (factor, client);
-                    self.issue_session(&t, scope, (subject, &kept), drawn, earned)
-                });
+                    Some(self.issue_session(&t, scope, (subject, &kept), drawn, earned).await?)
+                } else {
+                    None
+                };
                 let verification = verification.as_ref().and_then(|drawn| {
                     let origin = (started.1, client.language);
                     self.start_verification(&t, scope, (subject, &kept), origin, drawn)

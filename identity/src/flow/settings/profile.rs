@@ -50,7 +50,7 @@ impl Service {
             state: IdentityState::Active,
             metadata_public: as_metadata(&before.metadata_public),
             metadata_admin: as_metadata(&before.metadata_admin),
-            password: None,
+            ..IdentityChange::default()
         };
         let credential = CredentialKey {
             tenant: scope.tenant,

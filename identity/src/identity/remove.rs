@@ -1,0 +1,133 @@
+//! Removing a credential (`deleteIdentityCredentials`). The last one that lets somebody
+//! in stays, and so do codes and passkeys, which only their owner removes; as in Kratos.
+
+use bytes::Bytes;
+use cardea_storage::{Slot, StoreError, Transaction, engine::Order};
+use thiserror::Error;
+
+use super::read::CREDENTIALS_MAX;
+use crate::{
+    Service,
+    model::{IdentityId, Scope},
+    session::CredentialKind,
+    table::{CredentialRecord, Credentials, Identities, IdentityKey},
+};
+
+/// Why a credential is not removed.
+#[derive(Debug, Error)]
+pub enum RemoveRejection {
+    /// There is no identity of that id.
+    #[error("there is no such identity")]
+    NotFound,
+    /// It has no such credential.
+    #[error("there is no such credential")]
+    NoSuchCredential,
+    /// It is the last one that lets it in.
+    #[error("the last first factor stays")]
+    LastFirstFactor,
+    /// Credentials of that kind are removed by their owner alone.
+    #[error("credentials of that kind are not removed by an administrator")]
+    NotRemovable,
+    /// Which account at another provider is not said.
+    #[error("an identifier is needed")]
+    IdentifierRequired,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Removes the credential of a kind; of accounts at other providers the one with
+    /// that identifier.
+    ///
+    /// # Errors
+    /// See [`RemoveRejection`]; nothing is removed then.
+    pub async fn remove_credential(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        kind: CredentialKind,
+        identifier: Option<&str>,
+    ) -> Result<(), RemoveRejection> {
+        self.store
+            .transact(|t| async move {
+                let key = IdentityKey { tenant: scope.tenant, id: id.0 };
+                let identity = t.get::<Identities>(&key).await?.ok_or(RemoveRejection::NotFound)?;
+                let credentials = self.credentials_of(&t, scope, id).await?;
+                let found = credentials.iter().find(|entry| entry.key.kind == kind.number());
+                let found = found.ok_or(RemoveRejection::NoSuchCredential)?;
+                let mut record = found.record.clone();
+                let removed = match kind {
+                    CredentialKind::Password => {
+                        if first_factors(CredentialKind::Password, &record) == 0 {
+                            return Err(RemoveRejection::NoSuchCredential);
+                        }
+                        // Its identifiers stay: they are the traits'.
+                        record.password_hash.clear();
+                        record.imported_hash = Bytes::new();
+                        1
+                    }
+                    CredentialKind::Oidc => {
+                        let identifier = identifier.ok_or(RemoveRejection::IdentifierRequired)?;
+                        let at = record.identifiers.iter().position(|known| known == identifier);
+                        record.unlink(at.ok_or(RemoveRejection::NoSuchCredential)?);
+                        1
+                    }
+                    CredentialKind::Totp
+                    | CredentialKind::LookupSecret
+                    | CredentialKind::Webauthn => 0,
+                    _ => return Err(RemoveRejection::NotRemovable),
+                };
+                let all: usize = credentials
+                    .iter()
+                    .filter_map(|entry| {
+                        let kind = CredentialKind::from_number(entry.key.kind)?;
+                        Some(first_factors(kind, &entry.record))
+                    })
+                    .sum();
+                if removed > 0 && all <= removed {
+                    return Err(RemoveRejection::LastFirstFactor);
+                }
+                let now = t.now().as_millis();
+                record.updated_at = now;
+                let is_empty = kind != CredentialKind::Password
+                    && (removed == 0 || record.identifiers.is_empty());
+                if is_empty {
+                    t.delete::<Credentials>(&found.key).await?;
+                } else {
+                    t.put::<Credentials>(&found.key, &record, None).await?;
+                }
+                let mut identity = identity.record;
+                identity.updated_at = now;
+                t.put::<Identities>(&key, &identity, None).await?;
+                Ok(())
+            })
+            .await
+            .map(|done| done.value)
+    }
+
+    /// The credentials of an identity, with a check that there are no others.
+    pub(crate) async fn credentials_of(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        id: IdentityId,
+    ) -> Result<Vec<cardea_storage::Entry<Credentials>>, StoreError> {
+        let range = Credentials::range_of(Slot::of_id(&id.0), scope.tenant, &id.0);
+        Ok(t.scan::<Credentials>(range, CREDENTIALS_MAX, Order::Forward).await?.0)
+    }
+}
+
+/// How many ways in a credential is.
+fn first_factors(kind: CredentialKind, record: &CredentialRecord) -> usize {
+    match kind {
+        CredentialKind::Password => {
+            usize::from(!record.password_hash.is_empty() || !record.imported_hash.is_empty())
+        }
+        CredentialKind::Oidc => record.identifiers.len(),
+        CredentialKind::Code | CredentialKind::Passkey => {
+            usize::from(!record.identifiers.is_empty())
+        }
+        _ => 0,
+    }
+}

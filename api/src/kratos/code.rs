@@ -1,6 +1,6 @@
 //! Recovery and verification: `createNativeRecoveryFlow`, `createBrowserRecoveryFlow`,
-//! `getRecoveryFlow`, `updateRecoveryFlow`, the same four of verifications, and
-//! `createRecoveryCodeForIdentity`.
+//! `getRecoveryFlow`, `updateRecoveryFlow`, the same four of verifications,
+//! `createRecoveryCodeForIdentity`, and `createRecoveryLinkForIdentity`.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cardea_identity::{
-    flow::{BeginCode, CodeOutcome, CodeSubmission, Flow, Purpose, RecoveryCodeRejection},
+    IdentityId,
+    flow::{
+        BeginCode, CodeOutcome, CodeSubmission, Flow, NewRecovery, Purpose, RecoveryCodeRejection,
+    },
     session::Proof,
     time::rfc3339,
 };
@@ -21,7 +24,7 @@ use super::{
     Kratos,
     browser::see_other,
     flow::{
-        Browser, Opened, admit, begun, open, refused, request_url, return_to, show, shown,
+        Browser, Opened, admit, begun, open, owned, refused, request_url, return_to, show, shown,
         shown_with, text,
     },
     manner::Manner,
@@ -152,10 +155,20 @@ async fn take(
     let what = (opened.flow.purpose, opened.flow.id);
     let done = kratos.service().submit_code(caller.scope, what, submission, &caller.client);
     match done.await {
-        Ok(CodeOutcome::Sent(flow) | CodeOutcome::Verified(flow)) => {
-            answered(kratos, &opened, *flow)
-        }
-        Ok(CodeOutcome::Recovered { flow, issued, settings }) => {
+        Ok(outcome) => outcome_of(kratos, caller, &opened, outcome),
+        Err(rejection) => refused(kratos, caller.scope, &opened, Refused::from(rejection)).await,
+    }
+}
+
+fn outcome_of(
+    kratos: &Kratos,
+    caller: &Caller,
+    opened: &Opened,
+    outcome: CodeOutcome,
+) -> Result<Response, ApiError> {
+    match outcome {
+        CodeOutcome::Sent(flow) | CodeOutcome::Verified(flow) => answered(kratos, opened, *flow),
+        CodeOutcome::Recovered { flow, issued, settings } => {
             let settings_id = settings.id.to_string();
             let page = kratos.options().urls.page(Purpose::Settings, &settings_id);
             let mut response = match opened.manner {
@@ -177,7 +190,6 @@ async fn take(
             kratos.set_session(&mut response, caller.scope, &issued.token, expires_at);
             Ok(response)
         }
-        Err(rejection) => refused(kratos, caller.scope, &opened, Refused::from(rejection)).await,
     }
 }
 
@@ -207,19 +219,11 @@ pub(super) async fn create_code(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let body: RecoveryCodeBody = sent.json()?;
-    let id = body.identity_id.filter(|id| is_uuid(id)).and_then(|id| id.parse().ok());
-    let id = id.ok_or_else(ApiError::no_such_row)?;
-    let lifespan = body.expires_in.as_deref().map(go_duration).transpose()?;
     let is_native = body.flow_type.as_deref() == Some("api");
-    let url = request_url(&kratos, &uri);
-    let done = kratos.service().create_recovery_code(caller.scope, id, (lifespan, is_native), url);
-    let made = done.await.map_err(|rejection| match rejection {
-        RecoveryCodeRejection::NotFound => ApiError::no_such_row(),
-        RecoveryCodeRejection::NotOffered => {
-            ApiError::bad_request("Recovery is not allowed because it was disabled.")
-        }
-        RecoveryCodeRejection::Store(error) => error.into(),
-    })?;
+    let (id, new) = asked_recovery(&kratos, &uri, body)?;
+    let new = NewRecovery { is_native, ..new };
+    let made = kratos.service().create_recovery_code(caller.scope, id, new).await;
+    let made = made.map_err(not_made)?;
     let link = kratos.options().urls.page(Purpose::Recovery, &made.flow.to_string());
     let body = value!({
         "recovery_link": link,
@@ -227,6 +231,99 @@ pub(super) async fn create_code(
         "expires_at": rfc3339(made.expires_at),
     });
     Ok(json(StatusCode::CREATED, &body))
+}
+
+pub(super) async fn create_link(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    uri: Uri,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let (id, new) = asked_recovery(&kratos, &uri, sent.json()?)?;
+    let return_to = return_to(&kratos, &query)?.unwrap_or_default();
+    let made =
+        kratos.service().create_recovery_link(caller.scope, id, NewRecovery { return_to, ..new });
+    let made = made.await.map_err(not_made)?;
+    let link = format!(
+        "{}/self-service/recovery?flow={}&token={}",
+        kratos.public_url(),
+        made.flow,
+        made.code.expose()
+    );
+    let body = value!({"recovery_link": link, "expires_at": rfc3339(made.expires_at)});
+    Ok(json(StatusCode::OK, &body))
+}
+
+/// Who is to be let in, and how.
+fn asked_recovery(
+    kratos: &Kratos,
+    uri: &Uri,
+    body: RecoveryCodeBody,
+) -> Result<(IdentityId, NewRecovery), ApiError> {
+    let id = body.identity_id.filter(|id| is_uuid(id)).and_then(|id| id.parse().ok());
+    let id = id.ok_or_else(ApiError::no_such_row)?;
+    let lifespan = body.expires_in.as_deref().map(go_duration).transpose()?;
+    let request_url = request_url(kratos, uri);
+    Ok((id, NewRecovery { lifespan, request_url, ..NewRecovery::default() }))
+}
+
+fn not_made(rejection: RecoveryCodeRejection) -> ApiError {
+    match rejection {
+        RecoveryCodeRejection::NotFound => ApiError::no_such_row(),
+        RecoveryCodeRejection::NotOffered => {
+            ApiError::bad_request("Recovery is not allowed because it was disabled.")
+        }
+        RecoveryCodeRejection::Store(error) => error.into(),
+    }
+}
+
+/// Follows a link: the browser that does so first has the flow from then on, and is let
+/// in if the token is right.
+pub(super) async fn follow_link(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let purpose = Purpose::Recovery;
+    let opened = open(&kratos, caller.scope, purpose, &query, &headers).await;
+    let (flow, manner) = match opened {
+        Ok((flow, _)) => (flow, Manner::of_browser(&headers)),
+        Err(answer) => return answer,
+    };
+    let done = take_link(&kratos, &caller, flow, manner, (&query, &headers)).await;
+    kratos.answer(caller.scope, manner, done).await
+}
+
+async fn take_link(
+    kratos: &Kratos,
+    caller: &Caller,
+    flow: Flow,
+    manner: Manner,
+    (query, headers): (&Query, &HeaderMap),
+) -> Result<Response, ApiError> {
+    let token = query
+        .first("token")
+        .ok_or_else(|| ApiError::bad_request("The token query parameter is missing."))?;
+    let (flow, secret, is_new) =
+        owned(kratos, caller.scope, flow.purpose, flow.id, headers).await?;
+    let submission = CodeSubmission {
+        method: "link".to_owned(),
+        email: None,
+        code: Some(Secret::new(token.to_owned())),
+    };
+    let what = (flow.purpose, flow.id);
+    let opened = Opened { flow, manner, secret };
+    let done = kratos.service().submit_code(caller.scope, what, submission, &caller.client).await;
+    let mut response = match done {
+        Ok(outcome) => outcome_of(kratos, caller, &opened, outcome)?,
+        Err(rejection) => refused(kratos, caller.scope, &opened, Refused::from(rejection)).await?,
+    };
+    if let Some(secret) = opened.secret.as_ref().filter(|_| is_new) {
+        kratos.set_csrf(&mut response, secret);
+    }
+    Ok(response)
 }
 
 /// A duration as Go writes it, in whole hours, minutes and seconds.

@@ -1,18 +1,19 @@
-//! `createIdentity`, `getIdentity`, `listIdentities`, `updateIdentity`,
-//! `patchIdentity`, `deleteIdentity`.
+//! `createIdentity`, `getIdentity`, `getIdentityByExternalID`, `listIdentities`,
+//! `updateIdentity`, `patchIdentity`, `deleteIdentity`, `deleteIdentityCredentials`.
 
 use axum::{
-    extract::State,
+    extract::{Path, State},
     response::{IntoResponse as _, Response},
 };
 use cardea_identity::{
     IdentityId, PageRequest, Scope,
     identity::{
-        CredentialDetail, IdentityChange, ImportedAddress, ListFilter, NewIdentity, NewPassword,
-        ReadRejection,
+        CredentialDetail, Edit, IdentityChange, ImportedAddress, ListFilter, NewIdentity,
+        NewPassword, ReadRejection, RemoveRejection,
     },
     model::{Identity, IdentityState, Page},
     schema::Channel,
+    session::CredentialKind,
     time::parse_rfc3339,
 };
 use cardea_storage::{Consistency, Timestamp};
@@ -22,7 +23,6 @@ use serde_json::{Map, Value};
 
 use super::{
     Kratos,
-    rejection::filters_combined,
     wire::identity::{
         CREDENTIAL_NAMES, CreateIdentityBody, IdentityBody, ImportedAddressBody, Reader,
         UpdateIdentityBody, is_password,
@@ -46,14 +46,24 @@ pub(super) async fn create(
     caller: Caller,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let body: CreateIdentityBody = sent.strict_json()?;
-    refuse_unsupported(&body.external_id, &body.region)?;
-    if body.organization_id.is_some() {
-        return Err(ApiError::bad_request("organization_id is not supported."));
+    let new = new_identity(&kratos, sent.strict_json()?)?;
+    let identity = kratos.service().create_identity(caller.scope, new).await?;
+    let mut response = shown(&kratos, StatusCode::CREATED, &identity);
+    if let Ok(location) = HeaderValue::from_str(&format!("/admin/identities/{}", identity.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
     }
+    Ok(response)
+}
+
+/// What a body asks to be created.
+pub(super) fn new_identity(
+    kratos: &Kratos,
+    body: CreateIdentityBody,
+) -> Result<NewIdentity, ApiError> {
+    refuse_unsupported(&body.region)?;
     let addresses = body.verifiable_addresses.unwrap_or_default();
     let now = kratos.service().now();
-    let new = NewIdentity {
+    Ok(NewIdentity {
         schema_id: body.schema_id.unwrap_or_default(),
         traits: traits(body.traits),
         state: state(body.state.as_deref())?.unwrap_or(IdentityState::Active),
@@ -64,13 +74,9 @@ pub(super) async fn create(
             .into_iter()
             .map(|address| imported(address, now))
             .collect::<Result<_, _>>()?,
-    };
-    let identity = kratos.service().create_identity(caller.scope, new).await?;
-    let mut response = shown(&kratos, StatusCode::CREATED, &identity);
-    if let Ok(location) = HeaderValue::from_str(&format!("/admin/identities/{}", identity.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+        external_id: body.external_id.filter(|id| !id.is_empty()),
+        organization: organization(body.organization_id.as_ref())?,
+    })
 }
 
 pub(super) async fn get(
@@ -85,6 +91,20 @@ pub(super) async fn get(
     Ok(shown(&kratos, StatusCode::OK, &identity))
 }
 
+pub(super) async fn by_external_id(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Path(external_id): Path<String>,
+    Wanted(consistency): Wanted,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let detail = included(&query)?.unwrap_or_default();
+    let service = kratos.service();
+    let id = service.identity_by_external_id(caller.scope, &external_id, &consistency).await?;
+    let identity = service.identity(caller.scope, id, detail, consistency).await?;
+    Ok(shown(&kratos, StatusCode::OK, &identity))
+}
+
 pub(super) async fn list(
     State(kratos): State<Kratos>,
     caller: Caller,
@@ -95,8 +115,9 @@ pub(super) async fn list(
     let filter = filter(&query)?;
     let included = included(&query)?;
     // Who asks by identifier wants to see the credentials that have it.
-    let detail =
-        included.or(filter.credentials_identifier.as_ref().map(|_| CredentialDetail::Outline));
+    let by_identifier =
+        filter.credentials_identifier.is_some() || filter.credentials_identifier_similar.is_some();
+    let detail = included.or(by_identifier.then_some(CredentialDetail::Outline));
     let list = List { kratos: &kratos, scope: caller.scope, filter, consistency };
     match Paging::of(&query)? {
         Paging::Token(page) => {
@@ -129,7 +150,7 @@ pub(super) async fn update(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let body: UpdateIdentityBody = sent.json()?;
-    refuse_unsupported(&body.external_id, &body.region)?;
+    refuse_unsupported(&body.region)?;
     let state = match state(body.state.as_deref())? {
         Some(state) => state,
         None => {
@@ -144,6 +165,8 @@ pub(super) async fn update(
         metadata_public: body.metadata_public,
         metadata_admin: body.metadata_admin,
         password: password(body.credentials.as_ref())?,
+        external_id: Edit::Set(body.external_id.filter(|id| !id.is_empty())),
+        organization: Edit::Kept,
     };
     let identity = kratos.service().update_identity(caller.scope, id, change).await?;
     Ok(shown(&kratos, StatusCode::OK, &identity))
@@ -166,6 +189,40 @@ pub(super) async fn delete(
     IdOr404(id): IdOr404<IdentityId>,
 ) -> Result<Response, ApiError> {
     kratos.service().delete_identity(caller.scope, id).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn delete_credential(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Path((id, kind)): Path<(String, String)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let id = id.parse().ok().filter(|_| is_uuid(&id)).ok_or_else(ApiError::no_such_row)?;
+    if !CREDENTIAL_NAMES.contains(&kind.as_str()) {
+        return Err(ApiError::bad_request(format!("Unknown credentials type {kind}.")));
+    }
+    let missing = || {
+        ApiError::new(StatusCode::NOT_FOUND)
+            .reason(format!("You tried to remove a {kind} but this user have no {kind} set up."))
+    };
+    let parsed = CredentialKind::parse(&kind).ok_or_else(missing)?;
+    let identifier = query.first("identifier");
+    let done = kratos.service().remove_credential(caller.scope, id, parsed, identifier).await;
+    done.map_err(|rejection| match rejection {
+        RemoveRejection::NotFound => ApiError::no_such_row(),
+        RemoveRejection::NoSuchCredential => missing(),
+        RemoveRejection::LastFirstFactor => {
+            ApiError::bad_request("You cannot remove the last first factor credential.")
+        }
+        RemoveRejection::NotRemovable => {
+            ApiError::bad_request(format!("Credentials type {kind} cannot be deleted."))
+        }
+        RemoveRejection::IdentifierRequired => ApiError::bad_request(format!(
+            "The identifier query parameter is required to delete credentials of type {kind}."
+        )),
+        RemoveRejection::Store(error) => error.into(),
+    })?;
     Ok(no_content())
 }
 
@@ -205,12 +262,6 @@ impl List<'_> {
 }
 
 fn filter(query: &Query) -> Result<ListFilter, ApiError> {
-    for unsupported in ["preview_credentials_identifier_similar", "organization_id"] {
-        // Left out, it would list everybody.
-        if query.first(unsupported).is_some() {
-            return Err(ApiError::bad_request(format!("{unsupported} is not supported.")));
-        }
-    }
     let mut ids = Vec::new();
     for text in query.all("ids") {
         let id = text.parse().ok().filter(|_| is_uuid(text));
@@ -218,11 +269,20 @@ fn filter(query: &Query) -> Result<ListFilter, ApiError> {
             ApiError::bad_request(format!("Invalid UUID value `{text}` for parameter `ids`."))
         })?);
     }
-    let credentials_identifier = query.first("credentials_identifier").map(str::to_owned);
-    if !ids.is_empty() && credentials_identifier.is_some() {
-        return Err(filters_combined());
-    }
-    Ok(ListFilter { ids, credentials_identifier })
+    let organization = match query.first("organization_id") {
+        None => None,
+        Some(text) => Some(text.parse().ok().filter(|_| is_uuid(text)).ok_or_else(|| {
+            let name = "organization_id";
+            ApiError::bad_request(format!("Invalid UUID value `{text}` for parameter `{name}`."))
+        })?),
+    };
+    let text = |name| query.first(name).map(str::to_owned);
+    Ok(ListFilter {
+        ids,
+        credentials_identifier: text("credentials_identifier"),
+        credentials_identifier_similar: text("preview_credentials_identifier_similar"),
+        organization,
+    })
 }
 
 /// What of the credentials is asked for; `None` if nothing.
@@ -273,16 +333,20 @@ fn password(credentials: Option<&Value>) -> Result<Option<NewPassword>, ApiError
 }
 
 /// Refused, not dropped: a caller must not believe that it was kept.
-fn refuse_unsupported(
-    external_id: &Option<String>,
-    region: &Option<String>,
-) -> Result<(), ApiError> {
-    for (name, value) in [("external_id", external_id), ("region", region)] {
-        if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            return Err(ApiError::bad_request(format!("{name} is not supported.")));
-        }
+fn refuse_unsupported(region: &Option<String>) -> Result<(), ApiError> {
+    match region.as_ref().filter(|region| !region.is_empty()) {
+        Some(_) => Err(ApiError::bad_request("region is not supported.")),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn organization(id: Option<&Value>) -> Result<Option<uuid::Uuid>, ApiError> {
+    match id {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) if is_uuid(text) => Ok(text.parse().ok()),
+        Some(_) => Err(ApiError::bad_request("organization_id is no UUID.")),
+    }
 }
 
 fn imported(address: ImportedAddressBody, now: Timestamp) -> Result<ImportedAddress, ApiError> {

@@ -13,6 +13,7 @@ pub mod options;
 pub mod pages;
 pub mod urls;
 
+mod batch;
 mod browser;
 mod code;
 mod cookie;
@@ -21,6 +22,7 @@ mod csrf;
 mod errors;
 mod flow;
 mod identities;
+mod import;
 mod login;
 mod logout;
 mod manner;
@@ -90,7 +92,13 @@ impl Kratos {
 enum Operation {
     CreateIdentity,
     GetIdentity,
+    GetIdentityByExternalId,
     ListIdentities,
+    BatchPatchIdentities,
+    DeleteIdentityCredentials,
+    ImportIdentities,
+    ListSessions,
+    ManageSessions,
     UpdateIdentity,
     PatchIdentity,
     DeleteIdentity,
@@ -121,6 +129,8 @@ enum Operation {
     GetVerificationFlow,
     UpdateVerificationFlow,
     CreateRecoveryCodeForIdentity,
+    CreateRecoveryLinkForIdentity,
+    FollowRecoveryLink,
     ListCourierMessages,
     GetCourierMessage,
     PageLogin,
@@ -141,6 +151,8 @@ enum Operation {
     DisableMyOtherSessions,
     ListIdentitySchemas,
     GetIdentitySchema,
+    PutIdentitySchema,
+    RemoveIdentitySchema,
 }
 
 impl Operation {
@@ -148,6 +160,12 @@ impl Operation {
         match self {
             Self::CreateIdentity => "createIdentity",
             Self::GetIdentity => "getIdentity",
+            Self::GetIdentityByExternalId => "getIdentityByExternalID",
+            Self::BatchPatchIdentities => "batchPatchIdentities",
+            Self::DeleteIdentityCredentials => "deleteIdentityCredentials",
+            Self::ImportIdentities => "importIdentities",
+            Self::ListSessions => "listSessions",
+            Self::ManageSessions => "manageSessions",
             Self::ListIdentities => "listIdentities",
             Self::UpdateIdentity => "updateIdentity",
             Self::PatchIdentity => "patchIdentity",
@@ -179,6 +197,8 @@ impl Operation {
             Self::GetVerificationFlow => "getVerificationFlow",
             Self::UpdateVerificationFlow => "updateVerificationFlow",
             Self::CreateRecoveryCodeForIdentity => "createRecoveryCodeForIdentity",
+            Self::CreateRecoveryLinkForIdentity => "createRecoveryLinkForIdentity",
+            Self::FollowRecoveryLink => "followRecoveryLink",
             Self::ListCourierMessages => "listCourierMessages",
             Self::GetCourierMessage => "getCourierMessage",
             Self::PageLogin => "pageLogin",
@@ -199,6 +219,8 @@ impl Operation {
             Self::DisableMyOtherSessions => "disableMyOtherSessions",
             Self::ListIdentitySchemas => "listIdentitySchemas",
             Self::GetIdentitySchema => "getIdentitySchema",
+            Self::PutIdentitySchema => "putIdentitySchema",
+            Self::RemoveIdentitySchema => "removeIdentitySchema",
         }
     }
 
@@ -206,6 +228,12 @@ impl Operation {
         match self {
             Self::CreateIdentity => on(filter, identities::create),
             Self::GetIdentity => on(filter, identities::get),
+            Self::GetIdentityByExternalId => on(filter, identities::by_external_id),
+            Self::BatchPatchIdentities => on(filter, batch::patch),
+            Self::DeleteIdentityCredentials => on(filter, identities::delete_credential),
+            Self::ImportIdentities => on(filter, import::import),
+            Self::ListSessions => on(filter, sessions_admin::list),
+            Self::ManageSessions => on(filter, sessions_admin::manage),
             Self::ListIdentities => on(filter, identities::list),
             Self::UpdateIdentity => on(filter, identities::update),
             Self::PatchIdentity => on(filter, identities::patch),
@@ -237,6 +265,8 @@ impl Operation {
             Self::GetVerificationFlow => on(filter, code::verification::get),
             Self::UpdateVerificationFlow => on(filter, code::verification::submit),
             Self::CreateRecoveryCodeForIdentity => on(filter, code::create_code),
+            Self::CreateRecoveryLinkForIdentity => on(filter, code::create_link),
+            Self::FollowRecoveryLink => on(filter, code::follow_link),
             Self::ListCourierMessages => on(filter, courier::list),
             Self::GetCourierMessage => on(filter, courier::get),
             Self::PageLogin => on(filter, pages::login),
@@ -257,6 +287,8 @@ impl Operation {
             Self::DisableMyOtherSessions => on(filter, sessions::disable_others),
             Self::ListIdentitySchemas => on(filter, schemas::list),
             Self::GetIdentitySchema => on(filter, schemas::get),
+            Self::PutIdentitySchema => on(filter, schemas::put),
+            Self::RemoveIdentitySchema => on(filter, schemas::remove),
         }
     }
 }
@@ -264,7 +296,11 @@ impl Operation {
 const IDENTITIES: &str = "/admin/identities";
 const IDENTITY: &str = "/admin/identities/{id}";
 const IDENTITY_SESSIONS: &str = "/admin/identities/{id}/sessions";
+const BY_EXTERNAL_ID: &str = "/admin/identities/by/external/{external_id}";
+const CREDENTIAL: &str = "/admin/identities/{id}/credentials/{kind}";
+const SESSIONS: &str = "/admin/sessions";
 const SESSION: &str = "/admin/sessions/{id}";
+const SCHEMA: &str = "/admin/schemas/{id}";
 const WHOAMI: &str = "/sessions/whoami";
 
 const fn public(
@@ -303,6 +339,12 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     write(Method::DELETE, IDENTITY, Operation::DeleteIdentity, "identity"),
     read(Method::GET, IDENTITY_SESSIONS, Operation::ListIdentitySessions, "session"),
     write(Method::DELETE, IDENTITY_SESSIONS, Operation::DeleteIdentitySessions, "session"),
+    write(Method::PATCH, IDENTITIES, Operation::BatchPatchIdentities, "identity"),
+    read(Method::GET, BY_EXTERNAL_ID, Operation::GetIdentityByExternalId, "identity"),
+    write(Method::DELETE, CREDENTIAL, Operation::DeleteIdentityCredentials, "identity"),
+    write(Method::PUT, "/admin/import/identities", Operation::ImportIdentities, "identity"),
+    read(Method::GET, SESSIONS, Operation::ListSessions, "session"),
+    write(Method::POST, SESSIONS, Operation::ManageSessions, "session"),
     read(Method::GET, SESSION, Operation::GetSession, "session"),
     write(Method::DELETE, SESSION, Operation::DisableSession, "session"),
     write(Method::PATCH, "/admin/sessions/{id}/extend", Operation::ExtendSession, "session"),
@@ -312,10 +354,19 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
         Operation::CreateRecoveryCodeForIdentity,
         "identity",
     ),
+    write(
+        Method::POST,
+        "/admin/recovery/link",
+        Operation::CreateRecoveryLinkForIdentity,
+        "identity",
+    ),
+    public(Method::GET, "/self-service/recovery", Operation::FollowRecoveryLink),
     read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
     read(Method::GET, "/admin/courier/messages/{id}", Operation::GetCourierMessage, "courier"),
     read(Method::GET, "/admin/schemas", Operation::ListIdentitySchemas, "identity"),
-    read(Method::GET, "/admin/schemas/{id}", Operation::GetIdentitySchema, "identity"),
+    read(Method::GET, SCHEMA, Operation::GetIdentitySchema, "identity"),
+    write(Method::PUT, SCHEMA, Operation::PutIdentitySchema, "identity"),
+    write(Method::DELETE, SCHEMA, Operation::RemoveIdentitySchema, "identity"),
     public(Method::GET, "/schemas", Operation::ListIdentitySchemas),
     public(Method::GET, "/schemas/{id}", Operation::GetIdentitySchema),
     public(Method::GET, "/self-service/registration/api", Operation::CreateNativeRegistrationFlow),
@@ -374,7 +425,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 63;
+const COUNT: usize = 73;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -54,6 +54,11 @@ fn metadata_too_large() -> ApiError {
     ApiError::bad_request(format!("Metadata may hold at most {most} bytes of JSON."))
 }
 
+fn external_id_too_long() -> ApiError {
+    let most = create::EXTERNAL_ID_BYTES_MAX;
+    ApiError::bad_request(format!("external_id may have at most {most} bytes."))
+}
+
 fn duplicate() -> ApiError {
     ApiError::new(StatusCode::CONFLICT)
         .reason("This identity conflicts with another identity that already exists.")
@@ -82,6 +87,7 @@ impl From<CreateRejection> for ApiError {
             CreateRejection::UnknownSchema(id) => unknown_schema(&id),
             CreateRejection::InvalidTraits(violations) => invalid_traits(&violations),
             CreateRejection::MetadataTooLarge => metadata_too_large(),
+            CreateRejection::ExternalIdTooLong => external_id_too_long(),
             CreateRejection::Credentials(refused) => bad_credentials(&refused),
             CreateRejection::DuplicateIdentifier => duplicate(),
             CreateRejection::Overloaded(error) => overloaded(error),
@@ -101,6 +107,7 @@ impl From<ChangeRejection> for ApiError {
                 Self::bad_request("An error occured when applying the JSON patch")
                     .message(refused.to_string())
             }
+            ChangeRejection::ExternalIdTooLong => external_id_too_long(),
             ChangeRejection::Credentials(refused) => bad_credentials(&refused),
             ChangeRejection::DuplicateIdentifier => duplicate(),
             ChangeRejection::Overloaded(error) => overloaded(error),
@@ -130,7 +137,13 @@ impl From<ReadRejection> for ApiError {
 impl From<ListRejection> for ApiError {
     fn from(rejection: ListRejection) -> Self {
         match rejection {
-            ListRejection::FiltersCombined => filters_combined(),
+            ListRejection::FiltersCombined => {
+                Self::bad_request("You cannot combine multiple filters in this API")
+            }
+            ListRejection::TooShort => Self::bad_request(format!(
+                "preview_credentials_identifier_similar takes {} characters at least.",
+                list::SIMILAR_CHARS_MIN
+            )),
             ListRejection::TooManyIds => Self::bad_request(format!(
                 "The number of ids to filter must not exceed {}.",
                 list::IDS_MAX
@@ -139,10 +152,6 @@ impl From<ListRejection> for ApiError {
             ListRejection::Store(error) => error.into(),
         }
     }
-}
-
-pub(super) fn filters_combined() -> ApiError {
-    ApiError::bad_request("You cannot combine multiple filters in this API")
 }
 
 impl From<ReadSessionRejection> for ApiError {

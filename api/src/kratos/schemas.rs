@@ -1,4 +1,5 @@
-//! `listIdentitySchemas`, `getIdentitySchema`.
+//! `listIdentitySchemas`, `getIdentitySchema`, and what Kratos has in its configuration
+//! only: putting schemas in force and removing them.
 
 use axum::{
     extract::{Path, State},
@@ -8,11 +9,15 @@ use base64::{
     Engine as _,
     engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
 };
+use cardea_identity::schema::{NewSchema, SchemaChangeRejection};
+use cardea_storage::Tenant;
 use http::{StatusCode, Uri};
+use serde_json::Value;
 
 use super::{Kratos, wire::identity::SchemaBody};
 use crate::{
-    answer::json,
+    answer::{json, no_content},
+    body::Sent,
     error::ApiError,
     paging::{Paging, link_by_number, link_by_token},
     query::Query,
@@ -69,5 +74,57 @@ pub(super) async fn get(
         Some(schema) => Ok(json(StatusCode::OK, schema.document())),
         None => Err(ApiError::new(StatusCode::NOT_FOUND)
             .reason("The requested identity schema could not be found.")),
+    }
+}
+
+/// Puts a schema in force; as the default one with `default=true`.
+pub(super) async fn put(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Query,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    of_all_tenants(&caller)?;
+    let document: Value = sent.json()?;
+    let is_default = query.flag("default")?.unwrap_or_default();
+    let new = NewSchema { id: id.clone(), document, is_default };
+    kratos.service().put_schema(new).await.map_err(not_changed)?;
+    let schemas = kratos.service().schemas();
+    let schema = schemas.get(&id).ok_or_else(ApiError::no_such_row)?;
+    Ok(json(StatusCode::OK, &SchemaBody { id: &id, schema: schema.document() }))
+}
+
+/// Removes a schema.
+pub(super) async fn remove(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    of_all_tenants(&caller)?;
+    kratos.service().remove_schema(caller.scope, &id).await.map_err(not_changed)?;
+    Ok(no_content())
+}
+
+/// Tenants share the schemas: only who administers the whole cluster changes them.
+fn of_all_tenants(caller: &Caller) -> Result<(), ApiError> {
+    if caller.scope.tenant == Tenant::default() {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN).reason("Identity schemas are shared by all tenants."))
+}
+
+fn not_changed(rejection: SchemaChangeRejection) -> ApiError {
+    let told = rejection.to_string();
+    match rejection {
+        SchemaChangeRejection::NotFound => ApiError::new(StatusCode::NOT_FOUND)
+            .reason("The requested identity schema could not be found."),
+        SchemaChangeRejection::InUse | SchemaChangeRejection::IsDefault => {
+            ApiError::new(StatusCode::CONFLICT).reason(told)
+        }
+        SchemaChangeRejection::BadId(_)
+        | SchemaChangeRejection::Refused(_)
+        | SchemaChangeRejection::TooMany => ApiError::bad_request(told),
+        SchemaChangeRejection::Store(error) => error.into(),
     }
 }

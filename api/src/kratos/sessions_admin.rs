@@ -1,25 +1,32 @@
-//! `listIdentitySessions`, `deleteIdentitySessions`, `getSession`, `disableSession`,
-//! `extendSession`.
+//! `listSessions`, `manageSessions`, `listIdentitySessions`, `deleteIdentitySessions`,
+//! `getSession`, `disableSession`, `extendSession`.
+
+use std::str::FromStr;
 
 use axum::{extract::State, response::Response};
-use cardea_identity::{IdentityId, SessionId, model::Session};
-use http::{StatusCode, Uri};
+use cardea_identity::{
+    IdentityId, PageRequest, SessionId,
+    model::Session,
+    session::{BulkAction, BulkRejection, BulkTargets, bulk::IDS_MAX},
+};
+use http::{HeaderValue, StatusCode, Uri};
 
 use super::{
     Kratos,
     sessions::{legacy_page, reach},
     wire::{
         identity::Reader,
-        session::{Expand, SessionBody},
+        session::{Expand, ManageSessionsBody, ManagedBody, SessionBody},
     },
 };
 use crate::{
     answer::{json, no_content},
+    body::Sent,
     consistency::Wanted,
     error::ApiError,
-    paging::{Paging, link_by_token},
+    paging::{Paging, TOTAL_COUNT, link_by_token},
     query::Query,
-    request::{Caller, IdOr400},
+    request::{Caller, IdOr400, is_uuid},
 };
 
 pub(super) async fn list_of_identity(
@@ -54,6 +61,91 @@ pub(super) async fn list_of_identity(
     }
 }
 
+pub(super) async fn list(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    Wanted(consistency): Wanted,
+    query: Query,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let (active, expand) = (query.flag("active")?, expand(&query)?);
+    let wanted = match Paging::of(&query)? {
+        Paging::Token(wanted) => wanted,
+        Paging::Legacy { size, .. } => PageRequest { size, token: None },
+    };
+    let size = wanted.size;
+    let found = kratos.service().list_sessions(caller.scope, active, &wanted, consistency).await?;
+    let body = |s| SessionBody::of(s, expand, Reader::Administrator, kratos.public_url());
+    let items: Vec<_> = found.items.iter().map(body).collect();
+    let mut response = json(StatusCode::OK, &items);
+    link_by_token(response.headers_mut(), &uri, size, found.next.as_deref());
+    if found.next.is_none() && wanted.token.is_none() {
+        response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(items.len()));
+    }
+    Ok(response)
+}
+
+pub(super) async fn manage(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let body: ManageSessionsBody = sent.json()?;
+    let action = match body.action.as_deref() {
+        Some("disable") => BulkAction::Disable,
+        Some("delete") => BulkAction::Delete,
+        _ => return Err(ApiError::bad_request("action must be one of: disable, delete.")),
+    };
+    let given = |ids: Option<Vec<String>>| ids.filter(|ids| !ids.is_empty());
+    let targets = match (given(body.identities), given(body.sessions)) {
+        (Some(ids), None) if ids == ["*"] => BulkTargets::All,
+        (Some(ids), None) => BulkTargets::Identities(parsed(&ids)?),
+        (None, Some(ids)) => BulkTargets::Sessions(parsed(&ids)?),
+        _ => {
+            return Err(ApiError::bad_request(
+                "Exactly one of identities and sessions must be provided.",
+            ));
+        }
+    };
+    let done = kratos.service().manage_sessions(caller.scope, action, targets).await;
+    let done = done.map_err(|rejection| match rejection {
+        BulkRejection::TooManyIds => {
+            ApiError::bad_request(format!("At most {IDS_MAX} ids are accepted per call."))
+        }
+        BulkRejection::Store(error) => error.into(),
+    })?;
+    Ok(json(StatusCode::OK, &ManagedBody { processed: done.processed, more: done.more }))
+}
+
+/// Ids in a body. The wildcard stands alone, and only for identities.
+fn parsed<T: FromStr>(ids: &[String]) -> Result<Vec<T>, ApiError> {
+    let read = |id: &String| {
+        id.parse().ok().filter(|_| is_uuid(id)).ok_or_else(|| {
+            ApiError::bad_request(match id.as_str() {
+                "*" => "The wildcard must be the only entry of identities.".to_owned(),
+                id => format!("Invalid UUID value `{id}`."),
+            })
+        })
+    };
+    ids.iter().map(read).collect()
+}
+
+/// Which parts of sessions are asked for.
+fn expand(query: &Query) -> Result<Expand, ApiError> {
+    let mut expand = Expand::NOTHING;
+    for name in query.all("expand") {
+        match name.to_ascii_lowercase().as_str() {
+            "identity" => expand.identity = true,
+            "devices" => expand.devices = true,
+            _ => {
+                let reason = format!("Could not parse expand option: {name}");
+                return Err(ApiError::bad_request(reason));
+            }
+        }
+    }
+    Ok(expand)
+}
+
 pub(super) async fn delete_of_identity(
     State(kratos): State<Kratos>,
     caller: Caller,
@@ -70,17 +162,7 @@ pub(super) async fn get(
     Wanted(consistency): Wanted,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let mut expand = Expand::NOTHING;
-    for name in query.all("expand") {
-        match name.to_ascii_lowercase().as_str() {
-            "identity" => expand.identity = true,
-            "devices" => expand.devices = true,
-            _ => {
-                let reason = format!("Could not parse expand option: {name}");
-                return Err(ApiError::bad_request(reason));
-            }
-        }
-    }
+    let expand = expand(&query)?;
     let session = kratos.service().session(caller.scope, id, consistency).await?;
     let body = SessionBody::of(&session, expand, Reader::Administrator, kratos.public_url());
     Ok(json(StatusCode::OK, &body))

@@ -43,13 +43,20 @@ async fn bad_identities_are_refused_with_a_reason() {
         (with("traits", json!(null)), "I[#/traits/email] Property email is missing."),
         (with("traits", json!({"email": "no address"})), "is not a valid email address"),
         (with("traits", json!({"email": "a@b.co", "age": 3})), "additionalProperties"),
-        (with("external_id", json!("x-1")), "external_id is not supported."),
-        (with("organization_id", json!("6ba7b810-9dad-41d1-80b4-00c04fd430c8")), "organization_id"),
+        (with("external_id", json!("x".repeat(257))), "external_id may have at most 256 bytes."),
+        (with("organization_id", json!("acme")), "organization_id is no UUID."),
+        (with("organization_id", json!(7)), "organization_id is no UUID."),
+        (with("region", json!("eu-central")), "region is not supported."),
         (with("credentials", json!({"oidc": {"config": {}}})), "\"oidc\" cannot be imported"),
         (with("credentials", json!("x")), "credentials"),
         (credentials(json!({"password": 7})), "not a string"),
         (credentials(json!({"password": "a", "hashed_password": "b"})), "exclude each other"),
         (credentials(json!({"hashed_password": "clear"})), "no known form"),
+        (credentials(json!({"hashed_password": "$md5$AAAA"})), "malformed"),
+        (
+            credentials(json!({"hashed_password": format!("$2b$16${}", "a".repeat(53))})),
+            "at most 15",
+        ),
         (with("verifiable_addresses", json!([{"via": "pigeon"}])), "via is neither"),
         (with("metadata_public", json!("m".repeat(70_000))), "Metadata"),
     ];
@@ -209,7 +216,8 @@ async fn parameters_that_are_not_supported_are_not_ignored() {
     }
     for query in [
         "preview_credentials_identifier_similar=a",
-        "organization_id=6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        "organization_id=acme",
+        "ids=x",
         "include_credential=x",
     ] {
         world.admin(Ask::get(format!("/admin/identities?{query}"))).await.is(400);

@@ -309,3 +309,92 @@ async fn messages_are_listed_page_by_page_the_newest_first() {
     world.admin(Ask::get("/admin/courier/messages?status=lost")).await.is(400);
     world.admin(Ask::get("/admin/courier/messages?page_token=x")).await.is(400);
 }
+
+/// The path and query of a link.
+fn path_of(link: &str) -> String {
+    link.strip_prefix("http://127.0.0.1:4433").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn link_of_an_administrator_lets_its_owner_in_once() {
+    let world = World::with_codes();
+    let ann = world.create("ann@example.org").await;
+    let ask = json!({"identity_id": ann, "expires_in": "1h"});
+    let made = world.admin(Ask::post("/admin/recovery/link", &ask)).await.is(200);
+    assert_eq!(made.text("/expires_at"), "2027-01-15T09:00:00Z");
+    let path = path_of(made.text("/recovery_link"));
+    assert!(path.starts_with("/self-service/recovery?flow="), "{path}");
+    let page = || Ask::get(&path).header("accept", "text/html");
+
+    let followed = world.public(page()).await.is(303);
+    assert!(followed.header("location").contains("/ui/settings?flow="));
+    let cookies: Vec<_> =
+        followed.headers.get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
+    let session = cookies.iter().find(|cookie| cookie.starts_with("ory_kratos_session="));
+    let session = session.unwrap().split(';').next().unwrap();
+    assert!(cookies.iter().any(|cookie| cookie.starts_with("csrf_token_")), "{cookies:?}");
+    let me = world.public(Ask::get("/sessions/whoami").header("cookie", session)).await.is(200);
+    assert_eq!(me.text("/identity/id"), ann);
+    assert_eq!(me.text("/authentication_methods/0/method"), "code_recovery");
+
+    // Of another browser, and used.
+    world.public(page()).await.is(303);
+    let again = world.public(Ask::get(&path).header("accept", "application/json")).await;
+    assert_eq!(again.status, 403, "{}", again.body);
+}
+
+/// N9, N12: a token that was cut or altered lets nobody in, and a flow has five tries.
+#[tokio::test]
+async fn altered_token_of_a_link_is_refused() {
+    let world = World::with_codes();
+    let ann = world.create("ann@example.org").await;
+    let made =
+        world.admin(Ask::post("/admin/recovery/link", &json!({"identity_id": ann}))).await.is(200);
+    let path = path_of(made.text("/recovery_link"));
+    let cut = path[..path.len() - 1].to_owned();
+    let first = world.public(Ask::get(&cut).header("accept", "application/json")).await.is(400);
+    assert_eq!(message(&first), 4_060_006);
+    let cookie = first.header("set-cookie").split(';').next().unwrap().to_owned();
+    let follow = |path: &str| {
+        let ask = Ask::get(path).header("accept", "application/json");
+        world.public(ask.header("cookie", cookie.clone()))
+    };
+    for _ in 0..4 {
+        follow(&cut).await.is(400);
+    }
+    let spent = follow(&path).await;
+    assert!(matches!(spent.status.as_u16(), 400 | 429), "{}", spent.status);
+    for bad in [
+        "/self-service/recovery",
+        "/self-service/recovery?flow=x&token=y",
+        &path.split("&token").next().unwrap().to_owned(),
+    ] {
+        let answer = world.public(Ask::get(bad).header("accept", "application/json")).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 403 | 404), "{bad}: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn link_is_over_when_it_says_and_is_for_identities_that_are_there() {
+    let world = World::with_codes();
+    let ann = world.create("ann@example.org").await;
+    let post = |body: Value| world.admin(Ask::post("/admin/recovery/link", &body));
+    let made = post(json!({"identity_id": ann, "expires_in": "1m"})).await.is(200);
+    world.advance(61);
+    let path = path_of(made.text("/recovery_link"));
+    let late = world.public(Ask::get(&path).header("accept", "application/json")).await;
+    assert_eq!(late.status, 410, "{}", late.body);
+    post(json!({"identity_id": "6ba7b810-9dad-41d1-80b4-00c04fd430c8"})).await.is(404);
+    post(json!({"identity_id": ann, "expires_in": "soon"})).await.is(400);
+    post(json!({})).await.is(404);
+    let other = world.of_tenant(2);
+    let foreign = other.admin(Ask::post("/admin/recovery/link", &json!({"identity_id": ann})));
+    foreign.await.is(404);
+    let world = World::new();
+    let ann = world.create("ann@example.org").await;
+    let off = world.admin(Ask::post("/admin/recovery/link", &json!({"identity_id": ann}))).await;
+    assert_eq!(
+        off.is(400).text("/error/reason"),
+        "Recovery is not allowed because it was disabled."
+    );
+}

@@ -1,6 +1,7 @@
 //! Each route through its real router, over a store in this process and a clock that
 //! is advanced: status, headers and body as clients see them.
 
+mod administration;
 mod bad_input;
 mod browser;
 mod codes;

@@ -8,6 +8,8 @@ use crate::{Scope, Surface, kratos};
 /// A path with something in place of its parameters.
 fn filled(path: &str) -> String {
     path.replace("{id}", "6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+        .replace("{kind}", "password")
+        .replace("{external_id}", "x")
 }
 
 #[test]

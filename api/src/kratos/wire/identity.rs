@@ -42,6 +42,8 @@ pub struct IdentityBody<'a> {
     created_at: String,
     updated_at: String,
     organization_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'a str>,
 }
 
 /// `identityCredentials`.
@@ -111,7 +113,8 @@ impl<'a> IdentityBody<'a> {
             metadata_admin: administrator.then_some(&identity.metadata_admin),
             created_at: rfc3339(identity.created_at),
             updated_at: rfc3339(identity.updated_at),
-            organization_id: None,
+            organization_id: identity.organization.map(|id| id.to_string()),
+            external_id: identity.external_id.as_deref(),
         }
     }
 }
@@ -223,6 +226,33 @@ pub(crate) struct UpdateIdentityBody {
     pub(crate) state: Option<String>,
     pub(crate) external_id: Option<String>,
     pub(crate) region: Option<String>,
+}
+
+/// `identityPatch`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityPatchBody {
+    pub(crate) create: Option<Value>,
+    pub(crate) patch_id: Option<String>,
+}
+
+/// `patchIdentitiesBody`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PatchIdentitiesBody {
+    pub(crate) identities: Option<Vec<IdentityPatchBody>>,
+}
+
+/// `identityPatchResponse`.
+#[derive(Debug, Serialize)]
+pub(crate) struct IdentityPatchAnswer {
+    pub(crate) action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) patch_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Value>,
 }
 
 /// `identitySchemaContainer`.

@@ -101,6 +101,22 @@ pub(crate) struct RevokedBody {
     pub(crate) count: u64,
 }
 
+/// `manageSessionsBody`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ManageSessionsBody {
+    pub(crate) action: Option<String>,
+    pub(crate) identities: Option<Vec<String>>,
+    pub(crate) sessions: Option<Vec<String>>,
+}
+
+/// `manageSessionsResponse`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ManagedBody {
+    pub(crate) processed: u64,
+    pub(crate) more: bool,
+}
+
 /// `performNativeLogoutBody`.
 #[derive(Deserialize)]
 pub(crate) struct LogoutBody {

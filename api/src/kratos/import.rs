@@ -1,0 +1,225 @@
+//! Bringing identities along from Ory Kratos; ours, for `createIdentity` gives new ids.
+//! Each is written as Kratos shows it to administrators, credentials included
+//! (`include_credential`), and is a transaction of its own.
+
+use axum::{extract::State, response::Response};
+use cardea_identity::{
+    IdentityId, Scope,
+    identity::{BringRejection, ForeignAddress, ForeignIdentity, ForeignPassword},
+    model::IdentityState,
+    schema::Channel,
+    time::parse_rfc3339,
+};
+use cardea_storage::{Secret, Timestamp};
+use futures::{StreamExt as _, stream};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json as value};
+use uuid::Uuid;
+
+use super::Kratos;
+use crate::{
+    answer::json,
+    body::Sent,
+    error::ApiError,
+    request::{Caller, is_uuid},
+};
+
+/// Most identities of a request.
+const ITEMS_MAX: usize = 500;
+/// Identities under way at once.
+const AT_ONCE: usize = 16;
+
+/// Kinds of credentials that are brought, and those that say nothing that would have to
+/// be.
+const BROUGHT: [&str; 2] = ["password", "code"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportBody {
+    identities: Vec<Value>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `identity`, as Kratos shows it. What is not known is ignored: newer versions show
+/// more.
+#[derive(Deserialize)]
+struct ForeignBody {
+    id: String,
+    schema_id: Option<String>,
+    state: Option<String>,
+    state_changed_at: Option<String>,
+    traits: Option<Value>,
+    metadata_public: Option<Value>,
+    metadata_admin: Option<Value>,
+    organization_id: Option<String>,
+    external_id: Option<String>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    #[serde(default)]
+    verifiable_addresses: Vec<AddressBody>,
+    #[serde(default)]
+    recovery_addresses: Vec<AddressBody>,
+    #[serde(default)]
+    credentials: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct AddressBody {
+    id: String,
+    value: String,
+    via: Option<String>,
+    status: Option<String>,
+    verified: Option<bool>,
+    verified_at: Option<String>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+}
+
+pub(super) async fn import(
+    State(kratos): State<Kratos>,
+    caller: Caller,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let body: ImportBody = sent.json()?;
+    if body.identities.len() > ITEMS_MAX {
+        return Err(ApiError::bad_request(format!("At most {ITEMS_MAX} identities at once.")));
+    }
+    let work =
+        body.identities.into_iter().map(|item| bring(&kratos, caller.scope, item, body.dry_run));
+    let done: Vec<Value> = stream::iter(work).buffered(AT_ONCE).collect().await;
+    Ok(json(StatusCode::OK, &value!({ "identities": done })))
+}
+
+async fn bring(kratos: &Kratos, scope: Scope, item: Value, rehearse: bool) -> Value {
+    let id = item["id"].clone();
+    let refused = |reason: String| value!({"id": id, "outcome": "refused", "reason": reason});
+    let (foreign, mut left) = match read(&item) {
+        Ok(read) => read,
+        Err(reason) => return refused(reason),
+    };
+    match kratos.service().bring_identity(scope, &foreign, rehearse).await {
+        Ok(done) => {
+            if let Some(why) = done.password_left {
+                left.push(format!("password: {why}"));
+            }
+            value!({"id": id, "outcome": done.outcome.name(), "left": left})
+        }
+        Err(BringRejection::InvalidTraits(violations)) => {
+            let told = violations.iter().map(|v| format!("I[{}] {}", v.pointer, v.text().text));
+            refused(told.collect::<Vec<_>>().join("; "))
+        }
+        Err(BringRejection::Store(error)) => {
+            let error = ApiError::from(error);
+            value!({"id": id, "outcome": "failed", "error": error.shown()})
+        }
+        Err(rejection) => refused(rejection.to_string()),
+    }
+}
+
+/// An identity, and what of it is left behind.
+fn read(item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
+    // The same identity is written the same way each time.
+    let digest = *blake3::hash(item.to_string().as_bytes()).as_bytes();
+    let body: ForeignBody =
+        serde_json::from_value(item.clone()).map_err(|error| error.to_string())?;
+    let created_at = time(body.created_at.as_deref())?.unwrap_or_default();
+    let updated_at = time(body.updated_at.as_deref())?.unwrap_or(created_at);
+    let state = match body.state.as_deref() {
+        None | Some("") => IdentityState::Active,
+        Some(name) => IdentityState::parse(name).ok_or(format!("{name:?} is no state"))?,
+    };
+    let mut left = Vec::new();
+    for (kind, credential) in &body.credentials {
+        let config = &credential["config"];
+        let is_empty = config.is_null() || config.as_object().is_some_and(Map::is_empty);
+        if !BROUGHT.contains(&kind.as_str()) && !is_empty {
+            left.push(format!("{kind}: credentials of this type are not brought yet"));
+        }
+    }
+    let password = password(body.credentials.get("password"), (created_at, updated_at))?;
+    if body
+        .credentials
+        .get("password")
+        .is_some_and(|p| p["config"]["use_password_migration_hook"] == Value::Bool(true))
+    {
+        left.push("password: it is with the password migration hook".to_owned());
+    }
+    let foreign = ForeignIdentity {
+        id: IdentityId(uuid(&body.id)?),
+        schema_id: body.schema_id.unwrap_or_default(),
+        traits: body.traits.unwrap_or_else(|| value!({})),
+        state,
+        state_changed_at: time(body.state_changed_at.as_deref())?.unwrap_or(created_at),
+        metadata_public: body.metadata_public,
+        metadata_admin: body.metadata_admin,
+        organization: match body.organization_id.filter(|id| !id.is_empty()) {
+            Some(id) => Some(uuid(&id)?),
+            None => None,
+        },
+        external_id: body.external_id.filter(|id| !id.is_empty()),
+        verifiable: addresses(body.verifiable_addresses, created_at)?,
+        recovery: addresses(body.recovery_addresses, created_at)?,
+        password,
+        created_at,
+        updated_at,
+        digest,
+    };
+    Ok((foreign, left))
+}
+
+fn password(
+    credential: Option<&Value>,
+    times: (Timestamp, Timestamp),
+) -> Result<Option<ForeignPassword>, String> {
+    let Some(credential) = credential else { return Ok(None) };
+    let Some(hash) = credential["config"]["hashed_password"].as_str().filter(|h| !h.is_empty())
+    else {
+        return Ok(None);
+    };
+    Ok(Some(ForeignPassword {
+        hash: Secret::new(hash.to_owned()),
+        created_at: time(credential["created_at"].as_str())?.unwrap_or(times.0),
+        updated_at: time(credential["updated_at"].as_str())?.unwrap_or(times.1),
+    }))
+}
+
+fn addresses(
+    bodies: Vec<AddressBody>,
+    created_at: Timestamp,
+) -> Result<Vec<ForeignAddress>, String> {
+    let read = |body: AddressBody| {
+        let created_at = time(body.created_at.as_deref())?.unwrap_or(created_at);
+        let verified_at = time(body.verified_at.as_deref())?.unwrap_or(created_at);
+        let status = body.status.as_deref();
+        let is_verified = body.verified.unwrap_or(status == Some("completed"));
+        Ok(ForeignAddress {
+            id: uuid(&body.id)?,
+            via: match body.via.as_deref() {
+                None | Some("" | "email") => Channel::Email,
+                Some("sms") => Channel::Sms,
+                Some(other) => return Err(format!("an address cannot be reached via {other:?}")),
+            },
+            value: body.value,
+            verified_at: is_verified.then_some(verified_at),
+            sent: status == Some("sent"),
+            created_at,
+            updated_at: time(body.updated_at.as_deref())?.unwrap_or(created_at),
+        })
+    };
+    bodies.into_iter().map(read).collect()
+}
+
+fn uuid(text: &str) -> Result<Uuid, String> {
+    text.parse().ok().filter(|_| is_uuid(text)).ok_or(format!("{text:?} is no UUID"))
+}
+
+/// A time, if there is one: databases write none as null or as the year 1.
+fn time(text: Option<&str>) -> Result<Option<Timestamp>, String> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) if text.starts_with("0001-") => Ok(None),
+        Some(text) => parse_rfc3339(text).map(Some).ok_or(format!("{text:?} is no time")),
+    }
+}

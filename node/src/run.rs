@@ -160,6 +160,7 @@ async fn serve_node(
     backend.node().directory().expect_layers();
     let posting = courier::carrier(config)?
         .map(|carrier| tokio::spawn(courier::run(layers.clone(), carrier)));
+    let informed = tokio::spawn(crate::schemas::run(layers.clone()));
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
     let closing = CancellationToken::new();
     let serving = serve_listeners(config, services, closing.clone());
@@ -180,6 +181,7 @@ async fn serve_node(
         () = ending => serving.await,
     };
     keyed.abort();
+    informed.abort();
     if let Some(posting) = posting {
         posting.abort();
     }

@@ -1,5 +1,9 @@
-//! `cardea config check`: what a node would run with, and why.
+//! `cardea config check`: what a node would run with, and why. `cardea config import`:
+//! what of Kratos's configuration has a counterpart.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
@@ -7,7 +11,10 @@ use super::{
     output::{Cell, Printer, Table, Tone, write_out},
     start::ConfigArgs,
 };
-use crate::config::{Origin, load};
+use crate::{
+    config::{Origin, load},
+    ory::config::{read, translate},
+};
 
 /// What may be asked of a configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -22,10 +29,20 @@ pub enum ConfigCommand {
         #[arg(long)]
         explain: bool,
     },
+    /// Translate a configuration of Ory Kratos, and name what has no counterpart
+    #[command(after_help = "Example:\n  cardea config import kratos.yml > cardea.toml")]
+    Import {
+        /// Kratos's configuration
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
-    let ConfigCommand::Check { args, explain } = command;
+    let (args, explain) = match command {
+        ConfigCommand::Check { args, explain } => (args, explain),
+        ConfigCommand::Import { file } => return import(&file, printer),
+    };
     let loaded = load(args.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
     let explained = loaded.layers.explain();
     let state: Vec<_> = explained
@@ -61,4 +78,20 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
         table.render(colour)
     })?;
     if printer.colour() { write_out("\nThe configuration is accepted.\n") } else { Ok(()) }
+}
+
+/// Prints our configuration, with what was left as comments.
+fn import(file: &Path, printer: Printer) -> Outcome {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let translated = translate(&read(&text)?);
+    printer.print(&translated, |translated, _| {
+        let mut text = translated.toml.clone();
+        if !translated.left.is_empty() {
+            text.push_str("\n# Left out:\n");
+        }
+        for left in &translated.left {
+            text.push_str(&format!("# {}: {}\n", left.setting, left.why));
+        }
+        text
+    })
 }

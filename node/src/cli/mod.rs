@@ -8,11 +8,13 @@ pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod import;
 pub mod init;
 pub mod key;
 pub mod node;
 pub mod opl;
 pub mod output;
+pub mod schema;
 pub mod shard;
 pub mod start;
 pub mod status;
@@ -78,12 +80,18 @@ pub enum Command {
     /// Check, format, test and apply permission languages
     #[command(subcommand)]
     Opl(opl::OplCommand),
+    /// List identity schemas, put them in force, remove them
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
     /// Write a backup of the whole cluster
     Backup(archive::BackupArgs),
     /// Fill a new cluster from a backup
     Restore(archive::RestoreArgs),
     /// Compare indexes with homes while serving
     Verify,
+    /// Bring identities along from elsewhere
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Look at a configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -120,6 +128,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Start(args) => start::run(&args),
         Command::Cert(command) => cert::run(command, printer),
         Command::Config(command) => config::run(command, printer),
+        Command::Import(command) => import::run(command, &cli.connection, printer),
         Command::Opl(command) => opl::run(command, &cli.connection, printer),
         Command::Version => version::run(printer),
         Command::Completions(args) => completions::run(&args),
@@ -133,6 +142,7 @@ fn run(cli: Cli) -> Outcome {
                     Command::Shard(command) => shard::run(command, &client, printer).await,
                     Command::Key(command) => key::run(command, &client, printer).await,
                     Command::Apikey(command) => apikey::run(command, &client, printer).await,
+                    Command::Schema(command) => schema::run(command, &client, printer).await,
                     Command::Backup(args) => archive::backup(args, &client, printer).await,
                     Command::Restore(args) => archive::restore(args, &client, printer).await,
                     _ => verify::run(&client, printer).await,
@@ -180,6 +190,11 @@ mod tests {
             "cardea backup /b",
             "cardea restore /b --keep-sessions",
             "cardea config check --config a.toml",
+            "cardea config import kratos.yml",
+            "cardea import ory kratos.sql --config kratos.yml --dry-run --report r.jsonl",
+            "cardea schema list",
+            "cardea schema put customer customer.json --default",
+            "cardea schema remove customer",
             "cardea opl check a.ts b.ts",
             "cardea opl format --check a.ts",
             "cardea opl test --language a.ts --language b.ts c.assert",

@@ -16,7 +16,9 @@ from ory_client.models.create_identity_body import CreateIdentityBody
 from ory_client.models.create_recovery_code_for_identity_body import (
     CreateRecoveryCodeForIdentityBody,
 )
+from ory_client.models.identity_patch import IdentityPatch
 from ory_client.models.json_patch import JsonPatch
+from ory_client.models.patch_identities_body import PatchIdentitiesBody
 from ory_client.models.perform_native_logout_body import PerformNativeLogoutBody
 from ory_client.models.update_identity_body import UpdateIdentityBody
 from ory_client.models.update_login_flow_body import UpdateLoginFlowBody
@@ -219,6 +221,69 @@ class OfficialClient(unittest.TestCase):
         self.assert_refused(first.session_token)
         self.identity[2].delete_identity_sessions(str(created.id))
         self.assert_refused(second.session_token)
+
+    def test_a_batch_is_created_on_one_node_and_found_on_the_others(self):
+        emails = [address() for _ in range(5)]
+        external = f"crm-{uuid.uuid4().hex}"
+        organization = str(uuid.uuid4())
+
+        def patch(email, **more):
+            return IdentityPatch(patch_id=str(uuid.uuid4()), create=CreateIdentityBody.from_dict({
+                "schema_id": "default", "traits": {"email": email},
+                "credentials": {"password": {"config": {
+                    # The MD5 of "password", as another system kept it.
+                    "hashed_password": "$md5$X03MO1qnZdYdgyfeuILPmQ=="}}}, **more}))
+
+        patches = [patch(emails[0], external_id=external)]
+        patches += [patch(email, organization_id=organization) for email in emails[1:]]
+        patches.append(patch(emails[0]))
+        done = self.identity[0].batch_patch_identities(PatchIdentitiesBody(identities=patches))
+        self.assertEqual([item.action for item in done.identities], ["create"] * 5 + ["error"])
+        self.assertEqual([item.patch_id for item in done.identities], [p.patch_id for p in patches])
+        ids = [item.identity for item in done.identities[:5]]
+        everything_taken = self.refuses(
+            409, self.identity[1].batch_patch_identities,
+            PatchIdentitiesBody(identities=[patch(emails[0])]))
+        self.assertIn("Conflict", everything_taken.body)
+
+        found = self.identity[1].get_identity_by_external_id(external)
+        self.assertEqual((found.id, found.external_id), (ids[0], external))
+        self.refuses(404, self.identity[2].get_identity_by_external_id, "nobody's")
+        listed, token = [], None
+        while True:
+            page = self.identity[2].list_identities_with_http_info(
+                organization_id=organization, page_size=3, page_token=token)
+            listed += [i.id for i in page.data]
+            link = re.search(r'page_token=([^&>]+)[^>]*>; rel="next"', page.headers["Link"])
+            if link is None:
+                break
+            token = link.group(1)
+        self.assertEqual(sorted(listed), sorted(ids[1:]))
+        similar = self.identity[1].list_identities(
+            preview_credentials_identifier_similar=emails[3][:15])
+        self.assertIn(ids[3], [i.id for i in similar])
+
+        # An imported hash lets its owner in, on another node.
+        self.log_in(emails[0], node=2, password="password")
+        self.refuses(
+            400, self.identity[0].delete_identity_credentials, str(ids[0]), "password")
+        self.refuses(404, self.identity[1].delete_identity_credentials, str(ids[0]), "totp")
+
+    def test_all_sessions_are_listed(self):
+        email = address()
+        created = self.create(email)
+        mine = [self.log_in(email, node=node).session.id for node in range(3)]
+        seen, token = [], None
+        while not set(mine) <= {s.id for s in seen}:
+            page = self.identity[1].list_sessions_with_http_info(
+                active=True, expand=["identity", "devices"], page_size=50, page_token=token)
+            seen += page.data
+            link = re.search(r'page_token=([^&>]+)[^>]*>; rel="next"', page.headers["Link"])
+            self.assertTrue(link or set(mine) <= {s.id for s in seen}, "they are in the list")
+            token = link and link.group(1)
+        found = [s for s in seen if s.id in mine]
+        self.assertEqual({s.identity.id for s in found}, {created.id})
+        self.assertEqual([len(s.devices) for s in found], [1, 1, 1])
 
     def code_for(self, email, node=0):
         messages = self.courier[node].list_courier_messages(recipient=email, status="queued")

@@ -1,0 +1,257 @@
+//! `cardea import ory`: bringing identities along from Ory Kratos.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    block_on,
+    exit::{Failure, Outcome},
+    output::{Printer, Table, Tone},
+    schema,
+};
+use crate::{
+    operator::client::{Connection, OperatorClient},
+    ory::{Database, config, survey::Survey},
+};
+
+/// Identities that are sent together. Each is a transaction of its own.
+const AT_ONCE: usize = 100;
+/// Bytes that are sent together, well below what a node takes.
+const BYTES_AT_ONCE: usize = 512 * 1024;
+/// Refusals that are shown; a report holds them all.
+const SHOWN_MAX: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// From where identities may be brought.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImportCommand {
+    /// Bring identities along from Ory Kratos; may be done again for what changed since
+    #[command(
+        after_help = "The database is a SQLite file, or a dump by `pg_dump --format=plain`. Ids, \
+                      times, states, addresses and passwords are brought as they are; a password \
+                      is hashed anew when its owner logs in. What changed here since the last \
+                      import stays as it is here. Sessions are not brought.\n\nExample:\n  cardea \
+                      import ory kratos.sql --config kratos.yml --dry-run\n  cardea import ory \
+                      kratos.sql --config kratos.yml --report import.jsonl"
+    )]
+    Ory(OryArgs),
+}
+
+/// What is brought from Ory.
+#[derive(Debug, clap::Args)]
+pub struct OryArgs {
+    /// Kratos's database
+    #[arg(value_name = "FILE")]
+    pub database: PathBuf,
+    /// Kratos's configuration, for its identity schemas
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Whose identities, if the database holds several networks
+    #[arg(long, value_name = "ID")]
+    pub network: Option<String>,
+    /// Bring nothing, and tell what would become of each identity
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A file for a line of JSON on each identity that was not brought whole
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// What became of them.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    dry_run: bool,
+    survey: Survey,
+    schemas: Vec<String>,
+    /// By outcome.
+    identities: BTreeMap<String, u64>,
+    /// What of identities was left behind, and how often.
+    left: BTreeMap<String, u64>,
+    /// The first of those that were refused.
+    refused: Vec<Value>,
+}
+
+pub(super) fn run(command: ImportCommand, connection: &Connection, printer: Printer) -> Outcome {
+    let ImportCommand::Ory(args) = command;
+    let client = OperatorClient::new(connection)?;
+    block_on(bring(args, &client, printer))
+}
+
+async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outcome {
+    let database = Database::open(&args.database, args.network.as_deref())?;
+    let mut report =
+        Report { dry_run: args.dry_run, survey: database.survey()?, ..Report::default() };
+    if let Some(file) = &args.config {
+        report.schemas = put_schemas(file, args.dry_run, client).await?;
+    }
+    let mut lines = match &args.report {
+        Some(file) => {
+            let file = File::create(file).with_context(|| file.display().to_string())?;
+            Some(BufWriter::new(file))
+        }
+        None => None,
+    };
+    // The database is read as fast as the cluster takes what it holds.
+    let (sender, mut batches) = tokio::sync::mpsc::channel(4);
+    let reader = std::thread::spawn(move || read(&database, &sender));
+    while let Some(batch) = batches.recv().await {
+        let body = json!({ "identities": batch, "dry_run": args.dry_run });
+        let done: Value = client.put("/admin/import/identities", &body, PATIENCE).await?;
+        for item in done["identities"].as_array().into_iter().flatten() {
+            let is_whole = report.note(item);
+            if let Some(lines) = lines.as_mut().filter(|_| !is_whole) {
+                writeln!(lines, "{item}").map_err(anyhow::Error::from)?;
+            }
+        }
+    }
+    let read = reader.join().map_err(|_| anyhow::anyhow!("reading the database ended early"))?;
+    read?;
+    if let Some(mut lines) = lines {
+        lines.flush().map_err(anyhow::Error::from)?;
+    }
+    printer.print(&report, Report::show)?;
+    let missing: u64 =
+        ["refused", "failed"].iter().filter_map(|outcome| report.identities.get(*outcome)).sum();
+    match missing {
+        0 => Ok(()),
+        missing => Err(Failure::Unhealthy(format!("{missing} identities were not brought"))),
+    }
+}
+
+/// Puts the schemas of a configuration in force; of a rehearsal only reads them.
+async fn put_schemas(
+    file: &Path,
+    rehearse: bool,
+    client: &OperatorClient,
+) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let kratos = config::read(&text)?;
+    let beside = file.parent().unwrap_or(Path::new("."));
+    let mut names = Vec::new();
+    for named in config::schemas(&kratos, beside)? {
+        if !rehearse {
+            schema::put(client, &named.id, &named.document, named.is_default).await?;
+        }
+        names.push(named.id);
+    }
+    Ok(names)
+}
+
+/// Reads the database in batches, until nobody takes them any more.
+fn read(
+    database: &Database,
+    batches: &tokio::sync::mpsc::Sender<Vec<Value>>,
+) -> anyhow::Result<()> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let send = |batch: &mut Vec<Value>| {
+        batches.blocking_send(std::mem::take(batch)).context("the import ended early")
+    };
+    database.each_identity(|identity| {
+        bytes += identity.to_string().len();
+        batch.push(identity);
+        if batch.len() == AT_ONCE || bytes >= BYTES_AT_ONCE {
+            bytes = 0;
+            send(&mut batch)?;
+        }
+        Ok(())
+    })?;
+    if !batch.is_empty() {
+        send(&mut batch)?;
+    }
+    Ok(())
+}
+
+impl Report {
+    /// Takes note of what became of an identity; says whether all of it was brought.
+    fn note(&mut self, item: &Value) -> bool {
+        let outcome = item["outcome"].as_str().unwrap_or("failed");
+        *self.identities.entry(outcome.to_owned()).or_default() += 1;
+        let left: Vec<&str> =
+            item["left"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for left in &left {
+            *self.left.entry((*left).to_owned()).or_default() += 1;
+        }
+        let is_brought = !matches!(outcome, "refused" | "failed");
+        if !is_brought && self.refused.len() < SHOWN_MAX {
+            self.refused.push(item.clone());
+        }
+        is_brought && left.is_empty()
+    }
+
+    fn show(&self, colour: bool) -> String {
+        let mut text = String::new();
+        let found = &self.survey;
+        let kinds: Vec<String> =
+            found.credentials.iter().map(|c| format!("{} {}", c.count, c.name)).collect();
+        text.push_str(&format!(
+            "Found {} identities with credentials: {}.\n",
+            found.identities,
+            if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
+        ));
+        if found.sessions > 0 {
+            text.push_str(&format!(
+                "{} sessions go on there; their holders log in again here.\n",
+                found.sessions
+            ));
+        }
+        if found.odd_identifiers > 0 {
+            text.push_str(&format!(
+                "{} identifiers have capital letters or space around them, and are found without.\n",
+                found.odd_identifiers
+            ));
+        }
+        if !self.schemas.is_empty() {
+            let verb = if self.dry_run { "Would put" } else { "Put" };
+            text.push_str(&format!("{verb} schemas in force: {}.\n", self.schemas.join(", ")));
+        }
+        if !found.shared.is_empty() {
+            let mut table = Table::new(["SHARED", "VALUE", "IDENTITIES"])
+                .titled("Shared by several identities: the first one keeps it");
+            for shared in &found.shared {
+                table.row([
+                    shared.kind.as_str().into(),
+                    shared.value.as_str().into(),
+                    shared.identities.to_string().into(),
+                ]);
+            }
+            text.push_str(&table.render(colour));
+        }
+        let verb = if self.dry_run { "What would become of them" } else { "What became of them" };
+        let mut table = Table::new(["OUTCOME", "IDENTITIES"]).titled(verb);
+        for (outcome, count) in &self.identities {
+            let bad = matches!(outcome.as_str(), "refused" | "failed");
+            let tone = if bad { Tone::Bad } else { Tone::Good };
+            table
+                .row([super::output::Cell::toned(outcome.clone(), tone), count.to_string().into()]);
+        }
+        text.push_str(&table.render(colour));
+        if !self.left.is_empty() {
+            let mut table = Table::new(["LEFT BEHIND", "IDENTITIES"]);
+            for (left, count) in &self.left {
+                table.row([left.as_str().into(), count.to_string().into()]);
+            }
+            text.push_str(&table.render(colour));
+        }
+        if !self.refused.is_empty() {
+            let mut table = Table::new(["IDENTITY", "WHY NOT"]);
+            for item in &self.refused {
+                let why = item["reason"].as_str().or(item["error"]["message"].as_str());
+                table.row([
+                    item["id"].as_str().unwrap_or("?").into(),
+                    why.unwrap_or("no reason given").into(),
+                ]);
+            }
+            text.push_str(&table.render(colour));
+        }
+        text
+    }
+}

@@ -1,0 +1,400 @@
+//! Kratos's configuration, as far as it has a counterpart here. What has none is named,
+//! so that nobody believes it to be in force.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Settings whose values are carried over as they are: Kratos's path, ours, and how it
+/// is written.
+const CARRIED: &[(&str, &str, Form)] = &[
+    ("serve.public.base_url", "public.url", Form::Text),
+    ("serve.admin.base_url", "admin.url", Form::Text),
+    ("session.lifespan", "sessions.lifespan", Form::Duration),
+    ("session.earliest_possible_extend", "sessions.earliest_extend", Form::Duration),
+    ("session.cookie.name", "sessions.cookie_name", Form::Text),
+    ("session.cookie.domain", "sessions.cookie_domain", Form::Text),
+    ("session.cookie.same_site", "sessions.cookie_same_site", Form::Lower),
+    ("session.cookie.persistent", "sessions.cookie_persistent", Form::Flag),
+    ("cookies.domain", "sessions.cookie_domain", Form::Text),
+    ("cookies.same_site", "sessions.cookie_same_site", Form::Lower),
+    ("selfservice.default_browser_return_url", "pages.default_return_url", Form::Text),
+    ("selfservice.allowed_return_urls", "pages.allowed_return_urls", Form::Texts),
+    ("selfservice.flows.login.ui_url", "pages.login_url", Form::Text),
+    ("selfservice.flows.registration.ui_url", "pages.registration_url", Form::Text),
+    ("selfservice.flows.settings.ui_url", "pages.settings_url", Form::Text),
+    ("selfservice.flows.recovery.ui_url", "pages.recovery_url", Form::Text),
+    ("selfservice.flows.verification.ui_url", "pages.verification_url", Form::Text),
+    ("selfservice.flows.error.ui_url", "pages.error_url", Form::Text),
+    ("selfservice.flows.login.lifespan", "flows.lifespan", Form::Duration),
+    (
+        "selfservice.flows.settings.privileged_session_max_age",
+        "flows.privileged_session_max_age",
+        Form::Duration,
+    ),
+    ("selfservice.flows.recovery.enabled", "flows.recovery", Form::Flag),
+    ("selfservice.flows.verification.enabled", "flows.verification", Form::Flag),
+    ("selfservice.methods.code.config.lifespan", "flows.code_lifespan", Form::Duration),
+    ("courier.smtp.from_address", "courier.from_address", Form::Text),
+    ("courier.smtp.from_name", "courier.from_name", Form::Text),
+    ("courier.template_override_path", "courier.templates_dir", Form::Text),
+    ("hashers.argon2.memory", "argon2.memory", Form::Size),
+    ("hashers.argon2.iterations", "argon2.iterations", Form::Number),
+    ("hashers.argon2.parallelism", "argon2.parallelism", Form::Number),
+    ("log.format", "log.format", Form::LogFormat),
+];
+
+/// What says nothing that would have to be carried, and why.
+const NEEDLESS: &[(&str, &str)] = &[
+    ("version", ""),
+    ("dsn", "there is no database beneath"),
+    ("dev", "`cardea dev` is what that was for"),
+    ("secrets", "the cluster draws its own keys; sessions are not carried"),
+    ("serve.public.host", "see public.listen"),
+    ("serve.public.port", "see public.listen"),
+    ("serve.admin.host", "see admin.listen"),
+    ("serve.admin.port", "see admin.listen"),
+    ("selfservice.methods.password.enabled", ""),
+    ("selfservice.methods.code.enabled", ""),
+    ("selfservice.methods.profile.enabled", ""),
+    ("hashers.algorithm", "new passwords are hashed with argon2id"),
+    ("identity.schemas", "put them in force by `cardea import ory --config`"),
+    ("identity.default_schema_id", "put it in force by `cardea import ory --config`"),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Text,
+    Lower,
+    Texts,
+    Flag,
+    Number,
+    Duration,
+    Size,
+    LogFormat,
+}
+
+/// A translated configuration.
+#[derive(Debug, Default, Serialize)]
+pub struct Translated {
+    /// Our configuration, in TOML.
+    pub toml: String,
+    /// What has no counterpart, and why if that can be said.
+    pub left: Vec<Left>,
+}
+
+/// A setting that was left.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct Left {
+    /// Its path.
+    pub setting: String,
+    /// Why.
+    pub why: String,
+}
+
+/// An identity schema that a configuration names.
+#[derive(Debug, PartialEq)]
+pub struct NamedSchema {
+    /// Its name.
+    pub id: String,
+    /// Its document.
+    pub document: Value,
+    /// Whether it stands for an empty name.
+    pub is_default: bool,
+}
+
+/// Reads a configuration of Kratos.
+///
+/// # Errors
+/// If it is no YAML.
+pub fn read(text: &str) -> anyhow::Result<Value> {
+    serde_yaml_ng::from_str(text).context("the file is no YAML")
+}
+
+/// Translates a configuration.
+pub fn translate(kratos: &Value) -> Translated {
+    let mut settings: Vec<(String, String)> = Vec::new();
+    let mut taken = BTreeSet::new();
+    let mut left = Vec::new();
+    for (path, ours, form) in CARRIED {
+        let Some(value) = at(kratos, path) else { continue };
+        taken.insert((*path).to_owned());
+        match written(value, *form) {
+            Ok(written) if settings.iter().all(|(known, _)| known != ours) => {
+                settings.push(((*ours).to_owned(), written));
+            }
+            Ok(_) => left.push(Left::new(path, format!("{ours} was set by another"))),
+            Err(why) => left.push(Left::new(path, why)),
+        }
+    }
+    if let Some(uri) = at(kratos, "courier.smtp.connection_uri").and_then(Value::as_str) {
+        let path = "courier.smtp.connection_uri";
+        taken.insert(path.to_owned());
+        match mail_server(uri) {
+            Some((url, has_password)) => {
+                settings.push(("courier.smtp_url".to_owned(), quoted(&url)));
+                if has_password {
+                    let why = "its password belongs into the file secrets.smtp_password_file";
+                    left.push(Left::new(path, why));
+                }
+            }
+            None => left.push(Left::new(path, "it is no URL of a mail server")),
+        }
+    }
+    let mut paths = Vec::new();
+    leaves(kratos, String::new(), &mut paths);
+    for path in paths {
+        let below = |known: &str| path == known || path.starts_with(&format!("{known}."));
+        if taken.iter().any(|known| below(known)) {
+            continue;
+        }
+        match NEEDLESS.iter().find(|(known, _)| below(known)) {
+            Some((_, "")) => {}
+            Some((_, why)) => left.push(Left::new(&path, *why)),
+            None => left.push(Left::new(&path, "it has no counterpart")),
+        }
+    }
+    left.sort_by(|a, b| a.setting.cmp(&b.setting));
+    left.dedup();
+    Translated { toml: toml(&settings), left }
+}
+
+/// The schemas that a configuration names; files are read beside it.
+///
+/// # Errors
+/// If one of them is elsewhere than in a file or in the configuration itself, or is no
+/// JSON.
+pub fn schemas(kratos: &Value, beside: &Path) -> anyhow::Result<Vec<NamedSchema>> {
+    let default = at(kratos, "identity.default_schema_id").and_then(Value::as_str);
+    let mut named = Vec::new();
+    for entry in at(kratos, "identity.schemas").and_then(Value::as_array).into_iter().flatten() {
+        let text = |name: &str| entry[name].as_str().unwrap_or_default();
+        let (id, url) = (text("id"), text("url"));
+        let bytes = match (url.strip_prefix("base64://"), url.strip_prefix("file://")) {
+            (Some(encoded), _) => STANDARD.decode(encoded).context("the schema is no base64")?,
+            (_, Some(file)) => {
+                let file = beside.join(file);
+                std::fs::read(&file).with_context(|| file.display().to_string())?
+            }
+            // Presets of Kratos are files of its own.
+            _ => anyhow::bail!("the schema \"{id}\" is at {url}: put it in force by hand"),
+        };
+        let document = serde_json::from_slice(&bytes)
+            .with_context(|| format!("the schema \"{id}\" is no JSON"))?;
+        named.push(NamedSchema { id: id.to_owned(), document, is_default: default == Some(id) });
+    }
+    Ok(named)
+}
+
+impl Left {
+    fn new(setting: &str, why: impl Into<String>) -> Self {
+        Self { setting: setting.to_owned(), why: why.into() }
+    }
+}
+
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, name| value.get(name)).filter(|v| !v.is_null())
+}
+
+/// Every path that leads to something that is no object.
+fn leaves(value: &Value, path: String, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(members) if !members.is_empty() || path.is_empty() => {
+            for (name, value) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(value, path, paths);
+            }
+        }
+        _ => paths.push(path),
+    }
+}
+
+fn written(value: &Value, form: Form) -> Result<String, String> {
+    let text = || value.as_str().ok_or_else(|| format!("{value} is no text"));
+    match form {
+        Form::Text => Ok(quoted(text()?)),
+        Form::Lower => Ok(quoted(&text()?.to_lowercase())),
+        Form::Texts => {
+            let items = value.as_array().ok_or_else(|| format!("{value} is no list"))?;
+            let items = items.iter().map(|item| item.as_str().map(quoted));
+            let items: Option<Vec<_>> = items.collect();
+            Ok(format!("[{}]", items.ok_or("not all of it are texts")?.join(", ")))
+        }
+        Form::Flag => {
+            value.as_bool().map(|flag| flag.to_string()).ok_or(format!("{value} is no flag"))
+        }
+        Form::Number => {
+            value.as_u64().map(|number| number.to_string()).ok_or(format!("{value} is no number"))
+        }
+        Form::Duration => {
+            let text = text()?;
+            // Fractions and units below a millisecond are none of ours.
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"hms".contains(&byte));
+            plain.then(|| quoted(text)).ok_or(format!("{text} is no duration here"))
+        }
+        Form::Size => {
+            let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let upper = written.to_uppercase();
+            let (digits, unit) =
+                upper.split_at(upper.find(|c: char| !c.is_ascii_digit()).unwrap_or(upper.len()));
+            // Kratos counts in powers of two, whatever it calls them.
+            let unit = match unit.trim() {
+                "B" | "" => "B",
+                "KB" | "KIB" => "KiB",
+                "MB" | "MIB" => "MiB",
+                "GB" | "GIB" => "GiB",
+                _ => return Err(format!("{written} is no size")),
+            };
+            Ok(quoted(&format!("{digits}{unit}")))
+        }
+        Form::LogFormat => Ok(quoted(if text()? == "json" { "json" } else { "human" })),
+    }
+}
+
+/// The URL of a mail server without the password in it, and whether there was one.
+fn mail_server(uri: &str) -> Option<(String, bool)> {
+    let (scheme, rest) = uri.split_once("://")?;
+    if !matches!(scheme, "smtp" | "smtps") {
+        return None;
+    }
+    let rest = rest.split(['?', '/']).next()?;
+    let (user, host) = match rest.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, rest),
+    };
+    let (name, has_password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+        Some((name, password)) => (Some(name), !password.is_empty()),
+        None => (None, false),
+    };
+    let name = name.filter(|name| !name.is_empty()).map_or_else(String::new, |n| format!("{n}@"));
+    Some((format!("{scheme}://{name}{host}"), has_password))
+}
+
+/// A string of TOML; JSON's escapes are TOML's too.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn toml(settings: &[(String, String)]) -> String {
+    let mut text = String::new();
+    let mut sections: Vec<&str> =
+        settings.iter().filter_map(|(name, _)| Some(name.split_once('.')?.0)).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    for section in sections {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{}[{section}]\n", if text.is_empty() { "" } else { "\n" });
+        for (name, value) in settings {
+            if let Some((_, key)) = name.split_once('.').filter(|(s, _)| *s == section) {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::Layers;
+
+    const KRATOS: &str = r#"
+version: v1.3.0
+dsn: postgres://kratos:secret@db/kratos
+serve:
+  public: {base_url: "https://id.example.org/", cors: {enabled: true}}
+  admin: {base_url: "http://kratos:4434/"}
+session:
+  lifespan: 720h
+  cookie: {domain: example.org, same_site: Lax}
+selfservice:
+  default_browser_return_url: https://www.example.org/
+  allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
+  methods:
+    password: {enabled: true, config: {haveibeenpwned_enabled: false}}
+    code: {config: {lifespan: 15m}}
+    oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
+  flows:
+    login: {ui_url: "https://www.example.org/login", lifespan: 10m}
+    settings: {privileged_session_max_age: 15m}
+    recovery: {enabled: true}
+hashers: {algorithm: bcrypt, argon2: {memory: 128MB, iterations: 3}}
+courier: {smtp: {connection_uri: "smtps://me:pass@mail.example.org:465/?skip_ssl_verify=true", from_address: id@example.org}}
+secrets: {cookie: [PLEASE-CHANGE-ME]}
+identity:
+  default_schema_id: customer
+  schemas:
+    - {id: customer, url: "base64://eyJ0eXBlIjoib2JqZWN0In0="}
+"#;
+
+    #[test]
+    fn configuration_is_translated_and_what_is_not_is_named() {
+        let translated = translate(&read(KRATOS).unwrap());
+        let mut refusals = Vec::new();
+        let mut layers = Layers::default();
+        layers.add_file("kratos.toml".into(), &translated.toml, &mut refusals);
+        assert!(refusals.is_empty(), "{refusals:?}\n{}", translated.toml);
+        for line in [
+            "url = \"https://id.example.org/\"",
+            "lifespan = \"720h\"",
+            "cookie_same_site = \"lax\"",
+            "allowed_return_urls = [\"https://www.example.org\", \"https://app.example.org\"]",
+            "code_lifespan = \"15m\"",
+            "memory = \"128MiB\"",
+            "smtp_url = \"smtps://me@mail.example.org:465\"",
+            "recovery = true",
+        ] {
+            assert!(translated.toml.contains(line), "{line}\n{}", translated.toml);
+        }
+        assert!(!translated.toml.contains("pass@"));
+        let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
+        for setting in [
+            "serve.public.cors.enabled",
+            "selfservice.methods.oidc.enabled",
+            "selfservice.methods.oidc.config.providers",
+            "selfservice.methods.password.config.haveibeenpwned_enabled",
+            "secrets.cookie",
+            "courier.smtp.connection_uri",
+        ] {
+            assert!(left.contains(&setting), "{setting}: {left:?}");
+        }
+        assert!(!left.contains(&"version") && !left.contains(&"session.lifespan"));
+        let shown = serde_json::to_string(&translated).unwrap();
+        for secret in ["s3cret", "PLEASE", "pass\""] {
+            assert!(!shown.contains(secret), "{secret}");
+        }
+    }
+
+    #[test]
+    fn schemas_are_read_from_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("bot.json"), "{\"a\": 1}").unwrap();
+        let mut kratos = read(KRATOS).unwrap();
+        let found = schemas(&kratos, folder.path()).unwrap();
+        assert_eq!((found[0].id.as_str(), found[0].is_default), ("customer", true));
+        assert_eq!(found[0].document, serde_json::json!({"type": "object"}));
+        kratos["identity"]["schemas"][0]["url"] = "file://bot.json".into();
+        let found = schemas(&kratos, folder.path()).unwrap();
+        assert_eq!(found[0].document, serde_json::json!({"a": 1}));
+        kratos["identity"]["schemas"][0]["url"] = "https://example.org/schema.json".into();
+        assert!(schemas(&kratos, folder.path()).is_err());
+    }
+
+    #[test]
+    fn values_of_other_forms_are_left() {
+        for (value, form) in [
+            (Value::from(1), Form::Text),
+            (Value::from("1.5h"), Form::Duration),
+            (Value::from("yes"), Form::Flag),
+            (Value::from(-1), Form::Number),
+            (Value::from("much"), Form::Size),
+            (serde_json::json!(["a", 1]), Form::Texts),
+        ] {
+            assert!(written(&value, form).is_err(), "{value}");
+        }
+        assert!(read("a: [").is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Coming from Ory: reading Kratos's database and configuration.
+//!
+//! A database is a SQLite file, or a dump of PostgreSQL in plain text, which is put into
+//! a SQLite file that lives as long as the import: so there is one way of reading, and
+//! what is larger than memory is no trouble.
+
+pub mod config;
+pub mod database;
+pub mod dump;
+pub mod identities;
+pub mod survey;
+
+pub use database::Database;

@@ -88,13 +88,25 @@ pub(super) async fn import(
     }
     let work =
         body.identities.into_iter().map(|item| bring(&kratos, caller.scope, item, body.dry_run));
-    let done: Vec<Value> = stream::iter(work).buffered(AT_ONCE).collect().await;
+    let done: Vec<(Value, Option<ApiError>)> = stream::iter(work).buffered(AT_ONCE).collect().await;
+    // Where the store answers nobody, the same request is to be sent again.
+    if let Some((_, Some(error))) = done.first().filter(|_| done.iter().all(|d| d.1.is_some())) {
+        return Err(error.clone());
+    }
+    let done: Vec<Value> = done.into_iter().map(|(told, _)| told).collect();
     Ok(json(StatusCode::OK, &value!({ "identities": done })))
 }
 
-async fn bring(kratos: &Kratos, scope: Scope, item: Value, rehearse: bool) -> Value {
+/// What became of an identity, and the error if the store could not say.
+async fn bring(
+    kratos: &Kratos,
+    scope: Scope,
+    item: Value,
+    rehearse: bool,
+) -> (Value, Option<ApiError>) {
     let id = item["id"].clone();
-    let refused = |reason: String| value!({"id": id, "outcome": "refused", "reason": reason});
+    let refused =
+        |reason: String| (value!({"id": id, "outcome": "refused", "reason": reason}), None);
     let (foreign, mut left) = match read(&item) {
         Ok(read) => read,
         Err(reason) => return refused(reason),
@@ -104,7 +116,7 @@ async fn bring(kratos: &Kratos, scope: Scope, item: Value, rehearse: bool) -> Va
             if let Some(why) = done.password_left {
                 left.push(format!("password: {why}"));
             }
-            value!({"id": id, "outcome": done.outcome.name(), "left": left})
+            (value!({"id": id, "outcome": done.outcome.name(), "left": left}), None)
         }
         Err(BringRejection::InvalidTraits(violations)) => {
             let told = violations.iter().map(|v| format!("I[{}] {}", v.pointer, v.text().text));
@@ -112,7 +124,8 @@ async fn bring(kratos: &Kratos, scope: Scope, item: Value, rehearse: bool) -> Va
         }
         Err(BringRejection::Store(error)) => {
             let error = ApiError::from(error);
-            value!({"id": id, "outcome": "failed", "error": error.shown()})
+            let told = value!({"id": id, "outcome": "failed", "error": error.shown()});
+            (told, Some(error))
         }
         Err(rejection) => refused(rejection.to_string()),
     }

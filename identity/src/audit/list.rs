@@ -216,7 +216,7 @@ impl Service {
                     return Ok(Verification { broken_at: Some(at), ..verification });
                 }
                 verification.events += 1;
-                expected -= 1;
+                expected = expected.saturating_sub(1);
                 link = record.previous.clone();
             }
             match found.last().filter(|_| more) {

@@ -12,11 +12,12 @@
 //!
 //! What is proved, to who has the cluster's keys:
 //! - Whoever could write to the disks, but has no key, altered, inserted or reordered no
-//!   event of a chain that [`verifies`](Service::verify_audit), nor left one out of its
-//!   middle.
-//! - Events at the end of a chain, or whole chains, that a seal counted are still there if
-//!   the seal verifies. What is not sealed yet may be cut off unnoticed: at most an hour
-//!   and [`seal::SETTLED`].
+//!   event of a chain that [verifies](Service::verify_audit), nor left one out of its
+//!   middle or cut off its end. Events at its beginning may be cut off as if they had
+//!   expired, and a whole chain with its head.
+//! - What a seal counted is still there if the seal verifies, beginnings and whole chains
+//!   too. What is not sealed yet is not protected by it: an hour and [`seal::SETTLED`] at
+//!   most.
 //! - Seals at the end of their chain may be cut off unnoticed by the database alone; the
 //!   log lines, or a seal that was noted elsewhere, show that.
 //!
@@ -124,7 +125,7 @@ impl Act {
 }
 
 /// Who did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Actor<'a> {
     /// The identity itself, or whoever passed for it.
     Oneself(&'a Client),
@@ -175,7 +176,7 @@ impl Service {
         };
         record.link = Bytes::copy_from_slice(&self.keys.audit.digest(&linked(&key, &record)));
         let kept = t.now().after(self.settings.audit_retention);
-        t.put::<AuditEvents>(&key, &record, Some(kept)).await?;
+        t.insert::<AuditEvents>(&key, &record, Some(kept));
         let head = AuditHeadRecord { sequence: key.sequence, link: record.link };
         t.put::<AuditHeads>(&head_key, &head, Some(kept)).await
     }

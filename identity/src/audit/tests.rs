@@ -130,47 +130,61 @@ async fn events_tell_who_and_from_where() {
     assert!(matches!(forged, Err(ListEventsRejection::BadPageToken(_))), "{forged:?}");
 }
 
+/// A world with somebody whose chain of three holds.
+async fn whole() -> (World, IdentityId) {
+    let world = World::new();
+    let id = ann(&world).await;
+    assert_eq!(verified(&world, id).await, Verification { events: 3, broken_at: None });
+    (world, id)
+}
+
+/// Removes an event with its index row, behind the service's back.
+async fn remove(world: &World, key: AuditEventKey) {
+    let gone =
+        world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
+    gone.await.unwrap();
+}
+
 #[tokio::test]
 async fn altered_removed_and_cut_off_events_break_the_chain() {
-    let broken = async |harm: &dyn AsyncFn(&World, IdentityId)| {
-        let world = World::new();
-        let id = ann(&world).await;
-        assert_eq!(verified(&world, id).await, Verification { events: 3, broken_at: None });
-        harm(&world, id).await;
-        verified(&world, id).await.broken_at
+    let (world, id) = whole().await;
+    let actor = |record: &mut AuditEventRecord| record.actor = "administrator".to_owned();
+    tamper(&world, event(&world, id, 2), actor).await;
+    assert_eq!(verified(&world, id).await.broken_at, Some(2));
+
+    let (world, id) = whole().await;
+    remove(&world, event(&world, id, 2)).await;
+    assert_eq!(verified(&world, id).await.broken_at, Some(2));
+
+    let (world, id) = whole().await;
+    for sequence in 1..=3 {
+        remove(&world, event(&world, id, sequence)).await;
+    }
+    assert_eq!(verified(&world, id).await.broken_at, Some(3));
+
+    let (world, id) = whole().await;
+    remove(&world, event(&world, id, 3)).await;
+    assert_eq!(verified(&world, id).await.broken_at, Some(3));
+}
+
+/// Whoever knows the rule, but not the key, makes another link.
+#[tokio::test]
+async fn link_under_another_key_breaks_the_chain() {
+    let (world, id) = whole().await;
+    let foreign = crate::testing::keys(9).audit;
+    let key = event(&world, id, 3);
+    let forge = |record: &mut AuditEventRecord| {
+        record.ip_address = "203.0.113.1".to_owned();
+        record.link = Bytes::copy_from_slice(&foreign.digest(&linked(&key, record)));
     };
-    let altered = broken(&async |world: &World, id| {
-        tamper(world, event(world, id, 2), |record| record.actor = "administrator".to_owned())
-            .await;
+    tamper(&world, key, forge).await;
+    let head = AuditHeadKey { tenant: world.scope.tenant, identity: id.0 };
+    let done = world.service.store.transact(|t| async move {
+        let link = t.get::<AuditEvents>(&key).await?.unwrap().record.link;
+        t.put::<AuditHeads>(&head, &AuditHeadRecord { sequence: 3, link }, None).await
     });
-    assert_eq!(altered.await, Some(2));
-    let removed = broken(&async |world: &World, id| {
-        let key = event(world, id, 2);
-        let gone = world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
-        gone.await.unwrap();
-    });
-    assert_eq!(removed.await, Some(2));
-    let cut = broken(&async |world: &World, id| {
-        for sequence in 1..=3 {
-            let key = event(world, id, sequence);
-            let gone =
-                world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
-            gone.await.unwrap();
-        }
-    });
-    assert_eq!(cut.await, Some(3));
-    // Whoever knows the rule, but not the key, makes another link.
-    let forged = broken(&async |world: &World, id| {
-        let foreign = crate::testing::keys(9).audit;
-        let key = event(world, id, 3);
-        tamper(world, key, |record| {
-            record.ip_address = "203.0.113.1".to_owned();
-            let link = foreign.digest(&linked(&key, record));
-            record.link = Bytes::copy_from_slice(&link);
-        })
-        .await;
-    });
-    assert_eq!(forged.await, Some(3));
+    done.await.unwrap();
+    assert_eq!(verified(&world, id).await.broken_at, Some(3));
 }
 
 #[tokio::test]
@@ -209,10 +223,7 @@ async fn settled_hours_are_sealed_once_and_chained() {
     assert_eq!(check().await, (vec![], 2));
     // An event, with its index row, and the whole chain to the front are gone.
     for sequence in 1..=4 {
-        let key = event(&world, id, sequence);
-        let gone =
-            world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
-        gone.await.unwrap();
+        remove(&world, event(&world, id, sequence)).await;
     }
     let head = AuditHeadKey { tenant: world.scope.tenant, identity: id.0 };
     let gone = world.service.store.transact(|t| async move { t.delete::<AuditHeads>(&head).await });

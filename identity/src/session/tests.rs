@@ -99,7 +99,7 @@ async fn check_takes_two_rounds_of_reads_and_no_write() {
     let proof = world.proof("ann@example.org").await;
     world.counted.take();
     assert!(world.recognised(&proof).await);
-    assert_eq!(world.counted.take(), [2, 3, 0, 0]);
+    assert_eq!(world.counted.take(), [2, 4, 0, 0]);
 }
 
 #[tokio::test]

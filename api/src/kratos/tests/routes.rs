@@ -98,9 +98,16 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateRecoveryFlow" | "updateVerificationFlow" => {
                 json!({"method": "code", "email": "ann@example.org"})
             }
-            "createRecoveryCodeForIdentity" => {
+            "createRecoveryCodeForIdentity" | "createRecoveryLinkForIdentity" => {
                 json!({"identity_id": "6ba7b810-9dad-41d1-80b4-00c04fd430c8"})
             }
+            "batchPatchIdentities" => json!({"identities": [{"create": new_identity("a@b.c")}]}),
+            "manageSessions" => json!({"action": "disable", "identities": ["*"]}),
+            "importIdentities" => {
+                let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+                json!({"identities": [{"id": id, "traits": traits("a@b.c")}]})
+            }
+            "putIdentitySchema" => json!({"properties": {"traits": {"type": "object"}}}),
             "performNativeLogout" => json!({"session_token": token}),
             _ => json!({"schema_id": "default", "traits": traits("a@b.c"), "state": "active"}),
         };
@@ -111,6 +118,7 @@ async fn every_operation_tells_what_the_store_tells() {
             "getRegistrationFlow" => format!("?id={registration}"),
             "getRecoveryFlow" => format!("?id={recovery}"),
             "updateRecoveryFlow" => format!("?flow={recovery}"),
+            "followRecoveryLink" => format!("?flow={recovery}&token=x"),
             "getVerificationFlow" => format!("?id={verification}"),
             "updateVerificationFlow" => format!("?flow={verification}"),
             "getSettingsFlow" => format!("?id={login}"),

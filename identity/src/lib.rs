@@ -8,6 +8,7 @@
 //! and assurance), [`ui`] (what interfaces show), [`table`] (what is kept),
 //! [`identity`], [`flow`] and the rest of [`session`] (operations of [`Service`]).
 
+pub mod audit;
 pub mod courier;
 pub mod flow;
 pub mod identity;

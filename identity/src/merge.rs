@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    Consistency, Key, KeyRange, Slot, StoreError, Table,
+    Consistency, Key, KeyRange, Slot, StoreError,
     engine::Order,
     store::{Read, ReadRequest, Scan},
 };
@@ -54,7 +54,7 @@ pub(crate) fn behind(range: KeyRange, place: Option<&[u8]>) -> KeyRange {
 impl Service {
     /// The first `limit` keys of an index over all lanes, in order, and whether there
     /// are more. `range` says where each lane begins.
-    pub(crate) async fn first_of_lanes<T: Table>(
+    pub(crate) async fn first_of_lanes(
         &self,
         consistency: Consistency,
         range: impl Fn(Slot) -> KeyRange,
@@ -66,7 +66,7 @@ impl Service {
         let at_once = (limit + limit / 2).div_ceil(LANES).max(8);
         let mut first: Vec<Key> = Vec::new();
         loop {
-            self.fill::<T>(&mut lanes, &consistency, at_once).await?;
+            self.fill(&mut lanes, &consistency, at_once).await?;
             while lanes.iter().all(Lane::is_known) {
                 let next = lanes
                     .iter_mut()
@@ -82,7 +82,7 @@ impl Service {
     }
 
     /// Asks the lanes whose keys have run out.
-    async fn fill<T: Table>(
+    async fn fill(
         &self,
         lanes: &mut [Lane],
         consistency: &Consistency,
@@ -109,7 +109,7 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use cardea_storage::Tenant;
+    use cardea_storage::{Table as _, Tenant};
 
     use super::*;
     use crate::{
@@ -142,7 +142,7 @@ mod tests {
     async fn first(world: &World, after: Option<&[u8]>, limit: usize) -> (Vec<Key>, bool) {
         let range = |lane| behind(IdentifiersByText::slot_range(lane, world.scope.tenant), after);
         let strong = Consistency::Strong;
-        world.service.first_of_lanes::<IdentifiersByText>(strong, range, limit).await.unwrap()
+        world.service.first_of_lanes(strong, range, limit).await.unwrap()
     }
 
     #[tokio::test]
@@ -177,7 +177,7 @@ mod tests {
         file(&world, &[(1, "a".to_owned())]).await;
         let range = |lane| IdentifiersByText::slot_range(lane, Tenant(9));
         let strong = Consistency::Strong;
-        let found = world.service.first_of_lanes::<IdentifiersByText>(strong, range, 10).await;
+        let found = world.service.first_of_lanes(strong, range, 10).await;
         assert_eq!(found.unwrap(), (Vec::new(), false));
     }
 }

@@ -52,6 +52,8 @@ pub struct Settings {
     pub code_lifespan: Duration,
     /// Where a completed flow leads that names no other place.
     pub default_return_url: String,
+    /// How long what happened is kept.
+    pub audit_retention: Duration,
     /// The texts of messages.
     pub templates: Templates,
     /// The language of messages whose reader's is not known.
@@ -81,6 +83,7 @@ impl Default for Settings {
             recovery: false,
             code_lifespan: hour,
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
+            audit_retention: 90 * 24 * hour,
             templates: Templates::default(),
             language: Language::default(),
             public_url: "http://127.0.0.1:4433".to_owned(),
@@ -101,6 +104,8 @@ pub struct Keys {
     pub(crate) index: Keyring,
     /// Imported hashes.
     pub(crate) seal: Keyring,
+    /// Links of what happened.
+    pub(crate) audit: Keyring,
 }
 
 impl Keys {
@@ -123,6 +128,7 @@ impl Keys {
             pages: PageKeys::new(cursor),
             index: index.derive("cardea identity index v1"),
             seal: sealing.derive("cardea identity sealing v1"),
+            audit: index.derive("cardea audit chain v1"),
         }
     }
 }

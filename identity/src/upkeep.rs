@@ -10,6 +10,7 @@ use crate::table::{
     CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
     IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, RecoveryAddresses,
     SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue, VerifiableAddresses,
+    audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
     id_of,
     message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
 };
@@ -37,6 +38,7 @@ pub fn expected_index_rows(row: &Row) -> Option<Vec<IndexRow>> {
         Tag::MESSAGE => of::<Messages>(row),
         Tag::CREDENTIAL => of::<Credentials>(row),
         Tag::SESSION => of::<Sessions>(row),
+        Tag::AUDIT_EVENT => of::<AuditEvents>(row),
         _ => None,
     }
 }
@@ -73,6 +75,11 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
             let entry = SessionTokens::decode(row).ok()?;
             let id = id_of(&entry.record.session);
             Sessions::key(&SessionKey { tenant: entry.key.tenant, id })
+        }
+        Tag::AUDIT_EVENT_BY_TIME => {
+            let entry = AuditEventsByTime::decode(row).ok()?;
+            let AuditEventByTimeKey { tenant, identity, sequence, .. } = entry.key;
+            AuditEvents::key(&AuditEventKey { tenant, identity, sequence })
         }
         Tag::EXTERNAL_ID => {
             let entry = ExternalIds::decode(row).ok()?;

@@ -120,8 +120,17 @@ impl ApiKey {
 }
 
 /// The areas that a scope may name.
-pub const AREAS: [&str; 8] =
-    ["identity", "session", "courier", "oauth", "permission", "cluster", "apikey", "metrics"];
+pub const AREAS: [&str; 9] = [
+    "identity",
+    "session",
+    "courier",
+    "audit",
+    "oauth",
+    "permission",
+    "cluster",
+    "apikey",
+    "metrics",
+];
 
 /// What a route needs or a key allows: `identity:read`, `identity:write`, all
 /// of an area (`session:*`), or everything (`admin`).

@@ -53,8 +53,10 @@ pub struct Rings<'a> {
 /// Says why nothing may be served for now; asked with every request.
 pub type Obstacles = Arc<dyn Fn() -> Option<Obstacle> + Send + Sync>;
 
-struct Made {
-    service: Arc<Service>,
+/// The layers, made.
+pub(crate) struct Made {
+    pub(crate) service: Arc<Service>,
+    pub(crate) permission: Arc<Permission>,
     router: Router,
 }
 
@@ -109,19 +111,25 @@ impl Layers {
             }
         });
         let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
-        let keto = cardea_api::keto::Keto::new(Arc::new(permission));
+        let permission = Arc::new(permission);
+        let keto = cardea_api::keto::Keto::new(permission.clone());
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
             .merge(cardea_api::keto::router(keto))
             .layer(middleware::from_fn(introduce));
-        *self.made.write() = Some(Arc::new(Made { service, router }));
+        *self.made.write() = Some(Arc::new(Made { service, permission, router }));
         Ok(())
     }
 
     /// Whether they answer.
     pub fn are_made(&self) -> bool {
         self.made.read().is_some()
+    }
+
+    /// All layers, once they are made.
+    pub(crate) fn made(&self) -> Option<Arc<Made>> {
+        self.made.read().clone()
     }
 
     /// The identity layer, once it is made.

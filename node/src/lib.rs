@@ -7,6 +7,7 @@
 //! Reading order: [`config`], [`listener`], [`telemetry`], [`backend`], [`layers`], [`run`], [`operator`], [`cli`], [`dev`].
 
 pub mod apikey;
+pub mod audit;
 pub mod backend;
 pub mod cli;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod courier;
 pub mod dev;
 pub mod entropy;
+pub mod erasure;
 pub mod layers;
 pub mod listener;
 pub mod operator;

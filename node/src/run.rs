@@ -160,6 +160,8 @@ async fn serve_node(
     backend.node().directory().expect_layers();
     let posting = courier::carrier(config)?
         .map(|carrier| tokio::spawn(courier::run(layers.clone(), carrier)));
+    let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
+    let sealing = tokio::spawn(crate::audit::run(layers.clone()));
     let informed = tokio::spawn(crate::schemas::run(layers.clone()));
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
     let closing = CancellationToken::new();
@@ -182,6 +184,8 @@ async fn serve_node(
     };
     keyed.abort();
     informed.abort();
+    sealing.abort();
+    erasing.abort();
     if let Some(posting) = posting {
         posting.abort();
     }

@@ -87,6 +87,10 @@ register! {
     SESSION_BY_ISSUE = 0x031c;
     /// The era of a lane's sessions: raising it ends them all.
     SESSION_ERA = 0x031d;
+    /// What happened, by identity.
+    AUDIT_EVENT = 0x031e;
+    /// What happened, by time.
+    AUDIT_EVENT_BY_TIME = 0x031f;
 
     // 0x04xx: identity, index space
     /// A credential identifier's keyed digest, leading to homes.
@@ -101,6 +105,12 @@ register! {
     EXTERNAL_ID = 0x040b;
     /// What an item of a batch made, so that sending it again makes it once.
     BATCH_RECEIPT = 0x040c;
+    /// The end of an identity's chain of events; in the home space.
+    AUDIT_HEAD = 0x040d;
+    /// The seals of a lane's events; in the home space.
+    AUDIT_SEAL = 0x040e;
+    /// What is left to be erased of an identity; in the home space.
+    ERASURE = 0x040f;
 
     // 0x05xx: permission, graph space
     /// A relation tuple, by object.
@@ -165,12 +175,17 @@ mod tests {
             (0x031b, "IDENTIFIER_BY_TEXT"),
             (0x031c, "SESSION_BY_ISSUE"),
             (0x031d, "SESSION_ERA"),
+            (0x031e, "AUDIT_EVENT"),
+            (0x031f, "AUDIT_EVENT_BY_TIME"),
             (0x0401, "CREDENTIAL_IDENTIFIER"),
             (0x0402, "SOURCE_FAILURES"),
             (0x0403, "VERIFIABLE_ADDRESS"),
             (0x0404, "RECOVERY_ADDRESS"),
             (0x040b, "EXTERNAL_ID"),
             (0x040c, "BATCH_RECEIPT"),
+            (0x040d, "AUDIT_HEAD"),
+            (0x040e, "AUDIT_SEAL"),
+            (0x040f, "ERASURE"),
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),
             (0x0503, "RELATION_TUPLE_BY_RELATION"),

@@ -59,7 +59,7 @@ pub(super) async fn get(
 }
 
 /// `message`.
-fn body(message: &SentMessage, with_dispatches: bool) -> Value {
+pub(super) fn body(message: &SentMessage, with_dispatches: bool) -> Value {
     let mut body = value!({
         "id": message.id.to_string(),
         "status": message.status.name(),

@@ -13,12 +13,14 @@ pub mod options;
 pub mod pages;
 pub mod urls;
 
+mod audit;
 mod batch;
 mod browser;
 mod code;
 mod cookie;
 mod courier;
 mod csrf;
+mod erasure;
 mod errors;
 mod flow;
 mod identities;
@@ -97,6 +99,11 @@ enum Operation {
     BatchPatchIdentities,
     DeleteIdentityCredentials,
     ImportIdentities,
+    ListAuditEvents,
+    VerifyAudit,
+    ExportIdentity,
+    EraseIdentity,
+    GetErasure,
     ListSessions,
     ManageSessions,
     UpdateIdentity,
@@ -164,6 +171,11 @@ impl Operation {
             Self::BatchPatchIdentities => "batchPatchIdentities",
             Self::DeleteIdentityCredentials => "deleteIdentityCredentials",
             Self::ImportIdentities => "importIdentities",
+            Self::ListAuditEvents => "listAuditEvents",
+            Self::VerifyAudit => "verifyAudit",
+            Self::ExportIdentity => "exportIdentity",
+            Self::EraseIdentity => "eraseIdentity",
+            Self::GetErasure => "getErasure",
             Self::ListSessions => "listSessions",
             Self::ManageSessions => "manageSessions",
             Self::ListIdentities => "listIdentities",
@@ -232,6 +244,11 @@ impl Operation {
             Self::BatchPatchIdentities => on(filter, batch::patch),
             Self::DeleteIdentityCredentials => on(filter, identities::delete_credential),
             Self::ImportIdentities => on(filter, import::import),
+            Self::ListAuditEvents => on(filter, audit::events),
+            Self::VerifyAudit => on(filter, audit::verify),
+            Self::ExportIdentity => on(filter, audit::export),
+            Self::EraseIdentity => on(filter, erasure::request),
+            Self::GetErasure => on(filter, erasure::get),
             Self::ListSessions => on(filter, sessions_admin::list),
             Self::ManageSessions => on(filter, sessions_admin::manage),
             Self::ListIdentities => on(filter, identities::list),
@@ -300,6 +317,7 @@ const BY_EXTERNAL_ID: &str = "/admin/identities/by/external/{external_id}";
 const CREDENTIAL: &str = "/admin/identities/{id}/credentials/{kind}";
 const SESSIONS: &str = "/admin/sessions";
 const SESSION: &str = "/admin/sessions/{id}";
+const ERASURE: &str = "/admin/identities/{id}/erasure";
 const SCHEMA: &str = "/admin/schemas/{id}";
 const WHOAMI: &str = "/sessions/whoami";
 
@@ -343,6 +361,11 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     read(Method::GET, BY_EXTERNAL_ID, Operation::GetIdentityByExternalId, "identity"),
     write(Method::DELETE, CREDENTIAL, Operation::DeleteIdentityCredentials, "identity"),
     write(Method::PUT, "/admin/import/identities", Operation::ImportIdentities, "identity"),
+    read(Method::GET, "/admin/audit/events", Operation::ListAuditEvents, "audit"),
+    read(Method::GET, "/admin/audit/verify", Operation::VerifyAudit, "audit"),
+    read(Method::GET, "/admin/identities/{id}/export", Operation::ExportIdentity, "identity"),
+    write(Method::POST, ERASURE, Operation::EraseIdentity, "identity"),
+    read(Method::GET, ERASURE, Operation::GetErasure, "identity"),
     read(Method::GET, SESSIONS, Operation::ListSessions, "session"),
     write(Method::POST, SESSIONS, Operation::ManageSessions, "session"),
     read(Method::GET, SESSION, Operation::GetSession, "session"),
@@ -425,7 +448,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 73;
+const COUNT: usize = 78;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

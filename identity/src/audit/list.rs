@@ -140,8 +140,7 @@ impl Service {
         consistency: &Consistency,
     ) -> Result<(Vec<AuditEvent>, Option<String>), ListEventsRejection> {
         let range = |lane| AuditEventsByTime::slot_range(lane, scope.tenant);
-        let (keys, next) =
-            self.page_of_lanes::<AuditEventsByTime>(scope, LIST, range, page, consistency).await?;
+        let (keys, next) = self.page_of_lanes(scope, LIST, range, page, consistency).await?;
         let keys: Vec<_> = keys
             .iter()
             .filter_map(AuditEventsByTime::read_key)

@@ -155,8 +155,7 @@ impl Service {
         let head_key = AuditHeadKey { tenant: scope.tenant, identity };
         let head = t.get::<AuditHeads>(&head_key).await?;
         let head = head.map(|entry| entry.record).unwrap_or_default();
-        let key =
-            AuditEventKey { tenant: scope.tenant, identity, sequence: head.sequence + 1 };
+        let key = AuditEventKey { tenant: scope.tenant, identity, sequence: head.sequence + 1 };
         let (ip_address, user_agent) = match actor {
             Actor::Oneself(client) => (
                 client.ip.map(|ip| ip.to_string()).unwrap_or_default(),

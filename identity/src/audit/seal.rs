@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cardea_storage::{
-    Consistency, KeyRange, Slot, StoreError, Table, Tenant, Timestamp,
-    engine::Order,
+    Consistency, KeyRange, Slot, StoreError, Table, Tenant, Timestamp, engine::Order,
     key::KeyWriter,
 };
 use prost::Message as _;
@@ -109,8 +108,13 @@ impl Service {
         let key = AuditSealKey { lane, tenant, until };
         let followed = last.as_ref().map_or(0, |last| last.key.until);
         let previous = last.map(|last| last.record.link).unwrap_or_default();
-        let mut record =
-            AuditSealRecord { from, events, root: root.to_vec().into(), previous, link: Bytes::new() };
+        let mut record = AuditSealRecord {
+            from,
+            events,
+            root: root.to_vec().into(),
+            previous,
+            link: Bytes::new(),
+        };
         record.link = Bytes::copy_from_slice(&self.keys.audit.digest(&linked(&key, &record)));
         let sealed = Sealed {
             lane: lane.number(),
@@ -163,10 +167,7 @@ impl Service {
             })
         };
         // Times descend: the latest one before the end comes first.
-        let mut range = KeyRange {
-            start: at(until.saturating_sub(1)).start,
-            end: at(from).end,
-        };
+        let mut range = KeyRange { start: at(until.saturating_sub(1)).start, end: at(from).end };
         let mut digest = blake3::Hasher::new();
         let mut events = 0;
         loop {
@@ -209,12 +210,10 @@ impl Service {
             let record = &seal.record;
             let mut holds = is_link(&self.keys.audit, &linked(&seal.key, record), &record.link);
             if let Some(before) = seals.get(at + 1) {
-                holds &= record.previous == before.record.link
-                    && record.from == before.key.until;
+                holds &= record.previous == before.record.link && record.from == before.key.until;
             }
             if record.from > retained {
-                let (events, root) =
-                    self.root(lane, tenant, (record.from, seal.key.until)).await?;
+                let (events, root) = self.root(lane, tenant, (record.from, seal.key.until)).await?;
                 holds &= events == record.events && root.as_slice() == record.root;
             }
             if holds { holding += 1 } else { broken.push(Timestamp(seal.key.until)) }

@@ -68,10 +68,8 @@ async fn acts_leave_events_in_the_order_of_their_doing() {
         ..IdentityChange::default()
     };
     world.service.update_identity(world.scope, id, change).await.unwrap();
-    let last = world
-        .service
-        .remove_credential(world.scope, id, CredentialKind::Password, None)
-        .await;
+    let last =
+        world.service.remove_credential(world.scope, id, CredentialKind::Password, None).await;
     assert!(last.is_err());
     world.service.delete_identity(world.scope, id).await.unwrap();
     let expected = [
@@ -140,8 +138,7 @@ async fn whole() -> (World, IdentityId) {
 
 /// Removes an event with its index row, behind the service's back.
 async fn remove(world: &World, key: AuditEventKey) {
-    let gone =
-        world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
+    let gone = world.service.store.transact(|t| async move { t.delete::<AuditEvents>(&key).await });
     gone.await.unwrap();
 }
 
@@ -239,11 +236,7 @@ async fn altered_seal_is_found() {
     world.clock.advance(seal::STRETCH + seal::SETTLED);
     let sealed = world.service.seal_audit().await.unwrap();
     let lane = lane_of(Slot::of_id(&id.0));
-    let key = AuditSealKey {
-        lane,
-        tenant: world.scope.tenant,
-        until: sealed[0].until.as_millis(),
-    };
+    let key = AuditSealKey { lane, tenant: world.scope.tenant, until: sealed[0].until.as_millis() };
     let done = world.service.store.transact(|t| async move {
         let mut record = t.get::<AuditSeals>(&key).await?.unwrap().record;
         record.events += 1;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cardea_storage::{Secret, Slot, StoreError, Timestamp};
+use serde_json::json;
 use thiserror::Error;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{Client, CsrfDigest, FlowId, IdentityId, Issued, Scope},
     session::{Aal, CredentialKind, issue::Factor},
     table::{
@@ -147,6 +149,8 @@ impl Service {
                 };
                 let key = FlowKey { tenant: scope.tenant, id: flow.0 };
                 t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
+                let what = (Act::RecoveryIssued, Actor::Administrator);
+                self.audit(&t, scope, id.0, what, json!({"method": method})).await?;
                 Ok::<_, RecoveryCodeRejection>(expires_at)
             })
             .await?;

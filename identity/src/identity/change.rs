@@ -3,7 +3,7 @@
 //! inactive loses all sessions in the same write.
 
 use cardea_storage::{StoreError, Transaction};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{Credential, Identity, IdentityId, IdentityState, Scope},
     password::{Overloaded, PasswordHash},
     schema::Violation,
@@ -121,10 +122,38 @@ impl Service {
             .transact(|t| async move {
                 let key = IdentityKey { tenant: scope.tenant, id: id.0 };
                 let before = t.get::<Identities>(&key).await?.ok_or(ChangeRejection::NotFound)?;
-                self.become_changed(&t, key, before.record, change, hash).await
+                let was_inactive = before.record.inactive;
+                let changed = self.become_changed(&t, key, before.record, change, hash).await?;
+                let acts = (was_inactive, change.state, hash.is_some());
+                self.audit_change(&t, scope, id, acts).await?;
+                Ok::<_, ChangeRejection>(changed)
             })
             .await?;
         Ok(done.value)
+    }
+
+    /// Writes what an administrator's change was.
+    pub(super) async fn audit_change(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        id: IdentityId,
+        (was_inactive, state, password): (bool, IdentityState, bool),
+    ) -> Result<(), StoreError> {
+        let turned = match (was_inactive, state) {
+            (false, IdentityState::Inactive) => Some(Act::IdentityDeactivated),
+            (true, IdentityState::Active) => Some(Act::IdentityActivated),
+            _ => None,
+        };
+        let credential = password.then_some(Act::CredentialChanged);
+        for act in [Some(Act::IdentityChanged), credential, turned].into_iter().flatten() {
+            let details = match act {
+                Act::CredentialChanged => json!({"type": "password"}),
+                _ => Value::Null,
+            };
+            self.audit(t, scope, id.0, (act, Actor::Administrator), details).await?;
+        }
+        Ok(())
     }
 
     /// Writes a change into a transaction.

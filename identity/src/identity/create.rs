@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{Credential, Identity, IdentityId, IdentityState, Scope},
     password::{Overloaded, PasswordHash},
     schema::{Channel, Extracted, SchemaId, Violation},
@@ -163,7 +164,11 @@ impl Service {
                     return Ok(identity);
                 }
                 match self.bear(&t, scope, birth).await? {
-                    Some((identity, _)) => Ok(identity),
+                    Some((identity, _)) => {
+                        let what = (Act::IdentityCreated, Actor::Administrator);
+                        self.audit(&t, scope, birth.id, what, Value::Null).await?;
+                        Ok(identity)
+                    }
                     None => Err(CreateRejection::DuplicateIdentifier),
                 }
             })

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{IdentityId, Scope},
     table::{Credentials, Identities, IdentityKey, SessionByIdentity, SessionKey, Sessions},
 };
@@ -43,6 +44,8 @@ impl Service {
                     return Err(DeleteRejection::NotFound);
                 }
                 t.delete::<Identities>(&key).await?;
+                let what = (Act::IdentityDeleted, Actor::Administrator);
+                self.audit(&t, scope, id.0, what, serde_json::Value::Null).await?;
                 let slot = cardea_storage::Slot::of_id(&id.0);
                 let range = Credentials::range_of(slot, scope.tenant, &id.0);
                 let (credentials, _) =

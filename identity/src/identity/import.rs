@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use cardea_storage::{StoreError, Timestamp, Transaction};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{IdentityId, IdentityState, Scope},
     password::{HashRefused, PasswordHash},
     schema::{Channel, Extracted, IdentitySchema, Violation},
@@ -196,10 +197,16 @@ impl Service {
             .store
             .transact(|t| async move {
                 let outcome = self.bring(&t, scope, foreign, (schema, found, hash)).await;
-                match outcome.map_err(Stop::Rejected)? {
-                    outcome if rehearse => Err(Stop::Rehearsed(outcome)),
-                    outcome => Ok(outcome),
+                let outcome = outcome.map_err(Stop::Rejected)?;
+                if rehearse {
+                    return Err(Stop::Rehearsed(outcome));
                 }
+                if matches!(outcome, Brought::Created | Brought::Updated) {
+                    let what = (Act::IdentityImported, Actor::Administrator);
+                    let details = json!({"outcome": outcome.name()});
+                    self.audit(&t, scope, foreign.id.0, what, details).await?;
+                }
+                Ok(outcome)
             })
             .await;
         match done {

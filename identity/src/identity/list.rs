@@ -147,9 +147,7 @@ impl Service {
                 key.open_bytes(beginning.as_bytes());
             })
         };
-        let (keys, next) = self
-            .page_of_lanes::<IdentifiersByText>(scope, &list, range, page, &consistency)
-            .await?;
+        let (keys, next) = self.page_of_lanes(scope, &list, range, page, &consistency).await?;
         let mut seen = BTreeSet::new();
         let found = keys.iter().filter_map(IdentifiersByText::read_key);
         let ids = found.map(|key| IdentityId(key.identity)).filter(|id| seen.insert(*id)).collect();
@@ -170,16 +168,14 @@ impl Service {
                 key.uuid(&organization);
             })
         };
-        let (keys, next) = self
-            .page_of_lanes::<IdentitiesByOrganization>(scope, &list, range, page, &consistency)
-            .await?;
+        let (keys, next) = self.page_of_lanes(scope, &list, range, page, &consistency).await?;
         let keys = keys.iter().filter_map(IdentitiesByOrganization::read_key);
         let ids = keys.map(|key| IdentityId(key.identity)).collect();
         Ok(Page { items: self.read_identities(scope, ids, consistency).await?, next })
     }
 
     /// A page of an index that lies in lanes, and the token of the next.
-    pub(crate) async fn page_of_lanes<T: Table>(
+    pub(crate) async fn page_of_lanes(
         &self,
         scope: Scope,
         list: &str,
@@ -193,7 +189,7 @@ impl Service {
         };
         let range = |lane| behind(range(lane), after.as_deref());
         let limit = page.limit() as usize;
-        let (keys, more) = self.first_of_lanes::<T>(consistency.clone(), range, limit).await?;
+        let (keys, more) = self.first_of_lanes(consistency.clone(), range, limit).await?;
         let next = keys.last().filter(|_| more).map(|last| {
             let entropy = self.store.entropy().as_ref();
             self.keys.pages.seal(entropy, scope.tenant, list, place(last))

@@ -7,6 +7,8 @@ pub mod create;
 pub mod credential;
 pub mod delete;
 pub mod draft;
+pub mod erase;
+pub mod export;
 pub mod import;
 pub mod list;
 pub mod patch;
@@ -20,6 +22,8 @@ pub use change::{ChangeRejection, Edit, IdentityChange};
 pub use create::{CreateRejection, ImportedAddress, NewIdentity};
 pub use credential::{CredentialsRefused, NewPassword};
 pub use delete::DeleteRejection;
+pub use erase::{EraseRejection, Erasure};
+pub use export::{Export, ExportRejection};
 pub use import::{
     BringRejection, Brought, BroughtIdentity, ForeignAddress, ForeignIdentity, ForeignPassword,
 };

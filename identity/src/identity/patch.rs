@@ -72,7 +72,11 @@ impl Service {
                 let key = IdentityKey { tenant: scope.tenant, id: id.0 };
                 let before = t.get::<Identities>(&key).await?.ok_or(ChangeRejection::NotFound)?;
                 let change = apply(patch, &Identity::of(id, &before.record))?;
-                self.become_changed(&t, key, before.record, &change, None).await
+                let was_inactive = before.record.inactive;
+                let changed = self.become_changed(&t, key, before.record, &change, None).await?;
+                let acts = (was_inactive, change.state, false);
+                self.audit_change(&t, scope, id, acts).await?;
+                Ok::<_, ChangeRejection>(changed)
             })
             .await?;
         Ok(done.value)

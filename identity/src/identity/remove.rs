@@ -3,11 +3,13 @@
 
 use bytes::Bytes;
 use cardea_storage::{Slot, StoreError, Transaction, engine::Order};
+use serde_json::json;
 use thiserror::Error;
 
 use super::read::CREDENTIALS_MAX;
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{IdentityId, Scope},
     session::CredentialKind,
     table::{CredentialRecord, Credentials, Identities, IdentityKey},
@@ -100,6 +102,9 @@ impl Service {
                 let mut identity = identity.record;
                 identity.updated_at = now;
                 t.put::<Identities>(&key, &identity, None).await?;
+                let details = json!({"type": kind.name(), "identifier": identifier});
+                let what = (Act::CredentialRemoved, Actor::Administrator);
+                self.audit(&t, scope, id.0, what, details).await?;
                 Ok(())
             })
             .await

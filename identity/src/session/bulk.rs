@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use cardea_storage::{
     Consistency, Slot, Space, StoreError, Table, Timestamp, Transaction, engine::Order,
 };
+use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::list::sessions_of;
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{IdentityId, Scope, SessionId, Standing},
     table::{
         Identities, IdentityKey, SessionByIdentity, SessionEraKey, SessionEraRecord, SessionEras,
@@ -141,6 +143,8 @@ impl Service {
                 }
                 identity.session_epoch += 1;
                 t.put::<Identities>(&key, &identity, None).await?;
+                let what = (Act::SessionsRevoked, Actor::Administrator);
+                self.audit(&t, scope, id.0, what, Value::Null).await?;
                 Ok::<_, StoreError>(Some(ended))
             })
             .await?
@@ -212,7 +216,7 @@ impl Service {
             let standing = standings.get(&owner).copied().flatten();
             if is_active(&entry.record, standing, t.judged_at()) {
                 ended += 1;
-                self.revoke(t, entry.key, entry.record).await?;
+                self.revoke(t, (entry.key, entry.record), Actor::Administrator).await?;
             }
         }
         Ok(ended)
@@ -251,6 +255,12 @@ impl Service {
                         let record = SessionEraRecord { era, begun_at: t.now().as_millis() };
                         t.put::<SessionEras>(key, &record, None).await?;
                     }
+                    // Of the whole tenant: once, however many transactions it takes.
+                    let nobody = Uuid::nil();
+                    if shards.iter().any(|range| range.contains(Slot::of_id(&nobody))) {
+                        let what = (Act::SessionsRevoked, Actor::Administrator);
+                        self.audit(&t, scope, nobody, what, Value::Null).await?;
+                    }
                     Ok::<_, StoreError>(())
                 })
                 .await?;
@@ -287,8 +297,7 @@ impl Service {
         limit: usize,
     ) -> Result<(Vec<SessionKey>, bool), StoreError> {
         let range = |lane| SessionsByIssue::slot_range(lane, scope.tenant);
-        let (keys, more) =
-            self.first_of_lanes::<SessionsByIssue>(Consistency::Strong, range, limit).await?;
+        let (keys, more) = self.first_of_lanes(Consistency::Strong, range, limit).await?;
         let keys = keys.iter().filter_map(SessionsByIssue::read_key);
         Ok((keys.map(|key| SessionKey { tenant: scope.tenant, id: key.session }).collect(), more))
     }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use cardea_storage::{StoreError, TableKey as _, Timestamp, Transaction};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{Aal, AuthenticationMethod, CredentialKind, Proof, TokenKind, check::Found};
 use crate::{
     Service,
+    audit::{Act, Actor},
     model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId, Standing},
     table::{
         DeviceRecord, IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
@@ -87,6 +89,13 @@ impl Service {
         };
         let key = SessionKey { tenant: scope.tenant, id: drawn.id };
         t.insert::<Sessions>(&key, &session, Some(self.kept_until(expires_at)));
+        let details = json!({
+            "session_id": drawn.id.to_string(),
+            "method": factor.kind.name(),
+            "aal": factor.aal.name(),
+        });
+        let what = (Act::SessionIssued, Actor::Oneself(client));
+        self.audit(t, scope, owner, what, details).await?;
         let standing = Some(Standing { epoch: record.session_epoch, era });
         let mut view = Session::of(SessionId(drawn.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(owner), record));
@@ -142,7 +151,7 @@ impl Service {
 }
 
 /// The beginning of a text, at most that many bytes, no character halved.
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

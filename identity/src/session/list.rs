@@ -107,9 +107,7 @@ impl Service {
         let mut items: Vec<Session> = Vec::new();
         for _ in 0..ROUNDS_MAX {
             page.size = limit - u32::try_from(items.len()).unwrap_or(limit);
-            let (keys, next) = self
-                .page_of_lanes::<SessionsByIssue>(scope, LIST, range, &page, &consistency)
-                .await?;
+            let (keys, next) = self.page_of_lanes(scope, LIST, range, &page, &consistency).await?;
             let ids: Vec<_> =
                 keys.iter().filter_map(SessionsByIssue::read_key).map(|key| key.session).collect();
             let found = self.sessions_by_id(scope, &ids, &consistency).await?;

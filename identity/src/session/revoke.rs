@@ -2,12 +2,14 @@
 //! on any node; a failure of the store is never reported as done.
 
 use cardea_storage::{Secret, StoreError, TableKey as _, Timestamp, Transaction, engine::Order};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::{TokenKind, check::Proof, list::sessions_of};
 use crate::{
     Service,
-    model::{IdentityId, Scope, SessionId},
+    audit::{Act, Actor},
+    model::{Client, IdentityId, Scope, SessionId},
     table::{
         Identities, IdentityKey, SessionByIdentity, SessionKey, SessionRecord, Sessions, id_of,
     },
@@ -106,7 +108,9 @@ impl Service {
                     .await?
                     .ok_or(RevokeRejection::NotFound)?;
                 if found.accepted(t.now()).is_some() {
-                    self.revoke(&t, found.key, found.session).await?;
+                    let oneself = Client::default();
+                    let by = Actor::Oneself(&oneself);
+                    self.revoke(&t, (found.key, found.session), by).await?;
                 }
                 Ok(())
             })
@@ -140,7 +144,8 @@ impl Service {
                     .await?
                     .filter(|entry| id_of(&entry.record.identity) == me.identity_id)
                     .ok_or(RevokeRejection::NotFound)?;
-                self.revoke(&t, key, other.record).await?;
+                let oneself = Client::default();
+                self.revoke(&t, (key, other.record), Actor::Oneself(&oneself)).await?;
                 Ok(())
             })
             .await
@@ -185,7 +190,9 @@ impl Service {
                             && t.now().as_millis() < record.expires_at
                             && (record.epoch, record.era) == (me.identity.session_epoch, me.era);
                         if active {
-                            self.revoke(&t, entry.key, entry.record).await?;
+                            let oneself = Client::default();
+                            let by = Actor::Oneself(&oneself);
+                            self.revoke(&t, (entry.key, entry.record), by).await?;
                             count += 1;
                         }
                     }
@@ -215,7 +222,7 @@ impl Service {
         self.store
             .transact(|t| async move {
                 let entry = t.get::<Sessions>(&key).await?.ok_or(RevokeRejection::NotFound)?;
-                self.revoke(&t, key, entry.record).await?;
+                self.revoke(&t, (key, entry.record), Actor::Administrator).await?;
                 Ok(())
             })
             .await
@@ -239,6 +246,8 @@ impl Service {
                     t.get::<Identities>(&key).await?.ok_or(RevokeRejection::NotFound)?.record;
                 identity.session_epoch += 1;
                 t.put::<Identities>(&key, &identity, None).await?;
+                let what = (Act::SessionsRevoked, Actor::Administrator);
+                self.audit(&t, scope, id.0, what, Value::Null).await?;
                 Ok(())
             })
             .await
@@ -249,14 +258,17 @@ impl Service {
     pub(super) async fn revoke(
         &self,
         t: &Transaction,
-        key: SessionKey,
-        mut session: SessionRecord,
+        (key, mut session): (SessionKey, SessionRecord),
+        by: Actor<'_>,
     ) -> Result<(), StoreError> {
         if session.revoked_at != 0 {
             return Ok(());
         }
         session.revoked_at = t.now().as_millis().max(1);
         let kept = self.kept_until(cardea_storage::Timestamp(session.expires_at));
-        t.put::<Sessions>(&key, &session, Some(kept)).await
+        t.put::<Sessions>(&key, &session, Some(kept)).await?;
+        let details = json!({"session_id": key.id.to_string()});
+        let (scope, owner) = (Scope { tenant: key.tenant }, id_of(&session.identity));
+        self.audit(t, scope, owner, (Act::SessionRevoked, by), details).await
     }
 }

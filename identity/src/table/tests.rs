@@ -105,6 +105,39 @@ fn keys_are_frozen() {
             format!("0a80031c00000002fffffffffffffffe{id}"),
         ),
         (key_of::<SessionEras>(&SessionEraKey::of(TENANT, &ID)), "0a80031d00000002".to_owned()),
+        (
+            key_of::<audit::AuditEvents>(&audit::AuditEventKey {
+                tenant: TENANT,
+                identity: ID,
+                sequence: 1,
+            }),
+            format!("0abc031e00000002{id}fffffffffffffffe"),
+        ),
+        (
+            key_of::<audit::AuditEventsByTime>(&audit::AuditEventByTimeKey {
+                tenant: TENANT,
+                at: 1,
+                identity: ID,
+                sequence: 2,
+            }),
+            format!("0a80031f00000002fffffffffffffffe{id}0000000000000002"),
+        ),
+        (
+            key_of::<audit::AuditHeads>(&audit::AuditHeadKey { tenant: TENANT, identity: ID }),
+            format!("0abc040d00000002{id}"),
+        ),
+        (
+            key_of::<audit::AuditSeals>(&audit::AuditSealKey {
+                lane: Slot::new(Space::Home, 0xa80),
+                tenant: TENANT,
+                until: 1,
+            }),
+            "0a80040e00000002fffffffffffffffe".to_owned(),
+        ),
+        (
+            key_of::<Erasures>(&ErasureKey { tenant: TENANT, identity: ID }),
+            format!("0a80040f00000002{id}"),
+        ),
         (key_of::<SchemaSets>(&SchemaSetKey), "3000010600000000".to_owned()),
         (
             key_of::<ExternalIds>(&ExternalIdKey { tenant: TENANT, digest }),
@@ -204,6 +237,30 @@ fn records_are_frozen() {
         )
     );
     assert_eq!(hex(&SessionEraRecord { era: 1, begun_at: 2 }.encode_to_vec()), "08011002");
+    let event = audit::AuditEventRecord {
+        at: 1,
+        kind: "k".to_owned(),
+        actor: "a".to_owned(),
+        ip_address: "i".to_owned(),
+        user_agent: "u".to_owned(),
+        details: "d".into(),
+        previous: "p".into(),
+        link: "l".into(),
+    };
+    assert_eq!(hex(&event.encode_to_vec()), "080112016b1a01612201692a01753201643a017042016c");
+    let seal = audit::AuditSealRecord {
+        from: 1,
+        events: 2,
+        root: "r".into(),
+        previous: "p".into(),
+        link: "l".into(),
+    };
+    assert_eq!(hex(&seal.encode_to_vec()), "080110021a01722201702a016c");
+    let head = audit::AuditHeadRecord { sequence: 1, link: "l".into() };
+    assert_eq!(hex(&head.encode_to_vec()), "080112016c");
+    assert_eq!(hex(&audit::AuditLinkRecord { link: "l".into() }.encode_to_vec()), "0a016c");
+    let erasure = ErasureRecord { requested_at: 1, addresses: vec!["a".to_owned()], done_at: 2 };
+    assert_eq!(hex(&erasure.encode_to_vec()), "08011201611802");
     let schema = SchemaRecord { id: "s".to_owned(), document: "d".into(), updated_at: 3 };
     let set = SchemaSetRecord { version: 1, default_id: "s".to_owned(), schemas: vec![schema] };
     assert_eq!(hex(&set.encode_to_vec()), "08011201731a080a01731201641803");

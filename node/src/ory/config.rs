@@ -286,7 +286,7 @@ fn toml(settings: &[(String, String)]) -> String {
     sections.dedup();
     for section in sections {
         // Writing into a string cannot fail.
-        let _ = write!(text, "{}[{section}]\n", if text.is_empty() { "" } else { "\n" });
+        let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
         for (name, value) in settings {
             if let Some((_, key)) = name.split_once('.').filter(|(s, _)| *s == section) {
                 let _ = writeln!(text, "{key} = {value}");

@@ -261,3 +261,100 @@ async fn schemas_are_put_in_force_and_removed() {
     let made = world.admin(Ask::post("/admin/identities", &new)).await.is(201);
     assert_eq!(made.text("/schema_id"), "bot v1");
 }
+
+#[tokio::test]
+async fn what_happened_is_listed_verified_and_exported() {
+    let world = World::new();
+    let ann = world.create("ann@example.org").await;
+    world.log_in("ann@example.org").await;
+    world.create("bob@example.org").await;
+    let list = |query: String| world.admin(Ask::get(format!("/admin/audit/events{query}")));
+    let all = list(String::new()).await.is(200);
+    assert_eq!(all.body.as_array().unwrap().len(), 3);
+    let anns = list(format!("?identity_id={ann}&page_size=1")).await.is(200);
+    assert_eq!(anns.text("/0/kind"), "session.issued");
+    assert_eq!((anns.text("/0/actor"), anns.text("/0/ip_address")), ("self", "192.0.2.1"));
+    assert_eq!((&anns.body[0]["sequence"], anns.text("/0/identity_id")), (&json!(2), &*ann));
+    assert!(anns.header("link").contains("rel=\"next\""));
+    let created = list("?kind=identity.created".to_owned()).await.is(200);
+    assert_eq!(created.body.as_array().unwrap().len(), 2);
+    for bad in ["?kind=nonsense", "?identity_id=x", "?page_token=forged"] {
+        list(bad.to_owned()).await.is(400);
+    }
+    let verify = |query: &str| world.admin(Ask::get(format!("/admin/audit/verify{query}")));
+    let holds = verify(&format!("?identity_id={ann}")).await.is(200);
+    let expected = json!({"holds": true, "events": 2, "broken_at": null, "seals": 0,
+        "broken_seals": []});
+    assert_eq!(holds.body, expected);
+    verify("").await.is(400);
+
+    let export = |id: &str| world.admin(Ask::get(format!("/admin/identities/{id}/export")));
+    let all = export(&ann).await.is(200);
+    assert_eq!(all.text("/identity/traits/email"), "ann@example.org");
+    assert_eq!(all.body["sessions"].as_array().unwrap().len(), 1);
+    let kinds: Vec<_> =
+        all.body["events"].as_array().unwrap().iter().map(|e| e["kind"].clone()).collect();
+    assert_eq!(json!(kinds), json!(["identity.exported", "session.issued", "identity.created"]));
+    assert_eq!(all.body["complete"], true);
+    for secret in ["argon2", "hashed_password", "ory_st_"] {
+        assert!(!all.body.to_string().contains(secret), "{secret}");
+    }
+    export(NOBODY).await.is(404);
+    let other = world.of_tenant(2);
+    other.admin(Ask::get(format!("/admin/identities/{ann}/export"))).await.is(404);
+    let foreign = other.admin(Ask::get("/admin/audit/events")).await.is(200);
+    assert_eq!(foreign.body, json!([]));
+}
+
+#[tokio::test]
+async fn what_happens_is_told_as_it_happens() {
+    use futures::StreamExt as _;
+    let world = World::new();
+    world.create("ann@example.org").await;
+    world.advance(1);
+    let open = async |from: Option<String>| {
+        let mut request = Request::get("/admin/audit/events").header("accept", "text/event-stream");
+        if let Some(from) = from {
+            request = request.header("last-event-id", from);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(world.tenant);
+        let response = world.admin.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        response.into_body().into_data_stream()
+    };
+    let mut stream = open(None).await;
+    world.create("bob@example.org").await;
+    let told = stream.next().await.unwrap().unwrap();
+    let told = String::from_utf8(told.to_vec()).unwrap();
+    assert!(told.contains("event: identity.created"), "{told}");
+    let id = told.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    drop(stream);
+    world.advance(60);
+    world.log_in("bob@example.org").await;
+    // Who comes back misses nothing.
+    let mut stream = open(Some(id)).await;
+    let mut seen = String::new();
+    while !seen.contains("event: session.issued") {
+        seen.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(seen.contains("\"kind\":\"session.issued\""), "{seen}");
+}
+
+#[tokio::test]
+async fn identity_is_erased_and_the_erasure_can_be_shown() {
+    let world = World::new();
+    let ann = world.create("ann@example.org").await;
+    let (token, _) = world.log_in("ann@example.org").await;
+    let uri = format!("/admin/identities/{ann}/erasure");
+    world.admin(Ask::get(&uri)).await.is(404);
+    world.of_tenant(2).admin(Ask::new(Method::POST, &uri)).await.is(404);
+    let asked = world.admin(Ask::new(Method::POST, &uri)).await.is(202);
+    assert_eq!(asked.text("/identity_id"), ann);
+    assert_eq!(asked.body["done_at"], Value::Null);
+    world.whoami(&token).await.is(401);
+    world.admin(Ask::get(format!("/admin/identities/{ann}"))).await.is(404);
+    world.admin(Ask::new(Method::POST, &uri)).await.is(404);
+    assert_eq!(world.admin(Ask::get(&uri)).await.is(200).body, asked.body);
+    world.create("ann@example.org").await;
+}

@@ -367,7 +367,7 @@ async fn altered_token_of_a_link_is_refused() {
     for bad in [
         "/self-service/recovery",
         "/self-service/recovery?flow=x&token=y",
-        &path.split("&token").next().unwrap().to_owned(),
+        path.split("&token").next().unwrap(),
     ] {
         let answer = world.public(Ask::get(bad).header("accept", "application/json")).await;
         assert!(matches!(answer.status.as_u16(), 400 | 403 | 404), "{bad}: {}", answer.status);

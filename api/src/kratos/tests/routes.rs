@@ -118,6 +118,7 @@ async fn every_operation_tells_what_the_store_tells() {
             "getRegistrationFlow" => format!("?id={registration}"),
             "getRecoveryFlow" => format!("?id={recovery}"),
             "updateRecoveryFlow" => format!("?flow={recovery}"),
+            "verifyAudit" => "?identity_id=6ba7b810-9dad-41d1-80b4-00c04fd430c8".to_owned(),
             "followRecoveryLink" => format!("?flow={recovery}&token=x"),
             "getVerificationFlow" => format!("?id={verification}"),
             "updateVerificationFlow" => format!("?flow={verification}"),

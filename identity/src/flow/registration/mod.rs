@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     identity::{NewIdentity, create::Birth},
     model::{Client, FlowId, Identity, Issued, Scope},
     password::{Overloaded, PasswordHash},
@@ -220,6 +221,8 @@ impl Service {
                     return Err(Refusal::Taken);
                 };
                 identity.metadata_admin = None;
+                let what = (Act::IdentityCreated, Actor::Oneself(client));
+                self.audit(&t, scope, subject, what, serde_json::Value::Null).await?;
                 let counter = AttemptsKey::own(scope.tenant, subject, &source);
                 let throttle = &self.settings.throttle;
                 let known = throttle.known(t.now());

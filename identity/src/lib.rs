@@ -12,14 +12,17 @@ pub mod audit;
 pub mod courier;
 pub mod flow;
 pub mod identity;
+pub mod jsonnet;
 pub mod language;
 mod merge;
 pub mod model;
+pub mod outbound;
 pub mod page;
 pub mod password;
 pub mod schema;
 pub mod service;
 pub mod session;
+pub mod social;
 pub mod table;
 #[cfg(test)]
 mod testing;

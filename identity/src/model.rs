@@ -168,6 +168,23 @@ pub struct Credential {
     pub updated_at: Timestamp,
     /// The argon2id hash of a password, only where the caller asked for it.
     pub password_hash: Option<Secret<String>>,
+    /// Accounts at providers, only where the caller asked for them.
+    pub accounts: Vec<LinkedAccount>,
+}
+
+/// An account at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkedAccount {
+    /// The provider's id.
+    pub provider: String,
+    /// The account, as the provider names it.
+    pub subject: String,
+    /// For asking the provider; empty if not known.
+    pub access_token: Secret<String>,
+    /// For another access token; empty if not known.
+    pub refresh_token: Secret<String>,
+    /// Who it is; empty if not known.
+    pub id_token: Secret<String>,
 }
 
 /// A session.
@@ -292,6 +309,7 @@ impl Credential {
             created_at: Timestamp(record.created_at),
             updated_at: Timestamp(record.updated_at),
             password_hash: hash,
+            accounts: Vec::new(),
         }
     }
 }

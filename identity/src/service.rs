@@ -12,10 +12,12 @@ use crate::{
     courier::Templates,
     flow::throttle::Throttle,
     language::Language,
+    outbound::{NoWayOut, Outbound},
     page::PageKeys,
     password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
     session::{CookieKeys, TokenKeys},
+    social::{self, Providers},
 };
 
 /// What an operator may choose.
@@ -54,6 +56,8 @@ pub struct Settings {
     pub default_return_url: String,
     /// How long what happened is kept.
     pub audit_retention: Duration,
+    /// Where people may come from: social sign-in.
+    pub providers: Providers,
     /// The texts of messages.
     pub templates: Templates,
     /// The language of messages whose reader's is not known.
@@ -84,6 +88,7 @@ impl Default for Settings {
             code_lifespan: hour,
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
             audit_retention: 90 * 24 * hour,
+            providers: Providers::default(),
             templates: Templates::default(),
             language: Language::default(),
             public_url: "http://127.0.0.1:4433".to_owned(),
@@ -152,6 +157,10 @@ pub struct Service {
     schemas: RwLock<Held>,
     /// Rung when a message was written.
     pub(crate) post_bell: Arc<Notify>,
+    /// The way out.
+    pub(crate) outbound: Arc<dyn Outbound>,
+    /// What providers of social sign-in said.
+    pub(crate) said: Arc<social::Cache>,
 }
 
 impl fmt::Debug for Service {
@@ -174,8 +183,23 @@ impl Service {
         let passwords = Passwords::start(settings.pool, settings.argon2, store.entropy().as_ref())?;
         let (passwords, built_in) = (Arc::new(passwords), Arc::new(schemas));
         let schemas = RwLock::new(Held { version: 0, schemas: built_in.clone() });
-        let post_bell = Arc::default();
-        Ok(Self { store, keys, passwords, settings, built_in, schemas, post_bell })
+        Ok(Self {
+            store,
+            keys,
+            passwords,
+            settings,
+            built_in,
+            schemas,
+            post_bell: Arc::default(),
+            outbound: Arc::new(NoWayOut),
+            said: Arc::default(),
+        })
+    }
+
+    /// The same layer, which asks other servers by `outbound`; without one it asks none.
+    #[must_use]
+    pub fn with_outbound(self, outbound: Arc<dyn Outbound>) -> Self {
+        Self { outbound, ..self }
     }
 
     /// The same layer with other keys; it shares the hashing threads with this one.
@@ -188,6 +212,8 @@ impl Service {
             built_in: self.built_in.clone(),
             schemas: RwLock::new(self.schemas.read().clone()),
             post_bell: self.post_bell.clone(),
+            outbound: self.outbound.clone(),
+            said: self.said.clone(),
         }
     }
 
@@ -305,6 +331,18 @@ impl Service {
     /// The keyed digests of an item of a batch.
     pub(crate) fn batch_digests(&self, tenant: Tenant, item: &[u8]) -> Vec<[u8; 32]> {
         self.keys.index.digests(&keyed("batch", tenant, item))
+    }
+
+    /// Where an account at a provider is filed: its keyed digests, that of the current
+    /// key first.
+    pub(crate) fn account_digests(
+        &self,
+        tenant: Tenant,
+        (provider, issuer, subject): (&str, &str, &str),
+    ) -> Vec<[u8; 32]> {
+        // Lengths tell where each part ends.
+        let value = format!("{} {} {provider}{issuer}{subject}", provider.len(), issuer.len());
+        self.keys.index.digests(&keyed("account at a provider", tenant, value.as_bytes()))
     }
 
     /// The keyed digest of a source.

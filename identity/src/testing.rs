@@ -133,6 +133,14 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
+        Self::reaching(settings, Arc::new(crate::outbound::NoWayOut))
+    }
+
+    /// Whose service asks other servers by that.
+    pub(crate) fn reaching(
+        settings: Settings,
+        outbound: Arc<dyn crate::outbound::Outbound>,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let disk = MemoryDisk::new(1);
         let shards = LocalShards::open(&disk, Path::new("test"), 2, clock.clone()).unwrap();
@@ -147,6 +155,7 @@ impl World {
         });
         let schemas = Schemas::preset().unwrap();
         let service = Service::start(counted.clone(), keys(1), schemas, settings).unwrap();
+        let service = service.with_outbound(outbound);
         Self { service: Arc::new(service), clock, counted, scope: Scope::default() }
     }
 
@@ -167,6 +176,7 @@ impl World {
             method: "password".to_owned(),
             traits: traits(email),
             password: Some(secret(PASSWORD)),
+            ..RegistrationSubmission::default()
         };
         self.service.submit_registration(self.scope, flow, submission, &client("192.0.2.1")).await
     }
@@ -189,6 +199,7 @@ impl World {
             identifier: Some(email.to_owned()),
             password: Some(secret(password)),
             proof: None,
+            ..LoginSubmission::default()
         };
         self.service.submit_login(self.scope, flow, submission, &client(ip)).await
     }

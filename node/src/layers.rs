@@ -20,8 +20,10 @@ use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
     courier::Templates,
+    outbound::Outbound,
     password::{Argon2Cost, PoolOptions, PoolUsage},
     schema::Schemas,
+    social::Providers,
 };
 use cardea_permission::Service as Permission;
 use cardea_storage::{Keyring, Store};
@@ -65,6 +67,7 @@ pub struct Layers {
     store: Arc<dyn Store>,
     settings: Settings,
     options: Options,
+    outbound: Arc<dyn Outbound>,
     permission_limits: cardea_permission::engine::Limits,
     obstacles: Obstacles,
     made: RwLock<Option<Arc<Made>>>,
@@ -82,6 +85,7 @@ impl Layers {
         store: Arc<dyn Store>,
         settings: Settings,
         options: Options,
+        outbound: Arc<dyn Outbound>,
         permission_limits: cardea_permission::engine::Limits,
         obstacles: Obstacles,
     ) -> Arc<Self> {
@@ -90,6 +94,7 @@ impl Layers {
             store,
             settings,
             options,
+            outbound,
             permission_limits,
             obstacles,
             made: RwLock::default(),
@@ -108,6 +113,7 @@ impl Layers {
             None => {
                 let schemas = Schemas::preset()?;
                 Service::start(self.store.clone(), keys, schemas, self.settings.clone())?
+                    .with_outbound(self.outbound.clone())
             }
         });
         let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
@@ -208,7 +214,7 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
 }
 
 /// The identity layer's settings under a configuration.
-pub fn identity_settings(config: &Config, templates: Templates) -> Settings {
+pub fn identity_settings(config: &Config, templates: Templates, providers: Providers) -> Settings {
     let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
     let mails = config.courier.smtp_url.is_some();
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -223,6 +229,7 @@ pub fn identity_settings(config: &Config, templates: Templates) -> Settings {
         code_lifespan: flows.code_lifespan,
         templates,
         language: config.courier.language,
+        providers,
         default_return_url: identity_options(config).urls.default_return,
         privileged_session_max_age: flows.privileged_session_max_age,
         argon2: Argon2Cost {
@@ -337,6 +344,7 @@ mod tests {
                 store,
                 settings,
                 Options::new("http://x"),
+                Arc::new(cardea_identity::outbound::NoWayOut),
                 cardea_permission::engine::Limits::default(),
                 Arc::new(move || *obstacle.lock()),
             )

@@ -34,6 +34,8 @@ use crate::{
         tls,
     },
     operator::{self, cluster::ClusterOperator},
+    outbound::{self, OutboundOptions},
+    providers,
     readiness::NodeReadiness,
     stall::WatchedLog,
     telemetry::{
@@ -122,7 +124,10 @@ async fn serve_node(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
-    let settings = layers::identity_settings(config, courier::templates(config)?);
+    let providers = providers::providers(config)?;
+    let settings = layers::identity_settings(config, courier::templates(config)?, providers);
+    let authority = config.outbound.authority_file.as_deref();
+    let outbound = outbound::Client::new(OutboundOptions::of(config), authority)?;
     let mut options = layers::identity_options(config);
     if let Some(file) = &config.pages.css_file {
         options.theme.css =
@@ -133,7 +138,8 @@ async fn serve_node(
         Arc::new(move || node.obstacle())
     };
     let limits = layers::permission_limits(config);
-    let layers = Layers::new(store.clone(), settings, options, limits, obstacles);
+    let layers =
+        Layers::new(store.clone(), settings, options, Arc::new(outbound), limits, obstacles);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
     let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));

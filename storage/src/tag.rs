@@ -111,6 +111,8 @@ register! {
     AUDIT_SEAL = 0x040e;
     /// What is left to be erased of an identity; in the home space.
     ERASURE = 0x040f;
+    /// An account at a provider, leading to the identity that it is linked to.
+    PROVIDER_SUBJECT = 0x0408;
 
     // 0x05xx: permission, graph space
     /// A relation tuple, by object.
@@ -186,6 +188,7 @@ mod tests {
             (0x040d, "AUDIT_HEAD"),
             (0x040e, "AUDIT_SEAL"),
             (0x040f, "ERASURE"),
+            (0x0408, "PROVIDER_SUBJECT"),
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),
             (0x0503, "RELATION_TUPLE_BY_RELATION"),

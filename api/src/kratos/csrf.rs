@@ -140,7 +140,7 @@ impl CsrfSecret {
     }
 }
 
-fn violation(reject_reason: &'static str) -> ApiError {
+pub(super) fn violation(reject_reason: &'static str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN)
         .id("security_csrf_violation")
         .message("the request was rejected to protect you from Cross-Site-Request-Forgery")

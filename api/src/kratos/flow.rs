@@ -16,6 +16,7 @@ use super::{
     csrf::{CsrfSecret, check_form, check_owner},
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
+    social,
     urls::with_parameter,
     wire::flow::{ContinueWith, FlowBody},
 };
@@ -49,6 +50,8 @@ pub(super) struct Opened {
     pub(super) manner: Manner,
     /// The secret of a browser.
     pub(super) secret: Option<CsrfSecret>,
+    /// Whether a page of ours sent it.
+    pub(super) from_own_page: bool,
 }
 
 /// Where a query asks to be sent afterwards, as a whole URL.
@@ -197,7 +200,8 @@ pub(super) fn admit(
             None
         }
     };
-    Ok(Opened { flow, manner, secret })
+    let from_own_page = social::is_from_own_page(kratos, headers);
+    Ok(Opened { flow, manner, secret, from_own_page })
 }
 
 fn submitted_flow(query: &Query) -> Result<FlowId, ApiError> {
@@ -257,6 +261,7 @@ pub(super) async fn refused(
         Refused::Flow(flow) => {
             Ok(shown(kratos, StatusCode::BAD_REQUEST, *flow, opened.secret.as_ref()))
         }
+        Refused::Away(url) => social::depart(kratos, opened.manner, opened.from_own_page, &url),
         Refused::Error(error) => {
             // People wait better in front of their form than on a page of errors.
             let wait = error.wait().filter(|_| opened.manner == Manner::Page);
@@ -278,13 +283,15 @@ pub(super) fn request_url(kratos: &Kratos, uri: &Uri) -> String {
 
 /// Refuses parameters that would make another flow of it.
 pub(super) fn refuse_unsupported(query: &Query) -> Result<(), ApiError> {
-    if query.flag("return_session_token_exchange_code").unwrap_or_default() == Some(true) {
-        return Err(ApiError::bad_request("Session token exchange codes are not supported."));
-    }
     if query.first("organization").is_some() {
         return Err(ApiError::bad_request("Organizations are not supported."));
     }
     Ok(())
+}
+
+/// Whether a native client asks for a code to exchange for its session.
+pub(super) fn wants_exchange(query: &Query) -> bool {
+    query.flag("return_session_token_exchange_code").unwrap_or_default().unwrap_or_default()
 }
 
 /// Takes a text out of a body; null is as good as absent.

@@ -294,10 +294,12 @@ fn included(query: &Query) -> Result<Option<CredentialDetail>, ApiError> {
                 "Invalid value `{name}` for parameter `include_credential`."
             )));
         }
-        if is_password(name) {
-            detail = Some(CredentialDetail::WithPasswordHash);
-        }
-        detail = detail.or(Some(CredentialDetail::Outline));
+        let wanted = match name {
+            name if is_password(name) => CredentialDetail::WithPasswordHash,
+            "oidc" => CredentialDetail::WithAccounts,
+            _ => CredentialDetail::Outline,
+        };
+        detail = Some(detail.unwrap_or(CredentialDetail::Outline).and(wanted));
     }
     Ok(detail)
 }

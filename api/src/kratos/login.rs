@@ -3,7 +3,7 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    flow::{BeginLogin, Flow, LoggedIn, LoginSubmission, Purpose},
+    flow::{BeginLogin, Flow, LoggedIn, LoginSubmission, Purpose, SocialSubmission},
     session::{Aal, Proof},
 };
 use cardea_storage::Secret;
@@ -15,10 +15,11 @@ use super::{
     csrf::CsrfSecret,
     flow::{
         Browser, Opened, admit, begun, open, place_after, refuse_unsupported, refused, request_url,
-        return_to, show, shown, text,
+        return_to, show, shown, text, wants_exchange,
     },
     manner::Manner,
     rejection::not_begun,
+    social,
     wire::{
         flow::{ContinueWith, LoggedInBody},
         identity::Reader,
@@ -87,6 +88,7 @@ fn wanted(
         aal,
         proof,
         browser: None,
+        exchange: wants_exchange(query),
     })
 }
 
@@ -129,10 +131,14 @@ async fn take(
     // The name that the field had in older versions.
     let legacy = text(&mut body, "password_identifier")?;
     let submission = LoginSubmission {
-        method: text(&mut body, "method")?.unwrap_or_default(),
+        method: social::method(&mut body, &["provider"])?,
         identifier: text(&mut body, "identifier")?.filter(|text| !text.is_empty()).or(legacy),
         password: text(&mut body, "password")?.map(Secret::new),
         proof,
+        social: SocialSubmission {
+            traits: body.remove("traits").unwrap_or_default(),
+            ..social::submission(&mut body)?
+        },
     };
     let done =
         kratos.service().submit_login(caller.scope, opened.flow.id, submission, &caller.client);
@@ -142,7 +148,7 @@ async fn take(
     }
 }
 
-fn answered(
+pub(super) fn answered(
     kratos: &Kratos,
     caller: &Caller,
     opened: &Opened,

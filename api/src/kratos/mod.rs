@@ -34,6 +34,7 @@ mod schemas;
 mod sessions;
 mod sessions_admin;
 mod settings;
+mod social;
 #[cfg(test)]
 mod tests;
 
@@ -160,6 +161,9 @@ enum Operation {
     GetIdentitySchema,
     PutIdentitySchema,
     RemoveIdentitySchema,
+    SocialCallback,
+    SocialCallbackByForm,
+    ExchangeSessionToken,
 }
 
 impl Operation {
@@ -233,6 +237,9 @@ impl Operation {
             Self::GetIdentitySchema => "getIdentitySchema",
             Self::PutIdentitySchema => "putIdentitySchema",
             Self::RemoveIdentitySchema => "removeIdentitySchema",
+            Self::SocialCallback => "socialCallback",
+            Self::SocialCallbackByForm => "socialCallbackByForm",
+            Self::ExchangeSessionToken => "exchangeSessionToken",
         }
     }
 
@@ -306,6 +313,9 @@ impl Operation {
             Self::GetIdentitySchema => on(filter, schemas::get),
             Self::PutIdentitySchema => on(filter, schemas::put),
             Self::RemoveIdentitySchema => on(filter, schemas::remove),
+            Self::SocialCallback => on(filter, social::arrive),
+            Self::SocialCallbackByForm => on(filter, social::arrive_by_form),
+            Self::ExchangeSessionToken => on(filter, social::exchange),
         }
     }
 }
@@ -319,6 +329,7 @@ const SESSIONS: &str = "/admin/sessions";
 const SESSION: &str = "/admin/sessions/{id}";
 const ERASURE: &str = "/admin/identities/{id}/erasure";
 const SCHEMA: &str = "/admin/schemas/{id}";
+const CALLBACK: &str = "/self-service/methods/oidc/callback/{provider}";
 const WHOAMI: &str = "/sessions/whoami";
 
 const fn public(
@@ -433,6 +444,11 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
     public(Method::GET, "/self-service/errors", Operation::GetFlowError),
+    public(Method::GET, CALLBACK, Operation::SocialCallback),
+    public(Method::POST, CALLBACK, Operation::SocialCallbackByForm),
+    public(Method::GET, "/self-service/methods/oidc/callback", Operation::SocialCallback),
+    public(Method::POST, "/self-service/methods/oidc/callback", Operation::SocialCallbackByForm),
+    public(Method::GET, "/sessions/token-exchange", Operation::ExchangeSessionToken),
     public(Method::GET, "/sessions", Operation::ListMySessions),
     public(Method::DELETE, "/sessions", Operation::DisableMyOtherSessions),
     public(Method::DELETE, "/sessions/{id}", Operation::DisableMySession),
@@ -448,7 +464,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 78;
+const COUNT: usize = 83;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

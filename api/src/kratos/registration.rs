@@ -3,7 +3,10 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    flow::{BeginRegistration, Flow, Purpose, Registered, RegistrationSubmission},
+    flow::{
+        BeginRegistration, Flow, LoggedIn, Purpose, Registered, RegistrationRejection,
+        RegistrationSubmission,
+    },
     session::Proof,
 };
 use cardea_storage::Secret;
@@ -16,10 +19,12 @@ use super::{
     csrf::CsrfSecret,
     flow::{
         Browser, Opened, admit, begun, open, place_after, refuse_unsupported, refused, request_url,
-        return_to, show, shown, text,
+        return_to, show, shown, text, wants_exchange,
     },
+    login,
     manner::Manner,
     rejection::not_begun,
+    social,
     wire::{
         flow::{ContinueWith, ContinueWithVerification, RegisteredBody},
         identity::{IdentityBody, Reader},
@@ -78,6 +83,7 @@ fn wanted(
         schema_id: query.first("identity_schema").unwrap_or_default().to_owned(),
         proof,
         browser: None,
+        exchange: wants_exchange(query),
     })
 }
 
@@ -120,19 +126,23 @@ async fn take(
         type_traits(kratos, &opened.flow.schema_id, &mut traits);
     }
     let submission = RegistrationSubmission {
-        method: text(&mut body, "method")?.unwrap_or_default(),
+        method: social::method(&mut body, &["provider"])?,
         traits,
         password: text(&mut body, "password")?.map(Secret::new),
+        social: social::submission(&mut body)?,
     };
     let id = opened.flow.id;
     let done = kratos.service().submit_registration(caller.scope, id, submission, &caller.client);
     match done.await {
         Ok(registered) => answered(kratos, caller, &opened, &registered),
+        Err(RegistrationRejection::LoggedIn(issued)) => {
+            login::answered(kratos, caller, &opened, &LoggedIn { issued: *issued })
+        }
         Err(rejection) => refused(kratos, caller.scope, &opened, rejection.into()).await,
     }
 }
 
-fn answered(
+pub(super) fn answered(
     kratos: &Kratos,
     caller: &Caller,
     opened: &Opened,

@@ -310,6 +310,8 @@ pub(super) enum Refused {
     Error(ApiError),
     /// The flow, with status 400.
     Flow(Box<Flow>),
+    /// The browser must go there.
+    Away(String),
 }
 
 impl From<StoreError> for Refused {
@@ -328,6 +330,9 @@ impl From<LoginRejection> for Refused {
     fn from(rejection: LoginRejection) -> Self {
         Self::Error(match rejection {
             LoginRejection::Invalid(flow) => return Self::Flow(flow),
+            LoginRejection::Away(url) => return Self::Away(url),
+            // Said in the form before.
+            LoginRejection::NotLinked => ApiError::internal(),
             LoginRejection::Flow(rejection) => not_taken(rejection).0,
             LoginRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")
@@ -361,6 +366,12 @@ impl From<RegistrationRejection> for Refused {
     fn from(rejection: RegistrationRejection) -> Self {
         Self::Error(match rejection {
             RegistrationRejection::Invalid(flow) => return Self::Flow(flow),
+            RegistrationRejection::Away(url) => return Self::Away(url),
+            RegistrationRejection::Disabled => ApiError::unauthorized("This account was disabled.")
+                .id("identity_disabled")
+                .message("identity is disabled"),
+            // Answered before, as a login.
+            RegistrationRejection::LoggedIn(_) => ApiError::internal(),
             RegistrationRejection::Flow(rejection) => not_taken(rejection).0,
             RegistrationRejection::Throttled(early) => {
                 ApiError::too_many_requests(early.retry_after)

@@ -20,6 +20,7 @@ use super::{
     manner::Manner,
     registration::type_traits,
     rejection::{no_active_session, not_begun, not_shown},
+    social,
 };
 use crate::{
     body::{Encoding, Sent},
@@ -127,9 +128,12 @@ async fn take(
         type_traits(kratos, &opened.flow.schema_id, &mut traits);
     }
     let submission = SettingsSubmission {
-        method: text(&mut body, "method")?.unwrap_or_default(),
+        method: social::method(&mut body, &["link", "unlink"])?,
         traits,
         password: text(&mut body, "password")?.map(Secret::new),
+        link: text(&mut body, "link")?.filter(|text| !text.is_empty()),
+        unlink: text(&mut body, "unlink")?.filter(|text| !text.is_empty()),
+        social: social::submission(&mut body)?,
         proof,
     };
     let id = opened.flow.id;
@@ -173,6 +177,9 @@ async fn refused(
                 .detail("redirect_browser_to", again.clone())
                 .beside("redirect_browser_to", again))
         }
+        (SettingsRejection::Away(url), manner) => {
+            social::depart(kratos, manner, opened.from_own_page, &url)
+        }
         (SettingsRejection::NoSession, Manner::Page) => see_other(&with_return(&login, &page)),
         (SettingsRejection::Invalid(_), Manner::Page) => see_other(&page),
         (SettingsRejection::Invalid(flow), _) => {
@@ -199,6 +206,8 @@ pub(super) fn unseen(kratos: &Kratos, rejection: SettingsRejection) -> ApiError 
         SettingsRejection::Overloaded(error) => super::rejection::overloaded(error),
         SettingsRejection::Store(error) => error.into(),
         // Answered before, each in its own way.
-        SettingsRejection::RefreshRequired | SettingsRejection::Invalid(_) => ApiError::internal(),
+        SettingsRejection::RefreshRequired
+        | SettingsRejection::Away(_)
+        | SettingsRejection::Invalid(_) => ApiError::internal(),
     }
 }

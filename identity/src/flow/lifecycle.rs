@@ -33,6 +33,8 @@ pub struct BeginLogin {
     pub proof: Option<Proof>,
     /// The browser that begins it; `None` for a native flow.
     pub browser: Option<CsrfDigest>,
+    /// Whether a native client wants a code to exchange for the session.
+    pub exchange: bool,
 }
 
 /// How a registration is to begin.
@@ -48,6 +50,8 @@ pub struct BeginRegistration {
     pub proof: Option<Proof>,
     /// The browser that begins it; `None` for a native flow.
     pub browser: Option<CsrfDigest>,
+    /// Whether a native client wants a code to exchange for the session.
+    pub exchange: bool,
 }
 
 /// Why a flow does not begin.
@@ -127,7 +131,7 @@ impl Service {
             record.refresh = true;
             record.subject = id_bytes(&subject);
         }
-        Ok(self.keep_flow(scope, record).await?)
+        Ok(self.keep_with_code(scope, record, begin.exchange).await?)
     }
 
     /// Begins a registration (`createNativeRegistrationFlow`,
@@ -154,7 +158,7 @@ impl Service {
             self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
         record.schema_id = schema.id().0.clone();
         record.csrf_digest = csrf_bytes(begin.browser);
-        Ok(self.keep_flow(scope, record).await?)
+        Ok(self.keep_with_code(scope, record, begin.exchange).await?)
     }
 
     /// A flow by its id (`getLoginFlow`, `getRegistrationFlow`).
@@ -195,10 +199,29 @@ impl Service {
         })
     }
 
+    async fn keep_with_code(
+        &self,
+        scope: Scope,
+        record: FlowRecord,
+        exchange: bool,
+    ) -> Result<Flow, StoreError> {
+        let exchange = exchange && record.csrf_digest.is_empty();
+        self.keep_new(scope, record, exchange).await
+    }
+
     pub(super) async fn keep_flow(
         &self,
         scope: Scope,
         record: FlowRecord,
+    ) -> Result<Flow, StoreError> {
+        self.keep_new(scope, record, false).await
+    }
+
+    async fn keep_new(
+        &self,
+        scope: Scope,
+        mut record: FlowRecord,
+        exchange: bool,
     ) -> Result<Flow, StoreError> {
         // What only somebody known may use lives at home.
         let at_home = record.purpose == Purpose::Settings.number();
@@ -206,6 +229,10 @@ impl Service {
             Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
             _ => self.mint_local(),
         };
+        let drawn = exchange.then(|| self.draw_exchange(id));
+        if let Some((_, digest)) = &drawn {
+            record.exchange_init = digest.clone();
+        }
         let kept = self.flow_kept_until(&record);
         let record = &record;
         self.store
@@ -214,7 +241,8 @@ impl Service {
                 Ok::<_, StoreError>(())
             })
             .await?;
-        Ok(self.show_flow(FlowId(id), record))
+        let exchange_code = drawn.map(|(code, _)| code);
+        Ok(Flow { exchange_code, ..self.show_flow(FlowId(id), record) })
     }
 
     /// Reads a flow that is not over: locally first, strongly if it is not there.
@@ -262,6 +290,12 @@ impl Service {
             code_digest: Bytes::new(),
             code_expires_at: 0,
             code_tries: 0,
+            social_state: Bytes::new(),
+            social_journey: Bytes::new(),
+            social_pending: Bytes::new(),
+            exchange_init: Bytes::new(),
+            exchange_return: Bytes::new(),
+            exchange_token: Bytes::new(),
             ..over
         };
         match self.keep_flow(scope, record).await {
@@ -293,7 +327,7 @@ impl Service {
         let state = FlowState::of(purpose, record);
         let public_url = &self.settings.public_url;
         let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
-        let ui = match (purpose, self.flow_schema(record)) {
+        let mut ui = match (purpose, self.flow_schema(record)) {
             (Purpose::Registration, Some(schema)) => forms::registration(&action, &schema),
             (Purpose::Login | Purpose::Registration, _) => forms::login(&action, record.refresh),
             // Made with what the identity says of itself, by who may see that.
@@ -303,6 +337,7 @@ impl Service {
             }
             (Purpose::Recovery | Purpose::Verification, _) => forms::address(&action),
         };
+        self.offer_providers(&mut ui, purpose, (id, record));
         let mut flow = Flow {
             id,
             purpose,
@@ -316,6 +351,7 @@ impl Service {
             active: None,
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
             unclaimed: record.unclaimed,
+            exchange_code: None,
             identity: None,
             ui,
         };

@@ -15,12 +15,13 @@ pub mod login;
 pub mod recovery;
 pub mod registration;
 pub mod settings;
+pub mod social;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
 pub mod verification;
 
-use cardea_storage::Timestamp;
+use cardea_storage::{Secret, Timestamp};
 pub use verification::StartedVerification;
 
 pub use code::{BeginCode, CodeOutcome, CodeRejection, CodeSubmission};
@@ -30,6 +31,10 @@ pub use login::{LoggedIn, LoginRejection, LoginSubmission};
 pub use recovery::{NewRecovery, RecoveryCode, RecoveryCodeRejection};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
+pub use social::{
+    Arrival, ArrivalRejection, Arrived, Brought, ExchangeRejection, SocialSubmission,
+};
+pub use throttle::TooEarly;
 
 use crate::{
     model::{CsrfDigest, FlowId, Identity},
@@ -160,6 +165,9 @@ pub struct Flow {
     pub browser: Option<CsrfDigest>,
     /// Whether it becomes the first browser's that shows it.
     pub unclaimed: bool,
+    /// The code that a native client exchanges for its session; told once, to who begins
+    /// the flow.
+    pub exchange_code: Option<Secret<String>>,
     /// The identity whose settings they are.
     pub identity: Option<Identity>,
     /// The form.

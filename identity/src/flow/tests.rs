@@ -104,7 +104,7 @@ async fn incomplete_forms_are_told_what_is_missing() {
             method: method.to_owned(),
             identifier: identifier.map(str::to_owned),
             password: password.map(secret),
-            proof: None,
+            ..LoginSubmission::default()
         };
         let service = world.service.clone();
         let scope = world.scope;
@@ -127,6 +127,7 @@ async fn incomplete_forms_are_told_what_is_missing() {
             method: method.to_owned(),
             traits,
             password: Some(secret(password)),
+            ..RegistrationSubmission::default()
         };
         let service = world.service.clone();
         let scope = world.scope;

@@ -25,6 +25,22 @@ pub enum CredentialDetail {
     Outline,
     /// The argon2id hash of the password, too.
     WithPasswordHash,
+    /// Accounts at providers and their tokens, too.
+    WithAccounts,
+    /// All of that.
+    WithAll,
+}
+
+impl CredentialDetail {
+    /// More of it.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        match (self, more) {
+            (Self::Outline, other) | (other, Self::Outline) => other,
+            (a, b) if a == b => a,
+            _ => Self::WithAll,
+        }
+    }
 }
 
 /// Why an identity is not read.
@@ -88,8 +104,13 @@ impl Service {
         for row in results.next().unwrap_or_default().rows {
             let entry = Credentials::decode(&row).map_err(StoreError::from)?;
             if let Some(kind) = CredentialKind::from_number(entry.key.kind) {
-                let with_hash = detail == CredentialDetail::WithPasswordHash;
-                identity.credentials.push(Credential::of(kind, &entry.record, with_hash));
+                let with = |wanted| matches!(detail, CredentialDetail::WithAll) || detail == wanted;
+                let with_hash = with(CredentialDetail::WithPasswordHash);
+                let mut credential = Credential::of(kind, &entry.record, with_hash);
+                if with(CredentialDetail::WithAccounts) {
+                    credential.accounts = self.accounts_of(id.0, &entry.record);
+                }
+                identity.credentials.push(credential);
             }
         }
         Ok(identity)

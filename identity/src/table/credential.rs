@@ -10,7 +10,7 @@ use cardea_storage::{
 use prost::Message;
 use uuid::Uuid;
 
-use super::{id_bytes, id_of, lane::lane_of};
+use super::{id_bytes, id_of, lane::lane_of, provider_subject::LinkRecord};
 
 /// `credential/<identity>/<kind>`.
 #[derive(Debug)]
@@ -49,6 +49,9 @@ pub struct CredentialRecord {
     /// When it was changed last; milliseconds.
     #[prost(uint64, tag = "6")]
     pub updated_at: u64,
+    /// Accounts at other providers.
+    #[prost(message, repeated, tag = "15")]
+    pub links: Vec<LinkRecord>,
 }
 
 impl Credentials {
@@ -66,6 +69,9 @@ impl CredentialRecord {
         self.identifiers.remove(at);
         if at < self.identifier_digests.len() {
             self.identifier_digests.remove(at);
+        }
+        if at < self.links.len() {
+            self.links.remove(at);
         }
     }
 }
@@ -104,6 +110,7 @@ impl Table for Credentials {
             let key = IdentifierTextKey { tenant, text: text.to_owned(), identity, kind };
             IndexRow { key: IdentifiersByText::key(&key), value: Bytes::new() }
         });
+        let links = record.links.iter().filter_map(|link| link.index_row(key));
         record
             .identifier_digests
             .iter()
@@ -113,6 +120,7 @@ impl Table for Credentials {
                 IndexRow { key: CredentialIdentifiers::key(&key), value: value.clone() }
             })
             .chain(texts)
+            .chain(links)
             .collect()
     }
 }

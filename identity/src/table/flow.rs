@@ -84,6 +84,28 @@ pub struct FlowRecord {
     /// becomes that of the first one that shows it.
     #[prost(bool, tag = "18")]
     pub unclaimed: bool,
+    /// The digest of the state that a provider must bring back; empty if nobody was
+    /// sent to one, or came back.
+    #[prost(bytes = "bytes", tag = "27")]
+    pub social_state: Bytes,
+    /// What else must come back, in JSON, sealed.
+    #[prost(bytes = "bytes", tag = "28")]
+    pub social_journey: Bytes,
+    /// Somebody whom a provider named, who is to be signed up or linked, in JSON,
+    /// sealed; empty for nobody.
+    #[prost(bytes = "bytes", tag = "29")]
+    pub social_pending: Bytes,
+    /// The digest of the code that a native client got when it began the flow; empty
+    /// if it asked for none.
+    #[prost(bytes = "bytes", tag = "30")]
+    pub exchange_init: Bytes,
+    /// The digest of the code that its browser brought back.
+    #[prost(bytes = "bytes", tag = "31")]
+    pub exchange_return: Bytes,
+    /// The token of the session that both codes are good for, sealed; erased once it
+    /// was given out.
+    #[prost(bytes = "bytes", tag = "32")]
+    pub exchange_token: Bytes,
 }
 
 impl TableKey for FlowKey {

@@ -12,6 +12,7 @@ pub mod flow_error;
 pub mod identity;
 pub mod lane;
 pub mod message;
+pub mod provider_subject;
 pub mod schema;
 pub mod session;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use identity::{
     AddressRecord, Identities, IdentitiesByOrganization, IdentityByOrganizationKey, IdentityKey,
     IdentityRecord,
 };
+pub use provider_subject::{LinkRecord, ProviderSubjectKey, ProviderSubjects};
 pub use schema::{SchemaRecord, SchemaSetKey, SchemaSetRecord, SchemaSets};
 pub use session::{
     DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionByIssueKey,

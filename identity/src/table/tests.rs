@@ -148,6 +148,10 @@ fn keys_are_frozen() {
             format!("1121040c00000002{}", hex(&digest)),
         ),
         (
+            key_of::<ProviderSubjects>(&ProviderSubjectKey { tenant: TENANT, digest }),
+            format!("1121040800000002{}", hex(&digest)),
+        ),
+        (
             hex(attempts::source_failures_key(TENANT, &digest).as_bytes()),
             format!("1121040200000002{}", hex(&digest)),
         ),
@@ -265,6 +269,40 @@ fn records_are_frozen() {
     let set = SchemaSetRecord { version: 1, default_id: "s".to_owned(), schemas: vec![schema] };
     assert_eq!(hex(&set.encode_to_vec()), "08011201731a080a01731201641803");
     assert_eq!(hex(&BatchReceiptRecord { identity: "i".into() }.encode_to_vec()), "0a0169");
+}
+
+#[test]
+fn accounts_at_providers_and_what_flows_know_of_them_are_frozen() {
+    let link = LinkRecord {
+        provider: "p".to_owned(),
+        issuer: "i".to_owned(),
+        subject: "s".to_owned(),
+        digest: vec![0x12; 32].into(),
+        tokens: "t".into(),
+        label: "l".to_owned(),
+        linked_at: 1,
+        used_at: 2,
+    };
+    let key = CredentialKey { tenant: TENANT, identity: ID, kind: 7 };
+    let credential = CredentialRecord { links: vec![link], ..CredentialRecord::default() };
+    assert_eq!(
+        hex(&credential.encode_to_vec()),
+        format!("7a350a0170120169 1a017322 20{} 2a0174 32016c 3801 4002", "12".repeat(32))
+            .replace(' ', "")
+    );
+    let rows = Credentials::index_rows(&key, &credential);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(hex(&rows[0].value), format!("0a10{}", hex(ID.as_bytes())));
+    let flow = FlowRecord {
+        social_state: "a".into(),
+        social_journey: "b".into(),
+        social_pending: "c".into(),
+        exchange_init: "d".into(),
+        exchange_return: "e".into(),
+        exchange_token: "f".into(),
+        ..FlowRecord::default()
+    };
+    assert_eq!(hex(&flow.encode_to_vec()), "da010161e2010162ea010163f2010164fa01016582020166");
 }
 
 /// A newer version adds fields; this one reads what it knows.

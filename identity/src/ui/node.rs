@@ -31,6 +31,8 @@ pub enum Group {
     Password,
     /// Codes that are sent.
     Code,
+    /// Accounts at other providers.
+    Oidc,
     /// Time-based codes.
     Totp,
     /// Backup codes.

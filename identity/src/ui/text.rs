@@ -54,6 +54,64 @@ impl Text {
         Self::info(1_010_022, "Sign in with password")
     }
 
+    /// 1010002: the button of a provider.
+    pub fn sign_in_with(provider: &str, id: &str) -> Self {
+        Self::info(1_010_002, format!("Sign in with {provider}"))
+            .with(json!({"provider": provider, "provider_id": id}))
+    }
+
+    /// 1040002: the button of a provider.
+    pub fn sign_up_with(provider: &str, id: &str) -> Self {
+        Self::info(1_040_002, format!("Sign up with {provider}"))
+            .with(json!({"provider": provider, "provider_id": id}))
+    }
+
+    /// 1040003: the button that completes what a provider has begun.
+    pub fn registration_continue() -> Self {
+        Self::info(1_040_003, "Continue")
+    }
+
+    /// 1010016: somebody has the address already, and must log in to link the account.
+    pub fn log_in_to_link(account: &str, provider: &str) -> Self {
+        Self::info(
+            1_010_016,
+            format!(
+                "You tried to sign in with \"{account}\", but that email is already used by \
+                 another account. Sign in to your account with one of the options below to add \
+                 your account \"{account}\" at \"{provider}\" as another way to sign in."
+            ),
+        )
+        .with(json!({"duplicateIdentifier": account, "provider": provider}))
+    }
+
+    /// 4010009: who logs in is not whom the account is to be linked to.
+    pub fn linked_does_not_match() -> Self {
+        Self::error(4_010_009, "Linked credentials do not match.")
+    }
+
+    /// 4000027: somebody else has linked the account.
+    pub fn account_linked_elsewhere() -> Self {
+        Self::error(
+            4_000_027,
+            "An account with the same identifier (email, phone, username, ...) exists already. \
+             Please sign in to your existing account to link your social profile.",
+        )
+    }
+
+    /// 1050002: the button that links an account.
+    pub fn label_link(provider: &str) -> Self {
+        Self::info(1_050_002, format!("Link {provider}")).with(json!({"provider": provider}))
+    }
+
+    /// 1050003: the button that unlinks an account; it names the account, if that is known.
+    pub fn label_unlink(provider: &str, account: &str) -> Self {
+        let text = match account {
+            "" => format!("Unlink {provider}"),
+            account => format!("Unlink {provider} ({account})"),
+        };
+        Self::info(1_050_003, text).with(json!({"provider": provider, "account": account}))
+    }
+
     /// 1010003: why a signed-in person is asked again.
     pub fn confirm_that_it_is_you() -> Self {
         Self::info(1_010_003, "Please confirm this action by verifying that it is you.")

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     refusal::{Refusal, nearest},
     settings::{Setting, settings},
+    tables::{self, Tables},
     value::{FromRaw, Raw},
 };
 
@@ -47,6 +48,8 @@ pub struct Layers {
     values: BTreeMap<String, (Raw, Origin)>,
     /// `config check` shows what each setting came to.
     shown: BTreeMap<String, String>,
+    /// What there is many of.
+    pub(super) tables: Tables,
 }
 
 /// Variables that begin with `CARDEA_` but configure the command line, not the
@@ -78,7 +81,11 @@ impl Layers {
                 return;
             }
         };
+        self.tables = tables::read(&path, text, refusals);
         for (section, value) in table.get_ref() {
+            if tables::NAMES.contains(&section.get_ref().as_ref()) {
+                continue;
+            }
             let DeValue::Table(keys) = value.get_ref() else {
                 let name = section.get_ref();
                 refusals.push(Refusal {

@@ -8,6 +8,7 @@ pub mod refusal;
 mod rules;
 pub mod secret;
 pub mod settings;
+pub mod tables;
 pub mod value;
 
 #[cfg(test)]
@@ -100,6 +101,7 @@ fn anchor_paths(config: &mut Config, layers: &Layers) {
         ("admin.tls_key_file", &mut config.admin.tls_key_file),
         ("admin.client_authority_file", &mut config.admin.client_authority_file),
         ("secrets.master_key_file", &mut config.secrets.master_key_file),
+        ("outbound.authority_file", &mut config.outbound.authority_file),
     ] {
         if let Some(path) = path {
             anchor(name, path);

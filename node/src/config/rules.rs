@@ -255,6 +255,7 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         }
     }
     for (name, value) in [
+        ("outbound.timeout", config.outbound.timeout),
         ("limits.head_timeout", config.limits.head_timeout),
         ("limits.request_timeout", config.limits.request_timeout),
         ("limits.write_timeout", config.limits.write_timeout),

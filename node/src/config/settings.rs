@@ -11,6 +11,7 @@ use super::{
     cidr::Cidr,
     layers::Layers,
     refusal::Refusal,
+    tables::Tables,
     value::{FromRaw, Size, choice},
 };
 
@@ -75,13 +76,17 @@ macro_rules! sections {
 
         /// The whole configuration of a node.
         #[derive(Debug, Clone)]
-        pub struct Config { $( $(#[doc = $about])+ pub $field: $name ),+ }
+        pub struct Config {
+            $( $(#[doc = $about])+ pub $field: $name, )+
+            /// What there is many of.
+            pub tables: Tables,
+        }
 
         impl Config {
             /// Reads every setting; `None` if any was refused.
             pub(super) fn read(layers: &mut Layers, refusals: &mut Vec<Refusal>) -> Option<Self> {
                 $( let $field = $name::read(layers, refusals); )+
-                Some(Self { $( $field: $field? ),+ })
+                Some(Self { $( $field: $field?, )+ tables: layers.tables.clone() })
             }
         }
 
@@ -343,6 +348,20 @@ sections! {
         privileged_session_max_age: Duration = "1h",
         /// How long an expired flow is still answered with 410.
         retention: Duration = "1h",
+    }
+
+    /// Asking other servers: providers of social sign-in, webhooks.
+    Outbound as outbound = "outbound" {
+        /// Address ranges that may be reached though they are private or special, such as 10.1.0.0/16.
+        allowed_ranges: Vec<Cidr> = "",
+        /// Whether servers are asked without TLS, too.
+        plain_http: bool = "false",
+        /// How long a question may take.
+        timeout: Duration = "10s",
+        /// The largest answer that is read.
+        max_answer: Size = "1MiB",
+        /// An authority to trust beside the system's (PEM).
+        authority_file: Option<PathBuf> = "",
     }
 
     /// Permissions.

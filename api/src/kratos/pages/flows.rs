@@ -238,6 +238,13 @@ pub(in super::super) async fn settings(
             p.lead { "A new password signs you out everywhere else." }
             (form(Group::Password, "password", "Change password").html())
         }
+        @if flow.ui.nodes.iter().any(|node| node.group == Group::Oidc) {
+            section.card aria-labelledby="accounts" {
+                h2 id="accounts" { "Linked accounts" }
+                p.lead { "Other accounts that you can sign in with." }
+                (form(Group::Oidc, "accounts", "").html())
+            }
+        }
         section.card aria-labelledby="sessions" {
             h2 id="sessions" { "Where you are signed in" }
             (sessions::html(&sessions, &token, &flow.id.to_string()))

@@ -60,6 +60,19 @@ pub(super) async fn error(
     Ok(page(&kratos, StatusCode::OK, ("Error", Width::Narrow), content))
 }
 
+/// A page that leads on to a provider by itself.
+pub(super) fn onward(kratos: &Kratos, url: &str) -> Response {
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { "One moment" }
+            p.lead { "You are sent on to sign in there." }
+            a.button href=(url) rel="noreferrer" { "Continue" }
+        }
+    };
+    page(kratos, StatusCode::OK, ("One moment", Width::Narrow), content)
+}
+
 pub(super) async fn welcome(
     State(kratos): State<Kratos>,
     caller: Caller,

@@ -10,6 +10,7 @@ fn filled(path: &str) -> String {
     path.replace("{id}", "6ba7b810-9dad-41d1-80b4-00c04fd430c8")
         .replace("{kind}", "password")
         .replace("{external_id}", "x")
+        .replace("{provider}", "p")
 }
 
 #[test]

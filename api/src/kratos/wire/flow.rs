@@ -30,6 +30,8 @@ pub struct FlowBody<'a> {
     ui: &'a Container,
     #[serde(flatten)]
     login: Option<LoginMembers>,
+    #[serde(flatten)]
+    exchange: Option<ExchangeMembers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<IdentityBody<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +48,12 @@ struct LoginMembers {
     updated_at: String,
     refresh: bool,
     requested_aal: &'static str,
+}
+
+/// What a native client gets when it begins a flow, and never again.
+#[derive(Debug, Serialize)]
+struct ExchangeMembers<'a> {
+    session_token_exchange_code: &'a str,
 }
 
 impl<'a> FlowBody<'a> {
@@ -68,6 +76,10 @@ impl<'a> FlowBody<'a> {
                 refresh: flow.refresh,
                 requested_aal: "aal1",
             }),
+            exchange: flow
+                .exchange_code
+                .as_ref()
+                .map(|code| ExchangeMembers { session_token_exchange_code: code.expose() }),
             identity: flow
                 .identity
                 .as_ref()

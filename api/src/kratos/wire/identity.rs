@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cardea_identity::{
-    model::{Address, Credential, Identity},
+    model::{Address, Credential, Identity, LinkedAccount},
     session::CredentialKind,
     time::rfc3339,
 };
@@ -125,12 +125,29 @@ impl<'a> CredentialBody<'a> {
         Self {
             kind: credential.kind.name(),
             identifiers: &credential.identifiers,
-            config: hash.map(|hash| json!({"hashed_password": hash.expose()})),
+            config: hash
+                .map(|hash| json!({"hashed_password": hash.expose()}))
+                .or_else(|| providers(&credential.accounts)),
             version: 0,
             created_at: rfc3339(credential.created_at),
             updated_at: rfc3339(credential.updated_at),
         }
     }
+}
+
+/// `identityCredentialsOidc`.
+fn providers(accounts: &[LinkedAccount]) -> Option<Value> {
+    let provider = |account: &LinkedAccount| {
+        json!({
+            "provider": account.provider,
+            "subject": account.subject,
+            "initial_access_token": account.access_token.expose(),
+            "initial_refresh_token": account.refresh_token.expose(),
+            "initial_id_token": account.id_token.expose(),
+        })
+    };
+    let providers: Vec<_> = accounts.iter().map(provider).collect();
+    (!providers.is_empty()).then(|| json!({"providers": providers}))
 }
 
 impl<'a> VerifiableAddressBody<'a> {

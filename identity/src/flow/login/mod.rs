@@ -13,12 +13,15 @@
 //!    puts the mark of the flow, clears the counters and issues the session.
 
 mod password;
+mod social;
 
 use cardea_storage::{Secret, StoreError, Table, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Flow, FlowState, Purpose, lifecycle::FlowRejection, throttle::TooEarly};
+use super::{
+    Flow, FlowState, Purpose, SocialSubmission, lifecycle::FlowRejection, throttle::TooEarly,
+};
 use crate::{
     Service,
     model::{Client, FlowId, Issued, Scope},
@@ -43,6 +46,8 @@ pub struct LoginSubmission {
     pub identifier: Option<String>,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// What concerns a provider.
+    pub social: SocialSubmission,
 }
 
 /// Somebody is logged in.
@@ -68,6 +73,12 @@ pub enum LoginRejection {
     /// (`security_identity_mismatch`).
     #[error("the credentials are of another identity than the session")]
     IdentityMismatch,
+    /// The browser must go to a provider (`browser_location_change_required`).
+    #[error("the login goes on elsewhere")]
+    Away(String),
+    /// Who logs in is not whom an account is to be linked to, or it cannot be.
+    #[error("the account that waits cannot be linked to who logs in")]
+    NotLinked,
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
@@ -81,7 +92,7 @@ pub enum LoginRejection {
 
 impl LoginRejection {
     /// The form, with one more message for all of it.
-    fn say(mut flow: Flow, text: Text) -> Self {
+    pub(super) fn say(mut flow: Flow, text: Text) -> Self {
         flow.ui.messages.push(text);
         Self::Invalid(Box::new(flow))
     }
@@ -96,18 +107,18 @@ struct Sender<'a> {
 }
 
 /// An attempt to prove oneself to be an account by a method.
-struct Attempt<'a> {
-    scope: Scope,
-    flow: (FlowId, &'a FlowRecord),
-    client: &'a Client,
+pub(super) struct Attempt<'a> {
+    pub(super) scope: Scope,
+    pub(super) flow: (FlowId, &'a FlowRecord),
+    pub(super) client: &'a Client,
     /// Whose account it is about.
-    account: Uuid,
+    pub(super) account: Uuid,
     /// The digest of where it comes from.
-    source: [u8; 32],
+    pub(super) source: [u8; 32],
     /// The session that the caller has already.
-    proof: Option<&'a Proof>,
+    pub(super) proof: Option<&'a Proof>,
     /// What is shown.
-    factor: Factor,
+    pub(super) factor: Factor,
 }
 
 /// An account as the charge found it.
@@ -117,7 +128,7 @@ struct Charged {
 }
 
 /// What a method says of its credential once it is read again to complete the login.
-enum Settled {
+pub(super) enum Settled {
     /// It is not what was verified any more.
     Changed,
     /// It stays as it is.
@@ -128,7 +139,7 @@ enum Settled {
 
 /// Judges a credential as it is at the time of the commit. It may be called more than
 /// once.
-type Settle<'a> = &'a (dyn Fn(Option<&CredentialRecord>, Timestamp) -> Settled + Sync);
+pub(super) type Settle<'a> = &'a (dyn Fn(Option<&CredentialRecord>, Timestamp) -> Settled + Sync);
 
 /// How the completing transaction ended.
 enum Ending {
@@ -152,6 +163,7 @@ impl Service {
         let sender = Sender { scope, id, client };
         let done = match submission.method.as_str() {
             "password" => self.log_in_by_password(sender, submission).await,
+            "oidc" if self.offers_social() => self.log_in_by_provider(sender, submission).await,
             _ => self.log_in_by_nothing(sender).await,
         };
         if let Err(LoginRejection::Invalid(flow)) = &done {
@@ -213,13 +225,19 @@ impl Service {
 
     /// Completes the flow with what was verified; the form says it if that has changed
     /// meanwhile, or the flow was completed.
-    async fn finish_login(
+    pub(super) async fn finish_login(
         &self,
         attempt: &Attempt<'_>,
         flow: Flow,
         settle: Settle<'_>,
     ) -> Result<LoggedIn, LoginRejection> {
-        match self.complete_login(attempt, settle).await? {
+        let ending = match self.complete_login(attempt, settle).await {
+            Err(LoginRejection::NotLinked) => {
+                return Err(LoginRejection::say(flow, Text::linked_does_not_match()));
+            }
+            ending => ending?,
+        };
+        match ending {
             Ending::Issued(issued) => {
                 self.hint_flow(attempt.scope, attempt.flow, attempt.account).await;
                 Ok(LoggedIn { issued: *issued })
@@ -263,6 +281,9 @@ impl Service {
                 }
                 if !self.use_flow(&t, scope, attempt.flow, account).await? {
                     return Ok(Ending::AlreadyCompleted);
+                }
+                if !self.link_pending(&t, scope, attempt.flow, account).await? {
+                    return Err(LoginRejection::NotLinked);
                 }
                 if let Settled::Becomes(mut credential) = settled {
                     credential.updated_at = t.now().as_millis();

@@ -4,6 +4,7 @@
 //! identifier at once exactly one signs up.
 
 mod password;
+mod social;
 
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    Flow, FlowState, Purpose, StartedVerification, lifecycle::FlowRejection, throttle::TooEarly,
+    Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
+    social::Pending, throttle::TooEarly,
 };
 use crate::{
     Service,
     audit::{Act, Actor},
-    identity::{NewIdentity, create::Birth},
+    identity::{ImportedAddress, NewIdentity, create::Birth},
     model::{Client, FlowId, Identity, Issued, Scope},
     password::{Overloaded, PasswordHash},
     schema::{Extracted, IdentitySchema},
@@ -36,6 +38,8 @@ pub struct RegistrationSubmission {
     pub traits: Value,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// What concerns a provider.
+    pub social: SocialSubmission,
 }
 
 /// Somebody signed up.
@@ -58,6 +62,15 @@ pub enum RegistrationRejection {
     /// Something is wrong with what was sent; the flow's form says what. Status 400.
     #[error("the registration was refused; the form says why")]
     Invalid(Box<Flow>),
+    /// The browser must go to a provider (`browser_location_change_required`).
+    #[error("the registration goes on elsewhere")]
+    Away(String),
+    /// Whoever a provider names is somebody already, and is logged in.
+    #[error("who signs up is known, and logged in")]
+    LoggedIn(Box<Issued>),
+    /// The identity is inactive (`identity_disabled`).
+    #[error("this account was disabled")]
+    Disabled,
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
@@ -79,31 +92,45 @@ impl RegistrationRejection {
 
 /// Who sends something to which flow.
 #[derive(Clone, Copy)]
-struct Sender<'a> {
-    scope: Scope,
-    id: FlowId,
-    client: &'a Client,
+pub(super) struct Sender<'a> {
+    pub(super) scope: Scope,
+    pub(super) id: FlowId,
+    pub(super) client: &'a Client,
 }
 
 /// A registration that something was sent to.
-struct Opened {
-    record: FlowRecord,
-    schema: Arc<IdentitySchema>,
-    flow: Flow,
+pub(super) struct Opened {
+    pub(super) record: FlowRecord,
+    pub(super) schema: Arc<IdentitySchema>,
+    pub(super) flow: Flow,
 }
 
 /// What somebody says of itself.
-struct Newcomer {
-    traits: Value,
-    found: Extracted,
+#[derive(Default)]
+pub(super) struct Newcomer {
+    pub(super) traits: Value,
+    pub(super) found: Extracted,
     /// The digest of where it comes from.
-    source: [u8; 32],
+    pub(super) source: [u8; 32],
+    /// What is known of its addresses.
+    pub(super) addresses: Vec<ImportedAddress>,
+    pub(super) metadata_public: Option<Value>,
+    pub(super) metadata_admin: Option<Value>,
 }
 
 /// What somebody will log in by, and is logged in by now.
-struct Earned {
-    factor: Factor,
-    hash: Option<PasswordHash>,
+pub(super) struct Earned {
+    pub(super) factor: Factor,
+    pub(super) hash: Option<PasswordHash>,
+    /// An account at a provider.
+    pub(super) account: Option<Pending>,
+}
+
+impl Earned {
+    /// By a factor that is kept elsewhere.
+    pub(super) const fn by(factor: Factor) -> Self {
+        Self { factor, hash: None, account: None }
+    }
 }
 
 /// How the transaction ended.
@@ -128,6 +155,7 @@ impl Service {
         let sender = Sender { scope, id, client };
         let done = match submission.method.as_str() {
             "password" => self.register_by_password(sender, submission).await,
+            "oidc" if self.offers_social() => self.register_by_provider(sender, submission).await,
             _ => self.register_by_nothing(sender).await,
         };
         if let Err(RegistrationRejection::Invalid(flow)) = &done {
@@ -187,7 +215,7 @@ impl Service {
     }
 
     /// Signs somebody up, once.
-    async fn finish_registration(
+    pub(super) async fn finish_registration(
         &self,
         sender: Sender<'_>,
         opened: Opened,
@@ -196,10 +224,17 @@ impl Service {
     ) -> Result<Registered, RegistrationRejection> {
         let Sender { scope, id, client } = sender;
         let Opened { record, schema, flow } = opened;
-        let Newcomer { traits, found, source } = newcomer;
+        let Newcomer { traits, found, source, addresses, metadata_public, metadata_admin } =
+            newcomer;
         let subject = self.mint_in(Slot::of_id(&id.0));
-        let new =
-            NewIdentity { schema_id: schema.id().0.clone(), traits, ..NewIdentity::default() };
+        let new = NewIdentity {
+            schema_id: schema.id().0.clone(),
+            traits,
+            metadata_public,
+            metadata_admin,
+            addresses,
+            ..NewIdentity::default()
+        };
         let birth = &Birth {
             id: subject,
             new: &new,
@@ -210,7 +245,7 @@ impl Service {
         let drawn = &self.draw_session(scope, subject);
         let verification = &self.settings.verification.then(|| self.draw_verification(subject));
         let started = (id, &record);
-        let factor = earned.factor;
+        let (factor, account) = (earned.factor, earned.account.as_ref());
         let ending = self
             .store
             .transact(|t| async move {
@@ -223,6 +258,11 @@ impl Service {
                 identity.metadata_admin = None;
                 let what = (Act::IdentityCreated, Actor::Oneself(client));
                 self.audit(&t, scope, subject, what, serde_json::Value::Null).await?;
+                if let Some(account) = account
+                    && self.link_in(&t, scope, subject, account).await?.is_err()
+                {
+                    return Err(Refusal::Taken);
+                }
                 let counter = AttemptsKey::own(scope.tenant, subject, &source);
                 let throttle = &self.settings.throttle;
                 let known = throttle.known(t.now());

@@ -35,8 +35,8 @@ impl Service {
         };
         let source = self.registration_source(sender).await?;
         let hash = self.passwords.hash(&permit, password, self.store.entropy().as_ref()).await?;
-        let earned = Earned { factor: Factor::PASSWORD, hash: Some(hash) };
-        let newcomer = Newcomer { traits, found, source };
+        let earned = Earned { hash: Some(hash), ..Earned::by(Factor::PASSWORD) };
+        let newcomer = Newcomer { traits, found, source, ..Newcomer::default() };
         self.finish_registration(sender, opened, newcomer, earned).await
     }
 

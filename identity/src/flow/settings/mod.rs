@@ -16,7 +16,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    Flow, FlowState, Purpose,
+    Flow, FlowState, Purpose, SocialSubmission,
     lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
 };
 use crate::{
@@ -57,6 +57,12 @@ pub struct SettingsSubmission {
     pub traits: Value,
     /// The new password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// The provider where another account is to be linked.
+    pub link: Option<String>,
+    /// The account to unlink: its provider, or provider and subject.
+    pub unlink: Option<String>,
+    /// What else concerns a provider.
+    pub social: SocialSubmission,
 }
 
 /// Why settings are not shown or changed.
@@ -75,6 +81,9 @@ pub enum SettingsRejection {
     /// (`session_refresh_required`).
     #[error("the session is too old for this change")]
     RefreshRequired,
+    /// The browser must go to a provider (`browser_location_change_required`).
+    #[error("the change goes on elsewhere")]
+    Away(String),
     /// Something is wrong with what was sent; the flow's form says what. Status 400.
     #[error("the change was refused; the form says why")]
     Invalid(Box<Flow>),
@@ -146,7 +155,9 @@ impl Service {
         record.subject = id_bytes(&me.identity_id);
         record.csrf_digest = csrf_bytes(begin.browser);
         let flow = self.keep_flow(scope, record.clone()).await?;
-        Ok(self.show_settings(flow.id, &record, &me.identity))
+        let mut flow = self.show_settings(flow.id, &record, &me.identity);
+        self.show_links(scope, &mut flow, me.identity_id).await?;
+        Ok(flow)
     }
 
     /// A settings flow by its id (`getSettingsFlow`).
@@ -159,10 +170,22 @@ impl Service {
         id: FlowId,
         proof: Option<&Proof>,
     ) -> Result<Flow, SettingsRejection> {
-        let (record, me) = self.my_settings(scope, id, proof).await?;
-        let mut flow = self.show_settings(id, &record, &me.identity);
+        let (mut flow, record) = self.fresh_settings(scope, id, proof).await?;
         Self::refill(&mut flow, &record);
         Ok(flow)
+    }
+
+    /// A settings flow with the form of what is now, whatever was refused before.
+    pub(super) async fn fresh_settings(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        proof: Option<&Proof>,
+    ) -> Result<(Flow, FlowRecord), SettingsRejection> {
+        let (record, me) = self.my_settings(scope, id, proof).await?;
+        let mut flow = self.show_settings(id, &record, &me.identity);
+        self.show_links(scope, &mut flow, me.identity_id).await?;
+        Ok((flow, record))
     }
 
     /// Submits a settings flow (`updateSettingsFlow`).
@@ -196,8 +219,14 @@ impl Service {
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
         let subject = me.identity_id;
         let mut flow = self.show_settings(id, &record, &me.identity);
+        self.show_links(scope, &mut flow, subject).await?;
         let method = submission.method.clone();
         flow.active = Some(method.clone());
+        if method == "oidc" && self.offers_social() {
+            let SettingsSubmission { link, unlink, social, .. } = submission;
+            let asked = (proof, link, unlink);
+            return self.change_links(scope, (id, &record), (flow, &me), asked, social).await;
+        }
         let mut opened = Opened { scope, me, flow };
         let wanted = match method.as_str() {
             "profile" => Self::want_profile(&mut opened, submission),
@@ -226,6 +255,7 @@ impl Service {
         match changed {
             Ok(done) => {
                 let mut flow = self.show_settings(id, &record, &done.value);
+                self.show_links(scope, &mut flow, subject).await?;
                 flow.state = FlowState::Success;
                 flow.active = Some(method);
                 flow.ui.messages.push(Text::settings_saved());
@@ -299,7 +329,7 @@ impl Service {
         Ok(found.filter(|found| found.accepted(now).is_some()))
     }
 
-    fn is_privileged(&self, me: &Found, now: Timestamp) -> bool {
+    pub(super) fn is_privileged(&self, me: &Found, now: Timestamp) -> bool {
         let age = now.since(Timestamp(me.session.authenticated_at));
         age <= self.settings.privileged_session_max_age
     }

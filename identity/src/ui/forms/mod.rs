@@ -88,6 +88,8 @@ const fn rank(group: Group) -> u8 {
         Group::Code => 3,
         Group::Totp => 4,
         Group::LookupSecret => 5,
+        // Last, so that the key for sending a form presses another button.
+        Group::Oidc => 9,
     }
 }
 

@@ -1,0 +1,623 @@
+//! Whole journeys against a provider that is told what to say.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    CsrfDigest, FlowId, Settings,
+    flow::{
+        BeginLogin, BeginRegistration, BeginSettings, Flow, LoginRejection, LoginSubmission,
+        Purpose, RegistrationRejection, RegistrationSubmission, SettingsRejection,
+        SettingsSubmission,
+    },
+    jsonnet::{Limits, Program},
+    model::Identity,
+    outbound::{Outbound, Question, Reply, Unanswered, Verb},
+    session::Proof,
+    social::{ClaimsSource, ClientSecret, Pkce, Provider, Providers, preset},
+    testing::{PASSWORD, START, World, client, secret, settings},
+};
+
+const BROWSER: CsrfDigest = CsrfDigest([7; 32]);
+const ISSUER: &str = "https://idp.example";
+const MAPPER: &str = "local claims = std.extVar('claims'); { identity: {
+    traits: { [if 'email' in claims then 'email']: claims.email,
+              [if 'given_name' in claims then 'name']: { first: claims.given_name } },
+    verified_addresses: if claims.email_verified then [{ via: 'email', value: claims.email }] else [],
+} }";
+
+/// A provider in this process.
+struct Idp {
+    said: Mutex<BTreeMap<String, Value>>,
+    nonce: Mutex<String>,
+    asked: Mutex<Vec<(String, String)>>,
+    answers: Mutex<BTreeMap<String, Result<Reply, Unanswered>>>,
+}
+
+impl Idp {
+    fn says(&self, claims: Value) {
+        *self.said.lock() = claims.as_object().unwrap().clone().into_iter().collect();
+    }
+
+    fn id_token(&self) -> String {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let now = START.as_millis() / 1000;
+        let mut claims = json!({"iss": ISSUER, "aud": "us", "iat": now, "exp": now + 300,
+            "nonce": self.nonce.lock().clone()});
+        for (name, value) in self.said.lock().iter() {
+            claims[name] = value.clone();
+        }
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(json!({"alg": "EdDSA", "kid": "k"})), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()).as_ref());
+        format!("{message}.{signature}")
+    }
+}
+
+#[async_trait]
+impl Outbound for Idp {
+    async fn ask(&self, question: Question) -> Result<Reply, Unanswered> {
+        let body = String::from_utf8_lossy(&question.body).into_owned();
+        self.asked.lock().push((question.url.clone(), body));
+        if let Some(answer) = self.answers.lock().get(&question.url) {
+            return answer.clone();
+        }
+        let reply = |value: Value| Ok(Reply { status: 200, body: value.to_string().into() });
+        match (question.verb, question.url.strip_prefix(ISSUER).unwrap_or_default()) {
+            (Verb::Get, "/.well-known/openid-configuration") => reply(json!({
+                "issuer": ISSUER,
+                "authorization_endpoint": format!("{ISSUER}/auth"),
+                "token_endpoint": format!("{ISSUER}/token"),
+                "userinfo_endpoint": format!("{ISSUER}/me"),
+                "jwks_uri": format!("{ISSUER}/jwks"),
+                "code_challenge_methods_supported": ["S256"],
+            })),
+            (Verb::Get, "/jwks") => {
+                let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+                let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+                reply(json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "k"}]}))
+            }
+            (Verb::Post, "/token") => reply(json!({
+                "access_token": "access", "refresh_token": "refresh", "id_token": self.id_token(),
+            })),
+            _ => Ok(Reply { status: 404, body: "{}".into() }),
+        }
+    }
+}
+
+struct Town {
+    world: World,
+    idp: Arc<Idp>,
+}
+
+fn provider(id: &str, mapper: &str) -> Provider {
+    Provider {
+        id: id.to_owned(),
+        label: "Idp".to_owned(),
+        preset: preset::find("generic").unwrap(),
+        issuer: ISSUER.to_owned(),
+        client_id: "us".to_owned(),
+        client_secret: ClientSecret::Text(secret("s3cret")),
+        scope: vec!["openid".to_owned()],
+        auth_url: None,
+        token_url: None,
+        userinfo_url: None,
+        audiences: Vec::new(),
+        pkce: Pkce::Auto,
+        claims_source: ClaimsSource::IdToken,
+        requested_claims: None,
+        mapper: Program::parse(mapper, Limits::default()).unwrap(),
+        authoritative_domains: vec!["example.org".to_owned()],
+    }
+}
+
+fn parameter(url: &str, name: &str) -> String {
+    let query = url.split_once('?').unwrap().1;
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+impl Town {
+    fn new() -> Self {
+        Self::with(vec![provider("idp", MAPPER), provider("other", MAPPER)])
+    }
+
+    fn with(providers: Vec<Provider>) -> Self {
+        let idp = Arc::new(Idp {
+            said: Mutex::default(),
+            nonce: Mutex::default(),
+            asked: Mutex::default(),
+            answers: Mutex::default(),
+        });
+        let settings = Settings { providers: Providers::new(providers), ..settings() };
+        let world = World::reaching(settings, idp.clone());
+        Self { world, idp }
+    }
+
+    async fn login(&self) -> Flow {
+        let begin = BeginLogin { browser: Some(BROWSER), ..BeginLogin::default() };
+        self.world.service.begin_login(self.world.scope, begin).await.unwrap()
+    }
+
+    /// Goes to the provider; gives where the browser was sent.
+    async fn leave(&self, flow: FlowId, provider: &str) -> String {
+        let social =
+            SocialSubmission { provider: Some(provider.to_owned()), ..SocialSubmission::default() };
+        let submission =
+            LoginSubmission { method: "oidc".to_owned(), social, ..LoginSubmission::default() };
+        let (service, guest) = (&self.world.service, client("192.0.2.1"));
+        match service.submit_login(self.world.scope, flow, submission, &guest).await {
+            Err(LoginRejection::Away(url)) => {
+                *self.idp.nonce.lock() = parameter(&url, "nonce");
+                url
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn back(url: &str) -> Brought {
+        Brought {
+            provider: Some("idp".to_owned()),
+            state: parameter(url, "state"),
+            code: "code".to_owned(),
+            browser: Some(BROWSER),
+            ..Brought::default()
+        }
+    }
+
+    async fn arrive(&self, brought: Brought) -> Result<Arrival, ArrivalRejection> {
+        self.world.service.arrive(self.world.scope, brought, &client("192.0.2.1")).await
+    }
+
+    /// A whole journey of somebody of whom the provider says this.
+    async fn come(&self, claims: Value) -> Result<Arrived, ArrivalRejection> {
+        self.idp.says(claims);
+        let flow = self.login().await;
+        let url = self.leave(flow.id, "idp").await;
+        self.arrive(Self::back(&url)).await.map(|arrival| arrival.arrived)
+    }
+
+    async fn find(&self, email: &str) -> Vec<crate::IdentityId> {
+        let filter = crate::identity::ListFilter {
+            credentials_identifier: Some(email.to_owned()),
+            ..Default::default()
+        };
+        let page = crate::PageRequest::default();
+        let service = &self.world.service;
+        let strong = cardea_storage::Consistency::Strong;
+        let found = service.list_identities(self.world.scope, filter, &page, strong).await.unwrap();
+        found.items.into_iter().map(|identity| identity.id).collect()
+    }
+
+    /// A local account, whose address is verified or not.
+    async fn local(&self, email: &str, verified: bool) -> Identity {
+        use crate::{
+            identity::{ImportedAddress, NewIdentity, NewPassword},
+            schema::Channel,
+        };
+        let new = NewIdentity {
+            traits: crate::testing::traits(email),
+            password: Some(NewPassword::Clear(secret(PASSWORD))),
+            addresses: vec![ImportedAddress {
+                via: Channel::Email,
+                value: email.to_owned(),
+                verified_at: verified.then_some(START),
+            }],
+            ..NewIdentity::default()
+        };
+        self.world.service.create_identity(self.world.scope, new).await.unwrap()
+    }
+}
+
+fn issued(arrived: Arrived) -> Box<crate::model::Issued> {
+    match arrived {
+        Arrived::LoggedIn(issued) => issued,
+        Arrived::Registered(registered) => Box::new(registered.issued.unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn form(arrived: Arrived) -> Flow {
+    match arrived {
+        Arrived::Form(flow) => *flow,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ids(flow: &Flow) -> Vec<u32> {
+    flow.ui.messages.iter().map(|text| text.id).collect()
+}
+
+fn ann() -> Value {
+    json!({"sub": "ann", "email": "ann@example.org", "email_verified": true, "given_name": "Ann"})
+}
+
+#[tokio::test]
+async fn stranger_signs_up_and_is_known_from_then_on() {
+    let town = Town::new();
+    let first = issued(town.come(ann()).await.unwrap());
+    let identity = first.session.identity.unwrap();
+    assert_eq!(identity.traits, json!({"email": "ann@example.org", "name": {"first": "Ann"}}));
+    assert_eq!(identity.verifiable_addresses[0].status(), "completed");
+    assert_eq!(first.session.methods[0].method.name(), "oidc");
+    let again = issued(town.come(ann()).await.unwrap());
+    assert_eq!(again.session.identity_id, first.session.identity_id);
+    // Under another address, too: the subject counts.
+    let moved = json!({"sub": "ann", "email": "new@example.org", "email_verified": true});
+    let moved = issued(town.come(moved).await.unwrap());
+    assert_eq!(moved.session.identity_id, first.session.identity_id);
+    let asked = town.idp.asked.lock().clone();
+    let code = asked.iter().find(|(url, _)| url.ends_with("/token")).unwrap();
+    assert!(code.1.contains("code_verifier=") && !code.1.contains("s3cret"), "{}", code.1);
+    let discoveries = asked.iter().filter(|(url, _)| url.contains("well-known")).count();
+    assert_eq!(discoveries, 1, "what a provider says of itself is kept");
+    let detail = crate::identity::CredentialDetail::WithAccounts;
+    let strong = cardea_storage::Consistency::Strong;
+    let id = first.session.identity_id;
+    let read = town.world.service.identity(town.world.scope, id, detail, strong).await.unwrap();
+    let oidc = read.credentials.iter().find(|c| c.kind.name() == "oidc").unwrap();
+    assert_eq!(oidc.identifiers, ["idp:ann"]);
+    assert_eq!(oidc.accounts[0].refresh_token.expose(), "refresh");
+}
+
+/// Forged, replayed, of another browser, of another provider.
+#[tokio::test]
+async fn what_comes_back_wrongly_lets_nobody_in_and_spends_nothing() {
+    let town = Town::new();
+    town.idp.says(ann());
+    let flow = town.login().await;
+    let url = town.leave(flow.id, "idp").await;
+    let good = Town::back(&url);
+    let mut forged = URL_SAFE_NO_PAD.decode(&good.state).unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    let other_browser = Some(CsrfDigest([8; 32]));
+    for (brought, what) in [
+        (Brought { state: URL_SAFE_NO_PAD.encode(&forged), ..good.clone() }, "forged"),
+        (Brought { state: String::new(), ..good.clone() }, "none"),
+        (Brought { state: flow.id.to_string(), ..good.clone() }, "the flow's id"),
+        (Brought { browser: other_browser, ..good.clone() }, "another browser's"),
+        (Brought { browser: None, ..good.clone() }, "no browser's"),
+    ] {
+        let outcome = town.arrive(brought).await;
+        assert!(matches!(outcome, Err(ArrivalRejection::BadState)), "{what}: {outcome:?}");
+    }
+    let elsewhere = Brought { provider: Some("other".to_owned()), ..good.clone() };
+    assert!(matches!(town.arrive(elsewhere).await, Err(ArrivalRejection::MixedUp)));
+    assert!(town.idp.asked.lock().iter().all(|(url, _)| !url.ends_with("/token")));
+    // None of that spent it; coming back does.
+    issued(town.arrive(good.clone()).await.unwrap().arrived);
+    assert!(matches!(town.arrive(good).await, Err(ArrivalRejection::BadState)));
+}
+
+/// RFC 9207: the answer of another issuer is not sent to this one.
+#[tokio::test]
+async fn another_issuers_answer_is_not_taken() {
+    let town = Town::new();
+    town.idp.says(ann());
+    let flow = town.login().await;
+    let url = town.leave(flow.id, "idp").await;
+    let evil = Brought { issuer: Some("https://evil.example".to_owned()), ..Town::back(&url) };
+    assert!(matches!(town.arrive(evil).await, Err(ArrivalRejection::MixedUp)));
+    assert!(town.idp.asked.lock().iter().all(|(url, _)| !url.ends_with("/token")));
+    let flow = town.login().await;
+    let url = town.leave(flow.id, "idp").await;
+    let named = Brought { issuer: Some(ISSUER.to_owned()), ..Town::back(&url) };
+    issued(town.arrive(named).await.unwrap().arrived);
+}
+
+#[tokio::test]
+async fn token_that_is_not_trusted_is_told_in_the_form_and_nobody_signs_up() {
+    let town = Town::new();
+    for wrong in [
+        json!({"sub": "ann", "nonce": "other"}),
+        json!({"sub": "ann", "aud": "them"}),
+        json!({"sub": "ann", "iss": "https://evil.example"}),
+        json!({"sub": "ann", "exp": 1}),
+        json!({"sub": ""}),
+    ] {
+        let mut claims = ann();
+        claims.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        let flow = form(town.come(claims).await.unwrap());
+        assert_eq!(ids(&flow), [4_000_001], "{wrong}");
+    }
+    for answer in [
+        Err(Unanswered::TooLarge(9)),
+        Err(Unanswered::Forbidden),
+        Err(Unanswered::TooLate),
+        Ok(Reply { status: 500, body: "".into() }),
+        Ok(Reply { status: 302, body: "".into() }),
+        Ok(Reply { status: 200, body: "{".into() }),
+        Ok(Reply { status: 200, body: "{\"access_token\":\"\"}".into() }),
+        Ok(Reply { status: 200, body: "{\"access_token\":\"a\",\"error\":\"bad\"}".into() }),
+    ] {
+        town.idp.answers.lock().insert(format!("{ISSUER}/token"), answer.clone());
+        let flow = form(town.come(ann()).await.unwrap());
+        assert_eq!(ids(&flow), [4_000_001], "{answer:?}");
+    }
+    assert_eq!(town.find("ann@example.org").await, []);
+}
+
+/// A provider chooses the words of its errors: they are cut, and no markup.
+#[tokio::test]
+async fn errors_of_a_provider_are_shown_without_what_could_be_markup() {
+    let town = Town::new();
+    let flow = town.login().await;
+    let url = town.leave(flow.id, "idp").await;
+    let brought = Brought {
+        code: String::new(),
+        error: "access_denied".to_owned(),
+        error_description: format!("<script>alert(1)</script>\r\n{}", "x".repeat(5000)),
+        ..Town::back(&url)
+    };
+    let flow = form(town.arrive(brought).await.unwrap().arrived);
+    let text = &flow.ui.messages[0].text;
+    assert!(text.contains("access_denied") && text.len() < 500, "{text}");
+    assert!(!text.contains(['<', '>', '\n', '\r', '"']), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_asked_for_and_the_providers_word_kept() {
+    let town = Town::new();
+    let flow = form(town.come(json!({"sub": "ann", "given_name": "Ann"})).await.unwrap());
+    assert_eq!(flow.purpose, Purpose::Registration, "a login that turned out to be one");
+    let shown = town.world.service.flow(town.world.scope, Purpose::Registration, flow.id).await;
+    let shown = shown.unwrap();
+    let names: Vec<_> = shown.ui.nodes.iter().map(|node| node.name().to_owned()).collect();
+    assert!(names.contains(&"traits.email".to_owned()) && !names.contains(&"password".to_owned()));
+    assert_eq!(shown.ui.find("traits.email").unwrap().messages.len(), 1);
+    let submit = async |email: &str| {
+        let social =
+            SocialSubmission { provider: Some("idp".to_owned()), ..SocialSubmission::default() };
+        let submission = RegistrationSubmission {
+            method: "oidc".to_owned(),
+            traits: json!({"email": email, "name": {"first": "Eve"}}),
+            social,
+            ..RegistrationSubmission::default()
+        };
+        let service = &town.world.service;
+        service
+            .submit_registration(town.world.scope, flow.id, submission, &client("192.0.2.1"))
+            .await
+    };
+    assert!(matches!(submit("nonsense").await, Err(RegistrationRejection::Invalid(_))));
+    let registered = submit("ann@example.org").await.unwrap();
+    let identity = registered.identity;
+    assert_eq!(identity.traits["name"]["first"], "Ann", "the provider's word counts");
+    assert_eq!(identity.verifiable_addresses[0].verified_at, None, "nobody verified that");
+    let again = issued(town.come(json!({"sub": "ann", "given_name": "Ann"})).await.unwrap());
+    assert_eq!(again.session.identity_id, identity.id);
+}
+
+/// N22, and pre-hijacking: nobody is linked by an address alone.
+#[tokio::test]
+async fn account_is_linked_at_once_only_if_both_sides_verified_the_address() {
+    let unverified = json!({"sub": "ann", "email": "ann@example.org"});
+    let elsewhere = json!({"sub": "ann", "email": "ann@example.com", "email_verified": true});
+    for (claims, email, verified, at_once) in [
+        (ann(), "ann@example.org", true, true),
+        (ann(), "ann@example.org", false, false),
+        (unverified, "ann@example.org", true, false),
+        (elsewhere, "ann@example.com", true, false),
+    ] {
+        let town = Town::new();
+        let local = town.local(email, verified).await;
+        let arrived = town.come(claims.clone()).await.unwrap();
+        if at_once {
+            assert_eq!(issued(arrived).session.identity_id, local.id);
+            continue;
+        }
+        let flow = form(arrived);
+        assert_eq!((flow.purpose, ids(&flow)), (Purpose::Login, vec![1_010_016]), "{claims}");
+        // Coming again changes nothing.
+        assert_eq!(ids(&form(town.come(claims.clone()).await.unwrap())), [1_010_016]);
+        // Whoever logs in as somebody else links nothing.
+        town.local("eve@example.net", true).await;
+        let eve = town.world.submit_login(flow.id, "eve@example.net", PASSWORD, "192.0.2.1").await;
+        match eve {
+            Err(LoginRejection::Invalid(flow)) => {
+                assert!(ids(&flow).contains(&4_010_009), "{:?}", flow.ui.messages);
+            }
+            other => panic!("{other:?}"),
+        }
+        let done = town.world.submit_login(flow.id, email, PASSWORD, "192.0.2.1").await.unwrap();
+        assert_eq!(done.issued.session.identity_id, local.id);
+        let linked = issued(town.come(claims).await.unwrap());
+        assert_eq!(linked.session.identity_id, local.id);
+    }
+}
+
+#[tokio::test]
+async fn accounts_are_linked_and_unlinked_in_settings() {
+    let town = Town::new();
+    let (service, scope) = (&town.world.service, town.world.scope);
+    let first = issued(town.come(ann()).await.unwrap());
+    let proof = Proof::Token(first.token.clone());
+    let begin = BeginSettings {
+        browser: Some(BROWSER),
+        proof: Some(proof.clone()),
+        ..BeginSettings::default()
+    };
+    let flow = service.begin_settings(scope, begin).await.unwrap();
+    let names =
+        |flow: &Flow, name: &str| flow.ui.nodes.iter().filter(|node| node.name() == name).count();
+    assert_eq!((names(&flow, "link"), names(&flow, "unlink")), (2, 1));
+    let submit = async |link: Option<&str>, unlink: Option<&str>| {
+        let submission = SettingsSubmission {
+            method: "oidc".to_owned(),
+            link: link.map(str::to_owned),
+            unlink: unlink.map(str::to_owned),
+            proof: Some(proof.clone()),
+            ..SettingsSubmission::default()
+        };
+        service.submit_settings(scope, flow.id, submission).await
+    };
+    assert!(matches!(submit(None, Some("idp")).await, Err(SettingsRejection::Invalid(_))), "last");
+    // A second account at the same provider.
+    let Err(SettingsRejection::Away(url)) = submit(Some("idp"), None).await else { panic!() };
+    *town.idp.nonce.lock() = parameter(&url, "nonce");
+    town.idp.says(json!({"sub": "ann2", "email": "second@example.org"}));
+    let without = Town::back(&url);
+    let strangers = town.arrive(Brought { proof: None, ..without.clone() }).await;
+    assert!(matches!(strangers, Err(ArrivalRejection::NoSession)), "{strangers:?}");
+    let Err(SettingsRejection::Away(url)) = submit(Some("idp"), None).await else { panic!() };
+    *town.idp.nonce.lock() = parameter(&url, "nonce");
+    let brought = Brought { proof: Some(proof.clone()), ..Town::back(&url) };
+    assert!(matches!(town.arrive(brought).await.unwrap().arrived, Arrived::Linked));
+    let by_second = issued(town.come(json!({"sub": "ann2"})).await.unwrap());
+    assert_eq!(by_second.session.identity_id, first.session.identity_id);
+    // Which of both is meant must be said.
+    assert!(matches!(submit(None, Some("idp")).await, Err(SettingsRejection::Invalid(_))));
+    let flow = submit(None, Some("idp:ann")).await.unwrap();
+    assert_eq!((names(&flow, "unlink"), flow.ui.messages[0].id), (1, 1_050_001));
+    // What was unlinked is a stranger, and may be somebody else's.
+    let form = form(town.come(ann()).await.unwrap());
+    assert_eq!(ids(&form), [1_010_016], "the address is still hers");
+    assert!(matches!(submit(None, Some("idp:ann2")).await, Err(SettingsRejection::Invalid(_))));
+    town.world.clock.advance(std::time::Duration::from_secs(2 * 3600));
+    let stale = submit(Some("idp"), None).await;
+    assert!(
+        matches!(stale, Err(SettingsRejection::RefreshRequired | SettingsRejection::Flow(_))),
+        "{stale:?}"
+    );
+}
+
+#[tokio::test]
+async fn account_of_somebody_is_not_linked_to_another() {
+    let town = Town::new();
+    let (service, scope) = (&town.world.service, town.world.scope);
+    issued(town.come(ann()).await.unwrap());
+    let eve = json!({"sub": "eve", "email": "eve@example.org", "email_verified": true});
+    let eve = issued(town.come(eve).await.unwrap());
+    let proof = Proof::Token(eve.token.clone());
+    let begin = BeginSettings {
+        browser: Some(BROWSER),
+        proof: Some(proof.clone()),
+        ..BeginSettings::default()
+    };
+    let flow = service.begin_settings(scope, begin).await.unwrap();
+    let submission = SettingsSubmission {
+        method: "oidc".to_owned(),
+        link: Some("idp".to_owned()),
+        proof: Some(proof.clone()),
+        ..SettingsSubmission::default()
+    };
+    let away = service.submit_settings(scope, flow.id, submission).await;
+    let Err(SettingsRejection::Away(url)) = away else { panic!("{away:?}") };
+    *town.idp.nonce.lock() = parameter(&url, "nonce");
+    town.idp.says(ann());
+    let brought = Brought { proof: Some(proof), ..Town::back(&url) };
+    let flow = form(town.arrive(brought).await.unwrap().arrived);
+    assert_eq!(ids(&flow), [4_000_027]);
+}
+
+/// A provider id pins its issuer.
+#[tokio::test]
+async fn subject_of_another_issuer_is_somebody_else() {
+    let town = Town::new();
+    let service = &town.world.service;
+    let digests =
+        |issuer: &str| service.account_digests(town.world.scope.tenant, ("idp", issuer, "ann"));
+    assert_ne!(digests(ISSUER), digests("https://evil.example"));
+    assert_ne!(
+        service.account_digests(town.world.scope.tenant, ("a", "bc", "d")),
+        service.account_digests(town.world.scope.tenant, ("ab", "c", "d")),
+    );
+    issued(town.come(ann()).await.unwrap());
+    let holder =
+        |issuer: &'static str| service.holder_of_account(town.world.scope, ("idp", issuer, "ann"));
+    assert!(holder(ISSUER).await.unwrap().is_some());
+    assert!(holder("https://evil.example").await.unwrap().is_none());
+    assert!(
+        service
+            .holder_of_account(town.world.scope, ("other", ISSUER, "ann"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn mapping_that_fails_lets_nobody_in() {
+    for mapper in [
+        "local f(n) = f(n + 1); f(0)",
+        "std.foldl(function(a, b) a + b, std.range(1, 100000000), 0)",
+        "std.repeat('x', 1000000000)",
+        "error 'no'",
+        "42",
+        "{ identity: { traits: 'x' } }",
+        "{ identity: { traits: std.extVar('secrets') } }",
+    ] {
+        let town = Town::with(vec![provider("idp", mapper)]);
+        let flow = form(town.come(ann()).await.unwrap());
+        assert_eq!(ids(&flow), [4_000_001], "{mapper}");
+        assert_eq!(town.find("ann@example.org").await, []);
+    }
+}
+
+#[tokio::test]
+async fn inactive_identity_is_not_let_in() {
+    let town = Town::new();
+    let first = issued(town.come(ann()).await.unwrap());
+    let off = json!([{"op": "replace", "path": "/state", "value": "inactive"}]);
+    let id = first.session.identity_id;
+    town.world.service.patch_identity(town.world.scope, id, &off).await.unwrap();
+    assert!(matches!(town.come(ann()).await, Err(ArrivalRejection::Disabled)));
+}
+
+#[tokio::test]
+async fn native_client_gets_its_session_for_both_codes_once() {
+    let town = Town::new();
+    let (service, scope) = (&town.world.service, town.world.scope);
+    town.idp.says(ann());
+    let begin = BeginRegistration { exchange: true, ..BeginRegistration::default() };
+    let flow = service.begin_registration(scope, begin).await.unwrap();
+    let init = flow.exchange_code.clone().unwrap();
+    let social =
+        SocialSubmission { provider: Some("idp".to_owned()), ..SocialSubmission::default() };
+    let submission = RegistrationSubmission {
+        method: "oidc".to_owned(),
+        social,
+        ..RegistrationSubmission::default()
+    };
+    let done = service.submit_registration(scope, flow.id, submission, &client("192.0.2.1")).await;
+    let Err(RegistrationRejection::Away(url)) = done else { panic!("{done:?}") };
+    *town.idp.nonce.lock() = parameter(&url, "nonce");
+    let early = service.exchange_session(scope, init.expose(), "x").await;
+    assert!(matches!(early, Err(ExchangeRejection::NotFound)));
+    let arrival = town.arrive(Brought { browser: None, ..Town::back(&url) }).await.unwrap();
+    let code = arrival.return_code.unwrap();
+    for (a, b) in [
+        (init.expose().as_str(), "x"),
+        ("x", code.expose().as_str()),
+        (code.expose().as_str(), init.expose().as_str()),
+        ("", ""),
+    ] {
+        let wrong = service.exchange_session(scope, a, b).await;
+        assert!(matches!(wrong, Err(ExchangeRejection::NotFound)), "{a} {b}");
+    }
+    let (token, session) =
+        service.exchange_session(scope, init.expose(), code.expose()).await.unwrap();
+    assert!(session.active && town.world.recognised(&Proof::Token(token)).await);
+    let again = service.exchange_session(scope, init.expose(), code.expose()).await;
+    assert!(matches!(again, Err(ExchangeRejection::NotFound)));
+}
+
+/// Without a code to exchange, whoever completed the journey would get the session.
+#[tokio::test]
+async fn native_client_without_a_code_is_not_sent_away() {
+    let town = Town::new();
+    let flow = town.world.begin_login().await;
+    let social =
+        SocialSubmission { provider: Some("idp".to_owned()), ..SocialSubmission::default() };
+    let submission =
+        LoginSubmission { method: "oidc".to_owned(), social, ..LoginSubmission::default() };
+    let service = &town.world.service;
+    let done = service.submit_login(town.world.scope, flow.id, submission, &client("::1")).await;
+    assert!(matches!(done, Err(LoginRejection::Invalid(_))), "{done:?}");
+}

@@ -1,0 +1,119 @@
+//! What a configuration has many of: providers of social sign-in, one table each
+//! (`[oidc.google]`), and hooks of flows, in order (`[[hooks]]`).
+//!
+//! They stand in the file alone; their secrets are files, or variables of the
+//! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{Origin, refusal::Refusal};
+
+/// The tables of a file.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Tables {
+    /// Providers, by their ids.
+    #[serde(default)]
+    pub oidc: BTreeMap<String, ProviderTable>,
+}
+
+/// The names of the tables, which are no sections.
+pub const NAMES: [&str; 1] = ["oidc"];
+
+/// A provider.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderTable {
+    /// Its kind: `generic`, `google`, `github`, …; by default that of its id, if there
+    /// is one, else generic.
+    pub provider: Option<String>,
+    /// What people call it; by default its kind's name.
+    pub label: Option<String>,
+    /// Its issuer; for kinds that know theirs, in place of it.
+    pub issuer_url: Option<String>,
+    /// Our id there.
+    pub client_id: String,
+    /// A file with our secret.
+    pub client_secret_file: Option<PathBuf>,
+    /// What is asked for, in place of what its kind says.
+    pub scope: Option<Vec<String>>,
+    /// In place of what its metadata says.
+    pub auth_url: Option<String>,
+    /// In place of what its metadata says.
+    pub token_url: Option<String>,
+    /// In place of what its metadata says.
+    pub userinfo_url: Option<String>,
+    /// Audiences of ID tokens that applications got by themselves.
+    pub additional_id_token_audiences: Vec<String>,
+    /// `auto`, `force` or `never`.
+    pub pkce: Option<String>,
+    /// `id_token` or `userinfo`.
+    pub claims_source: Option<String>,
+    /// The `claims` parameter.
+    pub requested_claims: Option<toml::Table>,
+    /// Jsonnet: `base64://…`, or a file.
+    pub mapper: Option<String>,
+    /// Domains of e-mail addresses that it speaks for.
+    pub authoritative_domains: Vec<String>,
+    /// The tenant, for Microsoft.
+    pub microsoft_tenant: Option<String>,
+    /// The team, for Apple.
+    pub apple_team_id: Option<String>,
+    /// The key, for Apple.
+    pub apple_private_key_id: Option<String>,
+    /// A file with that key (PEM).
+    pub apple_private_key_file: Option<PathBuf>,
+}
+
+/// Reads the tables of a file; what is wrong is told with its line.
+pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tables {
+    let origin = |offset: usize| Origin::File {
+        path: path.to_owned(),
+        line: 1 + text[..offset.min(text.len())].matches('\n').count(),
+    };
+    match toml::from_str::<Tables>(text) {
+        Ok(mut tables) => {
+            for (id, provider) in &mut tables.oidc {
+                anchor(path, provider);
+                if !is_id(id) {
+                    let message = format!(
+                        "oidc.{id}: a provider's id is of lower-case letters, digits, \"-\" and \
+                         \"_\", at most 63"
+                    );
+                    refusals.push(Refusal { origin: Some(origin(0)), message });
+                }
+            }
+            tables
+        }
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            refusals
+                .push(Refusal { origin: Some(origin(at)), message: error.message().to_owned() });
+            Tables::default()
+        }
+    }
+}
+
+/// It is part of URLs.
+fn is_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=63).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// Relative paths start at the file.
+fn anchor(file: &Path, provider: &mut ProviderTable) {
+    let base = file.parent().unwrap_or(Path::new(""));
+    for path in [&mut provider.client_secret_file, &mut provider.apple_private_key_file] {
+        if let Some(path) = path.as_mut().filter(|path| path.is_relative()) {
+            *path = base.join(&*path);
+        }
+    }
+    if let Some(mapper) = provider.mapper.as_mut().filter(|mapper| !mapper.contains("://")) {
+        let path = base.join(&*mapper);
+        *mapper = path.display().to_string();
+    }
+}

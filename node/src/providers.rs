@@ -1,0 +1,185 @@
+//! Providers of social sign-in, as a configuration names them: presets filled in,
+//! secrets and programs read.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cardea_identity::{
+    jsonnet::{Limits, Program},
+    social::{
+        ClaimsSource, ClientSecret, Pkce, Provider, Providers, SignsAssertions, mapping, preset,
+    },
+};
+use cardea_storage::Secret;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+
+use crate::config::{
+    Config,
+    secret::{read_private, read_text},
+    tables::ProviderTable,
+};
+
+/// The providers of a configuration.
+pub fn providers(config: &Config) -> anyhow::Result<Providers> {
+    let mut found = Vec::new();
+    for (id, table) in &config.tables.oidc {
+        found.push(provider(id, table).with_context(|| format!("oidc.{id}"))?);
+    }
+    Ok(Providers::new(found))
+}
+
+fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
+    let kind = table.provider.as_deref();
+    let kind = kind.or_else(|| preset::find(id).map(|preset| preset.name)).unwrap_or("generic");
+    let preset = preset::find(kind).with_context(|| {
+        let known: Vec<_> = preset::PRESETS.iter().map(|preset| preset.name).collect();
+        format!("provider: expected one of {}, found \"{kind}\"", known.join(", "))
+    })?;
+    if table.client_id.is_empty() {
+        bail!("client_id is missing");
+    }
+    let mut issuer = table.issuer_url.clone().unwrap_or_else(|| preset.issuer.to_owned());
+    if let Some(tenant) = &table.microsoft_tenant {
+        issuer = issuer.replace("{tenantid}", tenant);
+    }
+    if preset.is_openid && !(issuer.starts_with("https://") || issuer.starts_with("http://")) {
+        bail!("issuer_url is missing, or no web address");
+    }
+    let choice = |name: &str, value: &Option<String>, known: &[&str]| match value {
+        Some(value) if !known.contains(&value.as_str()) => {
+            bail!("{name}: expected one of {}, found \"{value}\"", known.join(", "))
+        }
+        value => Ok(value.clone().unwrap_or_default()),
+    };
+    let pkce = match choice("pkce", &table.pkce, &["auto", "force", "never"])?.as_str() {
+        "force" => Pkce::Force,
+        "never" => Pkce::Never,
+        _ => Pkce::Auto,
+    };
+    let source = choice("claims_source", &table.claims_source, &["id_token", "userinfo"])?;
+    let claims_source = match source.as_str() {
+        "userinfo" => ClaimsSource::Userinfo,
+        "id_token" => ClaimsSource::IdToken,
+        _ => preset.claims_source,
+    };
+    let label = match (&table.label, preset.label) {
+        (Some(label), _) => label.clone(),
+        (None, "") => id.to_owned(),
+        (None, label) => label.to_owned(),
+    };
+    let requested_claims = table.requested_claims.clone().map(serde_json::to_value).transpose()?;
+    Ok(Provider {
+        id: id.to_owned(),
+        label,
+        preset,
+        issuer,
+        client_id: table.client_id.clone(),
+        client_secret: client_secret(id, table)?,
+        scope: table
+            .scope
+            .clone()
+            .unwrap_or_else(|| preset.scope.iter().map(|scope| (*scope).to_owned()).collect()),
+        auth_url: table.auth_url.clone(),
+        token_url: table.token_url.clone(),
+        userinfo_url: table.userinfo_url.clone(),
+        audiences: table.additional_id_token_audiences.clone(),
+        pkce,
+        claims_source,
+        requested_claims,
+        mapper: program(table.mapper.as_deref()).context("mapper")?,
+        authoritative_domains: table.authoritative_domains.clone(),
+    })
+}
+
+fn client_secret(id: &str, table: &ProviderTable) -> anyhow::Result<ClientSecret> {
+    let Some(file) = &table.apple_private_key_file else {
+        let name = format!("oidc_{}_client_secret", id.replace('-', "_"));
+        let file = table.client_secret_file.as_deref();
+        let text = read_text(&name, file, |name| std::env::var(name).ok())?;
+        return Ok(match text {
+            Some(text) => ClientSecret::Text(Secret::new(text.expose().to_string())),
+            None => ClientSecret::None,
+        });
+    };
+    let (Some(team_id), Some(key_id)) = (&table.apple_team_id, &table.apple_private_key_id) else {
+        bail!("apple_private_key_file needs apple_team_id and apple_private_key_id too");
+    };
+    let pem = read_private(file)?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
+        .context("apple_private_key_file holds no private key (PKCS #8)")?;
+    let random = SystemRandom::new();
+    let key =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der(), &random);
+    let key = key.ok().context("apple_private_key_file holds no key of P-256")?;
+    Ok(ClientSecret::Signed {
+        team_id: team_id.clone(),
+        key_id: key_id.clone(),
+        key: Arc::new(Signer { key, random }),
+    })
+}
+
+struct Signer {
+    key: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl SignsAssertions for Signer {
+    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        Some(self.key.sign(&self.random, message).ok()?.as_ref().to_vec())
+    }
+}
+
+/// A program of Jsonnet: in the configuration itself, in a file, or the included one.
+pub fn program(source: Option<&str>) -> anyhow::Result<Program> {
+    let Some(source) = source else { return Ok(mapping::default_program()?) };
+    let text = match source.strip_prefix("base64://") {
+        Some(encoded) => String::from_utf8(STANDARD.decode(encoded).context("no base64")?)?,
+        None => {
+            let path = source.strip_prefix("file://").unwrap_or(source);
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?
+        }
+    };
+    Ok(Program::parse(&text, Limits::default())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> ProviderTable {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_preset_needs_a_client_id_and_a_generic_provider_its_issuer() {
+        let google = provider("google", &table("client_id = \"x\"")).unwrap();
+        assert_eq!(google.issuer, "https://accounts.google.com");
+        assert_eq!((google.label.as_str(), google.scope.len()), ("Google", 3));
+        let own = "client_id = \"x\"\nissuer_url = \"https://id.example.com\"\npkce = \"force\"";
+        let own = provider("corp", &table(own)).unwrap();
+        assert_eq!((own.label.as_str(), own.pkce), ("corp", Pkce::Force));
+        let tenant = "client_id = \"x\"\nmicrosoft_tenant = \"t\"";
+        let microsoft = provider("microsoft", &table(tenant)).unwrap();
+        assert_eq!(microsoft.issuer, "https://login.microsoftonline.com/t/v2.0");
+        for (text, told) in [
+            ("", "client_id is missing"),
+            ("client_id = \"x\"", "issuer_url"),
+            ("client_id = \"x\"\nprovider = \"none\"", "expected one of generic"),
+            ("client_id = \"x\"\nprovider = \"google\"\npkce = \"maybe\"", "pkce"),
+            ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"base64://e30=\"", ""),
+            ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"base64://ew==\"", "mapper"),
+            ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"/no/such/file\"", "mapper"),
+            ("client_id = \"x\"\nprovider = \"apple\"\napple_private_key_file = \"k\"", "team"),
+        ] {
+            let outcome = provider("corp", &table(text));
+            let told_so = outcome.as_ref().err().is_some_and(|e| format!("{e:#}").contains(told));
+            assert!(told_so || (told.is_empty() && outcome.is_ok()), "{text}: {outcome:?}");
+        }
+        assert!(toml::from_str::<ProviderTable>("client_secret = \"hunter2\"").is_err());
+    }
+}

@@ -476,7 +476,8 @@ async fn accounts_are_linked_and_unlinked_in_settings() {
     let flow = submit(None, Some("idp:ann")).await.unwrap();
     assert_eq!((names(&flow, "unlink"), flow.ui.messages[0].id), (1, 1_050_001));
     // What was unlinked is a stranger, and may be somebody else's.
-    let form = form(town.come(ann()).await.unwrap());
+    let unverified = json!({"sub": "ann", "email": "ann@example.org"});
+    let form = form(town.come(unverified).await.unwrap());
     assert_eq!(ids(&form), [1_010_016], "the address is still hers");
     assert!(matches!(submit(None, Some("idp:ann2")).await, Err(SettingsRejection::Invalid(_))));
     town.world.clock.advance(std::time::Duration::from_secs(2 * 3600));

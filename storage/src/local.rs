@@ -202,4 +202,8 @@ impl Watch for Subscription {
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         Self::next(self).await
     }
+
+    async fn next_until(&mut self, until: Revision) -> Result<Vec<Change>, StoreError> {
+        Self::next_until(self, until).await
+    }
 }

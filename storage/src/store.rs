@@ -179,13 +179,20 @@ pub struct Change {
 
 /// A subscription to changes, in the order of their revisions.
 #[async_trait]
-pub trait Watch: Send {
+pub trait Watch: Send + Sync {
     /// The next changes, all of one revision.
     ///
     /// # Errors
     /// [`StoreError::TooOld`] if the subscriber fell behind the ring: it loads its
     /// view again and subscribes anew.
     async fn next(&mut self) -> Result<Vec<Change>, StoreError>;
+
+    /// The next changes, all of one revision; none once there are no more up to
+    /// `until`. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    async fn next_until(&mut self, until: Revision) -> Result<Vec<Change>, StoreError>;
 }
 
 /// The store, as layers hold it.

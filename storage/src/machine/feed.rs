@@ -26,6 +26,7 @@ struct Ring {
     complete_after: Revision,
     entries: VecDeque<(Revision, Arc<[Change]>)>,
     changes: usize,
+    closed: bool,
 }
 
 /// A place in the feed.
@@ -41,7 +42,12 @@ impl Feed {
     /// A feed of what follows `start`.
     pub fn new(start: Revision) -> Arc<Self> {
         Arc::new(Self {
-            ring: Mutex::new(Ring { complete_after: start, entries: VecDeque::new(), changes: 0 }),
+            ring: Mutex::new(Ring {
+                complete_after: start,
+                entries: VecDeque::new(),
+                changes: 0,
+                closed: false,
+            }),
             newest: watch::channel(start).0,
         })
     }
@@ -60,6 +66,12 @@ impl Feed {
             }
         }
         self.newest.send_replace(revision);
+    }
+
+    /// Nothing follows any more: the tablet was replaced or closed.
+    pub(super) fn close(&self) {
+        self.ring.lock().closed = true;
+        self.newest.send_modify(|_| {});
     }
 
     /// Follows a range from behind `after`.
@@ -85,16 +97,32 @@ impl Subscription {
     /// [`StoreError::TooOld`] if the ring ran past this place, and
     /// [`StoreError::Unavailable`] if the tablet was replaced or closed.
     pub async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        self.next_until(Revision(u64::MAX)).await
+    }
+
+    /// The next changes in the range, all of one revision; none once there are no
+    /// more up to `until`. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_until(&mut self, until: Revision) -> Result<Vec<Change>, StoreError> {
         loop {
-            self.newest.borrow_and_update();
+            let newest = *self.newest.borrow_and_update();
             if let Some(found) = self.take()? {
                 return Ok(found);
             }
-            self.newest
-                .changed()
-                .await
-                .map_err(|_| StoreError::unavailable("the tablet was closed"))?;
+            // A revision is told behind its changes: all up to this one were looked at.
+            self.after = self.after.max(newest);
+            if self.after >= until {
+                return Ok(Vec::new());
+            }
+            self.newest.changed().await.map_err(|_| closed())?;
         }
+    }
+
+    /// Up to where there is nothing more in the range.
+    pub fn reached(&self) -> Revision {
+        self.after
     }
 
     fn take(&mut self) -> Result<Option<Vec<Change>>, StoreError> {
@@ -114,8 +142,12 @@ impl Subscription {
                 return Ok(Some(found));
             }
         }
-        Ok(None)
+        if ring.closed { Err(closed()) } else { Ok(None) }
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::unavailable("the tablet was closed")
 }
 
 #[cfg(test)]
@@ -147,6 +179,44 @@ mod tests {
         feed.push(Revision(13), vec![]);
         feed.push(Revision(14), vec![change(14)]);
         assert_eq!(subscription.next().await.unwrap(), vec![change(14)]);
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_learns_that_there_is_nothing_up_to_a_revision() {
+        let elsewhere = KeyWriter::new(Slot::DIRECTORY, Tag::TEST, Tenant(1)).range();
+        let feed = Feed::new(Revision(10));
+        feed.push(Revision(11), vec![change(11)]);
+        feed.push(Revision(12), vec![]);
+        let mut subscription = feed.subscribe(everything(), Revision(10)).unwrap();
+        assert_eq!(subscription.next_until(Revision(12)).await.unwrap(), vec![change(11)]);
+        assert_eq!(subscription.next_until(Revision(12)).await.unwrap(), vec![]);
+        let mut stranger = feed.subscribe(elsewhere, Revision(10)).unwrap();
+        assert_eq!(stranger.next_until(Revision(12)).await.unwrap(), vec![]);
+        {
+            let mut waiting = std::pin::pin!(subscription.next_until(Revision(14)));
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+            feed.push(Revision(13), vec![]);
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+        }
+        // The dropped wait lost nothing, and who saw all of a ring is not too far behind it.
+        feed.push(Revision(14), vec![change(14)]);
+        assert_eq!(subscription.next_until(Revision(14)).await.unwrap(), vec![change(14)]);
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_is_told_when_the_feed_ends_and_not_before_its_last_change() {
+        let feed = Feed::new(Revision(10));
+        let mut early = feed.subscribe(everything(), Revision(10)).unwrap();
+        {
+            let mut waiting = std::pin::pin!(early.next());
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+            feed.push(Revision(11), vec![change(11)]);
+            feed.close();
+            assert_eq!(waiting.await.unwrap(), vec![change(11)]);
+        }
+        assert!(matches!(early.next().await, Err(StoreError::Unavailable { .. })));
+        let mut late = feed.subscribe(everything(), Revision(11)).unwrap();
+        assert!(matches!(late.next().await, Err(StoreError::Unavailable { .. })));
     }
 
     #[tokio::test]

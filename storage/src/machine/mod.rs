@@ -93,7 +93,9 @@ impl Machine {
     pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
         let mut state = self.state.lock();
         *state = read_state(engine.as_ref())?;
-        *self.live.write() = Live { feed: Feed::new(state.revision()), engine };
+        let live = Live { feed: Feed::new(state.revision()), engine };
+        let former = std::mem::replace(&mut *self.live.write(), live);
+        former.feed.close();
         Ok(())
     }
 
@@ -179,6 +181,13 @@ impl Machine {
             live.feed.push(revision, changes(changed, revision));
         }
         Ok(outcomes)
+    }
+}
+
+impl Drop for Machine {
+    /// Subscribers hold the feed, and would wait for ever.
+    fn drop(&mut self) {
+        self.live.read().feed.close();
     }
 }
 

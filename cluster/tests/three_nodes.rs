@@ -13,9 +13,10 @@ use cardea_cluster::{
     runtime::obstacle::Obstacle,
 };
 use cardea_storage::{
-    Space, StoreError,
+    Revision, Row, Slot, Space, StoreError, Tag, Tenant,
     engine::memory::MemoryDisk,
-    store::{Consistency, Draft, Snaptoken, Verdict},
+    key::KeyWriter,
+    store::{Consistency, Draft, ReadRequest, Snaptoken, Verdict},
 };
 use town::{RESERVE_BYTES, Site, Town, absent, address_of, eventually, key, put, read, write};
 
@@ -158,6 +159,51 @@ async fn everything_is_there_after_all_nodes_were_restarted() {
         })
         .await;
     }
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_without_a_replica_follows_the_changes_at_another() {
+    let town = Town::in_memory().await;
+    let fourth = Site::in_memory(4).open().await.unwrap();
+    fourth.join(&[address_of(&town.nodes[0])]).await.unwrap();
+    let store = fourth.store();
+    let (mut slot, mut after) = (0, Revision(0));
+    eventually("the node reads a shard that it does not hold", async || {
+        let (member, view) = (fourth.member().unwrap(), fourth.directory().view());
+        let is_elsewhere = |slot: &u16| {
+            let group = view.locate(Slot::new(Space::Home, *slot));
+            group.is_some_and(|group| member.host().status(group).is_none())
+        };
+        let Some(found) = (0..4096).step_by(512).find(is_elsewhere) else { return false };
+        slot = found;
+        let request = ReadRequest::new(Consistency::Strong).get(key(Space::Home, slot, 1));
+        let Ok(answer) = store.read(request).await else { return false };
+        after = Revision(answer.snaptoken.positions[0].revision);
+        true
+    })
+    .await;
+    let range = KeyWriter::new(Slot::new(Space::Home, slot), Tag::TEST, Tenant(0)).range();
+    let mut watch = store.watch(range.clone(), after).await.unwrap();
+    let row = key(Space::Home, slot, 1);
+    write(&town.store(1), vec![], vec![put(&row, "first")]).await;
+    let second = write(&town.store(2), vec![], vec![put(&row, "second")]).await;
+    let Verdict::Committed(second) = second else { panic!("{second:?}") };
+    let second = Revision(second.snaptoken.positions[0].revision);
+    let mut seen = Vec::new();
+    loop {
+        let changes = watch.next_until(second).await.unwrap();
+        if changes.is_empty() {
+            break;
+        }
+        let value = |row: &Row| String::from_utf8(row.value.to_vec()).unwrap();
+        seen.extend(changes.iter().map(|change| change.row.as_ref().map(value)));
+    }
+    assert_eq!(seen, [Some("first".to_owned()), Some("second".to_owned())]);
+    // Taken up again from the last change there is nothing left, and that is told, too.
+    let mut again = store.watch(range, second).await.unwrap();
+    assert_eq!(again.next_until(second).await.unwrap(), []);
+    fourth.abandon().await;
     town.stop().await;
 }
 

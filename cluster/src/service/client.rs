@@ -8,13 +8,13 @@ use cardea_raft::{
     transport::{Purpose, Refusal},
 };
 use cardea_storage::{
-    StoreError,
+    KeyRange, Revision, StoreError,
     protocol::shards::{Admission, ShardRead, ShardSeen},
     txn::{Command, Outcome, command::Action},
 };
 use prost::Message;
 use tokio::time::timeout;
-use tonic::{ConnectError, Status, transport::Channel};
+use tonic::{ConnectError, Status, Streaming, transport::Channel};
 
 use super::{
     MESSAGE_BYTES_MAX,
@@ -130,6 +130,29 @@ pub(crate) async fn read(
         Some(Of::Moved(_)) => Ok(None),
         Some(Of::Unavailable(unavailable)) => Err(failed(&unavailable.reason)),
         None => Err(failed("the answer says nothing")),
+    }
+}
+
+/// Has `node` tell what changes in a range, from behind `after`.
+pub(crate) async fn watch(
+    member: &Member,
+    node: NodeId,
+    group: GroupId,
+    range: &KeyRange,
+    after: Revision,
+) -> Result<Streaming<proto::WatchResponse>, StoreError> {
+    let request = proto::WatchRequest {
+        caller: Some(caller(member, node)),
+        group: group.0,
+        start: range.start.clone(),
+        end: range.end.clone(),
+        after: after.0,
+    };
+    let failed = |what: &str| StoreError::unavailable(format!("{node} tells no changes: {what}"));
+    match timeout(READ_MAX, client(member, node).watch(request)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(failed(status.message())),
+        Err(_) => Err(failed("no answer in time")),
     }
 }
 

@@ -89,6 +89,31 @@ fn bytes_of_reads_are_frozen() {
 }
 
 #[test]
+fn bytes_of_watches_are_frozen() {
+    use watch_response::Result as Of;
+    let request =
+        WatchRequest { caller: caller(), group: 3, start: bytes("a"), end: bytes("b"), after: 5 };
+    assert_eq!(hex(&request), format!("{CALLER}10031a016122016228 05").replace(' ', ""));
+    let row = Row { key: bytes("k"), value: bytes("v"), revision: None, expires_at: None };
+    let changes = Changes {
+        revision: 6,
+        rows: vec![
+            RowChange { key: bytes("k"), row: Some(row) },
+            RowChange { key: bytes("l"), row: None },
+        ],
+    };
+    let frozen = [
+        (Of::Changes(changes), "0a14080612 0b0a016b12060a016b120176 12030a016c"),
+        (Of::TooOld(TooOld {}), "1200"),
+        (Of::Unavailable(Unavailable { reason: "r".to_owned() }), "1a030a0172"),
+    ];
+    for (result, expected) in frozen {
+        let message = WatchResponse { result: Some(result) };
+        assert_eq!(hex(&message), expected.replace(' ', ""));
+    }
+}
+
+#[test]
 fn bytes_of_joining_are_frozen() {
     use join_response::Result as Of;
     let request = JoinRequest {

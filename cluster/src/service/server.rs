@@ -1,9 +1,13 @@
 //! The called side.
 
-use std::sync::{Arc, Weak};
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+};
 
 use cardea_raft::{GroupId, NodeId, transport::Refusal};
-use cardea_storage::{StoreError, protocol::shards::Admission, txn::Command};
+use cardea_storage::{KeyRange, Revision, StoreError, protocol::shards::Admission, txn::Command};
+use futures::Stream;
 use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -19,7 +23,7 @@ use crate::{
     directory::records::NodeState,
     member::Member,
     runtime::{heartbeat, join},
-    shards::{propose, read, wire},
+    shards::{propose, read, watch, wire},
 };
 
 /// The service of a member.
@@ -69,6 +73,24 @@ impl Service {
 
 #[async_trait]
 impl cluster_server::Cluster for Service {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let member = self.check(request.caller)?;
+        let group = GroupId(request.group);
+        let Some(replica) = member.replica(group).filter(|replica| replica.owns_slots()) else {
+            return Err(Refusal::UnknownGroup.status(format!("no replica of {group} is here")));
+        };
+        let range = KeyRange { start: request.start, end: request.end };
+        let feed = replica.machine().feed();
+        // What is sent holds the feed, and not the replica.
+        Ok(Response::new(watch::messages(feed.subscribe(range, Revision(request.after)))))
+    }
+
     async fn propose(
         &self,
         request: Request<proto::ProposeRequest>,

@@ -1,5 +1,5 @@
-//! The [`Shards`] of a cluster: where slots are, proposals to leaders, reads from
-//! the nearest replica.
+//! The [`Shards`] of a cluster: where slots are, proposals to leaders, reads and
+//! changes from the nearest replica.
 //!
 //! A proposal goes to the group's leader in at most one hop between nodes: who
 //! receives it from another node proposes it or says who leads, and never sends
@@ -8,6 +8,7 @@
 
 pub(crate) mod propose;
 pub(crate) mod read;
+pub(crate) mod watch;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -16,12 +17,11 @@ use async_trait::async_trait;
 use cardea_raft::GroupId;
 use cardea_storage::{
     KeyRange, Revision, Slot, SlotRange, Space, StoreError,
-    machine::feed::Subscription,
     protocol::{
         pin::Pinned,
         shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
     },
-    store::{Change, Watch},
+    store::Watch,
     txn::{Outcome, command::Action},
 };
 use parking_lot::RwLock;
@@ -116,19 +116,6 @@ impl Shards for ClusterShards {
         range: KeyRange,
         after: Revision,
     ) -> Result<Box<dyn Watch>, StoreError> {
-        let replica = self
-            .member()?
-            .replica(GroupId(shard.0))
-            .ok_or_else(|| StoreError::unavailable("the shard has no replica on this node"))?;
-        Ok(Box::new(Follower(replica.machine().feed().subscribe(range, after)?)))
-    }
-}
-
-struct Follower(Subscription);
-
-#[async_trait]
-impl Watch for Follower {
-    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
-        self.0.next().await
+        watch::watch(&self.member()?, GroupId(shard.0), range, after).await
     }
 }

@@ -161,7 +161,7 @@ fn unavailable(error: &ReadError) -> StoreError {
 }
 
 /// Nodes that hold a replica: the leader's first, then those of this region.
-fn nodes_with(member: &Member, group: GroupId) -> Vec<NodeId> {
+pub(crate) fn nodes_with(member: &Member, group: GroupId) -> Vec<NodeId> {
     let view = member.directory.view();
     let Some(shard) = view.shards.get(&group) else { return Vec::new() };
     let leader = member.leader_of(group);

@@ -8,7 +8,7 @@ use cardea_storage::{
     engine::Order,
     machine::view::{Pending, Seen},
     protocol::shards::{Freshness, ShardRead, ShardSeen},
-    store::{Read, Rows, Scan},
+    store::{Change, Read, Rows, Scan},
     txn::{Outcome, RequestId},
 };
 
@@ -156,6 +156,27 @@ pub(crate) fn shard_seen(message: proto::Seen) -> Result<ShardSeen, Fault> {
     })
 }
 
+/// The message of what a revision changed.
+pub(crate) fn changes_message(revision: Revision, changes: &[Change]) -> proto::Changes {
+    let row = |change: &Change| proto::RowChange {
+        key: change.key.as_bytes().clone(),
+        row: change.row.clone().map(row_message),
+    };
+    proto::Changes { revision: revision.0, rows: changes.iter().map(row).collect() }
+}
+
+/// What a message says was changed.
+///
+/// # Errors
+/// A fault if it is malformed.
+pub(crate) fn changes(message: proto::Changes) -> Result<Vec<Change>, Fault> {
+    let revision = Revision(message.revision);
+    let change = |change: proto::RowChange| {
+        Ok(Change { key: key(change.key)?, row: change.row.map(row).transpose()?, revision })
+    };
+    message.rows.into_iter().map(change).collect()
+}
+
 fn key(bytes: Bytes) -> Result<Key, Fault> {
     Key::from_bytes(bytes).ok_or_else(|| Fault::new("a key from another node has no header"))
 }
@@ -214,6 +235,25 @@ mod tests {
             assert_eq!(shard_read(message), Some(read));
         }
         assert_eq!(shard_read(proto::ReadRequest::default()), None);
+    }
+
+    #[test]
+    fn changes_survive_the_wire() {
+        let revision = Revision(7);
+        let row = Row {
+            key: a_key(1),
+            value: Bytes::from_static(b"v"),
+            revision: Some(revision),
+            expires_at: None,
+        };
+        let changed = vec![
+            Change { key: a_key(1), row: Some(row), revision },
+            Change { key: a_key(2), row: None, revision },
+        ];
+        assert_eq!(changes(changes_message(revision, &changed)).unwrap(), changed);
+        let mut stray = changes_message(revision, &changed);
+        stray.rows[0].key = Bytes::new();
+        assert!(changes(stray).is_err());
     }
 
     #[test]

@@ -71,7 +71,12 @@ impl Service {
     }
 }
 
-async fn check_on(graph: &Graph, tuple: &Tuple, limits: Limits) -> Result<bool, ReadRejection> {
+/// One check on a graph.
+pub(crate) async fn check_on(
+    graph: &Graph,
+    tuple: &Tuple,
+    limits: Limits,
+) -> Result<bool, ReadRejection> {
     let set = tuple.set();
     is_askable(graph.language(), &set)?;
     let mut engine = Engine::new(graph, tuple.subject.clone(), limits);

@@ -8,8 +8,9 @@
 //! Reading order: [`model`] (tuples, subjects), [`opl`] and [`language`] (what names
 //! mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
 //! [`Service`]: [`write`](mod@write), [`list`], [`check`],
-//! [`expand`], [`explain`], [`reverse`], [`change`].
+//! [`expand`], [`explain`], [`reverse`], [`actions`], [`watch`], [`change`].
 
+pub mod actions;
 pub mod assertion;
 pub mod change;
 pub mod check;
@@ -30,6 +31,7 @@ pub mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 pub mod write;
 
 pub use model::{Subject, SubjectSet, Tuple, TupleQuery};

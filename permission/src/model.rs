@@ -43,7 +43,7 @@ pub struct Tuple {
 }
 
 /// Tuples that are alike in what is given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TupleQuery {
     /// The object's namespace.
     pub namespace: Option<String>,

@@ -52,22 +52,37 @@ impl Service {
         page: &PageRequest,
         consistency: Consistency,
     ) -> Result<Answered<Page<String>>, ReadRejection> {
-        subject.validate()?;
-        let set = SubjectSet::new(namespace, "", relation);
-        set.validate()?;
-        let list = format!("objects {}", blake3::hash(format!("{set:?} {subject:?}").as_bytes()));
-        let (set, limits) = (&set, self.limits(0));
-        let found = self
-            .walk(tenant, &consistency, |graph| async move {
-                is_askable(graph.language(), set)?;
-                objects(&graph, set, subject, limits).await
-            })
-            .await?;
+        let asked = format!("{namespace:?} {relation:?} {subject:?}");
+        let list = format!("objects {}", blake3::hash(asked.as_bytes()));
+        let found = self.all_objects(tenant, namespace, relation, subject, consistency).await?;
         self.page_of_names(tenant, &list, page, found)
     }
 
-    /// A page of the subject ids that have a relation or permission on an object, in
-    /// their order. Subject sets are looked through, not listed.
+    /// All objects of a namespace that a subject has a relation or permission on.
+    ///
+    /// # Errors
+    /// See [`ReadRejection`].
+    pub async fn all_objects(
+        &self,
+        tenant: Tenant,
+        namespace: &str,
+        relation: &str,
+        subject: &Subject,
+        consistency: Consistency,
+    ) -> Result<Answered<BTreeSet<String>>, ReadRejection> {
+        subject.validate()?;
+        let set = SubjectSet::new(namespace, "", relation);
+        set.validate()?;
+        let (set, limits) = (&set, self.limits(0));
+        self.walk(tenant, &consistency, |graph| async move {
+            is_askable(graph.language(), set)?;
+            objects(&graph, set, subject, limits).await
+        })
+        .await
+    }
+
+    /// A page of the subjects of a kind that have a relation or permission on an
+    /// object, in their order. Subject sets are looked through, not listed.
     ///
     /// # Errors
     /// See [`ReadRejection`]; a permission of all whom it does not exclude is that of
@@ -76,21 +91,39 @@ impl Service {
         &self,
         tenant: Tenant,
         set: &SubjectSet,
+        kind: &SubjectKind,
         page: &PageRequest,
         consistency: Consistency,
     ) -> Result<Answered<Page<String>>, ReadRejection> {
-        set.validate()?;
-        let list = format!("subjects {}", blake3::hash(format!("{set:?}").as_bytes()));
-        let limits = self.limits(0);
-        let nobody = self.store.entropy().uuid().to_string();
-        let nobody = &Subject::Id(nobody);
-        let found = self
-            .walk(tenant, &consistency, |graph| async move {
-                is_askable(graph.language(), set)?;
-                subjects(&graph, set, nobody, limits).await
-            })
-            .await?;
+        let asked = match kind {
+            SubjectKind::Ids => format!("{set:?}"),
+            SubjectKind::Objects(_) => format!("{set:?} {kind:?}"),
+        };
+        let list = format!("subjects {}", blake3::hash(asked.as_bytes()));
+        let found = self.all_subjects(tenant, set, kind, consistency).await?;
         self.page_of_names(tenant, &list, page, found)
+    }
+
+    /// All subjects of a kind that have a relation or permission on an object.
+    ///
+    /// # Errors
+    /// As [`list_subjects`](Self::list_subjects).
+    pub async fn all_subjects(
+        &self,
+        tenant: Tenant,
+        set: &SubjectSet,
+        kind: &SubjectKind,
+        consistency: Consistency,
+    ) -> Result<Answered<BTreeSet<String>>, ReadRejection> {
+        set.validate()?;
+        let limits = self.limits(0);
+        let nobody = kind.subject(self.store.entropy().uuid().to_string());
+        let nobody = &nobody;
+        self.walk(tenant, &consistency, |graph| async move {
+            is_askable(graph.language(), set)?;
+            subjects(&graph, set, kind, nobody, limits).await
+        })
+        .await
     }
 
     fn page_of_names(
@@ -116,6 +149,45 @@ impl Service {
             self.pages.seal(self.store.entropy().as_ref(), tenant, list, last.as_bytes())
         });
         Ok(Answered { value: Page { items, next }, snaptoken: found.snaptoken })
+    }
+}
+
+/// Which subjects are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectKind {
+    /// Subject ids.
+    Ids,
+    /// Objects of a namespace that are subjects themselves: subject sets without a
+    /// relation.
+    Objects(String),
+}
+
+impl SubjectKind {
+    /// The subject of that kind with a name.
+    pub fn subject(&self, name: String) -> Subject {
+        match self {
+            Self::Ids => Subject::Id(name),
+            Self::Objects(namespace) => Subject::Set(SubjectSet::new(&**namespace, name, "")),
+        }
+    }
+
+    /// The name of a subject, if it is of that kind.
+    fn name_of(&self, subject: &Subject) -> Option<String> {
+        match (self, subject) {
+            (Self::Ids, Subject::Id(id)) => Some(id.clone()),
+            (Self::Objects(namespace), Subject::Set(set)) => {
+                (set.relation.is_empty() && set.namespace == *namespace).then(|| set.object.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an object of a namespace is a subject of that kind.
+    fn is_in(&self, namespace: &str) -> bool {
+        match self {
+            Self::Ids => true,
+            Self::Objects(wanted) => wanted == namespace,
+        }
     }
 }
 
@@ -301,6 +373,7 @@ async fn objects(
 async fn subjects(
     graph: &Arc<Graph>,
     about: &SubjectSet,
+    kind: &SubjectKind,
     nobody: &Subject,
     limits: Limits,
 ) -> Result<BTreeSet<String>, ReadRejection> {
@@ -338,10 +411,13 @@ async fn subjects(
         };
         if matches!(question.what, What::Has(_)) {
             for tuple in scan(graph, place.subjects_of(&question.set())).await? {
-                match tuple.subject {
-                    Subject::Id(id) => add(id, certain),
-                    Subject::Set(set) if set.relation.is_empty() => {}
-                    Subject::Set(set) => reach.reach(Question::has(&set), certain)?,
+                if let Some(name) = kind.name_of(&tuple.subject) {
+                    add(name, certain);
+                }
+                if let Subject::Set(set) = tuple.subject
+                    && !set.relation.is_empty()
+                {
+                    reach.reach(Question::has(&set), certain)?;
                 }
             }
         }
@@ -355,7 +431,9 @@ async fn subjects(
                 Formula::Has(name) => What::Has(name.clone()),
                 Formula::Walk(relation, body) => What::Walk(relation.clone(), *body),
                 Formula::IsSubject => {
-                    add(question.object.clone(), certain && alone);
+                    if kind.is_in(&question.namespace) {
+                        add(question.object.clone(), certain && alone);
+                    }
                     continue;
                 }
                 Formula::Or(_) | Formula::And(_) | Formula::Not(_) => continue,
@@ -366,7 +444,7 @@ async fn subjects(
     }
     let mut found = BTreeSet::new();
     for (id, certain) in candidates {
-        let mut engine = Engine::new(graph, Subject::Id(id.clone()), limits);
+        let mut engine = Engine::new(graph, kind.subject(id.clone()), limits);
         if certain || decided(engine.check(about).await?, about)? {
             found.insert(id);
         }

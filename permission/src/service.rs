@@ -97,7 +97,11 @@ impl Service {
 
     /// Refuses a token of another cluster, and one of a state that this one has not
     /// reached: nobody is to wait for what may never come.
-    async fn vet(&self, tenant: Tenant, consistency: &Consistency) -> Result<(), StoreError> {
+    pub(crate) async fn vet(
+        &self,
+        tenant: Tenant,
+        consistency: &Consistency,
+    ) -> Result<(), StoreError> {
         let Consistency::AtLeast(token) = consistency else { return Ok(()) };
         let head = LanguageHeads::key(&LanguageHeadKey(tenant));
         let nobody = SubjectSet::new("", "", "");

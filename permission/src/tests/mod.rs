@@ -1,6 +1,8 @@
 //! The operations of the service, each over a store in this process.
 
+mod actions;
 mod explanations;
 mod languages;
 mod reverse;
 mod tuples;
+mod watch;

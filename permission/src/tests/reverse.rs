@@ -10,6 +10,7 @@ use crate::{
     engine::Value,
     expand::{Tree, TreeKind},
     list::PageRequest,
+    reverse::SubjectKind,
     testing::{
         TENANT, World,
         model::{Chance, Kept, questions, read, subjects},
@@ -40,9 +41,52 @@ async fn objects(
 }
 
 async fn subjects_of(world: &World, set: &SubjectSet) -> Result<Vec<String>, ReadRejection> {
-    let page = PageRequest { size: 1000, token: None };
-    let answer = world.service.list_subjects(TENANT, set, &page, Consistency::Strong).await?;
+    subjects_of_kind(world, set, &SubjectKind::Ids).await
+}
+
+async fn subjects_of_kind(
+    world: &World,
+    set: &SubjectSet,
+    kind: &SubjectKind,
+) -> Result<Vec<String>, ReadRejection> {
+    let (service, page) = (&world.service, PageRequest { size: 1000, token: None });
+    let answer = service.list_subjects(TENANT, set, kind, &page, Consistency::Strong).await?;
     Ok(answer.value.items)
+}
+
+#[tokio::test]
+async fn subjects_that_are_objects_are_listed_by_their_namespace() {
+    let language = "
+class User implements Namespace { related: { manager: User[] }
+  permits = { see: (ctx: Context): boolean => this == ctx.subject } }
+class Bot implements Namespace {}
+class Team implements Namespace { related: { members: (User | SubjectSet<Team, \"members\">)[] } }
+class Doc implements Namespace {
+  related: { viewers: (User | Bot | SubjectSet<Team, \"members\">)[]; banned: User[] }
+  permits = { view: (ctx: Context): boolean =>
+    this.related.viewers.includes(ctx.subject) && !this.related.banned.includes(ctx.subject) } }";
+    let world = World::of(
+        language,
+        &[
+            "Doc:1#viewers@(User:ann#)",
+            "Doc:1#viewers@(Bot:cron#)",
+            "Doc:1#viewers@(Team:eng#members)",
+            "Doc:1#viewers@carl",
+            "Team:eng#members@(User:bob#)",
+            "Team:eng#members@(User:eve#)",
+            "Doc:1#banned@(User:eve#)",
+        ],
+    )
+    .await;
+    let view = SubjectSet::new("Doc", "1", "view");
+    let users = SubjectKind::Objects("User".to_owned());
+    assert_eq!(subjects_of_kind(&world, &view, &users).await.unwrap(), ["ann", "bob"]);
+    let bots = SubjectKind::Objects("Bot".to_owned());
+    assert_eq!(subjects_of_kind(&world, &view, &bots).await.unwrap(), ["cron"]);
+    assert_eq!(subjects_of(&world, &view).await.unwrap(), ["carl"]);
+    let see = SubjectSet::new("User", "zoe", "see");
+    assert_eq!(subjects_of_kind(&world, &see, &users).await.unwrap(), ["zoe"]);
+    assert_eq!(subjects_of_kind(&world, &see, &bots).await.unwrap(), [] as [&str; 0]);
 }
 
 async fn expand(world: &World, set: &SubjectSet) -> Option<Tree> {

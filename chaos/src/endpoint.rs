@@ -163,9 +163,15 @@ impl Endpoint {
 
     /// Sends a request and waits for what comes back.
     pub async fn call(&self, call: Call<'_>) -> Reply {
-        match tokio::time::timeout(self.patience, self.exchange(call)).await {
-            Ok(reply) => reply,
-            Err(_) => Reply::Silence(format!("no answer within {:?}", self.patience)),
+        self.told(call).await.0
+    }
+
+    /// The same, with the snaptoken that the answer tells.
+    pub async fn told(&self, call: Call<'_>) -> (Reply, Option<String>) {
+        let mut token = None;
+        match tokio::time::timeout(self.patience, self.exchange(call, &mut token)).await {
+            Ok(reply) => (reply, token),
+            Err(_) => (Reply::Silence(format!("no answer within {:?}", self.patience)), None),
         }
     }
 
@@ -180,7 +186,7 @@ impl Endpoint {
         self.call(Call { side: Side::Admin, method, path, body, token: None }).await
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Reply {
+    async fn exchange(&self, call: Call<'_>, token: &mut Option<String>) -> Reply {
         let address = match call.side {
             Side::Public => self.public,
             Side::Admin => self.admin,
@@ -210,6 +216,8 @@ impl Endpoint {
         };
         let status = response.status();
         let retry_after = response.headers().contains_key(header::RETRY_AFTER);
+        let told = response.headers().get("x-cardea-snaptoken").and_then(|t| t.to_str().ok());
+        *token = told.map(str::to_owned);
         match response.into_body().collect().await {
             Ok(body) => {
                 let body = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();

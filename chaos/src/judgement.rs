@@ -9,6 +9,7 @@ use crate::{
     check::{
         identifier,
         identity::{self},
+        permission,
         register::{self, Linearizable, Operation},
         session,
     },
@@ -44,6 +45,8 @@ pub struct Findings {
     pub contested: usize,
     /// Registers, and operations on them.
     pub registers: (usize, usize),
+    /// Changes of permissions, and answers about them.
+    pub permissions: (usize, usize),
 }
 
 impl Findings {
@@ -71,6 +74,8 @@ impl Findings {
             ("accepted sessions", proof.accepted),
             ("contested identifiers", self.contested as u64),
             ("operations on registers", self.registers.1 as u64),
+            ("changes of permissions", self.permissions.0 as u64),
+            ("answers about permissions", self.permissions.1 as u64),
         ];
         for (what, count) in shown {
             anyhow::ensure!(count > 0, "the run proves nothing: no {what}");
@@ -94,6 +99,8 @@ impl fmt::Display for Findings {
         )?;
         writeln!(f, "  {} identifiers contested, of {}", self.contested, self.contests)?;
         writeln!(f, "  {} registers with {} operations", self.registers.0, self.registers.1)?;
+        let (changes, answers) = self.permissions;
+        writeln!(f, "  {changes} changes of permissions, {answers} answers about them")?;
         write!(f, "  {} promises broken", self.violations.len())
     }
 }
@@ -166,6 +173,11 @@ fn find(ledger: &Ledger, nodes: usize) -> Findings {
         findings.violations.extend(not_linearizable(id, history));
         findings.registers.0 += 1;
         findings.registers.1 += history.len();
+    }
+    for story in &ledger.permissions {
+        findings.violations.extend(permission::check(story));
+        findings.permissions.0 += story.changes.len();
+        findings.permissions.1 += story.checks.len();
     }
     findings.violations.extend(ledger.odd.iter().cloned().map(Violation));
     findings

@@ -54,4 +54,5 @@ async fn clients_that_read_eventually_are_found_out() {
     };
     assert!(stale("after the revocation") > 0);
     assert!(stale("is not linearizable") > 0);
+    assert!(stale("against what was acknowledged") > 0);
 }

@@ -4,5 +4,6 @@
 
 pub mod identifier;
 pub mod identity;
+pub mod permission;
 pub mod register;
 pub mod session;

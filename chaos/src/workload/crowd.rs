@@ -1,11 +1,11 @@
-//! Everybody who works with a cluster during a run: people, registers, contests and
-//! pulses, at one or more places.
+//! Everybody who works with a cluster during a run: people, registers, contests,
+//! permissions and pulses, at one or more places.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{runtime::Handle, task::JoinSet};
 
-use super::{Run, contest, counter, person, pulse};
+use super::{Run, contest, counter, permission, person, pulse};
 use crate::{dice::Dice, history::Span};
 
 /// A place where clients stand: its runtime, whose sockets are of that place, and
@@ -60,6 +60,7 @@ impl Crowd {
             for _ in 0..size.people {
                 clients.spawn_on(person::live(Arc::clone(run), dice.split()), handle);
             }
+            clients.spawn_on(permission::guard(Arc::clone(run), dice.split()), handle);
             if size.contests {
                 clients.spawn_on(contest::compete(Arc::clone(run), dice.split()), handle);
             }

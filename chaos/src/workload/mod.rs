@@ -1,11 +1,12 @@
 //! Clients of the cluster: people who live whole lives, counters that several
-//! clients change, identifiers that several claim at once, and pulses that tell
-//! how long no write was acknowledged. Each keeps a story for the checkers; an
-//! outcome that nobody told is kept as unknown.
+//! clients change, identifiers that several claim at once, permissions that are given
+//! and taken, and pulses that tell how long no write was acknowledged. Each keeps a
+//! story for the checkers; an outcome that nobody told is kept as unknown.
 
 pub mod contest;
 pub mod counter;
 pub mod crowd;
+pub mod permission;
 pub mod person;
 pub mod pulse;
 
@@ -18,7 +19,8 @@ use parking_lot::Mutex;
 
 use crate::{
     check::{
-        identifier::Contest, identity::IdentityStory, register::Operation, session::SessionStory,
+        identifier::Contest, identity::IdentityStory, permission::PermissionStory,
+        register::Operation, session::SessionStory,
     },
     dice::Dice,
     endpoint::Endpoint,
@@ -56,6 +58,8 @@ pub struct Ledger {
     pub registers: Vec<(String, Vec<Operation>)>,
     /// Contests for identifiers.
     pub contests: Vec<Contest>,
+    /// Permissions with what was changed and what was said.
+    pub permissions: Vec<PermissionStory>,
     /// Answers that the API does not have for what was asked.
     pub odd: Vec<String>,
 }

@@ -1,4 +1,4 @@
-"""Runs the tests of the official JavaScript client, in ../javascript, against three nodes.
+"""Runs the tests of the official JavaScript clients, in ../javascript, against three nodes.
 
 They are passed over where CARDEA_JAVASCRIPT does not name a folder in which the client is
 installed: scripts/python-client installs it where there is npm.
@@ -34,6 +34,8 @@ class JavascriptClient(unittest.TestCase):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CARDEA_")}
         environment["CARDEA_PUBLIC_URLS"] = " ".join(CLUSTER.public)
         environment["CARDEA_ADMIN_URLS"] = " ".join(CLUSTER.admin)
+        ports = [str(port) for ports in CLUSTER.keto for port in ports]
+        environment["CARDEA_KETO_PORTS"] = " ".join(ports)
         done = subprocess.run(
             ["node", "--test", "."], cwd=folder, env=environment,
             capture_output=True, text=True, timeout=300)

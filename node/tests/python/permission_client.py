@@ -1,31 +1,57 @@
-"""Permissions through the official Python client of Ory, as it is published, on every
-node of a cluster: each operation of Keto, with checks on other nodes than the writes.
+"""Permissions through the official Python clients of Ory, as they are published, on every
+node of a cluster: each operation of Keto, with checks on other nodes than the writes. The
+one for all services (ory-client) and the one for Keto alone (ory-keto-client) are made
+alike, and are asked the same.
 """
 
+import importlib
 import json
 import unittest
 import urllib.error
 import urllib.request
 import uuid
 
-import ory_client
-from ory_client.api.metadata_api import MetadataApi
-from ory_client.api.permission_api import PermissionApi
-from ory_client.api.relationship_api import RelationshipApi
-from ory_client.exceptions import ApiException, NotFoundException
-from ory_client.models.batch_check_permission_body import BatchCheckPermissionBody
-from ory_client.models.create_relationship_body import CreateRelationshipBody
-from ory_client.models.post_check_permission_body import PostCheckPermissionBody
-from ory_client.models.post_check_permission_or_error_body import (
-    PostCheckPermissionOrErrorBody,
-)
-from ory_client.models.relationship import Relationship
-from ory_client.models.relationship_patch import RelationshipPatch
-from ory_client.models.subject_set import SubjectSet
-
 from cluster import HOST, Cluster
 
 CLUSTER = Cluster()
+
+
+class Library:
+    """A generated client by its package."""
+
+    def __init__(self, package):
+        root = importlib.import_module(package)
+        names = (
+            "ApiClient Configuration MetadataApi PermissionApi RelationshipApi ApiException "
+            "NotFoundException BatchCheckPermissionBody CreateRelationshipBody "
+            "PostCheckPermissionBody PostCheckPermissionOrErrorBody Relationship "
+            "RelationshipPatch SubjectSet"
+        )
+        places = [root, root.exceptions]
+        for name in names.split():
+            for place in places:
+                if hasattr(place, name):
+                    setattr(self, name, getattr(place, name))
+
+    def client(self, url):
+        return self.ApiClient(self.Configuration(host=url))
+
+    def body(self, kind, text):
+        namespace, rest = text.split(":", 1)
+        object_, rest = rest.split("#", 1)
+        relation, subject = rest.split("@", 1)
+        fields = {"namespace": namespace, "object": object_, "relation": relation}
+        if subject.startswith("("):
+            inner, set_relation = subject[1:-1].split("#")
+            set_namespace, set_object = inner.split(":")
+            fields["subject_set"] = self.SubjectSet(
+                namespace=set_namespace, object=set_object, relation=set_relation
+            )
+        else:
+            fields["subject_id"] = subject
+        return getattr(self, kind)(**fields)
+
+
 LANGUAGE = """
 class User implements Namespace {}
 class Group implements Namespace {
@@ -44,7 +70,8 @@ class Folder implements Namespace {
 
 def setUpModule():
     CLUSTER.start()
-    put(CLUSTER.admin[0] + "/admin/opl", {"files": [{"name": "main.ts", "text": LANGUAGE}]})
+    files = [{"name": "main.ts", "text": LANGUAGE}]
+    put(CLUSTER.admin[0] + "/admin/opl", {"files": files, "force": True})
 
 
 def tearDownModule():
@@ -60,31 +87,17 @@ def put(url, body):
         return json.load(answer)
 
 
-def client(url):
-    return ory_client.ApiClient(ory_client.Configuration(host=url))
-
-
-def body(kind, text):
-    namespace, rest = text.split(":", 1)
-    object_, rest = rest.split("#", 1)
-    relation, subject = rest.split("@", 1)
-    fields = {"namespace": namespace, "object": object_, "relation": relation}
-    if subject.startswith("("):
-        inner, set_relation = subject[1:-1].split("#")
-        set_namespace, set_object = inner.split(":")
-        fields["subject_set"] = SubjectSet(
-            namespace=set_namespace, object=set_object, relation=set_relation
-        )
-    else:
-        fields["subject_id"] = subject
-    return kind(**fields)
-
-
 class Permissions(unittest.TestCase):
+    package = "ory_client"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.ory = Library(cls.package)
+
     def setUp(self):
-        self.clients = [client(url) for url in CLUSTER.admin]
-        self.relationships = [RelationshipApi(c) for c in self.clients]
-        self.permissions = [PermissionApi(c) for c in self.clients]
+        self.clients = [self.ory.client(url) for url in CLUSTER.admin]
+        self.relationships = [self.ory.RelationshipApi(c) for c in self.clients]
+        self.permissions = [self.ory.PermissionApi(c) for c in self.clients]
         self.id = uuid.uuid4().hex[:8]
 
     def tearDown(self):
@@ -92,7 +105,8 @@ class Permissions(unittest.TestCase):
             c.rest_client.pool_manager.clear()
 
     def create(self, text, node=0):
-        return self.relationships[node].create_relationship(body(CreateRelationshipBody, text))
+        body = self.ory.body("CreateRelationshipBody", text)
+        return self.relationships[node].create_relationship(body)
 
     def test_written_on_one_node_and_checked_on_all(self):
         group, a, b = (f"{name}-{self.id}" for name in ("g", "a", "b"))
@@ -105,19 +119,19 @@ class Permissions(unittest.TestCase):
             self.assertTrue(api.check_permission(**asked, subject_id="ann").allowed)
             self.assertFalse(api.check_permission(**asked, subject_id="eve").allowed)
             self.assertTrue(api.check_permission_or_error(**asked, subject_id="ann").allowed)
-            with self.assertRaises(ApiException) as denied:
+            with self.assertRaises(self.ory.ApiException) as denied:
                 api.check_permission_or_error(**asked, subject_id="eve")
             self.assertEqual(denied.exception.status, 403)
             text = f"Folder:{b}#view@(Group:{group}#members)"
             self.assertTrue(
                 api.post_check_permission(
-                    post_check_permission_body=body(PostCheckPermissionBody, text)
+                    post_check_permission_body=self.ory.body("PostCheckPermissionBody", text)
                 ).allowed
             )
             self.assertTrue(
                 api.post_check_permission_or_error(
-                    post_check_permission_or_error_body=body(
-                        PostCheckPermissionOrErrorBody, text
+                    post_check_permission_or_error_body=self.ory.body(
+                        "PostCheckPermissionOrErrorBody", text
                     )
                 ).allowed
             )
@@ -129,12 +143,9 @@ class Permissions(unittest.TestCase):
     def test_patch_list_and_delete(self):
         texts = [f"Group:p-{self.id}-{at}#members@bob" for at in range(5)]
         patches = [
-            RelationshipPatch(action="insert", relation_tuple=body(Relationship, text))
-            for text in texts
+            self.ory.RelationshipPatch(action=action, relation_tuple=self.ory.body("Relationship", text))
+            for action, text in [("insert", text) for text in texts] + [("delete", texts[0])]
         ]
-        patches.append(
-            RelationshipPatch(action="delete", relation_tuple=body(Relationship, texts[0]))
-        )
         self.relationships[0].patch_relationships(patches)
         found, token = [], ""
         while True:
@@ -154,7 +165,7 @@ class Permissions(unittest.TestCase):
             namespace="Group", object=f"p-{self.id}-1"
         )
         self.assertEqual(left.relation_tuples, [])
-        with self.assertRaises(NotFoundException):
+        with self.assertRaises(self.ory.NotFoundException):
             self.relationships[0].get_relationships(namespace="Unheard")
 
     def test_batch_and_expand(self):
@@ -163,11 +174,12 @@ class Permissions(unittest.TestCase):
         self.create(f"Group:{group}#members@(Group:other-{self.id}#members)")
         self.create(f"Group:other-{self.id}#members@bob")
         tuples = [
-            body(Relationship, f"Group:{group}#members@{who}") for who in ("ann", "bob", "eve")
-        ] + [body(Relationship, "Unheard:1#x@ann")]
+            self.ory.body("Relationship", f"Group:{group}#members@{who}")
+            for who in ("ann", "bob", "eve")
+        ] + [self.ory.body("Relationship", "Unheard:1#x@ann")]
         for api in self.permissions:
             results = api.batch_check_permission(
-                batch_check_permission_body=BatchCheckPermissionBody(tuples=tuples)
+                batch_check_permission_body=self.ory.BatchCheckPermissionBody(tuples=tuples)
             ).results
             self.assertEqual([r.allowed for r in results], [True, True, False, False])
             self.assertIn("Unheard", results[3].error)
@@ -187,7 +199,7 @@ class Permissions(unittest.TestCase):
             bad = relationships.check_opl_syntax("class A implements Namespace { x }")
             self.assertEqual(len(bad.errors), 1)
             self.assertEqual(bad.errors[0].start.line, 1)
-            self.assertTrue(MetadataApi(c).get_version().version)
+            self.assertTrue(self.ory.MetadataApi(c).get_version().version)
         for ports in CLUSTER.keto:
             for port in ports:
                 for path in ("/health/alive", "/health/ready", "/version"):
@@ -203,22 +215,24 @@ class Permissions(unittest.TestCase):
 
     @unittest.skipUnless(CLUSTER.keto, "no ports of Keto are given")
     def test_ports_of_keto_answer_their_part(self):
-        for read, write, opl in CLUSTER.keto:
-            names = RelationshipApi(client(f"http://{HOST}:{read}")).list_relationship_namespaces()
-            self.assertEqual(len(names.namespaces), 3)
-            text = f"Group:k-{self.id}-{write}#members@ann"
-            RelationshipApi(client(f"http://{HOST}:{write}")).create_relationship(
-                body(CreateRelationshipBody, text)
-            )
-            asked = body(PostCheckPermissionBody, text)
-            reader = PermissionApi(client(f"http://{HOST}:{read}"))
+        for ports in CLUSTER.keto:
+            clients = [self.ory.client(f"http://{HOST}:{port}") for port in ports]
+            read, write, opl = (self.ory.RelationshipApi(client) for client in clients)
+            self.assertEqual(len(read.list_relationship_namespaces().namespaces), 3)
+            text = f"Group:k-{self.id}-{ports[1]}#members@ann"
+            write.create_relationship(self.ory.body("CreateRelationshipBody", text))
+            asked = self.ory.body("PostCheckPermissionBody", text)
+            reader = self.ory.PermissionApi(clients[0])
             self.assertTrue(reader.post_check_permission(post_check_permission_body=asked).allowed)
-            syntax = RelationshipApi(client(f"http://{HOST}:{opl}")).check_opl_syntax(LANGUAGE)
-            self.assertFalse(syntax.errors)
-            with self.assertRaises(NotFoundException):
-                RelationshipApi(client(f"http://{HOST}:{read}")).check_opl_syntax(LANGUAGE)
-            with self.assertRaises(NotFoundException):
-                RelationshipApi(client(f"http://{HOST}:{opl}")).get_relationships()
+            self.assertFalse(opl.check_opl_syntax(LANGUAGE).errors)
+            with self.assertRaises(self.ory.NotFoundException):
+                read.check_opl_syntax(LANGUAGE)
+            with self.assertRaises(self.ory.NotFoundException):
+                opl.get_relationships()
+
+
+class PermissionsByTheClientOfKeto(Permissions):
+    package = "ory_keto_client"
 
 
 if __name__ == "__main__":

@@ -44,13 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         if let Some(value) = parts.headers.get(CONSISTENCY) {
-            let text = value.to_str().unwrap_or_default();
-            return parse(text).map(Self).ok_or_else(|| {
-                ApiError::bad_request(
-                    "X-Cardea-Consistency is none of strong, bounded=<milliseconds>, eventual, \
-                     at_least=<snaptoken>.",
-                )
-            });
+            return of_header(value.to_str().unwrap_or_default()).map(Self);
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         match query.first("consistency") {
@@ -59,6 +53,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
             Some(_) => Err(ApiError::bad_request("consistency is neither strong nor eventual.")),
         }
     }
+}
+
+/// What [`CONSISTENCY`] asks for.
+pub(crate) fn of_header(text: &str) -> Result<Consistency, ApiError> {
+    parse(text).ok_or_else(|| {
+        ApiError::bad_request(
+            "X-Cardea-Consistency is none of strong, bounded=<milliseconds>, eventual, \
+             at_least=<snaptoken>.",
+        )
+    })
 }
 
 fn parse(text: &str) -> Option<Consistency> {
@@ -75,6 +79,17 @@ fn parse(text: &str) -> Option<Consistency> {
     }
 }
 
+/// Reads a snaptoken that was given back.
+pub(crate) fn given_snaptoken(text: &str) -> Result<Snaptoken, ApiError> {
+    let bad = || ApiError::bad_request("The snaptoken was not given by this cluster.");
+    read_snaptoken(text).ok_or_else(bad)
+}
+
+/// A snaptoken as answers tell it.
+pub(crate) fn text_of(snaptoken: &Snaptoken) -> String {
+    URL_SAFE_NO_PAD.encode(snaptoken.to_bytes())
+}
+
 /// Reads a snaptoken as answers tell it.
 pub(crate) fn read_snaptoken(text: &str) -> Option<Snaptoken> {
     if text.is_empty() || text.len() > SNAPTOKEN_BYTES_MAX {
@@ -86,7 +101,7 @@ pub(crate) fn read_snaptoken(text: &str) -> Option<Snaptoken> {
 
 /// Tells a snaptoken.
 pub(crate) fn write_snaptoken(headers: &mut HeaderMap, snaptoken: &Snaptoken) {
-    if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(snaptoken.to_bytes())) {
+    if let Ok(value) = HeaderValue::from_str(&text_of(snaptoken)) {
         headers.insert(SNAPTOKEN, value);
     }
 }

@@ -41,6 +41,15 @@ struct Parts {
     retry_after: Option<Duration>,
 }
 
+/// What a refusal says, for those who say it in another form.
+pub(crate) struct Told<'a> {
+    pub(crate) id: Option<&'static str>,
+    pub(crate) message: &'a str,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) details: &'a Map<String, Value>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
 #[derive(Serialize)]
 struct Envelope<'a> {
     error: Error<'a>,
@@ -165,6 +174,18 @@ impl ApiError {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.0.status
+    }
+
+    /// What is said in it.
+    pub(crate) fn told(&self) -> Told<'_> {
+        let parts = &*self.0;
+        Told {
+            id: parts.id,
+            message: &parts.message,
+            reason: parts.reason.as_deref(),
+            details: &parts.details,
+            retry_after: parts.retry_after,
+        }
     }
 
     /// What people are shown of it.

@@ -1,4 +1,4 @@
-//! What is spoken: the HTTP APIs of the Ory services, one folder per service, one
+//! What is spoken: the HTTP and gRPC APIs of the Ory services, one folder per service, one
 //! file per route group. Wire types stand apart from handlers, and handlers are
 //! thin: extract, convert, one call into a layer, convert back.
 //!
@@ -23,7 +23,7 @@ pub mod request;
 pub mod route;
 
 pub use error::ApiError;
-pub use request::ClientAddress;
+pub use request::{ClientAddress, StillAllowed};
 pub use route::{RouteInfo, Scope, Surface};
 
 /// Every route of every service: listeners and tests are made from it.

@@ -1,11 +1,12 @@
 //! What handlers take from a request: who is asked about, from where, with which
 //! session, and the ids in its path.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use cardea_identity::{Client, Scope, language::Language, session::check::Proof};
 use cardea_storage::{Secret, Tenant};
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use uuid::Uuid;
 
@@ -22,6 +23,26 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// request that a listener hands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+/// Whether what let a request in still holds: asked from time to time by answers that
+/// go on for long. An extension of requests that a key let in.
+#[derive(Clone)]
+pub struct StillAllowed(Arc<dyn Fn() -> BoxFuture<'static, Result<(), ApiError>> + Send + Sync>);
+
+impl StillAllowed {
+    /// Asks so.
+    pub fn new(
+        ask: impl Fn() -> BoxFuture<'static, Result<(), ApiError>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// # Errors
+    /// If it does not, or nobody can say.
+    pub(crate) async fn ask(&self) -> Result<(), ApiError> {
+        (self.0)().await
+    }
+}
 
 /// What every operation is told: the tenant, which the listener found by host name
 /// or API key and put among the request's extensions as a [`Tenant`], and the client.

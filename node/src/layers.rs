@@ -6,7 +6,7 @@
 //! requests under way finish on the former ones. Whatever else keeps the node from
 //! relying on its configuration is asked for with every request.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use axum::{
     Router,
@@ -15,7 +15,10 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use cardea_api::kratos::options::{self, CookieOptions, Options};
+use cardea_api::{
+    ApiError, StillAllowed, keto,
+    kratos::options::{self, CookieOptions, Options},
+};
 use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
@@ -34,7 +37,12 @@ use tower::ServiceExt as _;
 use crate::{
     apikey::Scope,
     config::{Config, settings::SameSite},
-    listener::{client::ClientAddress, keys::Caller, refusal::Refusal, table::Route},
+    listener::{
+        client::ClientAddress,
+        keys::{Caller, Presented},
+        refusal::Refusal,
+        table::Route,
+    },
     operator::cluster::sentence,
     telemetry::request_id::RequestId,
 };
@@ -69,6 +77,7 @@ pub struct Layers {
     options: Options,
     outbound: Arc<dyn Outbound>,
     permission_limits: cardea_permission::engine::Limits,
+    keto: Arc<keto::Shared>,
     obstacles: Obstacles,
     made: RwLock<Option<Arc<Made>>>,
 }
@@ -87,6 +96,7 @@ impl Layers {
         options: Options,
         outbound: Arc<dyn Outbound>,
         permission_limits: cardea_permission::engine::Limits,
+        keto: keto::Options,
         obstacles: Obstacles,
     ) -> Arc<Self> {
         let store = cardea_api::consistency::observed(store);
@@ -96,6 +106,7 @@ impl Layers {
             options,
             outbound,
             permission_limits,
+            keto: keto::Shared::new(keto),
             obstacles,
             made: RwLock::default(),
         })
@@ -118,14 +129,19 @@ impl Layers {
         });
         let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
         let permission = Arc::new(permission);
-        let keto = cardea_api::keto::Keto::new(permission.clone());
+        let keto = keto::Keto::new(permission.clone(), self.keto.clone());
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
-            .merge(cardea_api::keto::router(keto))
+            .merge(keto::router(keto))
             .layer(middleware::from_fn(introduce));
         *self.made.write() = Some(Arc::new(Made { service, permission, router }));
         Ok(())
+    }
+
+    /// Ends what would go on without end: the node is about to stop.
+    pub fn close(&self) {
+        self.keto.close();
     }
 
     /// Whether they answer.
@@ -146,6 +162,11 @@ impl Layers {
     /// What the hashing threads have done and are doing.
     pub fn password_usage(&self) -> Option<PoolUsage> {
         self.made.read().as_ref().map(|made| made.service.password_usage())
+    }
+
+    /// Watches and deletions under way.
+    pub fn keto_usage(&self) -> keto::Usage {
+        self.keto.usage()
     }
 
     /// Answers every route of the layers; what else is asked of it is theirs to
@@ -185,6 +206,20 @@ async fn introduce(mut request: Request, next: Next) -> Response {
     if let Some(address) = extensions.get::<ClientAddress>().map(|address| address.0) {
         extensions.insert(cardea_api::ClientAddress(address));
     }
+    if let Some(presented) = extensions.remove::<Presented>() {
+        extensions.insert(StillAllowed::new(move || {
+            let presented = presented.clone();
+            Box::pin(async move {
+                match presented.still_holds().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(ApiError::unauthorized("The API key is no longer valid.")),
+                    Err(error) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE)
+                        .reason(error.to_string())
+                        .retry_after(Duration::from_secs(1))),
+                }
+            })
+        }));
+    }
     next.run(request).await
 }
 
@@ -194,8 +229,8 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// The routes of one of the listeners that Keto's clients know.
-pub fn keto_routes(door: cardea_api::keto::Door) -> Vec<Route> {
-    cardea_api::keto::routes_of(door).map(guarded).collect()
+pub fn keto_routes(door: keto::Door) -> Vec<Route> {
+    keto::routes_of(door).map(guarded).collect()
 }
 
 fn guarded(route: &cardea_api::RouteInfo) -> Route {
@@ -303,6 +338,16 @@ fn base_url(named: Option<&str>, tls: bool, listen: std::net::SocketAddr) -> Str
     url.trim_end_matches('/').to_owned()
 }
 
+/// How the permission layer's API behaves under a configuration.
+pub fn keto_options(config: &Config) -> keto::Options {
+    keto::Options {
+        watchers_max: config.permission.max_watchers as usize,
+        subject_type: config.permission.authzen_subject_type.clone(),
+        public_url: public_url(config),
+        ..keto::Options::default()
+    }
+}
+
 /// The bounds of questions about permissions under a configuration.
 pub fn permission_limits(config: &Config) -> cardea_permission::engine::Limits {
     let permission = &config.permission;
@@ -346,6 +391,7 @@ mod tests {
                 Options::new("http://x"),
                 Arc::new(cardea_identity::outbound::NoWayOut),
                 cardea_permission::engine::Limits::default(),
+                keto::Options::default(),
                 Arc::new(move || *obstacle.lock()),
             )
         };

@@ -14,6 +14,9 @@ use cardea_cluster::runtime::obstacle::Obstacle;
 
 use crate::{backend::Backend, layers::Layers, listener::health::Readiness};
 
+/// The obstacle that the node is about to stop.
+pub const STOPPING: &str = "node";
+
 /// The readiness of a node of a cluster.
 pub struct NodeReadiness {
     backend: Arc<Backend>,
@@ -37,7 +40,7 @@ impl Readiness for NodeReadiness {
     fn obstacles(&self) -> BTreeMap<&'static str, String> {
         let mut obstacles = BTreeMap::new();
         if self.stopping.load(Ordering::Acquire) {
-            obstacles.insert("node", "the node is stopping".to_owned());
+            obstacles.insert(STOPPING, "the node is stopping".to_owned());
         }
         let node = self.backend.node();
         let Some(member) = node.member() else {

@@ -27,6 +27,7 @@ use crate::{
     listener::{
         self,
         gate::{Gate, GateOptions},
+        grpc,
         health::{self, Readiness},
         keys::{Identification, SingleTenant},
         serve::serve,
@@ -42,6 +43,7 @@ use crate::{
         cluster::ClusterMetrics,
         http::HttpMetrics,
         password::PasswordMetrics,
+        permission::PermissionMetrics,
         process::ProcessMetrics,
         registry::{Metrics, MetricsSource},
     },
@@ -138,8 +140,8 @@ async fn serve_node(
         Arc::new(move || node.obstacle())
     };
     let limits = layers::permission_limits(config);
-    let layers =
-        Layers::new(store.clone(), settings, options, Arc::new(outbound), limits, obstacles);
+    let (keto, outbound) = (layers::keto_options(config), Arc::new(outbound));
+    let layers = Layers::new(store.clone(), settings, options, outbound, limits, keto, obstacles);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
     let operator = Arc::new(ClusterOperator::new(backend.clone(), keys.clone()));
@@ -151,6 +153,7 @@ async fn serve_node(
         metrics: vec![
             Arc::new(ClusterMetrics(backend.clone())),
             Arc::new(PasswordMetrics(layers.clone())),
+            Arc::new(PermissionMetrics(layers.clone())),
         ],
     };
     let fail = {
@@ -169,7 +172,7 @@ async fn serve_node(
     let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
     let sealing = tokio::spawn(crate::audit::run(layers.clone()));
     let informed = tokio::spawn(crate::schemas::run(layers.clone()));
-    let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers, fail.clone()));
+    let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers.clone(), fail.clone()));
     let closing = CancellationToken::new();
     let serving = serve_listeners(config, services, closing.clone());
     let ending = async {
@@ -181,6 +184,7 @@ async fn serve_node(
         // First, while this node still answers: whoever asks it meanwhile is
         // answered by the new leaders.
         backend.hand_over(HAND_OVER_WITHIN).await;
+        layers.close();
         closing.cancel();
     };
     tokio::pin!(serving);
@@ -248,13 +252,16 @@ pub async fn serve_listeners(
     let metrics = Arc::new(Metrics::new(|registry| shown.register(registry)));
     metrics.add(Arc::new(ProcessMetrics));
     services.metrics.into_iter().for_each(|source| metrics.add(source));
-    let routes = health::routes().into_iter().chain(services.routes);
-    let table = Arc::new(RouteTable::new(routes)?);
-    let router = services.router.merge(health::router(services.readiness, metrics));
-    let gate = |options: GateOptions, table: &Arc<RouteTable>| {
+    let own = || health::routes().into_iter().chain(grpc::routes());
+    let table = Arc::new(RouteTable::new(own().chain(services.routes))?);
+    let readiness = services.readiness;
+    let router = services.router.merge(health::router(readiness.clone(), metrics));
+    let gate = |options: GateOptions, table: &Arc<RouteTable>, door| {
         let identification = services.identification.clone();
         let table = Arc::clone(table);
-        Arc::new(Gate::new(options, table, identification, http.clone(), router.clone()))
+        let router = router.clone().merge(grpc::router(readiness.clone(), door)?);
+        let gate = Gate::new(options, table, identification, http.clone(), router);
+        anyhow::Ok(Arc::new(gate))
     };
     let (public, admin) = (&config.public, &config.admin);
     let public_tls = tls(&public.tls_certificate_file, &public.tls_key_file, None)?;
@@ -271,8 +278,8 @@ pub async fn serve_listeners(
     );
     let entropy = || Arc::new(SystemEntropy);
     let limits = listener::serve_limits(config);
-    let public_gate = gate(listener::public_gate(config, entropy()), &table);
-    let admin_gate = gate(listener::admin_gate(config, entropy()), &table);
+    let public_gate = gate(listener::public_gate(config, entropy()), &table, None)?;
+    let admin_gate = gate(listener::admin_gate(config, entropy()), &table, None)?;
     let permission = &config.permission;
     let mut doors = Vec::new();
     for (name, door, listen) in [
@@ -281,11 +288,8 @@ pub async fn serve_listeners(
         ("permission language", Door::Language, permission.opl_listen),
     ] {
         let Some(listen) = listen else { continue };
-        let routes = health::routes().into_iter().chain(layers::keto_routes(door));
-        let gate = gate(
-            listener::keto_gate(config, listen, entropy()),
-            &Arc::new(RouteTable::new(routes)?),
-        );
+        let table = Arc::new(RouteTable::new(own().chain(layers::keto_routes(door)))?);
+        let gate = gate(listener::keto_gate(config, listen, entropy()), &table, Some(door))?;
         let bound = bind(name, listen).await?;
         doors.push(serve(bound, admin_tls.clone(), gate, limits, stop.clone()));
     }

@@ -15,7 +15,7 @@ use cardea_node::{
     listener::{
         client::PeerAddress,
         gate::{Gate, GateOptions, Side},
-        health,
+        grpc, health,
         keys::{ApiKeys, Grant, Identification, KeysUnavailable, SingleTenant, Tenant},
         origin::Hosts,
         table::{Audience, Route, RouteTable},
@@ -56,7 +56,8 @@ fn keys() -> Keys {
 }
 
 fn all_routes() -> Vec<Route> {
-    let routes = health::routes().into_iter().chain(operator::routes::routes());
+    let routes = health::routes().into_iter().chain(grpc::routes());
+    let routes = routes.chain(operator::routes::routes());
     routes.chain(layers::routes()).collect()
 }
 
@@ -123,10 +124,50 @@ async fn no_route_on_any_listener_is_reached_by_whoever_may_not_call_it() {
     }
 }
 
+#[tokio::test]
+async fn grpc_calls_are_refused_in_their_own_form() {
+    let calls: Vec<Route> = all_routes().into_iter().filter(|r| r.path.contains(".v1")).collect();
+    assert!(calls.len() > 15, "{calls:?}");
+    for (side, trusts) in [(Side::Public, false), (Side::Admin, false)] {
+        let gate = gate(side, trusts);
+        let call = async |path: &str, seed: Option<u8>, media_type: &str| {
+            let mut request = Request::post(path)
+                .header(header::HOST, "127.0.0.1:4434")
+                .header(header::CONTENT_TYPE, media_type);
+            if let Some(seed) = seed {
+                let bearer = format!("Bearer {}", key(seed).reveal().as_str());
+                request = request.header(header::AUTHORIZATION, bearer);
+            }
+            let peer = PeerAddress("127.0.0.1:50000".parse().unwrap());
+            let answer = gate.answer(peer, request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], media_type, "{path}");
+            answer.headers()["grpc-status"].to_str().unwrap().parse::<u16>().unwrap()
+        };
+        for media_type in ["application/grpc", "application/grpc-web+proto"] {
+            for Route { path, audience, .. } in &calls {
+                let Audience::Operators(_) = audience else { continue };
+                assert_eq!(call(path, None, media_type).await, 16, "no key: {path}");
+                assert_eq!(call(path, Some(FORGED), media_type).await, 16, "forged: {path}");
+                assert_eq!(call(path, Some(OTHER_TENANT), media_type).await, 7, "tenant: {path}");
+            }
+            assert_eq!(call("/ory.keto.Nothing/Do", Some(ADMIN), media_type).await, 12);
+        }
+    }
+}
+
 #[test]
 fn what_is_administrative_by_its_path_is_for_operators() {
     // Keto has no path for administrators: whoever may ask it is a backend.
-    let keto = ["/relation-tuples", "/namespaces", "/opl"];
+    let keto = [
+        "/relation-tuples",
+        "/namespaces",
+        "/opl",
+        "/access/",
+        "/ory.keto.",
+        "/cardea.permission.",
+        "/grpc.reflection.",
+    ];
     for route in all_routes() {
         let administrative = ["/admin", "/cluster", "/metrics"]
             .iter()

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::{
     Asked, Keto, at,
-    read::{depth_of, tuple_in, tuple_of},
+    read::{batch_is_taken, depth_of, tuple_in, tuple_of},
     wire::{BatchBody, BatchItem, BatchResult, CheckBody, ExplanationBody, RelationshipBody},
 };
 use crate::{answer::json, body::Sent, error::ApiError};
@@ -89,12 +89,7 @@ pub(super) async fn batch(
 ) -> Result<Response, ApiError> {
     let depth = depth_of(&asked.query)?;
     let body = sent.strict_json::<BatchBody>()?;
-    if body.tuples.len() > BATCH_MAX {
-        return Err(ApiError::bad_request(format!(
-            "The batch has {} checks, at most {BATCH_MAX} are taken.",
-            body.tuples.len()
-        )));
-    }
+    batch_is_taken(body.tuples.len(), BATCH_MAX)?;
     let tuples = body.tuples.into_iter().map(|body| Ok(tuple_in(body)?.tuple));
     let tuples: Vec<Tuple> = tuples.collect::<Result<_, ApiError>>()?;
     let found = keto.service().check_many(asked.tenant, &tuples, depth, asked.consistency).await?;

@@ -5,7 +5,7 @@ use axum::{extract::State, response::Response};
 use cardea_identity::time::rfc3339;
 use cardea_permission::{
     change::NewLanguage,
-    opl::{SourceFile, parse_text},
+    opl::{SourceError, SourceFile, parse_text},
 };
 use http::StatusCode;
 
@@ -29,14 +29,19 @@ pub(super) async fn namespaces(
 }
 
 pub(super) async fn check_syntax(_asked: Asked, sent: Sent) -> Result<Response, ApiError> {
-    let text = sent.text()?;
+    let errors = syntax_errors(sent.text()?).await?;
+    let errors = errors.iter().map(ParseErrorBody::from).collect();
+    Ok(json(StatusCode::OK, &SyntaxBody { errors }))
+}
+
+/// What is wrong with a language; reading one takes a thread that may compute.
+pub(super) async fn syntax_errors(text: String) -> Result<Vec<SourceError>, ApiError> {
     let parsed = tokio::task::spawn_blocking(move || parse_text(&text)).await;
     let parsed = parsed.map_err(|error| {
         tracing::error!(%error, "a permission language could not be read");
         ApiError::internal()
     })?;
-    let errors = parsed.err().unwrap_or_default().iter().map(ParseErrorBody::from).collect();
-    Ok(json(StatusCode::OK, &SyntaxBody { errors }))
+    Ok(parsed.err().unwrap_or_default())
 }
 
 pub(super) async fn get(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {

@@ -1,6 +1,7 @@
 //! Looking up objects and subjects; not in Keto.
 
 use axum::{extract::State, response::Response};
+use cardea_permission::reverse::SubjectKind;
 use http::StatusCode;
 
 use super::{
@@ -30,7 +31,10 @@ pub(super) async fn objects(State(keto): State<Keto>, asked: Asked) -> Result<Re
 
 pub(super) async fn subjects(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
     let (set, page) = (set_of(&asked.query)?, page_of(&asked.query)?);
-    let found = keto.service().list_subjects(asked.tenant, &set, &page, asked.consistency).await?;
+    let found = keto
+        .service()
+        .list_subjects(asked.tenant, &set, &SubjectKind::Ids, &page, asked.consistency)
+        .await?;
     let body = SubjectsBody {
         subject_ids: found.value.items,
         next_page_token: found.value.next.unwrap_or_default(),

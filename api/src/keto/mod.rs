@@ -1,8 +1,9 @@
 //! Keto: relation tuples, checks, namespaces, and the permission language.
 //!
-//! What Keto does not have stands beside it, under paths of its own: looking up
-//! objects and subjects, and the language in force. Every route needs an API key on
-//! the public listener; listeners see to that by [`ROUTES`](crate::ROUTES).
+//! The same is answered over gRPC ([`grpc`]). What Keto does not have stands beside it,
+//! under paths of its own: looking up objects and subjects, watching changes, the
+//! language in force, and the Authorization API of AuthZEN. Every route needs an API
+//! key on the public listener; listeners see to that by [`ROUTES`](crate::ROUTES).
 //!
 //! Reads are strong unless a request says otherwise: by `X-Cardea-Consistency`, or by
 //! `snaptoken` (at least as fresh as the write that gave it) and `latest=true`, as
@@ -10,9 +11,12 @@
 //! [`X-Cardea-Snaptoken`](crate::consistency::SNAPTOKEN), and that covers the language
 //! that was in force.
 
+pub mod grpc;
 pub mod wire;
 
+mod authzen;
 mod check;
+mod deletion;
 mod expand;
 mod language;
 mod lookup;
@@ -21,8 +25,9 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 mod tuples;
+mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -35,6 +40,7 @@ use cardea_permission::Service;
 use cardea_storage::{Consistency, Snaptoken, Tenant};
 use http::{Method, request::Parts};
 
+use self::{deletion::Deletions, watch::Watchers};
 use crate::{
     answer,
     consistency::{self, Wanted},
@@ -43,20 +49,89 @@ use crate::{
     route::{RouteInfo, Scope},
 };
 
+/// How the API behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Most watches that a node serves at a time.
+    pub watchers_max: usize,
+    /// How often a watch tells how far it is.
+    pub heartbeat: Duration,
+    /// The AuthZEN type of subjects that stands for subject ids.
+    pub subject_type: String,
+    /// The base URL that clients know.
+    pub public_url: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            watchers_max: 1_000,
+            heartbeat: Duration::from_secs(5),
+            subject_type: "user".to_owned(),
+            public_url: "http://127.0.0.1:4433".to_owned(),
+        }
+    }
+}
+
+/// What a node has once, though the API be made anew with other keys.
+#[derive(Debug)]
+pub struct Shared {
+    options: Options,
+    watchers: Watchers,
+    deletions: Deletions,
+}
+
+impl Shared {
+    /// With nobody watching.
+    pub fn new(options: Options) -> Arc<Self> {
+        let watchers = Watchers::new(options.watchers_max, options.heartbeat);
+        Arc::new(Self { options, watchers, deletions: Deletions::default() })
+    }
+
+    /// What goes on for long.
+    pub fn usage(&self) -> Usage {
+        let (watches, refused, too_old) = self.watchers.usage();
+        Usage { watches, refused, too_old, deletions: self.deletions.under_way() }
+    }
+
+    /// Ends every watch, now and from now on: the node is about to stop.
+    pub fn close(&self) {
+        self.watchers.close();
+    }
+}
+
+/// What goes on for long on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Watches under way.
+    pub watches: usize,
+    /// Watches that found no place.
+    pub refused: u64,
+    /// Watches that were too late for what followed.
+    pub too_old: u64,
+    /// Deletions by query under way.
+    pub deletions: usize,
+}
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Keto {
     service: Arc<Service>,
+    shared: Arc<Shared>,
 }
 
 impl Keto {
     /// The API of a layer.
-    pub fn new(service: Arc<Service>) -> Self {
-        Self { service }
+    pub fn new(service: Arc<Service>, shared: Arc<Shared>) -> Self {
+        Self { service, shared }
     }
 
     pub(crate) fn service(&self) -> &Service {
         &self.service
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 
@@ -80,6 +155,13 @@ enum Operation {
     ListSubjects,
     GetLanguage,
     SetLanguage,
+    Watch,
+    Evaluation,
+    Evaluations,
+    SearchSubject,
+    SearchResource,
+    SearchAction,
+    Configuration,
 }
 
 impl Operation {
@@ -103,6 +185,13 @@ impl Operation {
             Self::ListSubjects => "listPermissionSubjects",
             Self::GetLanguage => "getPermissionLanguage",
             Self::SetLanguage => "setPermissionLanguage",
+            Self::Watch => "watchRelationships",
+            Self::Evaluation => "accessEvaluation",
+            Self::Evaluations => "accessEvaluations",
+            Self::SearchSubject => "searchSubject",
+            Self::SearchResource => "searchResource",
+            Self::SearchAction => "searchAction",
+            Self::Configuration => "authzenConfiguration",
         }
     }
 
@@ -125,6 +214,13 @@ impl Operation {
             Self::ListSubjects => on(filter, lookup::subjects),
             Self::GetLanguage => on(filter, language::get),
             Self::SetLanguage => on(filter, language::set),
+            Self::Watch => on(filter, watch::watch),
+            Self::Evaluation => on(filter, authzen::evaluation),
+            Self::Evaluations => on(filter, authzen::evaluations),
+            Self::SearchSubject => on(filter, authzen::subjects),
+            Self::SearchResource => on(filter, authzen::resources),
+            Self::SearchAction => on(filter, authzen::actions),
+            Self::Configuration => on(filter, authzen::configuration),
         }
     }
 }
@@ -144,7 +240,7 @@ const LANGUAGE: &str = "/admin/opl";
 const SYNTAX: &str = "/opl/syntax/check";
 
 /// Every route with what it does.
-static TABLE: [(RouteInfo, Operation); 17] = [
+static TABLE: [(RouteInfo, Operation); 24] = [
     write(Method::PUT, TUPLES, Operation::CreateRelationship),
     write(Method::PATCH, TUPLES, Operation::PatchRelationships),
     write(Method::DELETE, TUPLES, Operation::DeleteRelationships),
@@ -162,11 +258,21 @@ static TABLE: [(RouteInfo, Operation); 17] = [
     read(Method::POST, SYNTAX, Operation::CheckOplSyntax),
     read(Method::GET, LANGUAGE, Operation::GetLanguage),
     write(Method::PUT, LANGUAGE, Operation::SetLanguage),
+    read(Method::GET, "/relation-tuples/watch", Operation::Watch),
+    read(Method::POST, authzen::EVALUATION, Operation::Evaluation),
+    read(Method::POST, authzen::EVALUATIONS, Operation::Evaluations),
+    read(Method::POST, authzen::SEARCH_SUBJECT, Operation::SearchSubject),
+    read(Method::POST, authzen::SEARCH_RESOURCE, Operation::SearchResource),
+    read(Method::POST, authzen::SEARCH_ACTION, Operation::SearchAction),
+    (
+        RouteInfo::public(Method::GET, authzen::CONFIGURATION, Operation::Configuration.id()),
+        Operation::Configuration,
+    ),
 ];
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {
-    TABLE.iter().map(|(route, _)| route)
+    TABLE.iter().map(|(route, _)| route).chain(grpc::routes())
 }
 
 /// The listeners that Keto's clients know.
@@ -183,6 +289,9 @@ pub enum Door {
 /// The routes of one of Keto's listeners.
 pub fn routes_of(door: Door) -> impl Iterator<Item = &'static RouteInfo> {
     routes().filter(move |route| {
+        if let Some(is_on) = grpc::is_on(route.path, door) {
+            return is_on;
+        }
         let of = match route.path {
             TUPLES | LANGUAGE => Door::Write,
             SYNTAX => Door::Language,
@@ -199,7 +308,8 @@ pub fn router(keto: Keto) -> Router {
         let Ok(filter) = MethodFilter::try_from(route.method.clone()) else { continue };
         router = router.route(route.path, operation.handler(filter));
     }
-    router.layer(middleware::from_fn(answer::finish)).with_state(keto)
+    let rest = router.layer(middleware::from_fn(answer::finish)).with_state(keto.clone());
+    rest.merge(grpc::router(keto))
 }
 
 /// Whose data a request is about, and how fresh it is to be read.
@@ -223,10 +333,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         } else if query.flag("latest")? == Some(true) {
             Consistency::Strong
         } else if let Some(token) = query.first("snaptoken") {
-            let token = consistency::read_snaptoken(token);
-            Consistency::AtLeast(token.ok_or_else(|| {
-                ApiError::bad_request("The snaptoken was not given by this cluster.")
-            })?)
+            Consistency::AtLeast(consistency::given_snaptoken(token)?)
         } else {
             Wanted::from_request_parts(parts, state).await?.0
         };

@@ -51,7 +51,7 @@ fn both_subjects() -> ApiError {
     ApiError::malformed("exactly one of subject_set or subject_id has to be provided")
 }
 
-fn no_subject() -> ApiError {
+pub(super) fn no_subject() -> ApiError {
     ApiError::malformed("subject is not allowed to be nil")
 }
 
@@ -128,6 +128,16 @@ fn incomplete() -> ApiError {
     ApiError::malformed(
         "incomplete tuple, provide \"namespace\", \"object\", \"relation\", and a subject",
     )
+}
+
+/// # Errors
+/// 400 if there are more checks than one request may have.
+pub(super) fn batch_is_taken(given: usize, limit: usize) -> Result<(), ApiError> {
+    if given > limit {
+        let why = format!("The batch has {given} checks, at most {limit} are taken.");
+        return Err(ApiError::bad_request(why));
+    }
+    Ok(())
 }
 
 /// The tuple of a body.

@@ -80,7 +80,7 @@ pub(super) async fn delete(
         ));
     }
     let query = deletion_of(&asked.query)?;
-    let deleted = keto.service().delete_tuples(asked.tenant, &query).await?;
+    let deleted = keto.delete_tuples(asked.tenant, query).await?;
     Ok(at(no_content(), &deleted.snaptoken))
 }
 

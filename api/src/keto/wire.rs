@@ -92,6 +92,22 @@ pub struct PatchBody {
     pub relation_tuple: Option<RelationshipBody>,
 }
 
+/// A change that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChangeBody {
+    /// `insert` or `delete`.
+    pub action: &'static str,
+    /// What was inserted or deleted.
+    pub relation_tuple: RelationshipBody,
+}
+
+/// What one transaction changed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChangesBody {
+    /// The changes.
+    pub changes: Vec<ChangeBody>,
+}
+
 /// `relationships`.
 #[derive(Debug, Clone, Serialize)]
 pub struct RelationshipsBody {

@@ -378,6 +378,10 @@ sections! {
         max_width: u32 = "10000",
         /// Most objects and relations that a check looks at in all.
         max_size: u32 = "200000",
+        /// Most watches of changes that a node serves at a time.
+        max_watchers: u32 = "1000",
+        /// The type of AuthZEN subjects that stands for subject ids; every other type is a namespace.
+        authzen_subject_type: String = "user",
     }
 
     /// Messages: where they are handed over, and what they say.

@@ -24,7 +24,8 @@ use tower::ServiceExt as _;
 
 use super::{
     client::{ClientAddress, PeerAddress, client_address, is_secure},
-    keys::{Caller, Grant, Identification, Tenant},
+    grpc,
+    keys::{Caller, Grant, Identification, Presented, Tenant},
     origin::{Hosts, host_of},
     refusal::Refusal,
     table::{Audience, Found, RouteTable},
@@ -34,6 +35,10 @@ use crate::{
     config::{cidr::Cidr, value::Size},
     telemetry::{http::HttpMetrics, request_id::RequestId},
 };
+
+/// What a gRPC body may hold at least: a message of the largest size that services
+/// take, and its frame.
+const GRPC_BODY: Size = Size(cardea_api::keto::grpc::MESSAGE_BYTES_MAX as u64 * 2);
 
 /// Which listener a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +117,7 @@ impl Gate {
         let client = client_address(peer.0.ip(), request.headers(), &self.options.trusted_proxies);
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(peer);
+        let grpc = grpc::media_type(request.headers());
         let (method, is_get) =
             (request.method().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
 
@@ -122,10 +128,13 @@ impl Gate {
             Ok(Admitted::Passed) => self.run(request).await,
             Err(refusal) => refusal.answer(Some(request_id.as_str())),
         };
+        if let Some(media_type) = grpc {
+            response = grpc::in_form(media_type, response);
+        }
         finish_headers(response.headers_mut(), &request_id, is_get);
 
-        let took = started.elapsed();
-        self.metrics.observe(self.options.side.name(), &method, route, response.status(), took);
+        let (took, status) = (started.elapsed(), grpc::http_status(&response));
+        self.metrics.observe(self.options.side.name(), &method, route, status, took);
         if self.options.access_log {
             // The route's pattern, never the path or query: those carry ids,
             // tokens and codes.
@@ -136,7 +145,7 @@ impl Gate {
                 client = %client,
                 method = %method,
                 route,
-                status = response.status().as_u16(),
+                status = status.as_u16(),
                 took_ms = took.as_secs_f64() * 1000.0,
             );
         }
@@ -171,7 +180,12 @@ impl Gate {
         let grant = match route.audience {
             Audience::Everyone => None,
             Audience::Operators(scope) => {
-                let grant = self.recognize(request.headers()).await?;
+                let recognized = self.recognize(request.headers()).await?;
+                let (grant, key) = recognized.unzip();
+                if let Some(key) = key {
+                    let keys = self.identification.keys.clone();
+                    request.extensions_mut().insert(Presented { keys, key, scope, tenant });
+                }
                 match &grant {
                     Some(grant) if !grant.allows(scope) => {
                         return Err(Refusal::new(
@@ -210,9 +224,12 @@ impl Gate {
         Ok(Admitted::Passed)
     }
 
-    /// The grant of the key that the request shows, if it shows one; a wrong
+    /// The key that the request shows with its grant, if it shows one; a wrong
     /// one is refused, not ignored.
-    async fn recognize(&self, headers: &HeaderMap) -> Result<Option<Grant>, Refusal> {
+    async fn recognize(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<(Grant, Arc<ApiKey>)>, Refusal> {
         let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
         let refused = || Refusal::new(StatusCode::UNAUTHORIZED, "The API key is not valid.");
         let text = value.to_str().map_err(|_| refused())?;
@@ -222,7 +239,7 @@ impl Gate {
         }
         let key = ApiKey::parse(key.trim()).map_err(|_| refused())?;
         match self.identification.keys.recognize(&key).await {
-            Ok(Some(grant)) => Ok(Some(grant)),
+            Ok(Some(grant)) => Ok(Some((grant, Arc::new(key)))),
             Ok(None) => Err(refused()),
             Err(unavailable) => {
                 Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string()))
@@ -231,7 +248,9 @@ impl Gate {
     }
 
     fn bound_body(&self, request: &mut Request<Body>) -> Result<(), Refusal> {
-        let most = self.options.body;
+        // Services bound their messages themselves, and say so in their form.
+        let is_grpc = grpc::media_type(request.headers()).is_some();
+        let most = if is_grpc { self.options.body.max(GRPC_BODY) } else { self.options.body };
         if request.body().size_hint().lower() > most.bytes() {
             return Err(Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -69,6 +69,31 @@ pub struct Caller {
     pub secure: bool,
 }
 
+/// The key that let a request in, among its extensions, for answers that go on for
+/// long: whether it still does.
+#[derive(Clone)]
+pub struct Presented {
+    /// The store of keys.
+    pub keys: Arc<dyn ApiKeys>,
+    /// The key.
+    pub key: Arc<ApiKey>,
+    /// What it was needed for.
+    pub scope: Scope,
+    /// Whose data the request is about.
+    pub tenant: Tenant,
+}
+
+impl Presented {
+    /// Whether the key still lets the request in.
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub async fn still_holds(&self) -> Result<bool, KeysUnavailable> {
+        let grant = self.keys.recognize(&self.key).await?;
+        Ok(grant.is_some_and(|grant| grant.tenant == self.tenant && grant.allows(self.scope)))
+    }
+}
+
 /// The ports together.
 #[derive(Clone)]
 pub struct Identification {

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod gate;
+pub mod grpc;
 pub mod health;
 pub mod keys;
 pub mod origin;

@@ -68,6 +68,8 @@ impl Refusal {
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        // For those who say it in another form.
+        response.extensions_mut().insert(self.clone());
         response
     }
 }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod http;
 pub mod logs;
 pub mod password;
+pub mod permission;
 pub mod process;
 pub mod registry;
 pub mod request_id;

@@ -63,7 +63,11 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
         "HTTP ends where the layers begin",
     ),
     ("http", &["api", "node", "chaos", "benches", "raft"], "HTTP ends where the layers begin"),
-    ("tonic", &["raft", "cluster", "node"], "storage and the layers never speak to a network"),
+    (
+        "tonic",
+        &["raft", "cluster", "api", "node"],
+        "storage and the layers never speak to a network",
+    ),
     ("getrandom", &["node", "chaos", "benches"], "node alone hands out `Entropy`"),
     ("rand", &["chaos", "benches"], "node alone hands out `Entropy`"),
     ("anyhow", &["node", "chaos", "benches"], "libraries have typed errors (thiserror)"),

@@ -75,7 +75,11 @@ async fn bodies_that_are_no_json_and_sizes_that_are_no_numbers_are_refused() {
 #[tokio::test]
 async fn request_without_a_tenant_is_answered_by_nobody() {
     let world = World::speaking().await;
-    for route in crate::keto::routes() {
+    for route in crate::keto::routes().filter(|route| route.scope.is_some()) {
+        if route.path.contains(".v1") {
+            // Over gRPC, and with a test of its own.
+            continue;
+        }
         let request = Request::builder().method(route.method.clone()).uri(route.path);
         let request = request.body(Body::empty()).unwrap();
         let answer = world.router.clone().oneshot(request).await.unwrap();

@@ -12,12 +12,17 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Keto, router};
+use super::{Keto, Options, Shared, Usage, router};
 
+mod authzen;
 mod bad_input;
 mod checks;
+mod deletions;
+mod grpc;
+mod grpc_refusals;
 mod languages;
 mod relationships;
+mod watch;
 
 const LANGUAGE: &str = "
 class User implements Namespace {}
@@ -33,6 +38,7 @@ class Doc implements Namespace {
 
 struct World {
     router: Router,
+    shared: Arc<Shared>,
 }
 
 struct Answer {
@@ -66,13 +72,18 @@ impl World {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::of(limits, Options::default())
+    }
+
+    fn of(limits: Limits, options: Options) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
         let disk = MemoryDisk::new(1);
         let shards = LocalShards::open(&disk, Path::new("test"), 2, clock).unwrap();
         let ring = Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap();
         let store = shards.store(Arc::new(SeededEntropy::new(7)));
         let service = Arc::new(Service::new(store, &ring, limits));
-        Self { router: router(Keto::new(service)) }
+        let shared = Shared::new(options);
+        Self { router: router(Keto::new(service, shared.clone())), shared }
     }
 
     /// With a language in force.
@@ -107,6 +118,11 @@ impl World {
             _ => serde_json::from_slice(&bytes).unwrap(),
         };
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// What clients of gRPC call.
+    fn grpc(&self) -> Router {
+        self.router.clone().layer(axum::Extension(Tenant::default()))
     }
 
     async fn get(&self, uri: &str) -> Answer {

@@ -1,0 +1,73 @@
+//! `WatchService`.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use cardea_permission::{TupleQuery, watch::TupleChange};
+use futures::{Stream, stream};
+use prost_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Asked, Grpc,
+    convert::{query_in, tuple_out},
+    permission::{
+        RelationTupleChange, WatchRequest, WatchResponse, relation_tuple_change::Action,
+        watch_service_server::WatchService,
+    },
+};
+use crate::{
+    consistency::{given_snaptoken, text_of},
+    keto::watch::Event,
+    request::StillAllowed,
+};
+
+#[async_trait]
+impl WatchService for Grpc {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let asked = Asked::of(&request, false, "")?;
+        let allowed = request.extensions().get::<StillAllowed>().cloned();
+        let message = request.into_inner();
+        let query = message.relation_query.map(query_in).transpose()?;
+        let token = Some(message.snaptoken).filter(|token| !token.is_empty());
+        let token = token.map(|token| given_snaptoken(&token)).transpose()?;
+        let filter: TupleQuery = query.unwrap_or_default();
+        let follow = self.keto.follow(asked.tenant, filter, token, allowed).await?;
+        let events = stream::unfold(Some(follow), |follow| async {
+            let mut follow = follow?;
+            match follow.next().await {
+                Ok(event) => Some((Ok(event_out(event)), Some(follow))),
+                Err(error) => Some((Err(error.into()), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+}
+
+fn event_out(event: Event) -> WatchResponse {
+    WatchResponse {
+        changes: event.changes.iter().map(change_out).collect(),
+        snaptoken: text_of(&event.snaptoken),
+    }
+}
+
+fn change_out(change: &TupleChange) -> RelationTupleChange {
+    let (action, tuple, expires_at) = match change {
+        TupleChange::Inserted { tuple, expires_at } => (Action::Insert, tuple, *expires_at),
+        TupleChange::Deleted(tuple) => (Action::Delete, tuple, None),
+    };
+    let expires_at = expires_at.map(|at| Timestamp {
+        seconds: i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at.0 % 1_000 * 1_000_000).unwrap_or(0),
+    });
+    RelationTupleChange {
+        action: action.into(),
+        relation_tuple: Some(tuple_out(tuple)),
+        expires_at,
+    }
+}

@@ -1,0 +1,180 @@
+//! `watchRelationships`: changes as they are made, as server-sent events; and the
+//! places that a node has for those who watch, over gRPC too.
+//!
+//! ```text
+//! id: <snaptoken>
+//! event: change
+//! data: {"changes":[{"action":"insert","relation_tuple":{…}}]}
+//! ```
+//!
+//! `progress` has no changes and a token that has moved on. `reload` ends the stream
+//! where what follows is no longer held: list again, and watch from the token of that
+//! list. `ended` ends it where a client may come back with its last token, here or at
+//! another node, as an `EventSource` does by itself.
+
+mod follow;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes},
+    extract::State,
+    response::Response,
+};
+use cardea_permission::{TupleQuery, watch::TupleChange};
+use cardea_storage::{Snaptoken, Tenant};
+use futures::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+pub(super) use follow::{Event, Follow};
+
+use super::{
+    Asked, Keto,
+    read::query_of,
+    wire::{ChangeBody, ChangesBody, RelationshipBody},
+};
+use crate::{
+    consistency::{given_snaptoken, text_of},
+    error::ApiError,
+    request::StillAllowed,
+};
+
+/// Takes a stream up again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How long a client waits before it comes back.
+const RETRY_MS: u32 = 1_000;
+
+/// The places of a node for those who watch.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    places: Arc<Semaphore>,
+    places_max: usize,
+    refused: AtomicU64,
+    too_old: Arc<AtomicU64>,
+    heartbeat: Duration,
+    stop: watch::Sender<bool>,
+}
+
+impl Watchers {
+    pub(super) fn new(places: usize, heartbeat: Duration) -> Self {
+        let places_max = places.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(places_max)),
+            places_max,
+            refused: AtomicU64::new(0),
+            too_old: Arc::default(),
+            heartbeat,
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// Watches under way, those that found no place, and those that were too late.
+    pub(super) fn usage(&self) -> (usize, u64, u64) {
+        let watches = self.places_max - self.places.available_permits();
+        (watches, self.refused.load(Ordering::Relaxed), self.too_old.load(Ordering::Relaxed))
+    }
+
+    /// Ends every watch, now and from now on.
+    pub(super) fn close(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Keto {
+    /// Follows changes from behind a token, from now on without one.
+    pub(super) async fn follow(
+        &self,
+        tenant: Tenant,
+        filter: TupleQuery,
+        after: Option<Snaptoken>,
+        allowed: Option<StillAllowed>,
+    ) -> Result<Follow, ApiError> {
+        let watchers = &self.shared().watchers;
+        let place = watchers.places.clone().try_acquire_owned().map_err(|_| {
+            watchers.refused.fetch_add(1, Ordering::Relaxed);
+            ApiError::too_many_requests(Duration::from_secs(5))
+                .id("too_many_watchers")
+                .reason("This node serves as many watches as it may.")
+        })?;
+        let watching = self.service().watch(tenant, filter, after).await;
+        let too_old = watchers.too_old.clone();
+        let watching = watching.map_err(|rejection| follow::refused(rejection, &too_old))?;
+        let stop = watchers.stop.subscribe();
+        Ok(Follow::new(watching, watchers.heartbeat, stop, allowed, too_old, place))
+    }
+}
+
+pub(super) async fn watch(
+    State(keto): State<Keto>,
+    allowed: Option<Extension<StillAllowed>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let filter = query_of(&asked.query)?;
+    let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default());
+    let token = last.filter(|last| !last.is_empty()).or(asked.query.first("snaptoken"));
+    let token = token.map(given_snaptoken).transpose()?;
+    let allowed = allowed.map(|Extension(allowed)| allowed);
+    let follow = keto.follow(asked.tenant, filter, token, allowed).await?;
+    let events = stream::unfold((Some(follow), true), |(follow, first)| async move {
+        let mut follow = follow?;
+        let mut text = if first { format!("retry: {RETRY_MS}\n") } else { String::new() };
+        let follow = match follow.next().await {
+            Ok(event) => {
+                text.push_str(&event_text(&event));
+                Some(follow)
+            }
+            Err(error) => {
+                text.push_str(&end_text(&error));
+                None
+            }
+        };
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), (follow, false)))
+    });
+    let mut response = Response::new(Body::from_stream(events));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // For proxies that would wait until they have much to pass on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn event_text(event: &Event) -> String {
+    let (name, data) = if event.changes.is_empty() {
+        ("progress", json!({}))
+    } else {
+        let changes = event.changes.iter().map(change_body).collect();
+        ("change", serde_json::to_value(ChangesBody { changes }).unwrap_or_default())
+    };
+    frame(Some(&event.snaptoken), name, &data)
+}
+
+fn end_text(error: &ApiError) -> String {
+    let name = if error.status() == StatusCode::GONE { "reload" } else { "ended" };
+    frame(None, name, &json!({ "error": error.shown() }))
+}
+
+/// JSON has no line breaks of its own here.
+fn frame(snaptoken: Option<&Snaptoken>, name: &str, data: &Value) -> String {
+    let id = snaptoken.map_or_else(String::new, |token| format!("id: {}\n", text_of(token)));
+    format!("{id}event: {name}\ndata: {data}\n\n")
+}
+
+fn change_body(change: &TupleChange) -> ChangeBody {
+    let (action, tuple, expires_at) = match change {
+        TupleChange::Inserted { tuple, expires_at } => ("insert", tuple, *expires_at),
+        TupleChange::Deleted(tuple) => ("delete", tuple, None),
+    };
+    let expires_at = expires_at.map(cardea_identity::time::rfc3339);
+    ChangeBody { action, relation_tuple: RelationshipBody { expires_at, ..tuple.into() } }
+}

@@ -16,7 +16,7 @@ use crate::{
     machine::{
         LogEntry, Machine, Payload, area,
         feed::Subscription,
-        state::{Position, range_bits},
+        state::{Position, STAMP_AHEAD_MS_MAX, range_bits},
     },
     protocol::{
         pin::Pinned,
@@ -166,7 +166,13 @@ impl Shards for LocalShards {
         action: Action,
         _admission: Admission,
     ) -> Result<Outcome, StoreError> {
-        self.apply(shard, action, self.clock.now())
+        // Log time follows no stamp far ahead of it; a leader tells it the time first.
+        let now = self.clock.now();
+        let behind = self.machine(shard).map(|machine| machine.state().time());
+        if behind.is_some_and(|time| now.0 > time.0.saturating_add(STAMP_AHEAD_MS_MAX)) {
+            self.apply(shard, Action::Time(Time {}), now)?;
+        }
+        self.apply(shard, action, now)
     }
 
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {

@@ -46,11 +46,19 @@ pub enum Bug {
     ReceiptForgotten,
     /// A new replica gets an id that was used before.
     ReplicaIdReused,
+    /// A backup fences nothing, and waits for nothing.
+    BackupUnfenced,
+    /// A wall clock that jumps after it was compared is taken for right, and a term's
+    /// time begins with it. Simulation found it here.
+    JumpUnseen,
+    /// The tasks of a replica that was removed go on reading and writing its log.
+    /// Simulation found it here.
+    StragglersHeard,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::SyncSkipped,
         Self::AnsweredBeforeQuorum,
         Self::VoteLost,
@@ -70,6 +78,9 @@ impl Bug {
         Self::IndexOutlived,
         Self::ReceiptForgotten,
         Self::ReplicaIdReused,
+        Self::BackupUnfenced,
+        Self::JumpUnseen,
+        Self::StragglersHeard,
     ];
 
     /// The bug of this name.

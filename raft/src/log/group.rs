@@ -55,6 +55,8 @@ struct State {
     first_index: u64,
     tail: Tail,
     epoch: u64,
+    /// Its replica has stopped here: its rows may go, and be another's.
+    closed: bool,
 }
 
 impl State {
@@ -111,6 +113,7 @@ impl GroupLog {
                 first_index,
                 tail: Tail::new(next, tail_bytes_max),
                 epoch: 0,
+                closed: false,
             }),
         })
     }
@@ -118,6 +121,24 @@ impl GroupLog {
     /// The replica whose log this is.
     pub(super) fn replica(&self) -> ReplicaId {
         self.replica
+    }
+
+    /// The replica has stopped. What it queued is still written; whoever still holds
+    /// the log reads and writes nothing more.
+    pub(super) fn close(&self) {
+        if planted::is(Bug::StragglersHeard) {
+            return;
+        }
+        self.state.lock().closed = true;
+    }
+
+    /// Whether the replica has stopped.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    fn refusal(&self) -> Fault {
+        Fault::new(format!("the log of replica {} of {} is closed", self.replica, self.group))
     }
 
     /// Vote, purge point and last position.
@@ -150,6 +171,10 @@ impl GroupLog {
         done: impl FnOnce(Result<(), Fault>) + Send + 'static,
     ) {
         let mut state = self.state.lock();
+        if state.closed {
+            drop(state);
+            return done(Err(self.refusal()));
+        }
         state.vote = Some(vote);
         if planted::is(Bug::VoteLost) {
             return done(Ok(()));
@@ -163,6 +188,9 @@ impl GroupLog {
     /// Notes a commit position; it is written some time soon.
     pub(super) fn save_committed(&self, committed: Option<LogId>) {
         let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
         state.committed = committed;
         if let Some(committed) = &committed {
             let value = encoding::encode(&LogIdRecord::from(committed));
@@ -178,6 +206,9 @@ impl GroupLog {
         flushed: IOFlushed<TypeConfig>,
     ) -> Result<(), Fault> {
         let mut state = self.state.lock();
+        if state.closed {
+            return Err(self.refusal());
+        }
         let mut batch = Batch::new();
         for entry in entries {
             let index = entry.log_id.index;
@@ -223,7 +254,7 @@ impl GroupLog {
         let mut state = self.state.lock();
         let kept = last.map_or(state.first_index, |last| last.index + 1).max(state.first_index);
         let end = state.next_index();
-        if kept >= end {
+        if kept >= end || state.closed {
             return;
         }
         state.last = last.filter(|last| last.index >= state.first_index);
@@ -239,7 +270,7 @@ impl GroupLog {
     /// Drops every entry up to `upto`, and remembers that, in one batch.
     pub(super) fn purge(&self, upto: LogId) {
         let mut state = self.state.lock();
-        if state.purged.is_some_and(|purged| purged.index >= upto.index) {
+        if state.closed || state.purged.is_some_and(|purged| purged.index >= upto.index) {
             return;
         }
         let (start, next) = (state.first_index, upto.index + 1);
@@ -273,6 +304,9 @@ impl GroupLog {
     /// must be asked; up to `bytes_max`, at least one if any is there.
     pub(super) fn read_tail(&self, range: Range<u64>, bytes_max: usize) -> Option<Vec<LogEntry>> {
         let state = self.state.lock();
+        if state.closed {
+            return None;
+        }
         let start = range.start.max(state.first_index);
         if start >= state.next_index().min(range.end) {
             return Some(Vec::new());
@@ -290,6 +324,9 @@ impl GroupLog {
         loop {
             let (stored, rest, epoch) = {
                 let state = self.state.lock();
+                if state.closed {
+                    return Err(self.refusal());
+                }
                 let start = range.start.max(state.first_index);
                 let end = range.end.min(state.next_index());
                 if start >= end {
@@ -303,6 +340,10 @@ impl GroupLog {
             {
                 // A truncation or a purge meanwhile would mix two states.
                 let state = self.state.lock();
+                // The rows may have gone with their replica.
+                if state.closed {
+                    return Err(self.refusal());
+                }
                 if state.epoch != epoch || state.first_index > stored.start {
                     continue;
                 }

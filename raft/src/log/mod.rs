@@ -153,9 +153,12 @@ impl Log {
     }
 
     /// Forgets the open log of a group, which stays on disk. What was queued
-    /// before is still written.
+    /// before is still written; whoever still holds it reads and writes no more.
     pub(crate) fn close_group(&self, group: GroupId) {
-        self.open.lock().remove(&group);
+        let closed = self.open.lock().remove(&group);
+        if let Some(log) = closed {
+            log.close();
+        }
     }
 
     /// Deletes the log of a group and marks `replica` as spent. The group must
@@ -177,7 +180,9 @@ impl Log {
                 return Err(OpenLogError::Owned(owner));
             }
         }
-        open.remove(&group);
+        if let Some(log) = open.remove(&group) {
+            log.close();
+        }
         self.writer.forget_newest(&key::committed(group));
         let mut batch = Batch::new();
         batch.put(key::retired(group, replica), Bytes::new());

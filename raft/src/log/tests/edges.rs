@@ -126,6 +126,27 @@ fn a_commit_position_is_kept_but_never_past_the_log() {
 }
 
 #[test]
+fn a_straggler_of_a_removed_replica_reads_and_writes_nothing_and_stops_nobody() {
+    TypeConfig::run(async {
+        let (log, alarm) = open(&memory(), 1);
+        let mut straggler = log.group(GROUP, REPLICA).unwrap();
+        append(&mut straggler, [entry(1, 0), entry(1, 1)]).await.await.unwrap().unwrap();
+        log.close_group(GROUP);
+        log.remove_group(GROUP, REPLICA).unwrap();
+        // A task that replicated to somebody goes on reading; another one votes.
+        assert!(straggler.try_get_log_entries(0..2).await.is_err());
+        assert!(straggler.save_vote(&vote(9)).await.is_err());
+        straggler.purge(log_id(1, 1)).await.unwrap();
+        straggler.save_committed(Some(log_id(1, 1))).await.unwrap();
+        assert!(alarm.fault().is_none(), "{:?}", alarm.fault());
+        let mut next = log.group(GROUP, ReplicaId(2)).unwrap();
+        assert_eq!(next.read_vote().await.unwrap(), None);
+        assert_eq!(next.read_committed().await.unwrap(), None);
+        assert_eq!(next.get_log_state().await.unwrap(), Default::default());
+    });
+}
+
+#[test]
 fn a_removed_replica_never_starts_again_and_leaves_nothing_behind() {
     TypeConfig::run(async {
         let disk = memory();

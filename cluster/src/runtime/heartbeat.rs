@@ -19,7 +19,6 @@ use cardea_storage::Fault;
 use futures::future::join_all;
 
 use crate::{
-    clocks::Moment,
     directory::records::NodeState,
     member::{Heard, Member},
     replica::Replica,
@@ -77,12 +76,12 @@ async fn ask_everybody(member: &Arc<Member>) {
 }
 
 async fn ask(member: &Arc<Member>, node: NodeId) {
-    let (sent, at) = (Moment::of(member.clock.as_ref()), member.clock.monotonic());
+    let at = member.clock.monotonic();
     let answer = client::status(member, node).await;
     match answer {
         Ok(report) if report.node == node.0 => {
             let theirs = cardea_storage::Timestamp(report.now);
-            member.comparison.note((node, report.process), theirs, sent);
+            member.comparison.note((node, report.process), theirs, at);
             member.heard.lock().insert(node, Heard { report, at });
         }
         Ok(report) => tracing::warn!(%node, answered = report.node, "another node answers"),
@@ -253,7 +252,7 @@ fn own_has(own: &[(u64, Bytes)], index: u64, digest: &Bytes) -> bool {
 /// Judges every replica here; a fault if one was outvoted.
 fn compare_digests(member: &Member) -> Option<Fault> {
     for replica in member.replicas() {
-        let status = member.host.status(replica.group())?;
+        let Some(status) = member.host.status(replica.group()) else { continue };
         let marks = marks_of_voters(member, replica.group(), |id| {
             id != replica.id() && status.voters.contains_key(&id)
         });

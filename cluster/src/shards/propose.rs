@@ -22,6 +22,9 @@ const ASKED_MAX: usize = 3;
 /// How far log time may lie behind the leader's before a `Time` entry goes first:
 /// well below what an ordinary stamp may move.
 const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
+/// How far ahead of the leader's time a transaction may lapse, at most: for as long
+/// may what it locks be held by a coordinator that is gone.
+const LAPSES_AFTER_MAX: Duration = Duration::from_secs(10);
 /// When it makes sense to come back after a refusal for load.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The same, after a refusal for want of room.
@@ -143,21 +146,46 @@ async fn commit(member: &Member, group: GroupId, command: Command, admission: Ad
 
 /// The leader's time, at least that of the transaction's reads.
 fn stamp(replica: &Replica, term: u64, action: &Action) -> Result<Timestamp, &'static str> {
-    let now = replica.leader_clock.stamp(term)?;
-    let read_time = Timestamp(read_time(action));
+    stamp_at(replica.leader_clock.stamp(term)?, action)
+}
+
+fn stamp_at(now: Timestamp, action: &Action) -> Result<Timestamp, &'static str> {
+    let Some(txn) = transaction(action) else { return Ok(now) };
+    let read_time = Timestamp(txn.read_time);
     if read_time.since(now) > AHEAD_MAX {
         // A stamp in effect, of a node whose clock is off.
         return Err("the transaction's reads were made ahead of the leader's clock");
     }
+    if Timestamp(txn.not_after).since(now) > LAPSES_AFTER_MAX {
+        return Err("the transaction would lapse too late by the leader's clock");
+    }
     Ok(now.max(read_time))
 }
 
-fn read_time(action: &Action) -> u64 {
-    let of = |txn: Option<&Txn>| txn.map_or(0, |txn| txn.read_time);
+fn transaction(action: &Action) -> Option<&Txn> {
     match action {
-        Action::Commit(txn) => txn.read_time,
-        Action::Prepare(prepare) => of(prepare.txn.as_ref()),
-        Action::Decide(decide) => of(decide.txn.as_ref()),
-        _ => 0,
+        Action::Commit(txn) => Some(txn),
+        Action::Prepare(prepare) => prepare.txn.as_ref(),
+        Action::Decide(decide) => decide.txn.as_ref(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(read_time: u64, not_after: u64) -> Action {
+        Action::Commit(Txn { read_time, not_after, ..Txn::default() })
+    }
+
+    #[test]
+    fn a_coordinator_whose_clock_is_off_is_told_so() {
+        let now = Timestamp(100_000);
+        assert_eq!(stamp_at(now, &commit(99_000, 106_000)), Ok(now));
+        assert_eq!(stamp_at(now, &commit(100_900, 106_900)), Ok(Timestamp(100_900)));
+        assert!(stamp_at(now, &commit(101_001, 107_001)).is_err());
+        // It read before its clock jumped, and would lapse in an hour.
+        assert!(stamp_at(now, &commit(99_000, 3_700_000)).is_err());
     }
 }

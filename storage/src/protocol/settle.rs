@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 
 use super::{
     plan::slot,
@@ -19,6 +20,10 @@ use crate::{
         command::{Acknowledge, Action, Finish, Settle},
     },
 };
+
+/// Transactions that a sweep ends at a time: one whose decider is silent holds back
+/// few others.
+const SWEPT_AT_ONCE: usize = 16;
 
 /// Whether what held a lock is gone now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +131,8 @@ pub(super) async fn finish_participants(
 }
 
 /// Ends what is outstanding at a shard, as its leader does now and then: prepared
-/// transactions past their `not_after`, and decisions not yet acknowledged.
+/// transactions past their `not_after`, and decisions not yet acknowledged. What
+/// cannot be ended now holds nothing else back.
 ///
 /// # Errors
 /// The first error; what was not ended is met by the next sweep.
@@ -137,23 +143,37 @@ pub async fn sweep(
     outstanding: Vec<Outstanding>,
     now: Timestamp,
 ) -> Result<u32, StoreError> {
-    let mut ended = 0;
-    for item in outstanding {
-        match item {
-            Outstanding::Prepared { txn, decider, not_after } if now > not_after => {
-                let lock = Lock { txn, decider, not_after };
-                if settle_lock(shards, shard, &lock, now).await? == Settled::Ended {
-                    ended += 1;
-                }
-            }
-            Outstanding::Prepared { .. } => {}
-            Outstanding::Decided { txn, not_after, participants } => {
-                let finished =
-                    finish_participants(shards.as_ref(), place, txn, not_after, &participants)
-                        .await?;
-                ended += u32::from(finished == participants.len());
-            }
+    let ends: Vec<_> =
+        outstanding.into_iter().map(|item| end(shards, shard, place, item, now)).collect();
+    let mut ends = stream::iter(ends).buffered(SWEPT_AT_ONCE);
+    let (mut ended, mut failed) = (0, None);
+    while let Some(end) = ends.next().await {
+        match end {
+            Ok(is_ended) => ended += u32::from(is_ended),
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(ended)
+    failed.map_or(Ok(ended), Err)
+}
+
+/// Ends one; whether it is ended.
+async fn end(
+    shards: &Arc<dyn Shards>,
+    shard: ShardId,
+    place: &[u8],
+    item: Outstanding,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    match item {
+        Outstanding::Prepared { txn, decider, not_after } if now > not_after => {
+            let lock = Lock { txn, decider, not_after };
+            Ok(settle_lock(shards, shard, &lock, now).await? == Settled::Ended)
+        }
+        Outstanding::Prepared { .. } => Ok(false),
+        Outstanding::Decided { txn, not_after, participants } => {
+            let finished =
+                finish_participants(shards.as_ref(), place, txn, not_after, &participants).await?;
+            Ok(finished == participants.len())
+        }
+    }
 }

@@ -5,9 +5,11 @@
 //! source in its place (the interposed `getrandom` of `mad-turmoil`), and then
 //! simulates on a thread of its own, whose hash maps are keyed after that. The
 //! same library stops the C library's clock, which simulated code does not read;
-//! so nothing that measures real time may be linked into this program.
+//! so nothing that measures real time may be linked into this program, and what
+//! has to (the hunt for planted bugs) asks the kernel itself.
 
 use std::{
+    collections::VecDeque,
     io::{BufWriter, Write as _},
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
@@ -15,18 +17,38 @@ use std::{
 };
 
 use anyhow::Context as _;
-use cardea_chaos::simulation;
+use cardea_chaos::simulation::{self, planted::is_meant};
 use cardea_storage::planted::Bug;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// Real time in which a world's time must move.
-const STUCK_MAX: Duration = Duration::from_secs(60);
+const STUCK_MAX: Duration = Duration::from_secs(120);
+/// What a process whose world was not decided exits with.
+const UNDECIDED: u8 = 2;
 
 /// Lives through simulated worlds and says what was broken in them
 #[derive(Debug, Parser)]
 #[command(name = "cardea-simulate", version)]
 struct Cli {
+    #[command(flatten)]
+    worlds: Worlds,
+    /// A bug to be planted; only in a build with the feature `planted`
+    #[arg(long)]
+    bug: Option<String>,
+    /// Where to write what happens, line by line
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// Say what nodes log, to standard error
+    #[arg(long)]
+    log: Option<String>,
+    #[command(subcommand)]
+    hunt: Option<Hunt>,
+}
+
+/// Which worlds
+#[derive(Debug, Clone, Args)]
+struct Worlds {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,32 +61,44 @@ struct Cli {
     /// For how long harm comes, in milliseconds of the world
     #[arg(long, default_value_t = 20_000)]
     steps: u64,
-    /// Where to write what happens, line by line
-    #[arg(long)]
-    trace: Option<PathBuf>,
-    /// A bug to be planted; only in a build with the feature `planted`
-    #[arg(long)]
-    bug: Option<String>,
-    /// Look for every planted bug, with so many seeds each at most
-    #[arg(long)]
-    hunt: bool,
-    /// Say what nodes log, to standard error
-    #[arg(long)]
-    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Hunt {
+    /// Plants one bug after the other and looks for it; a line a bug
+    Planted {
+        #[command(flatten)]
+        worlds: Worlds,
+        /// Only these
+        #[arg(long)]
+        bug: Vec<String>,
+        /// Minutes after which a bug is given up
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    if cli.hunt {
-        return hunt(&cli);
+    if let Some(Hunt::Planted { worlds, bug, minutes }) = &cli.hunt {
+        return hunt(worlds, bug, *minutes);
     }
-    if cli.seeds > 1 {
+    if cli.worlds.seeds > 1 {
         return many(&cli);
     }
     if let Some(bug) = &cli.bug {
         plant(bug)?;
     }
-    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(cli.seed));
+    if let Some(filter) = &cli.log {
+        // Here, not on the world's thread, whose hash maps are numbered.
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(cli.worlds.seed));
     let simulated = std::thread::Builder::new()
         .name("world".to_owned())
         .stack_size(64 << 20)
@@ -74,26 +108,19 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn one(cli: &Cli) -> anyhow::Result<ExitCode> {
     simulation::watch_over(STUCK_MAX, say);
-    if let Some(filter) = &cli.log {
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .without_time()
-            .with_writer(std::io::stderr)
-            .init();
-    }
     let copy: Option<Box<dyn std::io::Write>> = match &cli.trace {
         Some(path) => Some(Box::new(BufWriter::new(std::fs::File::create(path)?))),
         None => None,
     };
-    let report = simulation::run(cli.seed, cli.steps, copy);
+    let Worlds { seed, steps, .. } = cli.worlds;
+    let report = simulation::run(seed, steps, copy);
     say(&report.to_string());
-    Ok(match report.violation {
-        None => ExitCode::SUCCESS,
-        Some(_) => {
-            say(&format!("again: cardea-simulate --seed {} --steps {}", cli.seed, cli.steps));
-            ExitCode::FAILURE
-        }
-    })
+    if report.violation.is_none() && report.undecided.is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bug = cli.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
+    say(&format!("again: cardea-simulate --seed {seed} --steps {steps}{bug}"));
+    Ok(if report.violation.is_some() { ExitCode::FAILURE } else { UNDECIDED.into() })
 }
 
 fn plant(name: &str) -> anyhow::Result<()> {
@@ -106,75 +133,145 @@ fn plant(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A world that runs in a process of its own.
+struct Running {
+    seed: u64,
+    child: Child,
+}
+
+/// What became of it.
+struct Lived {
+    seed: u64,
+    fate: Fate,
+    said: String,
+}
+
+enum Fate {
+    Good,
+    Broken,
+    Undecided,
+}
+
+impl Running {
+    fn start(worlds: &Worlds, seed: u64, bug: Option<&str>) -> anyhow::Result<Self> {
+        // A program that runs always has a path here.
+        let program = std::env::current_exe().unwrap_or_else(|_| "cardea-simulate".into());
+        let mut command = Command::new(program);
+        command.args(["--seed", &seed.to_string(), "--steps", &worlds.steps.to_string()]);
+        if let Some(bug) = bug {
+            command.args(["--bug", bug]).stderr(Stdio::null());
+        }
+        Ok(Self { seed, child: command.stdout(Stdio::piped()).spawn()? })
+    }
+
+    fn end(self) -> anyhow::Result<Lived> {
+        let done = self.child.wait_with_output()?;
+        let fate = match done.status.code() {
+            Some(0) => Fate::Good,
+            Some(code) if code == i32::from(UNDECIDED) => Fate::Undecided,
+            _ => Fate::Broken,
+        };
+        let said = String::from_utf8_lossy(&done.stdout).trim_end().to_owned();
+        Ok(Lived { seed: self.seed, fate, said })
+    }
+}
+
+impl Lived {
+    /// What was broken, in a few words.
+    fn broken(&self) -> String {
+        let told = self.said.lines().find_map(|line| line.split_once("BROKEN: "));
+        told.map_or("the process died", |(_, what)| what).chars().take(200).collect()
+    }
+}
+
+/// Lives through one seed after the other, `jobs` at a time, until told to stop.
+fn each(
+    worlds: &Worlds,
+    bug: Option<&str>,
+    mut took: impl FnMut(Lived) -> bool,
+) -> anyhow::Result<()> {
+    let mut running: VecDeque<Running> = VecDeque::new();
+    let mut seeds = worlds.seed..worlds.seed.saturating_add(worlds.seeds);
+    let mut goes_on = true;
+    while goes_on {
+        while running.len() < worlds.jobs.max(1)
+            && let Some(seed) = seeds.next()
+        {
+            running.push_back(Running::start(worlds, seed, bug)?);
+        }
+        let Some(first) = running.pop_front() else { break };
+        goes_on = took(first.end()?);
+    }
+    for mut left in running {
+        left.child.kill().ok();
+        left.child.wait().ok();
+    }
+    Ok(())
+}
+
+/// Runs each seed in a process of its own.
+fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let (mut good, mut broken, mut undecided) = (0_u64, 0_u64, 0_u64);
+    each(&cli.worlds, cli.bug.as_deref(), |lived| {
+        match lived.fate {
+            Fate::Good => good += 1,
+            Fate::Broken => broken += 1,
+            Fate::Undecided => undecided += 1,
+        }
+        if !matches!(lived.fate, Fate::Good) {
+            say(&lived.said);
+        }
+        true
+    })?;
+    say(&format!("{good} seeds good, {broken} broken, {undecided} undecided"));
+    Ok(if broken + undecided == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Plants one bug after the other and looks for it.
-fn hunt(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let bugs = Bug::ALL.into_iter().map(|bug| format!("{bug:?}"));
+fn hunt(worlds: &Worlds, bugs: &[String], minutes: f64) -> anyhow::Result<ExitCode> {
+    let worlds = Worlds { seeds: if worlds.seeds > 1 { worlds.seeds } else { 100_000 }, ..*worlds };
     let mut missed = 0;
-    for bug in bugs.filter(|bug| cli.bug.as_ref().is_none_or(|named| named == bug)) {
-        let found = first_bad(cli, &bug)?;
-        match found {
-            Some((seed, what)) => say(&format!("found  {bug} by seed {seed}: {what}")),
-            None => {
+    for bug in Bug::ALL {
+        let name = format!("{bug:?}");
+        if !bugs.is_empty() && !bugs.contains(&name) {
+            continue;
+        }
+        let began = kernel_seconds();
+        let (mut seeds, mut found, mut otherwise) = (0_u64, None, None);
+        each(&worlds, Some(&name), |lived| {
+            seeds += 1;
+            if matches!(lived.fate, Fate::Broken) {
+                let told = (lived.seed, lived.broken());
+                if is_meant(bug, &told.1) {
+                    found = Some(told);
+                } else {
+                    otherwise.get_or_insert(told);
+                }
+            }
+            found.is_none() && kernel_seconds() - began < minutes * 60.0
+        })?;
+        let took = kernel_seconds() - began;
+        let after = format!("after {seeds} seeds, {took:.0} s");
+        match (found, otherwise) {
+            (Some((seed, what)), _) => {
+                say(&format!("{name:<26} found {after}: seed {seed}: {what}"))
+            }
+            (None, other) => {
                 missed += 1;
-                say(&format!("missed {bug} in {} seeds", cli.seeds));
+                let other =
+                    other.map(|(seed, what)| format!("; seed {seed} fails otherwise: {what}"));
+                say(&format!("{name:<26} NOT FOUND {after}{}", other.unwrap_or_default()));
             }
         }
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn first_bad(cli: &Cli, bug: &str) -> anyhow::Result<Option<(u64, String)>> {
-    for seed in cli.seed..cli.seed + cli.seeds {
-        let done = world(cli, seed).args(["--bug", bug]).stderr(Stdio::null()).output()?;
-        if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stdout);
-            let what = said.lines().find_map(|line| line.split_once("BROKEN: "));
-            let what = what.map_or("the process died", |(_, what)| what);
-            return Ok(Some((seed, what.chars().take(300).collect())));
-        }
-    }
-    Ok(None)
-}
-
-/// The process of a seed.
-fn world(cli: &Cli, seed: u64) -> Command {
-    // A program that runs always has a path here.
-    let program = std::env::current_exe().unwrap_or_else(|_| "cardea-simulate".into());
-    let mut command = Command::new(program);
-    command.args(["--seed", &seed.to_string(), "--steps", &cli.steps.to_string()]);
-    command
-}
-
-/// Runs each seed in a process of its own.
-fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let mut running: Vec<Child> = Vec::new();
-    let (mut good, mut bad) = (0_u64, 0_u64);
-    for seed in cli.seed..cli.seed + cli.seeds {
-        if running.len() >= cli.jobs.max(1) {
-            settle(running.remove(0), &mut good, &mut bad)?;
-        }
-        let mut command = world(cli, seed);
-        if let Some(bug) = &cli.bug {
-            command.args(["--bug", bug]);
-        }
-        running.push(command.stdout(Stdio::piped()).spawn()?);
-    }
-    for child in running {
-        settle(child, &mut good, &mut bad)?;
-    }
-    say(&format!("{good} seeds good, {bad} broken"));
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn settle(child: Child, good: &mut u64, bad: &mut u64) -> anyhow::Result<()> {
-    let done = child.wait_with_output()?;
-    if done.status.success() {
-        *good += 1;
-    } else {
-        *bad += 1;
-        say(String::from_utf8_lossy(&done.stdout).trim_end());
-    }
-    Ok(())
+/// Seconds since the machine started, from a file: the C library's clock stands
+/// still in this program.
+fn kernel_seconds() -> f64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    uptime.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 /// Standard output may be closed; the exit code still tells.

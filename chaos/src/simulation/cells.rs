@@ -20,10 +20,55 @@ pub struct CellKey {
 
 impl CellKey {
     /// A cell of a space; cells of one kind are spread over its slots.
-    pub fn new(space: Space, kind: u64, number: u64) -> Self {
+    pub fn new(space: Space, kind: CellKind, number: u64) -> Self {
+        let kind = kind as u64;
         let slot = u16::try_from((number * 1_361 + kind * 97) % 4_096).unwrap_or(0);
         Self { slot: Slot::new(space, slot), number: kind << 32 | number }
     }
+}
+
+/// What a cell is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CellKind {
+    /// A value that is read, written and swapped.
+    Register = 1,
+    /// Who owns an identifier: a row in the index and one at home.
+    Identifier = 2,
+    /// How often something was counted.
+    Count = 3,
+    /// Two sides, of which one may be taken: one in the index, one at home.
+    Pair = 4,
+    /// 1 while good, 2 once revoked.
+    Session = 5,
+    /// A row that lives for a while, with an index row that lives as long.
+    Loan = 6,
+    /// [`PURSE`], divided between a row in the index and one at home.
+    Purse = 7,
+}
+
+impl CellKind {
+    const ALL: [Self; 7] = [
+        Self::Register,
+        Self::Identifier,
+        Self::Count,
+        Self::Pair,
+        Self::Session,
+        Self::Loan,
+        Self::Purse,
+    ];
+}
+
+/// What is in both parts of a purse together.
+pub const PURSE: u64 = 100;
+
+/// The kind, number and value of a cell's row.
+pub fn read_row(row: &Row) -> Option<(CellKind, u64, u64)> {
+    if row.key.tag() != Cells::TAG {
+        return None;
+    }
+    let entry = Cells::decode(row).ok()?;
+    let kind = CellKind::ALL.into_iter().find(|kind| *kind as u64 == entry.key.number >> 32)?;
+    Some((kind, entry.key.number & u64::from(u32::MAX), entry.record.value))
 }
 
 /// What a cell holds.
@@ -71,6 +116,13 @@ impl Table for Loans {
     }
 }
 
+/// The loan that an index row is of.
+pub fn loan_of_index(key: &Key) -> Option<u64> {
+    let bytes = key.as_bytes();
+    let number = bytes.get(bytes.len().checked_sub(8)?..)?;
+    Some(u64::from_be_bytes(number.try_into().ok()?) & u64::from(u32::MAX))
+}
+
 /// Where the index row of a loan lies.
 fn lender(number: u64) -> Key {
     let slot = Slot::new(Space::Index, 7);
@@ -107,6 +159,8 @@ pub enum Request {
     Release(u64, u64),
     /// Whose an identifier is, by the index.
     Lookup(u64),
+    /// Whose it is, by the row at home.
+    Owner(u64),
     /// Whose it is by the index and by the row at home, in one transaction.
     Audit(u64),
     /// A count is to be one more.
@@ -125,12 +179,18 @@ pub enum Request {
     Revoke(u64),
     /// Whether a session is good.
     Check(u64),
-    /// A row is to live for so many milliseconds.
+    /// A row is to live for so many milliseconds; each is lent once.
     Lend(u64, u64),
+    /// A row that is there is to live for at least so many more.
+    Renew(u64, u64),
     /// Whether that row is there.
     Lent(u64),
     /// Until when the row and its index row live, in one transaction.
     Loan(u64),
+    /// So much is to move from one part of a purse to the other.
+    Move(u64, u64, bool),
+    /// What is in both parts of a purse, in one transaction.
+    Purse(u64),
 }
 
 /// What a client is told.
@@ -144,10 +204,12 @@ pub enum Reply {
     Done,
     /// It was refused by what is there.
     Differs,
-    /// Two values that must be the same.
+    /// Two values of one instant.
     Both(u64, u64),
     /// A row is there, until when, judged at what time.
     Until(Timestamp, Timestamp),
+    /// A row is not there, judged at what time.
+    Gone(Timestamp),
     /// Nothing was done.
     Not(String),
     /// Nobody knows.
@@ -189,23 +251,16 @@ impl From<StoreError> for Reply {
     }
 }
 
-const REGISTER: u64 = 1;
-const IDENTIFIER: u64 = 2;
-const COUNT: u64 = 3;
-const PAIR: u64 = 4;
-const SESSION: u64 = 5;
-const LOAN: u64 = 6;
-
-fn home(kind: u64, number: u64) -> CellKey {
+fn home(kind: CellKind, number: u64) -> CellKey {
     CellKey::new(Space::Home, kind, number)
 }
 
-fn index(kind: u64, number: u64) -> CellKey {
+fn index(kind: CellKind, number: u64) -> CellKey {
     CellKey::new(Space::Index, kind, number)
 }
 
 fn sides(pair: u64) -> [CellKey; 2] {
-    [home(PAIR, pair), index(PAIR, pair)]
+    [home(CellKind::Pair, pair), index(CellKind::Pair, pair)]
 }
 
 async fn value(t: &Transaction, key: &CellKey) -> Result<u64, StoreError> {
@@ -226,29 +281,43 @@ pub async fn perform(store: Arc<dyn Store>, request: Request) -> Reply {
 
 async fn attempt(store: &Arc<dyn Store>, request: Request) -> Result<Reply, Refused> {
     match request {
-        Request::Read(n) => strong(store, home(REGISTER, n)).await,
-        Request::Lookup(n) => strong(store, index(IDENTIFIER, n)).await,
-        Request::Check(n) => strong(store, home(SESSION, n)).await,
-        Request::Write(n, to) => write(store, home(REGISTER, n), to).await,
-        Request::Issue(n) => write(store, home(SESSION, n), 1).await,
-        Request::Swap(n, from, to) => swap(store, vec![home(REGISTER, n)], from, to).await,
-        Request::Revoke(n) => swap(store, vec![home(SESSION, n)], 1, 2).await,
+        Request::Read(n) => strong(store, home(CellKind::Register, n)).await,
+        Request::Lookup(n) => strong(store, index(CellKind::Identifier, n)).await,
+        Request::Check(n) => strong(store, home(CellKind::Session, n)).await,
+        Request::Write(n, to) => write(store, home(CellKind::Register, n), to).await,
+        Request::Issue(n) => write(store, home(CellKind::Session, n), 1).await,
+        Request::Swap(n, from, to) => {
+            swap(store, vec![home(CellKind::Register, n)], from, to).await
+        }
+        Request::Revoke(n) => swap(store, vec![home(CellKind::Session, n)], 1, 2).await,
         Request::Claim(n, who) => swap(store, both(n), 0, who).await,
         Request::Release(n, who) => swap(store, both(n), who, 0).await,
+        Request::Owner(n) => strong(store, home(CellKind::Identifier, n)).await,
         Request::Audit(n) => two(store, both(n)).await,
+        Request::Purse(n) => two(store, purse(n).to_vec()).await,
+        Request::Move(n, amount, out) => move_between(store, purse(n), amount, out).await,
         Request::Sides(n) => two(store, sides(n).to_vec()).await,
-        Request::Increment(n) => increment(store, home(COUNT, n)).await,
-        Request::Count(n, fresh) => count(store, home(COUNT, n), fresh).await,
+        Request::Increment(n) => increment(store, home(CellKind::Count, n)).await,
+        Request::Count(n, fresh) => count(store, home(CellKind::Count, n), fresh).await,
         Request::Take(n, side) => take(store, n, side).await,
         Request::Free(n, side) => write(store, sides(n)[usize::from(side)], 0).await,
-        Request::Lend(n, ms) => lend(store, home(LOAN, n), Duration::from_millis(ms)).await,
-        Request::Lent(n) => lent(store, home(LOAN, n)).await,
-        Request::Loan(n) => loan(store, home(LOAN, n)).await,
+        Request::Lend(n, ms) => {
+            lend(store, home(CellKind::Loan, n), Duration::from_millis(ms)).await
+        }
+        Request::Renew(n, ms) => {
+            renew(store, home(CellKind::Loan, n), Duration::from_millis(ms)).await
+        }
+        Request::Lent(n) => lent(store, home(CellKind::Loan, n)).await,
+        Request::Loan(n) => loan(store, home(CellKind::Loan, n)).await,
     }
 }
 
+fn purse(number: u64) -> [CellKey; 2] {
+    [home(CellKind::Purse, number), index(CellKind::Purse, number)]
+}
+
 fn both(identifier: u64) -> Vec<CellKey> {
-    vec![index(IDENTIFIER, identifier), home(IDENTIFIER, identifier)]
+    vec![index(CellKind::Identifier, identifier), home(CellKind::Identifier, identifier)]
 }
 
 async fn strong(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
@@ -345,15 +414,51 @@ async fn take(store: &Arc<dyn Store>, pair: u64, side: bool) -> Result<Reply, Re
     Ok(Reply::Done)
 }
 
-async fn lend(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<Reply, Refused> {
+async fn move_between(
+    store: &Arc<dyn Store>,
+    [home, index]: [CellKey; 2],
+    amount: u64,
+    out: bool,
+) -> Result<Reply, Refused> {
     store
         .transact(|t| async move {
-            let until = t.now().after(time);
-            t.put::<Loans>(&key, &Cell { value: 1 }, Some(until)).await?;
+            let (at_home, beside) = (value(&t, &home).await?, value(&t, &index).await?);
+            // A purse that nobody touched is full at home.
+            let (at_home, beside) =
+                if at_home + beside == 0 { (PURSE, 0) } else { (at_home, beside) };
+            let amount = amount.min(if out { at_home } else { beside });
+            let moved = |held: u64, takes: bool| if takes { held - amount } else { held + amount };
+            set(&t, &home, moved(at_home, out)).await?;
+            set(&t, &index, moved(beside, !out)).await?;
             Ok::<_, Refused>(())
         })
         .await?;
     Ok(Reply::Done)
+}
+
+async fn lend(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<Reply, Refused> {
+    let done = store
+        .transact(|t| async move {
+            let until = t.now().after(time);
+            t.put::<Loans>(&key, &Cell { value: 1 }, Some(until)).await?;
+            Ok::<_, Refused>(until)
+        })
+        .await?;
+    Ok(Reply::Until(done.value, done.time))
+}
+
+/// Extends a row that is there: what a replay must find, though it expired since.
+async fn renew(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<Reply, Refused> {
+    let done = store
+        .transact(|t| async move {
+            let Some(mut loan) = t.get::<Loans>(&key).await? else { return Err(Refused::Differs) };
+            let until = loan.expires_at.max(Some(t.now().after(time)));
+            loan.record.value += 1;
+            t.put::<Loans>(&key, &loan.record, until).await?;
+            Ok(until.unwrap_or_default())
+        })
+        .await?;
+    Ok(Reply::Until(done.value, done.time))
 }
 
 /// Both rows, with their expiry; a row that is not there has none.
@@ -380,6 +485,6 @@ async fn lent(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
     let row = answer.results.into_iter().next().unwrap_or_default().into_row();
     match row.and_then(|row| row.expires_at) {
         Some(until) => Ok(Reply::Until(until, answer.time)),
-        None => Ok(Reply::Value(0)),
+        None => Ok(Reply::Gone(answer.time)),
     }
 }

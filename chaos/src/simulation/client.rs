@@ -1,15 +1,20 @@
 //! Simulated clients: each asks one thing after the other, of whichever machine
 //! it likes, and gives up after a while.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use cardea_storage::store::Snaptoken;
 use parking_lot::Mutex;
 
 use super::{
-    cells::{Fresh, Reply, Request, perform},
+    cells::{CellKind, Fresh, Reply, Request, perform},
     machine::Machine,
+    parameters::Parameters,
     promise::Answered,
+    replay::{self, Chances},
 };
 use crate::dice::Dice;
 
@@ -17,6 +22,11 @@ use crate::dice::Dice;
 const PATIENCE_MS: u64 = 12_000;
 /// Of a hundred requests, those that go where the last one went.
 const FAITHFUL_PERCENT: usize = 60;
+/// Requests after which a register or an identifier is left alone and a new one
+/// takes its place: longer histories take too long to judge.
+const HISTORY_MAX: u64 = 30;
+/// What was just acknowledged and nobody has looked at.
+const CHASED_MAX: usize = 4;
 
 /// What clients know of what the others did.
 #[derive(Debug, Default)]
@@ -28,8 +38,67 @@ pub struct Common {
     owners: BTreeMap<u64, u64>,
     /// Sessions that were issued.
     sessions: u64,
+    /// Rows that were lent.
+    loans: u64,
     /// What each count was last told to be, and where.
     tokens: BTreeMap<u64, (u64, Snaptoken)>,
+    /// How often each place of a kind was used.
+    turns: BTreeMap<(CellKind, u64), u64>,
+    /// Requests that look at what was just acknowledged.
+    chased: VecDeque<Request>,
+}
+
+impl Common {
+    /// The number of the cell that is at a place now.
+    fn take_turn(&mut self, kind: CellKind, place: u64, cells: u64) -> u64 {
+        let turn = self.turns.entry((kind, place)).or_default();
+        *turn += 1;
+        place + cells * (*turn / HISTORY_MAX)
+    }
+
+    /// Every cell of a kind that was ever used.
+    pub fn used(&self, kind: CellKind, cells: u64) -> Vec<u64> {
+        let turns = self.turns.iter().filter(|((of, _), _)| *of == kind);
+        turns
+            .flat_map(|((_, place), turns)| {
+                (0..=turns / HISTORY_MAX).map(move |turn| place + cells * turn)
+            })
+            .collect()
+    }
+
+    /// The last session and the last loan that were begun.
+    pub fn begun(&self) -> (u64, u64) {
+        (self.sessions, self.loans)
+    }
+
+    fn fresh_value(&mut self) -> u64 {
+        self.next_value += 1;
+        self.next_value
+    }
+
+    /// Somebody should look at what was just acknowledged.
+    fn note(&mut self, request: &Request, reply: &Reply) {
+        if let (Request::Increment(n), Reply::Counted(value, token)) = (request, reply) {
+            self.tokens.insert(*n, (*value, token.clone()));
+        }
+        if !matches!(reply, Reply::Done | Reply::Counted(..) | Reply::Until(..)) {
+            return;
+        }
+        let look = match request {
+            Request::Write(n, _) | Request::Swap(n, ..) => Request::Read(*n),
+            Request::Claim(n, _) | Request::Release(n, _) => Request::Lookup(*n),
+            Request::Increment(n) => Request::Count(*n, Fresh::Bounded(0)),
+            Request::Take(n, _) => Request::Sides(*n),
+            Request::Issue(n) | Request::Revoke(n) => Request::Check(*n),
+            Request::Lend(n, _) | Request::Renew(n, _) => Request::Lent(*n),
+            Request::Move(n, ..) => Request::Purse(*n),
+            _ => return,
+        };
+        self.chased.push_back(look);
+        if self.chased.len() > CHASED_MAX {
+            self.chased.pop_front();
+        }
+    }
 }
 
 /// A client.
@@ -77,9 +146,7 @@ impl Client {
             None => return None,
         };
         let Pending { machine, request, began, .. } = self.pending.take()?;
-        if let (Request::Increment(n), Reply::Counted(value, token)) = (&request, &reply) {
-            common.tokens.insert(*n, (*value, token.clone()));
-        }
+        common.note(&request, &reply);
         Some(Answered { client: self.number, machine, request, reply, began, ended: now })
     }
 
@@ -89,12 +156,16 @@ impl Client {
         now: u64,
         machines: &[Machine],
         common: &mut Common,
-        (cells, think_ms_mean): (u64, u64),
+        parameters: &Parameters,
     ) -> Option<(usize, Request)> {
-        if self.pending.is_some() || now < self.next_at {
+        if self.pending.is_some() {
             return None;
         }
-        self.next_at = now + 1 + self.dice.draw() % (2 * think_ms_mean + 1);
+        let chases = !common.chased.is_empty() && self.dice.percent(parameters.chase_percent);
+        if now < self.next_at && !chases {
+            return None;
+        }
+        self.next_at = now + 1 + self.dice.draw() % (2 * parameters.think_ms_mean + 1);
         if !self.dice.percent(FAITHFUL_PERCENT) {
             self.favourite = self.dice.below(machines.len());
         }
@@ -102,9 +173,20 @@ impl Client {
         // One that stands still takes requests, too.
         let node = machine.node()?;
         let process = machine.process.as_ref()?.number;
-        let request = self.choose(common, cells);
+        let chased = if chases { common.chased.pop_front() } else { None };
+        let request = chased.unwrap_or_else(|| self.choose(common, parameters));
         let answer: Arc<Mutex<Option<Reply>>> = Arc::default();
-        let (told, store, asked) = (answer.clone(), node.store(), request.clone());
+        let store = match node.member() {
+            Some(member) => {
+                let chances = Chances {
+                    replayed: parameters.replay_percent,
+                    unheard: parameters.unheard_percent,
+                };
+                replay::over(&node.store(), member.shards(), self.dice.split(), chances)
+            }
+            None => node.store(),
+        };
+        let (told, asked) = (answer.clone(), request.clone());
         machine.run(async move {
             let reply = perform(store, asked).await;
             *told.lock() = Some(reply);
@@ -119,55 +201,111 @@ impl Client {
         Some((machine.number, request))
     }
 
-    fn choose(&mut self, common: &mut Common, cells: u64) -> Request {
-        let dice = &mut self.dice;
-        let n = dice.draw() % cells;
-        let mut fresh_value = || {
-            common.next_value += 1;
-            common.next_value
-        };
-        match dice.below(100) {
-            0..10 => Request::Read(n),
-            10..15 => {
-                let value = fresh_value();
+    fn choose(&mut self, common: &mut Common, parameters: &Parameters) -> Request {
+        let cells = parameters.cells;
+        let place = self.dice.draw() % cells;
+        let shares = parameters.mix.shares();
+        let mut drawn = self.dice.draw() % shares.iter().sum::<u64>().max(1);
+        let kind = shares.iter().position(|share| match drawn.checked_sub(*share) {
+            Some(left) => {
+                drawn = left;
+                false
+            }
+            None => true,
+        });
+        match kind {
+            Some(1) => self.identifier(common, place, cells),
+            Some(2) => self.count(common, place),
+            Some(3) => match self.dice.below(100) {
+                0..50 => Request::Take(place, self.dice.percent(50)),
+                50..75 => Request::Free(place, self.dice.percent(50)),
+                _ => Request::Sides(place),
+            },
+            Some(4) => self.session(common),
+            Some(5) => self.loan(common, parameters.loan_ms_max),
+            Some(6) => match self.dice.below(100) {
+                0..60 => Request::Move(place, 1 + self.dice.draw() % 20, self.dice.percent(50)),
+                _ => Request::Purse(place),
+            },
+            _ => self.register(common, place, cells),
+        }
+    }
+
+    fn register(&mut self, common: &mut Common, place: u64, cells: u64) -> Request {
+        let n = common.take_turn(CellKind::Register, place, cells);
+        match self.dice.below(100) {
+            0..40 => Request::Read(n),
+            40..65 => {
+                let value = common.fresh_value();
                 common.registers.insert(n, value);
                 Request::Write(n, value)
             }
-            15..22 => {
-                let value = fresh_value();
+            _ => {
+                let value = common.fresh_value();
                 let from = common.registers.insert(n, value).unwrap_or(0);
                 Request::Swap(n, from, value)
             }
-            22..32 => {
-                let who = fresh_value();
+        }
+    }
+
+    fn identifier(&mut self, common: &mut Common, place: u64, cells: u64) -> Request {
+        let n = common.take_turn(CellKind::Identifier, place, cells);
+        match self.dice.below(100) {
+            0..35 => {
+                let who = common.fresh_value();
                 common.owners.insert(n, who);
                 Request::Claim(n, who)
             }
-            32..38 => Request::Release(n, common.owners.get(&n).copied().unwrap_or(1)),
-            38..42 => Request::Lookup(n),
-            42..48 => Request::Audit(n),
-            48..58 => Request::Increment(n),
-            58..68 => {
-                let fresh = match (dice.below(4), common.tokens.get(&n)) {
-                    (0, _) => Fresh::Strong,
-                    (1, _) => Fresh::Bounded(dice.draw() % 2_000),
-                    (2, Some((value, token))) => Fresh::AtLeast(token.clone(), *value),
-                    _ => Fresh::Eventual,
-                };
-                Request::Count(n, fresh)
-            }
-            68..76 => Request::Take(n, dice.percent(50)),
-            76..80 => Request::Free(n, dice.percent(50)),
-            80..84 => Request::Sides(n),
-            84..88 => {
+            35..55 => Request::Release(n, common.owners.get(&n).copied().unwrap_or(1)),
+            55..70 => Request::Lookup(n),
+            70..80 => Request::Owner(n),
+            _ => Request::Audit(n),
+        }
+    }
+
+    fn count(&mut self, common: &mut Common, n: u64) -> Request {
+        let dice = &mut self.dice;
+        if dice.percent(50) {
+            return Request::Increment(n);
+        }
+        let fresh = match (dice.below(5), common.tokens.get(&n)) {
+            (0, _) => Fresh::Strong,
+            (1, _) => Fresh::Bounded(dice.draw() % 2_000),
+            (2, _) => Fresh::Bounded(dice.draw() % 50),
+            (3, Some((value, token))) => Fresh::AtLeast(token.clone(), *value),
+            _ => Fresh::Eventual,
+        };
+        Request::Count(n, fresh)
+    }
+
+    fn session(&mut self, common: &mut Common) -> Request {
+        let known = |dice: &mut Dice, last: u64| {
+            // Mostly one of the last.
+            let back = if dice.percent(80) { last.min(6) } else { last };
+            last - dice.draw() % back.max(1)
+        };
+        match self.dice.below(100) {
+            0..35 => {
                 common.sessions += 1;
                 Request::Issue(common.sessions)
             }
-            88..91 => Request::Revoke(1 + dice.draw() % common.sessions.max(1)),
-            91..95 => Request::Check(1 + dice.draw() % common.sessions.max(1)),
-            95..97 => Request::Lend(n, dice.draw() % 6_000),
-            97 => Request::Loan(n),
-            _ => Request::Lent(n),
+            35..60 => Request::Revoke(known(&mut self.dice, common.sessions.max(1))),
+            _ => Request::Check(known(&mut self.dice, common.sessions.max(1))),
+        }
+    }
+
+    fn loan(&mut self, common: &mut Common, ms_max: u64) -> Request {
+        let last = common.loans.max(1);
+        let known = last - self.dice.draw() % last.min(6);
+        let ms = self.dice.draw() % ms_max;
+        match self.dice.below(100) {
+            0..30 => {
+                common.loans += 1;
+                Request::Lend(common.loans, ms)
+            }
+            30..60 => Request::Renew(known, ms),
+            60..85 => Request::Lent(known),
+            _ => Request::Loan(known),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The harm that comes over a world: what, where and when is drawn.
 
+use std::collections::BTreeSet;
+
 use cardea_cluster::{DIRECTORY, GroupId, directory::records::NodeState};
 
 use super::{
@@ -49,16 +51,30 @@ pub enum Harm {
     Drain(usize, bool),
     /// A new machine joins.
     Join,
+    /// A machine is lost with its disk; an empty one comes in its place after this
+    /// many milliseconds, and the old node is let go.
+    Replace(usize, u64),
+    /// A node makes a backup, with a fence of so many milliseconds.
+    Backup(usize, u64),
+}
+
+/// What of the world's state decides about harm.
+pub struct Scene<'a> {
+    /// The machines.
+    pub machines: &'a [Machine],
+    /// The network between them.
+    pub network: &'a Network,
+    /// Machines whose clocks are, or were lately, off.
+    pub astray: &'a BTreeSet<usize>,
+    /// Whether a machine was replaced already.
+    pub replaced: bool,
+    /// The time.
+    pub now: u64,
 }
 
 /// Draws the next harm; `None` if nothing that was drawn is possible.
-pub fn draw(
-    dice: &mut Dice,
-    parameters: &Parameters,
-    machines: &[Machine],
-    network: &Network,
-    now: u64,
-) -> Option<Harm> {
+pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Option<Harm> {
+    let Scene { machines, network, now, .. } = *scene;
     let harms = parameters.harms;
     let count = machines.len();
     let machine = dice.below(count);
@@ -67,7 +83,10 @@ pub fn draw(
     let is_up = machines.iter().filter(|machine| machine.process.is_some()).count();
     let any_cut = (0..count).any(|a| (0..count).any(|b| network.is_cut(a, b)));
     let down_ms = 20 + dice.draw() % 6_000;
-    Some(match dice.below(20) {
+    // Of the others, so many clocks may be off that a majority is right.
+    let may_stray =
+        scene.astray.contains(&machine) || 2 * (scene.astray.len() + 1) < parameters.nodes;
+    Some(match dice.below(22) {
         0 if harms.partitions => Harm::Isolate { machine, outward: true, inward: true },
         1 if harms.partitions => {
             let outward = dice.percent(50);
@@ -101,7 +120,8 @@ pub fn draw(
                 _ => 3_600_000,
             };
             let skew = i64::try_from(dice.draw() % (2 * far + 1)).unwrap_or(0);
-            Harm::Clock(machine, skew - i64::try_from(far).unwrap_or(0))
+            let skew = skew - i64::try_from(far).unwrap_or(0);
+            Harm::Clock(machine, if may_stray { skew } else { 0 })
         }
         16 | 17 if harms.transfers && awake => {
             let groups = DIRECTORY.0 + u64::from(parameters.home_shards) + 3;
@@ -109,6 +129,8 @@ pub fn draw(
         }
         18 if harms.membership => Harm::Drain(machine, dice.percent(40)),
         19 if harms.membership && count < 6 && dice.percent(30) => Harm::Join,
+        20 if harms.replacement && !scene.replaced => Harm::Replace(machine, down_ms),
+        21 if harms.backups && awake => Harm::Backup(machine, 500 + dice.draw() % 10_000),
         _ => return None,
     })
 }

@@ -40,6 +40,8 @@ pub struct Machine {
     pub starts_at: Option<u64>,
     /// A crash is due at a write of its disk.
     pub doomed: bool,
+    /// It came in the place of another one.
+    pub replaced: bool,
     dice: Dice,
     started: u64,
     paused_ms: u64,
@@ -73,21 +75,29 @@ pub enum Entrance {
 
 impl Machine {
     /// A machine with an empty disk, and no process yet.
-    pub fn new(number: usize, dice: &mut Dice, parameters: &Parameters) -> Self {
+    pub fn new(number: usize, now: u64, dice: &mut Dice, parameters: &Parameters) -> Self {
         let mut dice = dice.split();
         Self {
             number,
             disk: MemoryDisk::new(dice.draw()),
-            clock: Arc::default(),
+            clock: MachineClock::new(now),
             pace: MachinePace::new(dice.split(), parameters.sync_ms_max),
             process: None,
             paused_until: None,
             starts_at: None,
             doomed: false,
+            replaced: false,
             dice,
             started: 0,
             paused_ms: 0,
         }
+    }
+
+    /// The machine is gone, with its disk; an empty one stands in its place. It has
+    /// no process.
+    pub fn replace(&mut self) {
+        self.disk = MemoryDisk::new(self.dice.draw());
+        self.replaced = true;
     }
 
     /// Where its process listens.

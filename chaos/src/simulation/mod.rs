@@ -9,9 +9,9 @@
 //!
 //! One process runs one seed, since libraries draw from sources that a process
 //! initialises once; `cardea-simulate` seeds them before anything else, see
-//! there. Reading order: [`parameters`], [`machine`], [`network`], [`cells`]
-//! (what clients do), [`promise`] (what they are told), [`invariant`], [`harm`],
-//! [`world`].
+//! there. Reading order: [`parameters`], [`machine`], [`network`], [`replay`],
+//! [`cells`] (what clients do), [`promise`] (what they are told), [`invariant`],
+//! [`harm`], [`world`], [`planted`] (what must be found).
 
 pub mod cells;
 pub mod client;
@@ -20,7 +20,9 @@ pub mod invariant;
 pub mod machine;
 pub mod network;
 pub mod parameters;
+pub mod planted;
 pub mod promise;
+pub mod replay;
 pub mod sight;
 pub mod time;
 pub mod trace;
@@ -54,8 +56,12 @@ pub struct Report {
     pub requests: (u64, u64, u64),
     /// How often each kind of harm was done.
     pub harmed: BTreeMap<&'static str, u64>,
+    /// Backups that were looked into.
+    pub backups: u64,
     /// What was broken.
     pub violation: Option<Violation>,
+    /// What nobody could decide.
+    pub undecided: Option<String>,
 }
 
 impl fmt::Display for Report {
@@ -64,15 +70,14 @@ impl fmt::Display for Report {
         write!(
             f,
             "seed {} {} lived {} ms, requests {answered} answered {unknown} unknown {refused} not done, \
-             harm {:?}, {}",
-            self.seed,
-            self.digest,
-            self.lived_ms,
-            self.harmed,
-            self.violation
-                .as_ref()
-                .map_or("good".to_owned(), |violation| format!("BROKEN: {violation}"))
-        )
+             {} backups, harm {:?}, ",
+            self.seed, self.digest, self.lived_ms, self.backups, self.harmed,
+        )?;
+        match (&self.violation, &self.undecided) {
+            (Some(violation), _) => write!(f, "BROKEN: {violation}"),
+            (None, Some(what)) => write!(f, "UNDECIDED: {what}"),
+            (None, None) => f.write_str("good"),
+        }
     }
 }
 
@@ -89,7 +94,7 @@ pub fn watch_over(stuck: Duration, say: fn(&str)) {
             let now = NOW_MS.load(Ordering::Relaxed);
             if before.replace(now) == Some(now) {
                 say(&format!(
-                    "BROKEN: time stands still at {now} ms: somebody tries without waiting"
+                    "BROKEN: time goes on: it stands still at {now} ms, somebody tries without waiting"
                 ));
                 std::process::exit(1);
             }
@@ -124,6 +129,8 @@ pub fn run(seed: u64, harmed_ms: u64, copy: Option<Box<dyn Write>>) -> Report {
         lines: world.trace().lines(),
         requests: (promises.answered, promises.unknown, promises.refused),
         harmed: world.harmed.clone(),
+        backups: promises.backups,
         violation,
+        undecided: world.undecided.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! What a world is like: every number is drawn from the seed, and every kind of
-//! harm is in or out by the toss of a coin (swarm testing). The ranges lean on
-//! those of TigerBeetle's simulator.
+//! harm is in or out by the toss of a coin, as is every kind of work (swarm
+//! testing). The ranges lean on those of TigerBeetle's simulator.
 
 use crate::dice::Dice;
 
@@ -21,12 +21,35 @@ pub struct Harms {
     pub pauses: bool,
     /// Disks that are slow for a while.
     pub slow_disks: bool,
-    /// Wall clocks that jump.
+    /// Wall clocks that jump; those of a majority are right.
     pub clock_jumps: bool,
     /// Leaderships handed over.
     pub transfers: bool,
-    /// Nodes drained, and nodes that leave and join.
+    /// Nodes drained, and nodes that join.
     pub membership: bool,
+    /// A machine lost with its disk, and replaced.
+    pub replacement: bool,
+    /// Backups, made under load.
+    pub backups: bool,
+}
+
+/// How often each kind of work is done, in proportion; 0 for never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mix {
+    /// Registers.
+    pub registers: u64,
+    /// Identifiers, over two shards.
+    pub identifiers: u64,
+    /// Counts, at every consistency.
+    pub counts: u64,
+    /// Pairs, over two shards.
+    pub pairs: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Rows that expire, with an index row.
+    pub loans: u64,
+    /// Purses, over two shards.
+    pub purses: u64,
 }
 
 /// The numbers of a world.
@@ -42,6 +65,10 @@ pub struct Parameters {
     pub delay_ms_mean: u64,
     /// Of a hundred segments, those that are sent again after 200 ms or more.
     pub loss_percent: usize,
+    /// Of a hundred proposals, those that come again later.
+    pub replay_percent: usize,
+    /// Of a hundred answers to proposals, those that are lost.
+    pub unheard_percent: usize,
     /// Longest synced write of a healthy disk, in milliseconds.
     pub sync_ms_max: u64,
     /// Entries after which a snapshot is taken.
@@ -54,14 +81,20 @@ pub struct Parameters {
     pub flush_entries_max: u64,
     /// Clients at once.
     pub clients: usize,
-    /// Registers, identifiers, counters and pairs that they share.
+    /// Cells of each kind that they share.
     pub cells: u64,
     /// Mean pause of a client between two requests, in milliseconds.
     pub think_ms_mean: u64,
+    /// Of a hundred requests, those that look at what was just acknowledged.
+    pub chase_percent: usize,
+    /// Longest life that a row is given, in milliseconds.
+    pub loan_ms_max: u64,
     /// Mean time between two harms, in milliseconds.
     pub harm_ms_mean: u64,
     /// Of a hundred crashes, those that cut power to all machines at once.
     pub all_percent: usize,
+    /// What clients do.
+    pub mix: Mix,
     /// What may happen.
     pub harms: Harms,
 }
@@ -76,16 +109,21 @@ impl Parameters {
             delay_ms_min: up_to(0, 10),
             delay_ms_mean: up_to(0, 25),
             loss_percent: if up_to(0, 1) == 0 { 0 } else { up_to(1, 10) as usize },
+            replay_percent: if up_to(0, 1) == 0 { 0 } else { up_to(1, 50) as usize },
+            unheard_percent: if up_to(0, 1) == 0 { 0 } else { up_to(1, 10) as usize },
             sync_ms_max: up_to(0, 20),
-            snapshot_entries: up_to(5, 200),
-            entries_kept: up_to(0, 50),
+            snapshot_entries: if up_to(0, 1) == 0 { up_to(3, 20) } else { up_to(20, 200) },
+            entries_kept: if up_to(0, 1) == 0 { 0 } else { up_to(1, 50) },
             tail_bytes_max: up_to(0, 4_096) as usize,
-            flush_entries_max: up_to(10, 2_000),
+            flush_entries_max: if up_to(0, 1) == 0 { up_to(1, 20) } else { up_to(20, 2_000) },
             clients: up_to(3, 12) as usize,
             cells: up_to(1, 4),
-            think_ms_mean: up_to(10, 200),
+            think_ms_mean: up_to(5, 150),
+            chase_percent: up_to(0, 50) as usize,
+            loan_ms_max: up_to(100, 6_000),
             harm_ms_mean: up_to(100, 1_500),
             all_percent: up_to(0, 20) as usize,
+            mix: Mix::drawn(&mut up_to),
             harms: Harms {
                 partitions: up_to(0, 99) < 70,
                 clogs: up_to(0, 99) < 50,
@@ -97,7 +135,31 @@ impl Parameters {
                 clock_jumps: up_to(0, 99) < 40,
                 transfers: up_to(0, 99) < 50,
                 membership: up_to(0, 99) < 30,
+                replacement: up_to(0, 99) < 20,
+                backups: up_to(0, 99) < 40,
             },
         }
+    }
+}
+
+impl Mix {
+    fn drawn(up_to: &mut impl FnMut(u64, u64) -> u64) -> Self {
+        let mut share = || if up_to(0, 99) < 30 { 0 } else { up_to(1, 10) };
+        Self {
+            // Something is always done.
+            registers: share() + 1,
+            identifiers: share(),
+            counts: share(),
+            pairs: share(),
+            sessions: share(),
+            loans: share(),
+            purses: share(),
+        }
+    }
+
+    /// The kinds with their shares, in a fixed order.
+    pub fn shares(&self) -> [u64; 7] {
+        let Self { registers, identifiers, counts, pairs, sessions, loans, purses } = *self;
+        [registers, identifiers, counts, pairs, sessions, loans, purses]
     }
 }

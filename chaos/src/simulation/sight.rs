@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cardea_cluster::Member;
+use cardea_cluster::{Member, NodeId, directory::records::NodeState};
 use cardea_raft::{Position, ReplicaId};
 
-use super::{invariant::Seen, machine::Machine, parameters::Parameters};
+use super::{invariant::Seen, machine::Machine, parameters::Parameters, time::EPOCH_MS};
 use crate::history::Violation;
 
 /// Entries of a log that are shown.
@@ -20,7 +20,7 @@ pub fn members(machines: &[Machine]) -> Vec<Arc<Member>> {
 ///
 /// # Errors
 /// If a log cannot be read on a disk that is well.
-pub fn look(machines: &[Machine]) -> Result<Vec<Seen>, Violation> {
+pub fn look(machines: &[Machine], now: u64) -> Result<Vec<Seen>, Violation> {
     let mut all = Vec::new();
     for machine in machines {
         let Some(process) = machine.process.as_ref().map(|process| process.number) else {
@@ -36,7 +36,7 @@ pub fn look(machines: &[Machine]) -> Result<Vec<Seen>, Violation> {
                 Ok(None) => continue,
                 Err(_) if machine.doomed => continue,
                 Err(fault) => {
-                    return Err(Violation(format!("a log is unreadable: {}", chain(&fault))));
+                    return Err(Violation(format!("no fault of its own: {}", chain(&fault))));
                 }
             };
             let state = replica.machine().state();
@@ -52,6 +52,7 @@ pub fn look(machines: &[Machine]) -> Result<Vec<Seen>, Violation> {
                     index: at.index,
                 }),
                 now: state.now,
+                true_now: EPOCH_MS + now,
                 digest: state.digest.to_vec(),
                 log,
                 log_from,
@@ -59,6 +60,14 @@ pub fn look(machines: &[Machine]) -> Result<Vec<Seen>, Violation> {
         }
     }
     Ok(all)
+}
+
+/// Whether a node has left for good, as all members know.
+pub fn has_left(machines: &[Machine], node: NodeId) -> bool {
+    members(machines).iter().all(|member| {
+        let view = member.directory().view();
+        view.nodes.get(&node).is_some_and(|row| row.state() == NodeState::Decommissioned)
+    })
 }
 
 /// Whether all machines are members and every shard has a leader and three voters.

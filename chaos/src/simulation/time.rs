@@ -21,11 +21,18 @@ pub const EPOCH_MS: u64 = 1_780_000_000_000;
 /// The clock of one machine.
 #[derive(Debug, Default)]
 pub struct MachineClock {
+    /// What the world's time was when the machine came.
+    came_ms: u64,
     monotonic_ms: AtomicU64,
     skew_ms: AtomicI64,
 }
 
 impl MachineClock {
+    /// The clock of a machine that comes now, and whose wall clock is right.
+    pub fn new(now_ms: u64) -> Arc<Self> {
+        Arc::new(Self { came_ms: now_ms, ..Self::default() })
+    }
+
     /// Moves the machine's time forward.
     pub fn advance(&self, ms: u64) {
         self.monotonic_ms.fetch_add(ms, Ordering::SeqCst);
@@ -44,7 +51,7 @@ impl MachineClock {
 
 impl Clock for MachineClock {
     fn now(&self) -> Timestamp {
-        let true_ms = EPOCH_MS + self.monotonic_ms.load(Ordering::SeqCst);
+        let true_ms = EPOCH_MS + self.came_ms + self.monotonic_ms.load(Ordering::SeqCst);
         Timestamp(true_ms.saturating_add_signed(self.skew_ms()))
     }
 

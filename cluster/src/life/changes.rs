@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use cardea_raft::{GroupId, NodeId, ReplicaId};
-use cardea_storage::Store;
+use cardea_storage::{
+    Store,
+    planted::{self, Bug},
+};
 
 use crate::{
     directory::{
@@ -41,7 +44,9 @@ pub(super) async fn add_learner(
             return Err(EditError::Conflict(format!("node {node} takes no replicas")));
         }
         let replica = ReplicaId(cluster.next_replica);
-        cluster.next_replica += 1;
+        if !planted::is(Bug::ReplicaIdReused) {
+            cluster.next_replica += 1;
+        }
         shard.replicas.push(ReplicaRecord {
             id: replica.0,
             node: node.0,

@@ -6,6 +6,7 @@ mod applied_monotone;
 mod election_safety;
 mod leader_completeness;
 mod log_matching;
+mod log_time;
 mod no_hole;
 mod replica_identity;
 mod state_safety;
@@ -31,6 +32,8 @@ pub struct Seen {
     pub applied: Option<Position>,
     /// Log time there, in milliseconds.
     pub now: u64,
+    /// What time it is, in milliseconds: what right clocks show.
+    pub true_now: u64,
     /// The digest of all it applied.
     pub digest: Vec<u8>,
     /// The newest part of its log, and what is purged.
@@ -59,6 +62,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(leader_completeness::LeaderCompleteness::default()),
         Box::new(state_safety::StateSafety::default()),
         Box::new(applied_monotone::AppliedMonotone::default()),
+        Box::new(log_time::LogTime),
         Box::new(no_hole::NoHole),
         Box::new(replica_identity::ReplicaIdentity::default()),
     ]
@@ -94,6 +98,7 @@ pub(super) mod samples {
             status: GroupStatus { replica: ReplicaId(machine as u64), ..Default::default() },
             applied: indexes.checked_sub(1).map(|last| at(1, 1, last)),
             now: indexes,
+            true_now: indexes,
             digest: vec![indexes as u8],
             log: LogPositions {
                 purged: None,

@@ -18,6 +18,7 @@ use cardea_storage::{
         Machine,
         view::{Outstanding, TabletView},
     },
+    planted::{self, Bug},
 };
 use prost::Message;
 
@@ -86,6 +87,9 @@ async fn look(member: &Member, replica: Arc<Replica>, ask: Ask) -> Result<Looked
 }
 
 fn look_at(view: &TabletView, fence_until: u64) -> Result<Looked, Fault> {
+    if planted::is(Bug::BackupUnfenced) {
+        return Ok(Looked { fenced: true, prepared: 0 });
+    }
     let state = view.state();
     let outstanding = view.outstanding(OUTSTANDING_MAX)?;
     // A decision that waits for its acknowledgements holds no row back.

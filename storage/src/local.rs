@@ -178,7 +178,8 @@ impl Shards for LocalShards {
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {
         let machine =
             self.machine(shard).ok_or_else(|| StoreError::unavailable("no such shard"))?;
-        read_view(&machine.view()?, &read, self.clock.now())
+        let now = self.clock.now();
+        machine.look(|view| read_view(view, &read, now))
     }
 
     async fn pin(

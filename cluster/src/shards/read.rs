@@ -68,7 +68,7 @@ pub(crate) async fn read_here(
     }
     if read.reads.iter().all(|read| matches!(read, Read::Get(_))) {
         // A few microseconds: handing it to another thread would cost more.
-        return read_view(&replica.machine().view()?, &read, now);
+        return replica.machine().look(|view| read_view(view, &read, now));
     }
     let replica = replica.clone();
     let seen = cardea_raft::blocking::spawn(move || {

@@ -35,12 +35,21 @@ pub const VERSION_MAX: u32 = 1;
 /// A row that an entry changed: the new one, or none.
 pub(super) type Changed = (Bytes, Option<Stored>);
 
+/// What an entry did to a row, and the bytes that the engine keeps of it.
+pub(super) struct Written {
+    pub(super) key: Bytes,
+    /// The new row, or none.
+    pub(super) row: Option<Stored>,
+    /// Its envelope; empty for none.
+    pub(super) bytes: Bytes,
+}
+
 /// Applies the commands of a batch.
 pub(super) struct Applier<'a> {
     pub(super) staging: Staging<'a>,
     pub(super) state: State,
     /// What the entry being applied changed.
-    pub(super) changed: Vec<Changed>,
+    pub(super) written: Vec<Written>,
 }
 
 impl Applier<'_> {
@@ -137,7 +146,7 @@ impl Applier<'_> {
             return Ok(refusal);
         }
         let rows = transaction::resolve(&self.staging, txn, self.now())?;
-        self.write(&rows, revision);
+        self.write(rows, revision);
         let outcome = self.done(revision);
         if planted::is(Bug::DecisionForgotten) && !decide.participants.is_empty() {
             return Ok(outcome);
@@ -254,7 +263,7 @@ impl Applier<'_> {
                     .iter()
                     .map(|row| (row.key.clone(), row.to_stored(revision)))
                     .collect();
-                self.write(&rows, revision);
+                self.write(rows, revision);
                 Outcome::Finished { revision: Some(revision) }
             } else {
                 Outcome::Aborted
@@ -287,15 +296,16 @@ impl Applier<'_> {
         Ok(Outcome::Acknowledged)
     }
 
-    fn write(&mut self, rows: &[Changed], revision: Revision) {
+    fn write(&mut self, rows: Vec<Changed>, revision: Revision) {
         for (key, row) in rows {
-            let row = row.clone().map(|row| Stored { revision, ..row });
-            let engine_key = super::area::key(super::area::ROW, key);
+            let row = row.map(|row| Stored { revision, ..row });
+            let bytes = row.as_ref().map(Stored::encode).unwrap_or_default();
+            let engine_key = super::area::key(super::area::ROW, &key);
             match &row {
-                Some(row) => self.staging.put(engine_key, row.encode()),
+                Some(_) => self.staging.put(engine_key, bytes.clone()),
                 None => self.staging.delete(engine_key),
             }
-            self.changed.push((key.clone(), row));
+            self.written.push(Written { key, row, bytes });
         }
     }
 }

@@ -11,28 +11,35 @@ pub mod apply;
 pub mod area;
 pub mod decision;
 pub mod dump;
+mod facts;
 pub mod feed;
+mod held;
 pub mod lock;
 mod staging;
 pub mod state;
 mod transaction;
 pub mod view;
 
-use std::sync::Arc;
+use std::{
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
 use self::{
-    apply::{Applier, Changed},
+    apply::{Applier, Written},
+    facts::Board,
     feed::Feed,
+    held::Held,
     staging::Staging,
     state::{Position, State},
     view::TabletView,
 };
 use crate::{
-    engine::{Durability, Engine},
+    engine::{Durability, Engine, Order, View},
     fault::Fault,
     key::Key,
     planted::{self, Bug},
@@ -63,9 +70,16 @@ pub enum Payload {
 
 /// A replica's machine over its engine.
 pub struct Machine {
-    /// Serializes apply; holds the state as of the last batch.
-    state: Mutex<State>,
+    /// Serializes apply.
+    applied: Mutex<Applied>,
     live: RwLock<Live>,
+    board: Board,
+}
+
+/// As of the last batch.
+struct Applied {
+    state: State,
+    held: Held,
 }
 
 #[derive(Clone)]
@@ -80,9 +94,11 @@ impl Machine {
     /// # Errors
     /// A fault if the engine fails or its state row is corrupt.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Self, Fault> {
-        let state = read_state(engine.as_ref())?;
-        let feed = Feed::new(state.revision());
-        Ok(Self { state: Mutex::new(state), live: RwLock::new(Live { engine, feed }) })
+        let applied = read_applied(engine.as_ref())?;
+        let feed = Feed::new(applied.state.revision());
+        let board = Board::new(applied.state.clone(), !applied.held.has_locks());
+        let live = RwLock::new(Live { engine, feed });
+        Ok(Self { applied: Mutex::new(applied), live, board })
     }
 
     /// Continues over another engine: a snapshot that was installed. Subscribers
@@ -91,17 +107,19 @@ impl Machine {
     /// # Errors
     /// A fault if the engine fails or its state row is corrupt.
     pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
-        let mut state = self.state.lock();
-        *state = read_state(engine.as_ref())?;
-        let live = Live { feed: Feed::new(state.revision()), engine };
+        let mut applied = self.applied.lock();
+        *applied = read_applied(engine.as_ref())?;
+        self.board.wipe();
+        let live = Live { feed: Feed::new(applied.state.revision()), engine };
         let former = std::mem::replace(&mut *self.live.write(), live);
         former.feed.close();
+        self.board.show(applied.state.clone(), !applied.held.has_locks());
         Ok(())
     }
 
-    /// The state as of the last batch.
+    /// The state as of the last batch. Waits for nobody.
     pub fn state(&self) -> State {
-        self.state.lock().clone()
+        self.board.last().state.clone()
     }
 
     /// The engine that is live now.
@@ -119,7 +137,33 @@ impl Machine {
     /// # Errors
     /// A fault if the engine fails.
     pub fn view(&self) -> Result<TabletView, Fault> {
-        TabletView::new(self.engine().view()?)
+        let facts = self.board.now();
+        let view = self.engine().view()?;
+        match facts {
+            Some(facts) if self.board.stand(&facts) => Ok(TabletView::of(view, facts)),
+            _ => TabletView::new(view),
+        }
+    }
+
+    /// Reads at one instant. Spares the snapshot unless something is being applied
+    /// meanwhile; then `read` is called again, on a [`view`](Self::view). Worth it for
+    /// a few point reads: scans take a snapshot each.
+    ///
+    /// # Errors
+    /// What `read` returns, and a fault if the engine fails.
+    pub fn look<T, E: From<Fault>>(
+        &self,
+        read: impl Fn(&TabletView) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if let Some(facts) = self.board.now() {
+            let view = Box::new(Unpinned(self.engine()));
+            let found = read(&TabletView::of(view, facts.clone()));
+            // Of two instants even a fault would mean nothing.
+            if self.board.stand(&facts) {
+                return found;
+            }
+        }
+        read(&self.view()?)
     }
 
     /// Applies entries, in order, in one batch; gives an outcome for each command.
@@ -131,12 +175,13 @@ impl Machine {
     /// # Panics
     /// If entries are not in order behind what was applied.
     pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Option<Outcome>>, Fault> {
-        let mut held = self.state.lock();
+        let mut applied = self.applied.lock();
         let live = self.live.read().clone();
+        let Applied { state, held } = &mut *applied;
         let mut applier = Applier {
-            staging: Staging::new(live.engine.as_ref()),
-            state: held.clone(),
-            changed: Vec::new(),
+            staging: Staging::new(live.engine.as_ref(), held),
+            state: state.clone(),
+            written: Vec::new(),
         };
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
@@ -161,24 +206,25 @@ impl Machine {
                     Some(applier.apply(command, revision)?)
                 }
             };
-            let changed = std::mem::take(&mut applier.changed);
+            let written = std::mem::take(&mut applier.written);
             applier.state.digest = match planted::is(Bug::DigestOverRows) {
                 true => over_rows(&applier.staging)?,
-                false => chain(&applier.state, entry, outcome.as_ref(), &changed),
+                false => chain(&applier.state, entry, outcome.as_ref(), &written),
             };
-            events.push((revision, changed));
+            events.push((revision, written));
             outcomes.push(outcome);
         }
-        let state = applier.state;
+        *state = applier.state;
         let mut batch = applier.staging.into_batch();
+        self.board.wipe();
         if planted::is(Bug::PositionWrittenApart) {
             live.engine.write(std::mem::take(&mut batch), Durability::Buffered)?;
         }
         batch.put(Bytes::from_static(area::STATE_KEY), state.encode_to_vec());
         live.engine.write(batch, Durability::Buffered)?;
-        *held = state;
-        for (revision, changed) in events {
-            live.feed.push(revision, changes(changed, revision));
+        self.board.show(state.clone(), !held.has_locks());
+        for (revision, written) in events {
+            live.feed.push(revision, changes(written, revision));
         }
         Ok(outcomes)
     }
@@ -193,17 +239,42 @@ impl Drop for Machine {
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Machine").field("position", &self.state.lock().position).finish()
+        f.debug_struct("Machine").field("position", &self.board.last().state.position).finish()
     }
 }
 
-fn read_state(engine: &dyn Engine) -> Result<State, Fault> {
-    engine.get(area::STATE_KEY)?.map_or(Ok(State::default()), |bytes| State::decode_row(&bytes))
+/// Rows as they are now, without a snapshot.
+struct Unpinned(Arc<dyn Engine>);
+
+impl View for Unpinned {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        self.0.get(key)
+    }
+
+    fn scan(
+        &self,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        self.0.view()?.scan(start, end, order, visit)
+    }
+}
+
+fn read_applied(engine: &dyn Engine) -> Result<Applied, Fault> {
+    let view = engine.view()?;
+    let state = read_state(view.as_ref())?;
+    Ok(Applied { state, held: Held::load(view.as_ref())? })
+}
+
+fn read_state(view: &dyn View) -> Result<State, Fault> {
+    view.get(area::STATE_KEY)?.map_or(Ok(State::default()), |bytes| State::decode_row(&bytes))
 }
 
 /// The digest after an entry: over the one before, the entry's place, log time,
 /// answer and what it wrote.
-fn chain(state: &State, entry: &LogEntry, outcome: Option<&Outcome>, changed: &[Changed]) -> Bytes {
+fn chain(state: &State, entry: &LogEntry, outcome: Option<&Outcome>, rows: &[Written]) -> Bytes {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&state.digest);
     hasher.update(&entry.position.index.to_be_bytes());
@@ -214,12 +285,11 @@ fn chain(state: &State, entry: &LogEntry, outcome: Option<&Outcome>, changed: &[
     if let Some(outcome) = outcome {
         hasher.update(&outcome.encode());
     }
-    for (key, row) in changed {
+    for Written { key, bytes, .. } in rows {
         hasher.update(&(key.len() as u64).to_be_bytes());
         hasher.update(key);
-        let row = row.as_ref().map(crate::row::Stored::encode).unwrap_or_default();
-        hasher.update(&(row.len() as u64).to_be_bytes());
-        hasher.update(&row);
+        hasher.update(&(bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
     }
     Bytes::copy_from_slice(hasher.finalize().as_bytes())
 }
@@ -235,11 +305,11 @@ fn over_rows(staging: &Staging<'_>) -> Result<Bytes, Fault> {
     Ok(Bytes::copy_from_slice(hasher.finalize().as_bytes()))
 }
 
-fn changes(changed: Vec<Changed>, revision: Revision) -> Vec<Change> {
-    changed
+fn changes(written: Vec<Written>, revision: Revision) -> Vec<Change> {
+    written
         .into_iter()
-        .filter_map(|(bytes, row)| {
-            let key = Key::from_bytes(bytes)?;
+        .filter_map(|Written { key, row, .. }| {
+            let key = Key::from_bytes(key)?;
             let row = row.map(|stored| Row {
                 key: key.clone(),
                 value: stored.value,

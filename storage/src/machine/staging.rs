@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::held::Held;
 use crate::{
     engine::{Batch, Engine, Order},
     fault::Fault,
@@ -16,15 +17,20 @@ use crate::{
 /// Changes over an engine, not yet written.
 pub(super) struct Staging<'a> {
     engine: &'a dyn Engine,
+    /// As of the changes.
+    held: &'a mut Held,
     changes: BTreeMap<Bytes, Option<Bytes>>,
 }
 
 impl<'a> Staging<'a> {
-    pub(super) fn new(engine: &'a dyn Engine) -> Self {
-        Self { engine, changes: BTreeMap::new() }
+    pub(super) fn new(engine: &'a dyn Engine, held: &'a mut Held) -> Self {
+        Self { engine, held, changes: BTreeMap::new() }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        if self.held.lacks(key) {
+            return Ok(None);
+        }
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
             None => self.engine.get(key),
@@ -32,10 +38,12 @@ impl<'a> Staging<'a> {
     }
 
     pub(super) fn put(&mut self, key: Bytes, value: impl Into<Bytes>) {
+        self.held.note_put(&key);
         self.changes.insert(key, Some(value.into()));
     }
 
     pub(super) fn delete(&mut self, key: Bytes) {
+        self.held.note_delete(&key);
         self.changes.insert(key, None);
     }
 
@@ -47,6 +55,17 @@ impl<'a> Staging<'a> {
         mut visit: impl FnMut(&[u8], &Bytes) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         if start >= end {
+            return Ok(());
+        }
+        if Held::knows(start, end) {
+            for key in self.held.range(start, end) {
+                let value = self.get(key)?;
+                if let Some(value) = value
+                    && !visit(key, &value)?
+                {
+                    break;
+                }
+            }
             return Ok(());
         }
         let mut staged = self.changes.range(start.clone()..end.clone()).peekable();

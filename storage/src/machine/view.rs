@@ -1,12 +1,16 @@
 //! A consistent view of one tablet: rows and the locks on them, of one instant.
 
-use std::ops::{Bound, ControlFlow};
+use std::{
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{
     apply, area,
     decision::{decode_decision, decode_receipt},
+    facts::Facts,
     lock::{self, decode_lock, decode_prepared},
     state::State,
 };
@@ -23,7 +27,7 @@ use crate::{
 /// A view of a tablet.
 pub struct TabletView {
     view: Box<dyn View>,
-    state: State,
+    facts: Arc<Facts>,
 }
 
 /// What reads of one tablet saw.
@@ -77,15 +81,18 @@ pub enum Outstanding {
 
 impl TabletView {
     pub(super) fn new(view: Box<dyn View>) -> Result<Self, Fault> {
-        let state = view
-            .get(area::STATE_KEY)?
-            .map_or(Ok(State::default()), |bytes| State::decode_row(&bytes))?;
-        Ok(Self { view, state })
+        let state = super::read_state(view.as_ref())?;
+        Ok(Self::of(view, Facts::of_view(state)))
+    }
+
+    /// A view of which the facts are known.
+    pub(super) fn of(view: Box<dyn View>, facts: Arc<Facts>) -> Self {
+        Self { view, facts }
     }
 
     /// The tablet's state as of this view.
     pub fn state(&self) -> &State {
-        &self.state
+        &self.facts.state
     }
 
     /// Makes reads, judging expiry at `now`; `None` if a slot is not owned.
@@ -93,7 +100,7 @@ impl TabletView {
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
     pub fn read(&self, reads: &[Read], now: Timestamp) -> Result<Option<Seen>, Fault> {
-        self.read_rows(reads, now, true)
+        self.read_rows(reads, now, self.facts.unlocked != Some(true))
     }
 
     /// As [`read`](Self::read), without looking for locks: for views that
@@ -110,6 +117,9 @@ impl TabletView {
     /// # Errors
     /// A fault if the engine fails.
     pub fn is_unlocked(&self) -> Result<bool, Fault> {
+        if let Some(unlocked) = self.facts.unlocked {
+            return Ok(unlocked);
+        }
         let mut unlocked = true;
         self.pairs(&[area::LOCK], &[area::LOCK + 1], Order::Forward, |_, _| {
             unlocked = false;
@@ -124,7 +134,7 @@ impl TabletView {
         now: Timestamp,
         locks: bool,
     ) -> Result<Option<Seen>, Fault> {
-        let now = now.max(self.state.time());
+        let now = now.max(self.state().time());
         let mut seen = Seen::default();
         for (at, read) in reads.iter().enumerate() {
             let slot = match read {
@@ -133,7 +143,7 @@ impl TabletView {
                     slot_of(&scan.range.start).filter(|_| scan.range.start >= scan.range.end)
                 }),
             };
-            if !slot.is_some_and(|slot| self.state.owns(slot)) {
+            if !slot.is_some_and(|slot| self.state().owns(slot)) {
                 return Ok(None);
             }
             let rows = match read {
@@ -156,7 +166,7 @@ impl TabletView {
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
     pub fn fate(&self, id: RequestId, not_after: Timestamp) -> Result<Outcome, Fault> {
-        let now = self.state.time();
+        let now = self.state().time();
         let decision = self
             .view
             .get(&area::txn_key(area::DECISION, id))?
@@ -205,7 +215,7 @@ impl TabletView {
         now: Timestamp,
         mut visit: impl FnMut(Row) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let now = now.max(self.state.time());
+        let now = now.max(self.state().time());
         let start = area::key(area::ROW, &[]);
         self.pairs(&start, &area::key(area::ROW + 1, &[]), Order::Forward, |key, value| {
             if let Some(row) = live_row(&key[1..], value, now)? {
@@ -261,7 +271,7 @@ impl TabletView {
     fn get(&self, key: &Key, now: Timestamp) -> Result<Rows, Fault> {
         let stored = self.view.get(&area::key(area::ROW, key.as_bytes()))?;
         let row = match stored {
-            Some(bytes) => live_row(key.as_bytes(), &bytes, now)?,
+            Some(bytes) => live_at(key, &bytes, now)?,
             None => None,
         };
         Ok(Rows { rows: row.into_iter().collect(), more: false })
@@ -348,14 +358,18 @@ impl TabletView {
 }
 
 fn live_row(key: &[u8], value: &[u8], now: Timestamp) -> Result<Option<Row>, Fault> {
-    let stored = Stored::decode(&Bytes::copy_from_slice(value))?;
+    let key = Key::from_bytes(Bytes::copy_from_slice(key))
+        .ok_or_else(|| Fault::new("a row's key has no valid header"))?;
+    live_at(&key, &Bytes::copy_from_slice(value), now)
+}
+
+fn live_at(key: &Key, value: &Bytes, now: Timestamp) -> Result<Option<Row>, Fault> {
+    let stored = Stored::decode(value)?;
     if !stored.is_live(now) {
         return Ok(None);
     }
-    let key = Key::from_bytes(Bytes::copy_from_slice(key))
-        .ok_or_else(|| Fault::new("a row's key has no valid header"))?;
     Ok(Some(Row {
-        key,
+        key: key.clone(),
         value: stored.value,
         revision: Some(stored.revision),
         expires_at: stored.expires_at,

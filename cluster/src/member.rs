@@ -29,7 +29,7 @@ use crate::{
     placement::Rules,
     replica::Replica,
     runtime::seeds::Seeds,
-    service::{client, operations::Operations, proto},
+    service::{client, forward::Forwarders, operations::Operations, proto},
 };
 
 /// Added to the bound of confirmation, for clocks that run at different speeds.
@@ -54,6 +54,7 @@ pub struct Member {
     pub(crate) master: Keyring,
     pub(crate) host: Arc<Host>,
     pub(crate) channels: Arc<Channels>,
+    pub(crate) forwarders: Forwarders,
     pub(crate) book: Arc<AddressBook>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) comparison: Arc<ClockComparison>,

@@ -22,7 +22,7 @@ use crate::{
     directory::{edit, follow, records::NodeState},
     member::{AddressBook, Member},
     replica::{Replica, ReplicaParts, flusher},
-    service::{client, server},
+    service::{client, forward::Forwarders, server},
 };
 
 impl ClusterNode {
@@ -75,6 +75,7 @@ impl ClusterNode {
             master: options.master.clone(),
             host,
             channels,
+            forwarders: Forwarders::default(),
             book,
             directory: self.directory.clone(),
             comparison: self.comparison.clone(),

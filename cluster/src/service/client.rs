@@ -18,6 +18,7 @@ use tonic::{ConnectError, Status, Streaming, transport::Channel};
 
 use super::{
     MESSAGE_BYTES_MAX,
+    forward::{Forwarded, Way},
     operations::OperationError,
     proto::{self, cluster_client::ClusterClient},
 };
@@ -56,7 +57,7 @@ fn caller(member: &Member, to: NodeId) -> proto::Caller {
 
 /// Whether a failed call certainly did nothing: it was refused at the door, or
 /// there was no connection to send it on.
-fn certainly_nothing(status: &Status) -> bool {
+pub(super) fn certainly_nothing(status: &Status) -> bool {
     if Refusal::of(status).is_some() {
         return true;
     }
@@ -78,22 +79,48 @@ pub(crate) async fn propose(
     action: &Action,
     admission: Admission,
 ) -> Answer {
-    use proto::propose_response::Result as Of;
     let command = Command { stamp: 0, version: 0, action: Some(action.clone()) };
+    let command = Bytes::from(command.encode_to_vec());
+    let way =
+        Way { channels: &member.channels, cluster: member.cluster, from: member.node, to: node };
+    let forwarded =
+        member.forwarders.propose(way, group, command.clone(), admission, PROPOSE_MAX).await;
+    match forwarded {
+        Some(Forwarded::Answered(answer)) => answer,
+        Some(Forwarded::Unsupported) => {
+            propose_alone(member, node, group, command, admission).await
+        }
+        None => Answer::Unknown,
+    }
+}
+
+/// The same by a call of its own.
+async fn propose_alone(
+    member: &Member,
+    node: NodeId,
+    group: GroupId,
+    command: Bytes,
+    admission: Admission,
+) -> Answer {
     let request = proto::ProposeRequest {
         caller: Some(caller(member, node)),
         group: group.0,
-        command: command.encode_to_vec().into(),
+        command,
         bypass: admission == Admission::Bypass,
     };
-    let response = match timeout(PROPOSE_MAX, client(member, node).propose(request)).await {
-        Ok(Ok(response)) => response.into_inner(),
+    match timeout(PROPOSE_MAX, client(member, node).propose(request)).await {
+        Ok(Ok(response)) => answer_of(Some(response.into_inner())),
         Ok(Err(status)) if certainly_nothing(&status) => {
-            return Answer::Unavailable(format!("{node} was not reached: {}", status.message()));
+            Answer::Unavailable(format!("{node} was not reached: {}", status.message()))
         }
-        Ok(Err(_)) | Err(_) => return Answer::Unknown,
-    };
-    match response.result {
+        Ok(Err(_)) | Err(_) => Answer::Unknown,
+    }
+}
+
+/// What a node's answer to a proposal says.
+pub(super) fn answer_of(response: Option<proto::ProposeResponse>) -> Answer {
+    use proto::propose_response::Result as Of;
+    match response.and_then(|response| response.result) {
         Some(Of::Outcome(bytes)) => match Outcome::decode(&bytes) {
             Ok(outcome) => Answer::Outcome(outcome),
             // Of a newer node; it may be anything.

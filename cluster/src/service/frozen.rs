@@ -39,6 +39,17 @@ fn bytes_of_proposals_are_frozen() {
 }
 
 #[test]
+fn bytes_of_streams_of_proposals_are_frozen() {
+    use propose_response::Result as Of;
+    let proposal = Proposal { sequence: 3, group: 4, command: bytes("d"), bypass: true };
+    let batch = ProposeBatch { caller: caller(), proposals: vec![proposal.clone(), proposal] };
+    assert_eq!(hex(&batch), format!("{CALLER}1209080310041a016420011209080310041a01642001"));
+    let response = Some(ProposeResponse { result: Some(Of::Outcome(bytes("o"))) });
+    let answers = ProposeAnswers { answers: vec![ProposeAnswer { sequence: 3, response }] };
+    assert_eq!(hex(&answers), "0a070803120 30a016f".replace(' ', ""));
+}
+
+#[test]
 fn bytes_of_reads_are_frozen() {
     use read_response::Result as Of;
     let scan = Scan { start: bytes("a"), end: bytes("b"), limit: 1, reverse: true };

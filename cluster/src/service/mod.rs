@@ -7,6 +7,7 @@
 //! proposal's call proves nothing.
 
 pub(crate) mod client;
+pub(crate) mod forward;
 #[cfg(test)]
 mod frozen;
 pub mod operations;

@@ -1,15 +1,24 @@
 //! The called side.
 
 use std::{
+    future::Future,
     pin::Pin,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId, transport::Refusal};
-use cardea_storage::{KeyRange, Revision, StoreError, protocol::shards::Admission, txn::Command};
-use futures::Stream;
+use cardea_storage::{
+    KeyRange, Revision, StoreError,
+    protocol::shards::Admission,
+    txn::{Command, command::Action},
+};
+use futures::{FutureExt, Stream, StreamExt, stream::FuturesUnordered};
 use prost::Message;
-use tonic::{Request, Response, Status, async_trait};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{
     MESSAGE_BYTES_MAX,
@@ -25,6 +34,14 @@ use crate::{
     runtime::{heartbeat, join},
     shards::{propose, read, watch, wire},
 };
+
+/// How long the first message of a stream is awaited.
+const FIRST_MAX: Duration = Duration::from_secs(10);
+/// Proposals of one node that are under way; more wait unread.
+const PROPOSALS: usize = 8_192;
+/// Answers in one message, and messages under way to the connection.
+const ANSWERS_TOGETHER: usize = 256;
+const ANSWERS: usize = 16;
 
 /// The service of a member.
 pub(crate) fn service(member: &Arc<Member>) -> ClusterServer<impl cluster_server::Cluster> {
@@ -71,6 +88,98 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Proposes what comes in a stream, and answers as answers come.
+    async fn proposals(
+        &self,
+        first: proto::ProposeBatch,
+        mut incoming: impl Stream<Item = Result<proto::ProposeBatch, Status>> + Unpin + Send,
+        caller: &Option<proto::Caller>,
+        answers: &mpsc::Sender<Result<proto::ProposeAnswers, Status>>,
+    ) {
+        let mut under_way = FuturesUnordered::new();
+        let mut next = Some(first);
+        let mut open = true;
+        loop {
+            if let Some(batch) = next.take() {
+                // The caller may have been let go since, or this node stopped.
+                let member = match self.check(caller.clone()) {
+                    Ok(member) => member,
+                    Err(refusal) => {
+                        open = false;
+                        // Of those before, each is unknown to the caller by this.
+                        drop(answers.send(Err(refusal)).await);
+                        continue;
+                    }
+                };
+                under_way.extend(batch.proposals.into_iter().map(|p| propose_one(&member, p)));
+            }
+            tokio::select! {
+                message = incoming.next(), if open && under_way.len() < PROPOSALS => {
+                    match message {
+                        Some(Ok(batch)) => next = Some(batch),
+                        // What was begun is brought to its end.
+                        Some(Err(_)) | None => open = false,
+                    }
+                }
+                Some(answer) = under_way.next(), if !under_way.is_empty() => {
+                    let mut ready = vec![answer];
+                    while ready.len() < ANSWERS_TOGETHER
+                        && let Some(Some(answer)) = under_way.next().now_or_never()
+                    {
+                        ready.push(answer);
+                    }
+                    // A caller that went away hears nothing.
+                    drop(answers.send(Ok(proto::ProposeAnswers { answers: ready })).await);
+                }
+                else => return,
+            }
+        }
+    }
+}
+
+fn propose_one(
+    member: &Arc<Member>,
+    proposal: proto::Proposal,
+) -> impl Future<Output = proto::ProposeAnswer> + Send + use<> {
+    let member = member.clone();
+    async move {
+        let proto::Proposal { sequence, group, command, bypass } = proposal;
+        let answer = match understood(command) {
+            Some(action) => {
+                propose::propose_here(&member, GroupId(group), action, admission(bypass)).await
+            }
+            None => propose::Answer::Unavailable("the command is not understood".to_owned()),
+        };
+        proto::ProposeAnswer { sequence, response: Some(propose_response(answer)) }
+    }
+}
+
+fn understood(command: Bytes) -> Option<Action> {
+    Command::decode(command).ok()?.action
+}
+
+fn admission(bypass: bool) -> Admission {
+    if bypass { Admission::Bypass } else { Admission::Ordinary }
+}
+
+fn propose_response(answer: propose::Answer) -> proto::ProposeResponse {
+    use propose::Answer;
+    use proto::propose_response::Result as Of;
+    let result = match answer {
+        Answer::Outcome(outcome) => Of::Outcome(outcome.encode()),
+        Answer::NotLeader(leader) => {
+            Of::NotLeader(proto::NotLeader { leader: leader.map(|node| node.0) })
+        }
+        Answer::Overloaded(after) => Of::Overloaded(proto::Overloaded {
+            retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        }),
+        Answer::Unavailable(reason) => Of::Unavailable(proto::Unavailable { reason }),
+        Answer::Unknown => Of::Unknown(proto::Unknown {}),
+    };
+    proto::ProposeResponse { result: Some(result) }
+}
+
 #[async_trait]
 impl cluster_server::Cluster for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::WatchResponse, Status>> + Send>>;
@@ -95,32 +204,43 @@ impl cluster_server::Cluster for Service {
         &self,
         request: Request<proto::ProposeRequest>,
     ) -> Result<Response<proto::ProposeResponse>, Status> {
-        use propose::Answer;
-        use proto::propose_response::Result as Of;
         let request = request.into_inner();
         let member = self.check(request.caller)?;
         let malformed = || Refusal::Malformed.status("the command is not understood");
-        let command = Command::decode(request.command).map_err(|_| malformed())?;
-        let action = command.action.ok_or_else(malformed)?;
-        let admission = if request.bypass { Admission::Bypass } else { Admission::Ordinary };
+        let action = understood(request.command).ok_or_else(malformed)?;
+        let admission = admission(request.bypass);
         // On a task of its own: what was begun goes on if the caller goes away.
         let group = GroupId(request.group);
         let proposed =
             tokio::spawn(
                 async move { propose::propose_here(&member, group, action, admission).await },
             );
-        let result = match proposed.await {
-            Ok(Answer::Outcome(outcome)) => Of::Outcome(outcome.encode()),
-            Ok(Answer::NotLeader(leader)) => {
-                Of::NotLeader(proto::NotLeader { leader: leader.map(|node| node.0) })
-            }
-            Ok(Answer::Overloaded(after)) => Of::Overloaded(proto::Overloaded {
-                retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-            }),
-            Ok(Answer::Unavailable(reason)) => Of::Unavailable(proto::Unavailable { reason }),
-            Ok(Answer::Unknown) | Err(_) => Of::Unknown(proto::Unknown {}),
-        };
-        Ok(Response::new(proto::ProposeResponse { result: Some(result) }))
+        let answer = proposed.await.unwrap_or(propose::Answer::Unknown);
+        Ok(Response::new(propose_response(answer)))
+    }
+
+    type ProposeManyStream = ReceiverStream<Result<proto::ProposeAnswers, Status>>;
+
+    async fn propose_many(
+        &self,
+        request: Request<Streaming<proto::ProposeBatch>>,
+    ) -> Result<Response<Self::ProposeManyStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(FIRST_MAX, incoming.message())
+            .await
+            .map_err(|_| Refusal::Stalled.status("the stream does not begin"))??
+            .ok_or_else(|| Refusal::Malformed.status("an empty stream"))?;
+        let caller = first.caller.clone();
+        // Before anything is proposed.
+        let stopping = self.check(caller.clone())?.stopping.clone();
+        let (answers, outgoing) = mpsc::channel(ANSWERS);
+        let service = Self(self.0.clone());
+        // On a task of its own: what was begun goes on if the caller goes away.
+        tokio::spawn(async move {
+            let incoming = incoming.take_until(stopping.cancelled_owned());
+            service.proposals(first, Box::pin(incoming), &caller, &answers).await;
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
     async fn read(

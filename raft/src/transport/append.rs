@@ -4,11 +4,17 @@
 //! is too large goes as several requests and is answered by the last of them.
 //! The oldest request without an answer has a deadline.
 //!
+//! A leader tells a follower of every commit, by an append without entries if it has
+//! none. While batches follow each other closely such an append waits a moment for the
+//! next one with entries, which says the same and more, and goes in its place: openraft
+//! takes the answer to an append for that to all before it.
+//!
 //! Dropping the stream of answers takes the input away from the transport at
 //! once, for openraft reads it again in the next stream.
 
 use std::{
     collections::VecDeque,
+    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -22,7 +28,7 @@ use openraft::{
     raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult},
 };
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tonic::Streaming;
 
 use super::{
@@ -35,6 +41,11 @@ use crate::{
     encoding::entry_len,
     types::{LogEntry, TypeConfig},
 };
+
+/// How long an append without entries waits for one with entries, at most.
+const HOLD: Duration = Duration::from_millis(2);
+/// The longest time between the two that is remembered.
+const APART_MAX: Duration = Duration::from_millis(20);
 
 /// What openraft gets for each request.
 pub(super) type Answer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
@@ -59,7 +70,7 @@ where
     }));
     // From here on the input is taken back whenever this future is dropped.
     let guard = TakeBack(exchange.clone());
-    let requests = Requests { exchange, route: Some(route), bytes_max };
+    let requests = Requests { exchange, route: Some(route), bytes_max, lull: Lull::default() };
     let call = timeout(deadline, raft_client(&line).append(requests)).await;
     let answers = match call {
         Ok(Ok(response)) => response.into_inner(),
@@ -142,6 +153,75 @@ struct Requests<S> {
     exchange: Arc<Mutex<Exchange<S>>>,
     route: Option<Route>,
     bytes_max: usize,
+    lull: Lull,
+}
+
+/// The time from an append without entries to the next one with some.
+struct Lull {
+    /// Smoothed.
+    apart: Duration,
+    /// When the last append came that had none, and none with entries since.
+    since: Option<Instant>,
+    held: Option<AppendEntriesRequest<TypeConfig>>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Default for Lull {
+    fn default() -> Self {
+        let alarm = Box::pin(sleep_until(Instant::now()));
+        Self { apart: APART_MAX, since: None, held: None, alarm }
+    }
+}
+
+impl Lull {
+    /// Takes an append; gives back what is to be sent now, in order.
+    fn pass(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        is_first: bool,
+    ) -> [Option<AppendEntriesRequest<TypeConfig>>; 2] {
+        let now = Instant::now();
+        let held = self.held.take();
+        if request.entries.is_empty() {
+            self.since.get_or_insert(now);
+            // Of two that say the same the newer one is enough.
+            let older = held.filter(|held| !continues(held, &request));
+            if is_first || self.apart > HOLD {
+                return [older, Some(request)];
+            }
+            self.alarm.as_mut().reset(now + HOLD);
+            self.held = Some(request);
+            return [older, None];
+        }
+        if let Some(since) = self.since.take() {
+            self.note(now - since);
+        }
+        [held.filter(|held| !continues(held, &request)), Some(request)]
+    }
+
+    /// What was held long enough.
+    fn expired(&mut self, cx: &mut Context<'_>) -> Option<AppendEntriesRequest<TypeConfig>> {
+        if self.held.is_none() || self.alarm.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        self.since = None;
+        self.note(APART_MAX);
+        self.held.take()
+    }
+
+    fn note(&mut self, apart: Duration) {
+        self.apart = self.apart * 3 / 4 + apart.min(APART_MAX) / 4;
+    }
+}
+
+/// Whether `next` says all that `request`, which has no entries, says.
+fn continues(
+    request: &AppendEntriesRequest<TypeConfig>,
+    next: &AppendEntriesRequest<TypeConfig>,
+) -> bool {
+    next.vote == request.vote
+        && next.prev_log_id == request.prev_log_id
+        && next.leader_commit >= request.leader_commit
 }
 
 impl<S> Stream for Requests<S>
@@ -153,19 +233,28 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let exchange = self.exchange.clone();
         let mut exchange = exchange.lock();
-        if exchange.parts.is_empty() {
+        while exchange.parts.is_empty() {
             let next = match exchange.input.as_mut() {
                 Some(input) => input.poll_next_unpin(cx),
                 None => Poll::Ready(None),
             };
+            let bytes_max = self.bytes_max;
             match next {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.lull.expired(cx) {
+                    Some(held) => exchange.parts = split(held, bytes_max),
+                    None => return Poll::Pending,
+                },
                 Poll::Ready(None) => {
                     exchange.input = None;
-                    return Poll::Ready(None);
+                    match self.lull.held.take() {
+                        Some(held) => exchange.parts = split(held, bytes_max),
+                        None => return Poll::Ready(None),
+                    }
                 }
                 Poll::Ready(Some(request)) => {
-                    exchange.parts = split(request, self.bytes_max);
+                    let is_first = self.route.is_some();
+                    let passed = self.lull.pass(request, is_first).into_iter().flatten();
+                    exchange.parts = passed.flat_map(|r| split(r, bytes_max)).collect();
                 }
             }
         }
@@ -330,6 +419,59 @@ mod tests {
         assert_eq!(previous, Some(id(16)));
         let flags: Vec<_> = parts.iter().map(|(_, part)| (part.first, part.last)).collect();
         assert_eq!(flags, [(true, false), (false, false), (false, false), (false, true)]);
+    }
+
+    fn lull_of_close_batches() -> Lull {
+        Lull { apart: Duration::ZERO, ..Lull::default() }
+    }
+
+    /// What passes at once: how many entries each has.
+    fn passed(lull: &mut Lull, request: AppendEntriesRequest<TypeConfig>) -> Vec<usize> {
+        lull.pass(request, false).into_iter().flatten().map(|r| r.entries.len()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_waits_for_entries_that_follow_closely_and_goes_with_them() {
+        let mut lull = lull_of_close_batches();
+        assert!(passed(&mut lull, request(&[])).is_empty());
+        assert_eq!(passed(&mut lull, request(&[1, 1])), [2]);
+        assert!(lull.held.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_nothing_follows_goes_after_a_moment_and_the_next_at_once() {
+        let mut lull = lull_of_close_batches();
+        assert!(passed(&mut lull, request(&[])).is_empty());
+        let held = std::future::poll_fn(|cx| match lull.expired(cx) {
+            Some(held) => Poll::Ready(held),
+            None => Poll::Pending,
+        });
+        assert_eq!(held.await.leader_commit, Some(id(9)));
+        assert_eq!(passed(&mut lull, request(&[])), [0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_entries_do_not_repeat_is_sent_before_them() {
+        let mut lull = lull_of_close_batches();
+        assert!(passed(&mut lull, request(&[])).is_empty());
+        let elsewhere = AppendEntriesRequest { prev_log_id: Some(id(7)), ..request(&[1]) };
+        assert_eq!(passed(&mut lull, elsewhere), [0, 1]);
+        let mut lull = lull_of_close_batches();
+        assert!(passed(&mut lull, request(&[])).is_empty());
+        let behind = AppendEntriesRequest { leader_commit: Some(id(8)), ..request(&[1]) };
+        assert_eq!(passed(&mut lull, behind), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commits_wait_for_nobody_where_batches_are_far_apart() {
+        let mut lull = Lull::default();
+        for _ in 0..20 {
+            assert_eq!(passed(&mut lull, request(&[])), [0]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(passed(&mut lull, request(&[1])), [1]);
+        }
+        // They have come closer.
+        assert!(passed(&mut lull, request(&[])).is_empty());
     }
 
     #[test]

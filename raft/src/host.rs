@@ -21,6 +21,7 @@ use crate::{
     admission::Admission,
     alarm::Alarm,
     blocking,
+    durations::{DurationCounts, Durations},
     group::{Group, GroupParts},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     log::{Log, LogPositions, LogStore, OpenLogError, WriterCounts},
@@ -28,7 +29,7 @@ use crate::{
     peers::{Groups, Replica, Transport},
     propose::{ProposeError, Proposed},
     read::{Question, ReadError, ReadIndexAnswer, Testimony, Witnesses},
-    replica::{Progress, StateMachine},
+    replica::{Progress, Reporter, StateMachine},
     settings::Settings,
     status::GroupStatus,
     types::{LogId, Raft, TypeConfig},
@@ -124,6 +125,7 @@ pub struct Host {
     builder: Arc<dyn Builder>,
     peers: Arc<dyn Witnesses>,
     pub(crate) alarm: Arc<Alarm>,
+    applies: Arc<Durations>,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
     changing: tokio::sync::Mutex<()>,
@@ -153,6 +155,7 @@ impl Host {
             builder: Arc::new(Over(transport.clone())),
             peers: transport,
             alarm,
+            applies: Arc::default(),
             groups: RwLock::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
             keeper: parking_lot::Mutex::new(None),
@@ -219,7 +222,7 @@ impl Host {
         progress.count(since_snapshot, 0);
         let (release, released) = oneshot::channel();
         let adapter =
-            StateMachine::new(machine.clone(), progress.clone(), self.alarm.clone(), release);
+            StateMachine::new(machine.clone(), progress.clone(), self.reporter(), release);
         let config = Arc::new(self.settings.raft_config(format!("{}/{id}", self.cluster))?);
         let builder = self.builder.clone();
         // Within the runtime, so that everything openraft spawns is on it.
@@ -383,6 +386,21 @@ impl Host {
         self.log.counts()
     }
 
+    /// How long synced writes of the log took.
+    pub fn log_sync_durations(&self) -> DurationCounts {
+        self.log.sync_durations()
+    }
+
+    /// Jobs that wait to be written to the log.
+    pub fn log_queued(&self) -> usize {
+        self.log.queued()
+    }
+
+    /// How long machines took to apply, each time a chunk of entries.
+    pub fn apply_durations(&self) -> DurationCounts {
+        self.applies.counts()
+    }
+
     /// The purge point of a group's log here, and the positions of its entries
     /// from an index on; `None` if the group does not run here. For checks. Blocks.
     ///
@@ -416,6 +434,10 @@ impl Host {
 
     pub(crate) fn running(&self, group: GroupId) -> Result<Arc<Group>, crate::change::ChangeError> {
         self.group(group).ok_or(crate::change::ChangeError::NoGroup)
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter { alarm: self.alarm.clone(), applies: self.applies.clone() }
     }
 
     async fn block<T: Send + 'static>(

@@ -24,6 +24,7 @@ mod alarm;
 mod batches;
 mod change;
 mod confirm;
+mod durations;
 mod group;
 mod host;
 mod keeper;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use admission::Admission;
 pub use change::ChangeError;
+pub use durations::{BOUNDS_US, DurationCounts, Durations};
 pub use host::{Host, HostOptions, StartError};
 pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
 pub use log::{LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};

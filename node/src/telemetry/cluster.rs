@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cardea_raft::{GroupId, Host, Role};
+use cardea_raft::{BOUNDS_US, DurationCounts, GroupId, Host, Role};
 
 use super::registry::{Labels, MetricsSource, Samples};
 use crate::backend::Backend;
@@ -105,6 +105,24 @@ fn log(samples: &mut Samples, host: &Host) {
         vec![],
         seconds(counts.sync_us_max),
     );
+    samples.gauge(
+        "log_queued_jobs",
+        "Appends and other jobs that wait to be written to the log",
+        vec![],
+        host.log_queued() as f64,
+    );
+    durations(
+        samples,
+        "log_sync_seconds",
+        "Time of an fsync of the log",
+        &host.log_sync_durations(),
+    );
+    durations(
+        samples,
+        "apply_seconds",
+        "Time to apply a run of committed entries",
+        &host.apply_durations(),
+    );
     let oldest = host.oldest_unfinished_write().unwrap_or_default();
     samples.gauge(
         "log_unfinished_write_seconds",
@@ -112,6 +130,17 @@ fn log(samples: &mut Samples, host: &Host) {
         vec![],
         oldest.as_secs_f64(),
     );
+}
+
+fn durations(
+    samples: &mut Samples,
+    name: &'static str,
+    help: &'static str,
+    counts: &DurationCounts,
+) {
+    let bounds = BOUNDS_US.iter().map(|us| number(*us) / 1e6).chain([f64::INFINITY]);
+    let buckets = bounds.zip(counts.buckets).collect();
+    samples.histogram(name, help, vec![], (number(counts.sum_us) / 1e6, counts.count()), buckets);
 }
 
 fn raft(samples: &mut Samples, host: &Host, group: GroupId) {

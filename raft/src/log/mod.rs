@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     alarm::Alarm,
+    durations::DurationCounts,
     ids::{GroupId, ReplicaId},
     machine::Position,
 };
@@ -239,6 +240,16 @@ impl Log {
     /// What the writer has done so far.
     pub(crate) fn counts(&self) -> WriterCounts {
         self.writer.counts()
+    }
+
+    /// How long synced writes took.
+    pub(crate) fn sync_durations(&self) -> DurationCounts {
+        self.writer.sync_durations()
+    }
+
+    /// Jobs that wait to be written.
+    pub(crate) fn queued(&self) -> usize {
+        self.writer.queued()
     }
 
     /// Writes what is queued and ends the writer. Blocks.

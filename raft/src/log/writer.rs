@@ -36,6 +36,7 @@ use tokio::{
 use crate::{
     alarm::Alarm,
     blocking::{self, Pace},
+    durations::{DurationCounts, Durations},
 };
 
 /// How long a job that nobody waits for may stay in memory.
@@ -85,6 +86,7 @@ struct Shared {
     batch_bytes_max: usize,
     alarm: Arc<Alarm>,
     counts: Mutex<WriterCounts>,
+    syncs: Durations,
 }
 
 impl Shared {
@@ -139,6 +141,7 @@ impl Writer {
             batch_bytes_max,
             alarm,
             counts: Mutex::new(WriterCounts::default()),
+            syncs: Durations::default(),
         });
         let for_thread = shared.clone();
         let hand = match blocking::pace() {
@@ -214,6 +217,16 @@ impl Writer {
     /// What was done so far.
     pub(super) fn counts(&self) -> WriterCounts {
         *self.shared.counts.lock()
+    }
+
+    /// How long synced writes took.
+    pub(super) fn sync_durations(&self) -> DurationCounts {
+        self.shared.syncs.counts()
+    }
+
+    /// Jobs that wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.shared.queue.lock().jobs.len()
     }
 
     /// Writes what is queued, refuses what comes, and waits for the thread to
@@ -389,6 +402,7 @@ fn count(shared: &Shared, took: Duration, synced_jobs: u64, bytes: u64) {
         counts.buffered += 1;
         return;
     }
+    shared.syncs.add(took);
     let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     counts.syncs += 1;
     counts.synced_jobs += synced_jobs;

@@ -5,4 +5,5 @@ mod progress;
 mod state_machine;
 
 pub(crate) use progress::Progress;
+pub(crate) use state_machine::Reporter;
 pub use state_machine::{SnapshotBuilder, StateMachine};

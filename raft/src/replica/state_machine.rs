@@ -16,10 +16,11 @@ use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{EntryResponder, RaftStateMachine},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     alarm::Alarm,
+    durations::Durations,
     encoding::{self, StoredMembershipRecord},
     machine::{Entry, Machine, Payload, Snapshot},
     replica::Progress,
@@ -31,11 +32,20 @@ use crate::{
 /// Entries applied in one call of the machine, at most.
 const CHUNK_ENTRIES_MAX: usize = 256;
 
+/// Whom a replica tells what happens to it.
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    /// Of faults.
+    pub(crate) alarm: Arc<Alarm>,
+    /// How long each chunk took to apply.
+    pub(crate) applies: Arc<Durations>,
+}
+
 /// Gives openraft a [`Machine`].
 pub struct StateMachine {
     machine: Arc<dyn Machine>,
     progress: Arc<Progress>,
-    alarm: Arc<Alarm>,
+    reporter: Reporter,
     /// Dropped with the adapter, which tells who waits for that.
     _release: oneshot::Sender<()>,
 }
@@ -44,10 +54,10 @@ impl StateMachine {
     pub(crate) fn new(
         machine: Arc<dyn Machine>,
         progress: Arc<Progress>,
-        alarm: Arc<Alarm>,
+        reporter: Reporter,
         release: oneshot::Sender<()>,
     ) -> Self {
-        Self { machine, progress, alarm, _release: release }
+        Self { machine, progress, reporter, _release: release }
     }
 
     /// Runs `call` where blocking is allowed; a fault raises the alarm.
@@ -61,7 +71,7 @@ impl StateMachine {
             .await
             .map_err(io::Error::other)?;
         result.map_err(|fault| {
-            self.alarm.raise(fault.clone());
+            self.reporter.alarm.raise(fault.clone());
             fault.into()
         })
     }
@@ -89,13 +99,21 @@ impl StateMachine {
             return Ok(());
         };
         let count = entries.len();
-        let answers = self.block(move |machine| machine.apply(entries)).await?;
+        let applies = self.reporter.applies.clone();
+        let answers = self
+            .block(move |machine| {
+                let started = Instant::now();
+                let answers = machine.apply(entries);
+                applies.add(started.elapsed());
+                answers
+            })
+            .await?;
         if answers.len() != count {
             let fault = Fault::new(format!(
                 "the machine gave {} answers to {count} entries",
                 answers.len()
             ));
-            self.alarm.raise(fault.clone());
+            self.reporter.alarm.raise(fault.clone());
             return Err(fault.into());
         }
         self.progress.count(count as u64, bytes);

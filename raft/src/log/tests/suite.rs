@@ -17,7 +17,7 @@ use openraft::{
 
 use super::*;
 use crate::{
-    replica::{Progress, StateMachine},
+    replica::{Progress, Reporter, StateMachine},
     testing::Ledger,
 };
 
@@ -47,7 +47,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, ()> for &Builder {
         let machine = Ledger::open(self.disk.clone(), &at).unwrap();
         let (release, _) = oneshot::channel();
         let progress = Arc::new(Progress::new());
-        Ok(((), store, StateMachine::new(machine, progress, self.alarm.clone(), release)))
+        let reporter = Reporter { alarm: self.alarm.clone(), applies: Arc::default() };
+        Ok(((), store, StateMachine::new(machine, progress, reporter, release)))
     }
 }
 

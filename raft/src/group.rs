@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     ids::{GroupId, ReplicaId},
     log::Glance,
     machine::{Machine, Position},
+    patience::Patience,
     propose::{ProposeError, Proposed},
     read::{ReadError, ReadIndexAnswer, Witnesses},
     replica::Progress,
@@ -33,8 +34,6 @@ const LEADER_NEWS_MS: u64 = 100;
 
 /// Proposals in one batch, at most.
 const BATCH_MAX: usize = 256;
-/// How long a batch is gathered while others are under way, at most.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// A running replica of one group.
 pub(crate) struct Group {
@@ -50,6 +49,7 @@ pub(crate) struct Group {
     gate: Arc<Gate>,
     runtime: Handle,
     proposals: Batches<Command, Result<Proposed, ProposeError>>,
+    patience: Patience,
     pub(crate) log: Glance,
     pub(crate) peers: Arc<dyn Witnesses>,
     pub(crate) confirmations: Confirmations,
@@ -92,6 +92,7 @@ impl Group {
             released: Mutex::new(Some(released)),
             gate: Arc::new(Gate::new(settings.proposals_max, settings.proposal_bytes_max)),
             proposals: Batches::new(BATCH_MAX),
+            patience: Patience::new(),
             confirmations: Confirmations::default(),
             rounds: Arc::new(Rounds::new(linger)),
             raft,
@@ -148,7 +149,9 @@ impl Group {
             Entrance::Alone(command) => {
                 // Also if the caller goes away: others wait for this to be done.
                 let _done = Done(self);
+                let started = Instant::now();
                 let response = self.raft.client_write(command).await?;
+                self.patience.took(started.elapsed());
                 Ok(Proposed { position: Position::from(&response.log_id), answer: response.data.0 })
             }
             Entrance::Gathered { mut answer, opened, full } => {
@@ -156,7 +159,7 @@ impl Group {
                     self.send(batch);
                 }
                 let told = match opened {
-                    Some(opened) => match timeout(GATHER, &mut answer).await {
+                    Some(opened) => match timeout(self.patience.gather(), &mut answer).await {
                         Ok(told) => told,
                         Err(_) => {
                             self.expire(opened);
@@ -198,7 +201,9 @@ impl Group {
         }
         // Without an answer they learn from the end of the channel that the outcome
         // is unknown.
+        let started = Instant::now();
         let Ok(mut answers) = self.raft.client_write_many(commands).await else { return };
+        let mut agreed = false;
         for waiter in waiters {
             let answer = match answers.next().await {
                 Some(Ok(Ok(written))) => Ok(Proposed {
@@ -208,8 +213,13 @@ impl Group {
                 Some(Ok(Err(forward))) => Err(ProposeError::from(forward)),
                 Some(Err(_)) | None => Err(ProposeError::Unknown),
             };
+            agreed |= answer.is_ok();
             // Who gave up waiting has dropped the other end.
             drop(waiter.send(answer));
+        }
+        // Refusals are quick whatever the way is.
+        if agreed {
+            self.patience.took(started.elapsed());
         }
     }
 
@@ -284,7 +294,11 @@ impl Group {
         };
         while news.changed().await.is_ok() {
             let Some(group) = group.upgrade() else { return };
-            group.status.send_replace(group.status());
+            let status = group.status();
+            if group.status.borrow().term != status.term {
+                group.patience.begin_term();
+            }
+            group.status.send_replace(status);
         }
     }
 }

@@ -29,6 +29,7 @@ mod group;
 mod host;
 mod keeper;
 mod log;
+mod patience;
 mod peers;
 mod propose;
 mod read;

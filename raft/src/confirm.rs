@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,16 +28,23 @@ use crate::{
 const HEDGE_MIN: Duration = Duration::from_millis(2);
 const HEDGE_MAX: Duration = Duration::from_millis(50);
 
+/// The node that answered last: the first to be asked again, by every group, so that
+/// the questions of many groups go together.
+pub(crate) type Brisk = Arc<Mutex<Option<NodeId>>>;
+
 /// What earlier confirmations of a group taught.
 #[derive(Debug, Default)]
 pub(crate) struct Confirmations {
-    /// The voter that answered last: the first to be asked again.
-    brisk: Mutex<Option<ReplicaId>>,
+    brisk: Brisk,
     /// How long a confirmation takes, smoothed, in microseconds.
     took_us: AtomicU64,
 }
 
 impl Confirmations {
+    pub(crate) fn new(brisk: Brisk) -> Self {
+        Self { brisk, took_us: AtomicU64::new(0) }
+    }
+
     fn hedge(&self) -> Duration {
         let took = Duration::from_micros(self.took_us.load(Ordering::Relaxed));
         (3 * took).clamp(HEDGE_MIN, HEDGE_MAX)
@@ -167,6 +177,7 @@ impl Group {
         }
         // The leader first, then who was quick the last time.
         let brisk = *self.confirmations.brisk.lock();
+        let node_of = |voter: &ReplicaId| membership.get_node(voter).map(|member| member.node);
         let mut others: Vec<ReplicaId> = membership
             .voter_ids()
             .chain([leader])
@@ -174,7 +185,10 @@ impl Group {
             .into_iter()
             .filter(|voter| *voter != self.replica)
             .collect();
-        others.sort_by_key(|voter| (*voter != leader, Some(*voter) != brisk, *voter));
+        others.sort_by_key(|voter| {
+            let is_brisk = brisk.is_some() && node_of(voter) == brisk;
+            (*voter != leader, !is_brisk, *voter)
+        });
         let mut first = 0;
         while first < others.len()
             && (!tally.is_quorum_with(&others[..first]) || first == 0 && told.is_none())
@@ -184,7 +198,7 @@ impl Group {
         let mut rest = others.split_off(first).into_iter();
         let ask = |voter: ReplicaId| {
             let question = Question { group: self.id, replica: voter, term, leader };
-            let node = membership.get_node(&voter).map(|member| member.node);
+            let node = node_of(&voter);
             async move {
                 let answer = match node {
                     Some(node) => self.peers.ask(node, question).await,
@@ -228,7 +242,7 @@ impl Group {
             match answer {
                 Ok(Testimony::Follows) => {
                     tally.agreed.insert(voter);
-                    *self.confirmations.brisk.lock() = Some(voter);
+                    *self.confirmations.brisk.lock() = node_of(&voter);
                 }
                 Ok(Testimony::Leads(leads)) => {
                     tally.agreed.insert(voter);

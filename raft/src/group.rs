@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     admission::{Admission, Gate},
     batches::{Batch, Batches, Entrance, Opened},
-    confirm::Confirmations,
+    confirm::{Brisk, Confirmations},
     ids::{GroupId, ReplicaId},
     log::Glance,
     machine::{Machine, Position},
@@ -68,6 +68,7 @@ pub(crate) struct GroupParts {
     pub(crate) released: oneshot::Receiver<()>,
     pub(crate) runtime: Handle,
     pub(crate) peers: Arc<dyn Witnesses>,
+    pub(crate) brisk: Brisk,
 }
 
 impl Group {
@@ -83,6 +84,7 @@ impl Group {
             released,
             runtime,
             peers,
+            brisk,
         } = parts;
         let linger = Duration::from_micros(settings.read_linger_us_max);
         let group = Self {
@@ -93,7 +95,7 @@ impl Group {
             gate: Arc::new(Gate::new(settings.proposals_max, settings.proposal_bytes_max)),
             proposals: Batches::new(BATCH_MAX),
             patience: Patience::new(),
-            confirmations: Confirmations::default(),
+            confirmations: Confirmations::new(brisk),
             rounds: Arc::new(Rounds::new(linger)),
             raft,
             log,

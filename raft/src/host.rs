@@ -21,6 +21,7 @@ use crate::{
     admission::Admission,
     alarm::Alarm,
     blocking,
+    confirm::Brisk,
     durations::{DurationCounts, Durations},
     group::{Group, GroupParts},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
@@ -126,6 +127,7 @@ pub struct Host {
     peers: Arc<dyn Witnesses>,
     pub(crate) alarm: Arc<Alarm>,
     applies: Arc<Durations>,
+    brisk: Brisk,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
     changing: tokio::sync::Mutex<()>,
@@ -156,6 +158,7 @@ impl Host {
             peers: transport,
             alarm,
             applies: Arc::default(),
+            brisk: Brisk::default(),
             groups: RwLock::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
             keeper: parking_lot::Mutex::new(None),
@@ -247,6 +250,7 @@ impl Host {
             released,
             runtime: self.runtime.clone(),
             peers: self.peers.clone(),
+            brisk: self.brisk.clone(),
         });
         drop(self.runtime.spawn(Group::follow(Arc::downgrade(&group))));
         Ok(group)

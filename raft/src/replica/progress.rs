@@ -60,6 +60,9 @@ impl Progress {
 
     /// Waits until `index` is applied; `false` if the replica is gone first.
     pub(crate) async fn reached(&self, index: u64) -> bool {
+        if self.applied() >= Some(index) {
+            return true;
+        }
         let mut watcher = self.applied.subscribe();
         watcher.wait_for(|applied| *applied >= Some(index)).await.is_ok()
     }

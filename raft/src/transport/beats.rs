@@ -5,6 +5,11 @@
 //! together, and hands answers out by sequence. It connects when there
 //! is something to send, and gives the connection up when nothing at all was
 //! answered for a while.
+//!
+//! While a question is under way, others gather and go together when it is answered,
+//! or when the first of them has waited for a moment: a message costs both nodes far
+//! more than a question in it. Heartbeats wait for nothing, and take with them what
+//! has gathered.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -37,6 +42,9 @@ const QUEUE: usize = 4_096;
 const BATCH: usize = 512;
 /// Messages under way to the connection.
 const MESSAGES: usize = 16;
+/// How long questions gather while another is under way, at most. Over a long way
+/// several are under way at a time.
+const GATHER: Duration = Duration::from_micros(500);
 
 type Outcome = Result<StreamAppendResult<TypeConfig>, String>;
 type Told = Result<Testimony, String>;
@@ -80,7 +88,8 @@ impl Beats {
         silence_max: Duration,
     ) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
-        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, items };
+        let gathered = Gathered::default();
+        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, items, gathered };
         tokio::spawn(pump.run());
         Self { queue }
     }
@@ -148,6 +157,44 @@ struct Pump {
     silence_max: Duration,
     sequence: u64,
     items: mpsc::Receiver<Item>,
+    gathered: Gathered,
+}
+
+/// Questions that wait for one under way.
+#[derive(Default)]
+struct Gathered {
+    items: Vec<Item>,
+    /// When they go even so.
+    until: Option<Instant>,
+    /// The last question that was sent, until it is answered.
+    under_way: Option<u64>,
+}
+
+impl Gathered {
+    /// Takes an item in, if it is to wait.
+    fn keep(&mut self, item: Item) -> Option<Item> {
+        if self.under_way.is_none() || !matches!(item, Item::Question { .. }) {
+            return Some(item);
+        }
+        if self.items.is_empty() {
+            self.until = Some(Instant::now() + GATHER);
+        }
+        self.items.push(item);
+        None
+    }
+
+    /// What goes now.
+    fn take(&mut self) -> Vec<Item> {
+        self.until = None;
+        std::mem::take(&mut self.items)
+    }
+
+    /// An answer came: it may be the one that is waited for.
+    fn answered(&mut self, sequence: u64) {
+        if self.under_way.is_some_and(|last| last <= sequence) {
+            self.under_way = None;
+        }
+    }
 }
 
 impl Pump {
@@ -156,6 +203,8 @@ impl Pump {
             if let Err(reason) = self.session(item).await {
                 tracing::debug!(node = %self.to, %reason, "heartbeats find no way");
             }
+            // Who waited for the connection that ended is told so by this.
+            self.gathered = Gathered::default();
         }
     }
 
@@ -193,26 +242,35 @@ impl Pump {
                             self.answered(answer, &mut waiting);
                         }
                         for testimony in message.testimonies {
+                            self.gathered.answered(testimony.sequence);
                             testified(testimony, &mut waiting);
                         }
                     }
                     Ok(None) => return self.fail(waiting, "the node ended the stream".to_owned()),
                     Err(status) => return self.fail(waiting, describe(&status)),
                 },
-                permit = messages.reserve(), if !self.items.is_empty() => {
+                permit = messages.reserve(), if self.has_work() => {
                     let Ok(permit) = permit else {
                         return self.fail(waiting, "the stream is closed".to_owned());
                     };
-                    if let Ok(item) = self.items.try_recv() {
-                        permit.send(self.batch(item, &mut waiting));
+                    if let Some(message) = self.next_message(&mut waiting) {
+                        permit.send(message);
                     }
                 }
                 item = self.items.recv(), if self.items.is_empty() => {
                     let Some(item) = item else { return Ok(()) };
-                    let message = self.batch(item, &mut waiting);
-                    if messages.try_send(message).is_err() {
-                        return self.fail(waiting, "the connection takes no more".to_owned());
+                    if let Some(item) = self.gathered.keep(item) {
+                        let message = self.batch(item, &mut waiting);
+                        if messages.try_send(message).is_err() {
+                            return self.fail(waiting, "the connection takes no more".to_owned());
+                        }
                     }
+                }
+                () = sleep_until(self.gathered.until.unwrap_or_else(Instant::now)),
+                    if self.gathered.until.is_some() =>
+                {
+                    self.gathered.under_way = None;
+                    self.gathered.until = None;
                 }
                 () = sleep_until(heard_until.unwrap_or_else(Instant::now)),
                     if heard_until.is_some() =>
@@ -231,11 +289,34 @@ impl Pump {
         }
     }
 
-    /// A message of `first` and what else waits in the queue. What nobody waits for
-    /// any more is left out.
+    /// Whether something is there that may wait no longer, or may have to wait.
+    fn has_work(&self) -> bool {
+        let ripe = self.gathered.under_way.is_none() && !self.gathered.items.is_empty();
+        ripe || !self.items.is_empty()
+    }
+
+    /// A message of what has gathered or waits in the queue, unless that is only
+    /// questions while one is under way.
+    fn next_message(&mut self, waiting: &mut BTreeMap<u64, Waiting>) -> Option<proto::BeatRequest> {
+        if self.gathered.under_way.is_none()
+            && let Some(first) = self.gathered.items.pop()
+        {
+            return Some(self.batch(first, waiting));
+        }
+        while let Ok(item) = self.items.try_recv() {
+            if let Some(item) = self.gathered.keep(item) {
+                return Some(self.batch(item, waiting));
+            }
+        }
+        None
+    }
+
+    /// A message of `first`, what has gathered and what else waits in the queue. What
+    /// nobody waits for any more is left out.
     fn batch(&mut self, first: Item, waiting: &mut BTreeMap<u64, Waiting>) -> proto::BeatRequest {
         let sent = Instant::now();
         let mut message = proto::BeatRequest::default();
+        let mut gathered = self.gathered.take().into_iter();
         let mut next = Some(first);
         while let Some(item) = next {
             if !item.is_given_up() {
@@ -247,15 +328,16 @@ impl Pump {
                     }
                     Item::Question { question, answer } => {
                         message.questions.push(wire::question(self.sequence, &question));
+                        self.gathered.under_way = Some(self.sequence);
                         Waiter::Question(answer)
                     }
                 };
                 waiting.insert(self.sequence, Waiting { sent, waiter });
             }
-            if message.beats.len() + message.questions.len() == BATCH {
-                break;
+            next = gathered.next();
+            if next.is_none() && message.beats.len() + message.questions.len() < BATCH {
+                next = self.items.try_recv().ok();
             }
-            next = self.items.try_recv().ok();
         }
         message
     }

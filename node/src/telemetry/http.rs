@@ -17,7 +17,7 @@ use prometheus_client::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     listener: &'static str,
-    method: String,
+    method: &'static str,
     route: &'static str,
     status: u16,
 }
@@ -71,14 +71,14 @@ impl HttpMetrics {
         took: Duration,
     ) {
         let method = match *method {
-            Method::GET
-            | Method::HEAD
-            | Method::POST
-            | Method::PUT
-            | Method::PATCH
-            | Method::DELETE
-            | Method::OPTIONS => method.to_string(),
-            _ => "other".to_owned(),
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            Method::OPTIONS => "OPTIONS",
+            _ => "other",
         };
         self.requests
             .get_or_create(&RequestLabels { listener, method, route, status: status.as_u16() })

@@ -4,12 +4,13 @@
 //! It knows neither HTTP nor how the store is replicated. Time and chance come
 //! from the store it holds. What it refuses is a value in the field's terms.
 //!
-//! Reading order: [`schema`] and [`password`] (pure rules), [`session`] (tokens
-//! and assurance), [`ui`] (what interfaces show), [`table`] (what is kept),
+//! Reading order: [`schema`], [`password`], [`factor`] and [`webauthn`] (pure rules),
+//! [`session`] (tokens and assurance), [`ui`] (what interfaces show), [`table`] (what is kept),
 //! [`identity`], [`flow`] and the rest of [`session`] (operations of [`Service`]).
 
 pub mod audit;
 pub mod courier;
+pub mod factor;
 pub mod flow;
 pub mod identity;
 pub mod jsonnet;
@@ -29,6 +30,7 @@ mod testing;
 pub mod time;
 pub mod ui;
 pub mod upkeep;
+pub mod webauthn;
 
 pub use model::{Client, CsrfDigest, FlowId, IdentityId, Scope, SessionId};
 pub use page::PageRequest;

@@ -6,13 +6,17 @@ use bytes::Bytes;
 use cardea_storage::{IndexRow, Key, Row, Table, Tag, Timestamp};
 use prost::Message;
 
-use crate::table::{
-    CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
-    IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, RecoveryAddresses,
-    SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue, VerifiableAddresses,
-    audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
-    id_of,
-    message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
+use crate::{
+    session::CredentialKind,
+    table::{
+        CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
+        IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, PasskeyHandles,
+        RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions,
+        SessionsByIssue, VerifiableAddresses,
+        audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
+        id_of,
+        message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
+    },
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
@@ -53,6 +57,14 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
                 tenant: entry.key.tenant,
                 identity: entry.record.id(),
                 kind: entry.key.kind,
+            })
+        }
+        Tag::PASSKEY_HANDLE => {
+            let entry = PasskeyHandles::decode(row).ok()?;
+            Credentials::key(&CredentialKey {
+                tenant: entry.key.tenant,
+                identity: entry.record.id(),
+                kind: CredentialKind::Passkey.number(),
             })
         }
         Tag::VERIFIABLE_ADDRESS => {
@@ -123,15 +135,31 @@ pub fn revoked_session(row: &Row, now: Timestamp) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use cardea_storage::{Consistency, KeyRange, Slot, SlotRange, Space, engine::Order};
+    use cardea_storage::{
+        Consistency, KeyRange, Slot, SlotRange, Space, StoreError, engine::Order,
+    };
 
     use super::*;
-    use crate::testing::{PASSWORD, World};
+    use crate::{
+        table::CredentialRecord,
+        testing::{PASSWORD, World},
+    };
 
     /// Every row of a world in which somebody registered and logged in.
     async fn rows() -> Vec<Row> {
         let world = World::new();
-        world.register("ann@example.org").await;
+        let identity = world.register("ann@example.org").await.identity.id.0;
+        let kind = CredentialKind::Passkey.number();
+        let key = &CredentialKey { tenant: world.scope.tenant, identity, kind };
+        let passkeys = &CredentialRecord {
+            user_handle_digest: vec![9; 32].into(),
+            ..CredentialRecord::default()
+        };
+        let stored = world.service.store.transact(|t| async move {
+            t.insert::<Credentials>(key, passkeys, None);
+            Ok::<_, StoreError>(())
+        });
+        stored.await.unwrap();
         world.log_in("ann@example.org", PASSWORD).await.unwrap();
         let view = world.service.store.view(Consistency::Strong);
         let mut rows = Vec::new();
@@ -164,7 +192,7 @@ mod tests {
                 followed += 1;
             }
         }
-        assert!(expected >= 4 && expected == followed, "{expected} expected, {followed} followed");
+        assert!(expected >= 5 && expected == followed, "{expected} expected, {followed} followed");
     }
 
     #[tokio::test]

@@ -101,6 +101,8 @@ register! {
     VERIFIABLE_ADDRESS = 0x0403;
     /// A recovery address's keyed digest, leading to its identity.
     RECOVERY_ADDRESS = 0x0404;
+    /// What passkeys know their owner by, as a keyed digest, leading to its identity.
+    PASSKEY_HANDLE = 0x0405;
     /// An external id's keyed digest, leading to its identity.
     EXTERNAL_ID = 0x040b;
     /// What an item of a batch made, so that sending it again makes it once.
@@ -183,6 +185,7 @@ mod tests {
             (0x0402, "SOURCE_FAILURES"),
             (0x0403, "VERIFIABLE_ADDRESS"),
             (0x0404, "RECOVERY_ADDRESS"),
+            (0x0405, "PASSKEY_HANDLE"),
             (0x040b, "EXTERNAL_ID"),
             (0x040c, "BATCH_RECEIPT"),
             (0x040d, "AUDIT_HEAD"),

@@ -1,4 +1,4 @@
-//! Counters of attempts at an account's password, in the account's home, and of
+//! Counters of attempts at an account's first and second factors, in its home, and of
 //! failures by source, in the index space.
 
 use cardea_storage::{
@@ -49,6 +49,20 @@ impl AttemptsKey {
     pub fn own(tenant: Tenant, account: Uuid, digest: &[u8; 32]) -> Self {
         let mut source = [0; 16];
         source.copy_from_slice(&digest[..16]);
+        Self { tenant, account, source }
+    }
+
+    /// The counter of second factors that all sources share from which the account never
+    /// completed one.
+    pub fn shared_second(tenant: Tenant, account: Uuid) -> Self {
+        Self { tenant, account, source: *b"second factor\0\0\0" }
+    }
+
+    /// The counter of second factors of one source: of the other half of its digest, so
+    /// that no first factor touches it.
+    pub fn own_second(tenant: Tenant, account: Uuid, digest: &[u8; 32]) -> Self {
+        let mut source = [0; 16];
+        source.copy_from_slice(&digest[16..]);
         Self { tenant, account, source }
     }
 }

@@ -1,4 +1,5 @@
-//! Credentials, beside their identity, and the index of their identifiers.
+//! Credentials, beside their identity, and the indexes that lead to them: of their
+//! identifiers, and of what passkeys know their owner by.
 
 use std::collections::BTreeSet;
 
@@ -49,9 +50,77 @@ pub struct CredentialRecord {
     /// When it was changed last; milliseconds.
     #[prost(uint64, tag = "6")]
     pub updated_at: u64,
+    /// The seed of time-based codes, sealed; empty for none.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub totp_seed: Bytes,
+    /// The last step whose time-based code was taken: none up to it is taken again.
+    #[prost(uint64, tag = "8")]
+    pub totp_step: u64,
+    /// Backup codes.
+    #[prost(message, repeated, tag = "9")]
+    pub lookup_codes: Vec<LookupCodeRecord>,
+    /// The backup codes in the same order, sealed, for their owner to see again.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub lookup_sealed: Bytes,
+    /// Public keys, of security keys or passkeys.
+    #[prost(message, repeated, tag = "11")]
+    pub keys: Vec<PublicKeyRecord>,
+    /// What passkeys know their owner by; empty for none.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub user_handle: Bytes,
+    /// The keyed digest of the user handle, under the key of when it was written: where
+    /// the index row is.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub user_handle_digest: Bytes,
     /// Accounts at other providers.
     #[prost(message, repeated, tag = "15")]
     pub links: Vec<LinkRecord>,
+}
+
+/// A backup code.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LookupCodeRecord {
+    /// Its keyed digest.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: Bytes,
+    /// When it was used; 0 for not yet. Milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub used_at: u64,
+}
+
+/// A public key that an authenticator has the private one of.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PublicKeyRecord {
+    /// Its id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// The key, in COSE.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub public_key: Bytes,
+    /// How often it was used; 0 where its authenticator does not count.
+    #[prost(uint32, tag = "3")]
+    pub counter: u32,
+    /// What its owner calls it; empty for nothing.
+    #[prost(string, tag = "4")]
+    pub name: String,
+    /// When it was added; milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub created_at: u64,
+    /// When it was used last; 0 for never. Milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub used_at: u64,
+    /// The kind of authenticator.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub aaguid: Bytes,
+    /// How the authenticator is reached.
+    #[prost(string, repeated, tag = "8")]
+    pub transports: Vec<String>,
+    /// Whether it may be on several devices.
+    #[prost(bool, tag = "9")]
+    pub backup_eligible: bool,
+    /// Whether it is.
+    #[prost(bool, tag = "10")]
+    pub backed_up: bool,
 }
 
 impl Credentials {
@@ -111,14 +180,16 @@ impl Table for Credentials {
             IndexRow { key: IdentifiersByText::key(&key), value: Bytes::new() }
         });
         let links = record.links.iter().filter_map(|link| link.index_row(key));
-        record
-            .identifier_digests
-            .iter()
-            .filter_map(|digest| <[u8; 32]>::try_from(digest.as_ref()).ok())
-            .map(|digest| {
-                let key = CredentialIdentifierKey { tenant: key.tenant, digest, kind: key.kind };
-                IndexRow { key: CredentialIdentifiers::key(&key), value: value.clone() }
-            })
+        let digest = |bytes: &Bytes| <[u8; 32]>::try_from(bytes.as_ref()).ok();
+        let identifiers = record.identifier_digests.iter().filter_map(digest).map(|digest| {
+            let key = CredentialIdentifierKey { tenant: key.tenant, digest, kind: key.kind };
+            CredentialIdentifiers::key(&key)
+        });
+        let handle = digest(&record.user_handle_digest)
+            .map(|digest| PasskeyHandles::key(&PasskeyHandleKey { tenant: key.tenant, digest }));
+        identifiers
+            .chain(handle)
+            .map(|key| IndexRow { key, value: value.clone() })
             .chain(texts)
             .chain(links)
             .collect()
@@ -242,4 +313,41 @@ impl Table for IdentifiersByText {
     const TAG: Tag = Tag::IDENTIFIER_BY_TEXT;
     type Key = IdentifierTextKey;
     type Record = IdentifierMark;
+}
+
+/// `passkey_handle/<digest>`: whose passkeys know their owner by that.
+#[derive(Debug)]
+pub struct PasskeyHandles;
+
+/// The key of a user handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PasskeyHandleKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The keyed digest of the user handle.
+    pub digest: [u8; 32],
+}
+
+impl TableKey for PasskeyHandleKey {
+    fn slot(&self) -> Slot {
+        Slot::of_digest(Space::Index, &self.digest)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.fixed(&self.digest);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, digest: rest.fixed()? })
+    }
+}
+
+impl Table for PasskeyHandles {
+    const TAG: Tag = Tag::PASSKEY_HANDLE;
+    type Key = PasskeyHandleKey;
+    type Record = CredentialIdentifierRecord;
 }

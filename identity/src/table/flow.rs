@@ -84,6 +84,31 @@ pub struct FlowRecord {
     /// becomes that of the first one that shows it.
     #[prost(bool, tag = "18")]
     pub unclaimed: bool,
+    /// The assurance level that is asked for: 0 and 1 the first, 2 the second.
+    #[prost(uint32, tag = "19")]
+    pub requested_aal: u32,
+    /// What an authenticator is to sign; empty where none is asked.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub challenge: Bytes,
+    /// What a passkey that is made here will know its owner by.
+    #[prost(bytes = "bytes", tag = "21")]
+    pub user_handle: Bytes,
+    /// The keys that may answer the challenge: the subject's. Empty for any.
+    #[prost(message, repeated, tag = "22")]
+    pub known_keys: Vec<KnownKeyRecord>,
+    /// The kinds of credentials by which the subject may complete it; empty where the
+    /// subject is not known.
+    #[prost(uint32, repeated, tag = "23")]
+    pub offered: Vec<u32>,
+    /// The seed that an authenticator app is offered, sealed.
+    #[prost(bytes = "bytes", tag = "24")]
+    pub totp_seed: Bytes,
+    /// New backup codes that are not kept yet, sealed.
+    #[prost(bytes = "bytes", tag = "25")]
+    pub lookup_sealed: Bytes,
+    /// Whether the subject's backup codes are shown.
+    #[prost(bool, tag = "26")]
+    pub lookup_revealed: bool,
     /// The digest of the state that a provider must bring back; empty if nobody was
     /// sent to one, or came back.
     #[prost(bytes = "bytes", tag = "27")]
@@ -106,6 +131,17 @@ pub struct FlowRecord {
     /// was given out.
     #[prost(bytes = "bytes", tag = "32")]
     pub exchange_token: Bytes,
+}
+
+/// A key that may answer a challenge.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct KnownKeyRecord {
+    /// Its id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// How its authenticator is reached.
+    #[prost(string, repeated, tag = "2")]
+    pub transports: Vec<String>,
 }
 
 impl TableKey for FlowKey {

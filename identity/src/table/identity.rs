@@ -82,6 +82,10 @@ pub struct IdentityRecord {
     /// changed here. Milliseconds.
     #[prost(uint64, tag = "16")]
     pub imported_at: u64,
+    /// Whether it has a second factor: kept here, so that checking a session reads no
+    /// credential.
+    #[prost(bool, tag = "40")]
+    pub second_factor: bool,
 }
 
 /// An address of an identity.

@@ -22,13 +22,16 @@ pub use address::{AddressIndexKey, AddressIndexRecord, RecoveryAddresses, Verifi
 pub use attempts::{Attempts, AttemptsKey, AttemptsRecord};
 pub use credential::{
     CredentialIdentifierKey, CredentialIdentifierRecord, CredentialIdentifiers, CredentialKey,
-    CredentialRecord, Credentials, IdentifierTextKey, IdentifiersByText,
+    CredentialRecord, Credentials, IdentifierTextKey, IdentifiersByText, LookupCodeRecord,
+    PasskeyHandleKey, PasskeyHandles, PublicKeyRecord,
 };
 pub use erasure::{ErasureKey, ErasureRecord, Erasures};
 pub use external::{
     BatchReceiptKey, BatchReceiptRecord, BatchReceipts, ExternalIdKey, ExternalIds,
 };
-pub use flow::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows};
+pub use flow::{
+    FlowKey, FlowRecord, Flows, KnownKeyRecord, UsedFlowKey, UsedFlowRecord, UsedFlows,
+};
 pub use flow_error::{FlowErrorKey, FlowErrorRecord, FlowErrors};
 pub use identity::{
     AddressRecord, Identities, IdentitiesByOrganization, IdentityByOrganizationKey, IdentityKey,

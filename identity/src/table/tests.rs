@@ -28,6 +28,8 @@ where
 fn keys_are_frozen() {
     let id = hex(ID.as_bytes());
     let digest = [0x12; 32];
+    let mut halves = [0x12; 32];
+    halves[16..].fill(0x34);
     let table = [
         (
             key_of::<Identities>(&IdentityKey { tenant: TENANT, id: ID }),
@@ -152,6 +154,30 @@ fn keys_are_frozen() {
             format!("1121040800000002{}", hex(&digest)),
         ),
         (
+            key_of::<PasskeyHandles>(&PasskeyHandleKey { tenant: TENANT, digest }),
+            format!("1121040500000002{}", hex(&digest)),
+        ),
+        (
+            key_of::<Attempts>(&AttemptsKey::shared_second(TENANT, ID)),
+            format!("0abc030700000002{id}7365636f6e6420666163746f72000000"),
+        ),
+        (
+            key_of::<Attempts>(&AttemptsKey::own_second(TENANT, ID, &halves)),
+            format!("0abc030700000002{id}{}", "34".repeat(16)),
+        ),
+        (
+            key_of::<VerifiableAddresses>(&AddressIndexKey { tenant: TENANT, digest }),
+            format!("1121040300000002{}", hex(&digest)),
+        ),
+        (
+            key_of::<RecoveryAddresses>(&AddressIndexKey { tenant: TENANT, digest }),
+            format!("1121040400000002{}", hex(&digest)),
+        ),
+        (
+            key_of::<FlowErrors>(&FlowErrorKey { tenant: TENANT, id: ID }),
+            format!("0abc030a00000002{id}"),
+        ),
+        (
             hex(attempts::source_failures_key(TENANT, &digest).as_bytes()),
             format!("1121040200000002{}", hex(&digest)),
         ),
@@ -190,6 +216,7 @@ fn records_are_frozen() {
         organization: "z".into(),
         import_digest: "d".into(),
         imported_at: 6,
+        second_factor: true,
     };
     let id = hex(ID.as_bytes());
     assert_eq!(
@@ -209,7 +236,8 @@ fn records_are_frozen() {
              6a0179\
              72017a\
              7a0164\
-             800106"
+             800106\
+             c00201"
         )
     );
     let session = SessionRecord {
@@ -305,6 +333,107 @@ fn accounts_at_providers_and_what_flows_know_of_them_are_frozen() {
     assert_eq!(hex(&flow.encode_to_vec()), "da010161e2010162ea010163f2010164fa01016582020166");
 }
 
+#[test]
+fn credentials_are_frozen() {
+    let credential = CredentialRecord {
+        identifiers: vec!["i".to_owned()],
+        identifier_digests: vec!["d".into()],
+        password_hash: "h".to_owned(),
+        imported_hash: "m".into(),
+        created_at: 1,
+        updated_at: 2,
+        totp_seed: "s".into(),
+        totp_step: 3,
+        lookup_codes: vec![LookupCodeRecord { digest: "c".into(), used_at: 4 }],
+        lookup_sealed: "l".into(),
+        keys: vec![PublicKeyRecord {
+            id: "k".into(),
+            public_key: "p".into(),
+            counter: 5,
+            name: "n".to_owned(),
+            created_at: 6,
+            used_at: 7,
+            aaguid: "a".into(),
+            transports: vec!["usb".to_owned()],
+            backup_eligible: true,
+            backed_up: true,
+        }],
+        user_handle: "u".into(),
+        user_handle_digest: "x".into(),
+        ..CredentialRecord::default()
+    };
+    assert_eq!(
+        hex(&credential.encode_to_vec()),
+        "0a0169\
+         120164\
+         1a0168\
+         22016d\
+         2801\
+         3002\
+         3a0173\
+         4003\
+         4a050a01631004\
+         52016c\
+         5a1b0a016b120170180522016e28063007\
+         3a01614203757362\
+         48015001\
+         620175\
+         6a0178"
+    );
+    let holder = CredentialIdentifierRecord { identity: "i".into() };
+    assert_eq!(hex(&holder.encode_to_vec()), "0a0169");
+}
+
+#[test]
+fn flows_are_frozen() {
+    let flow = FlowRecord {
+        purpose: 1,
+        issued_at: 2,
+        expires_at: 3,
+        request_url: "r".to_owned(),
+        return_to: "t".to_owned(),
+        schema_id: "s".to_owned(),
+        refresh: true,
+        subject: "i".into(),
+        completed_at: 4,
+        csrf_digest: "c".into(),
+        form: "f".into(),
+        active: "a".to_owned(),
+        state: 5,
+        address: "m".to_owned(),
+        code_digest: "d".into(),
+        code_expires_at: 6,
+        code_tries: 7,
+        unclaimed: true,
+        requested_aal: 2,
+        challenge: "h".into(),
+        user_handle: "u".into(),
+        known_keys: vec![KnownKeyRecord { id: "k".into(), transports: vec!["n".to_owned()] }],
+        offered: vec![3, 4],
+        totp_seed: "o".into(),
+        lookup_sealed: "l".into(),
+        lookup_revealed: true,
+        ..FlowRecord::default()
+    };
+    assert_eq!(
+        hex(&flow.encode_to_vec()),
+        "08011002180322017\
+         22a0174320173380142016948045201635a016662016168057201\
+         6d7a01648001068801079001\
+         01\
+         980102a2010168aa010175b201060a016b12016eba01020304c201016fca01016cd00101"
+    );
+    let used = UsedFlowRecord { completed_at: 1, subject: "s".into() };
+    assert_eq!(hex(&used.encode_to_vec()), "0801120173");
+    let error = FlowErrorRecord { error: "e".into(), created_at: 1 };
+    assert_eq!(hex(&error.encode_to_vec()), "0a01651001");
+    let token = SessionTokenRecord { session: "s".into(), identity: "i".into() };
+    assert_eq!(hex(&token.encode_to_vec()), "0a0173120169");
+    let address = AddressIndexRecord { identity: "i".into() };
+    assert_eq!(hex(&address.encode_to_vec()), "0a0169");
+    assert_eq!(hex(&SessionMark {}.encode_to_vec()), "");
+}
+
 /// A newer version adds fields; this one reads what it knows.
 #[test]
 fn fields_that_are_not_known_are_no_error() {
@@ -327,6 +456,16 @@ fn index_rows_lead_to_their_records() {
     assert_eq!(rows.len(), 4);
     let near = |slot| slot == key.slot() || slot == lane::lane_of(key.slot());
     assert!(rows.iter().all(|row| near(row.key.slot())));
+    let credential_key = CredentialKey { tenant: TENANT, identity: ID, kind: 6 };
+    let passkeys = CredentialRecord {
+        user_handle_digest: vec![3; 32].into(),
+        identifier_digests: vec![vec![4; 32].into()],
+        ..CredentialRecord::default()
+    };
+    let leads = Credentials::index_rows(&credential_key, &passkeys);
+    let handle = PasskeyHandles::key(&PasskeyHandleKey { tenant: TENANT, digest: [3; 32] });
+    assert_eq!(leads.len(), 2);
+    assert!(leads.iter().any(|row| row.key == handle));
     let lead = SessionTokenRecord::decode(rows[0].value.clone()).unwrap();
     assert_eq!((id_of(&lead.session), id_of(&lead.identity)), (ID, ID));
 }

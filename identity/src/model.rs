@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     language::Language,
     schema::Channel,
-    session::{Aal, AuthenticationMethod, CredentialKind, assurance},
+    session::{Aal, AuthenticationMethod, CredentialKind, RequiredAal, assurance},
     table::{
         AddressRecord, CredentialRecord, DeviceRecord, IdentityRecord, MethodRecord, SessionRecord,
         id_of,
@@ -123,6 +123,8 @@ pub struct Identity {
     pub organization: Option<Uuid>,
     /// Its credentials; empty where the operation is not an administrator's.
     pub credentials: Vec<Credential>,
+    /// Whether it has a second factor.
+    pub has_second_factor: bool,
 }
 
 /// An address of an identity.
@@ -212,6 +214,14 @@ pub struct Session {
     pub devices: Vec<Device>,
 }
 
+impl Session {
+    /// Whether it is all that is asked of it. A session without its identity is not.
+    pub fn satisfies(&self, required: RequiredAal) -> bool {
+        let has_second = self.identity.as_ref().is_none_or(|identity| identity.has_second_factor);
+        required.is_met(self.aal, has_second)
+    }
+}
+
 /// Where a session was used from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -290,6 +300,7 @@ impl Identity {
             external_id: (!record.external_id.is_empty()).then(|| record.external_id.clone()),
             organization: Uuid::from_slice(&record.organization).ok(),
             credentials: Vec::new(),
+            has_second_factor: record.second_factor,
         }
     }
 

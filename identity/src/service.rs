@@ -16,8 +16,9 @@ use crate::{
     page::PageKeys,
     password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
-    session::{CookieKeys, TokenKeys},
+    session::{CookieKeys, RequiredAal, TokenKeys},
     social::{self, Providers},
+    webauthn::RelyingParty,
 };
 
 /// What an operator may choose.
@@ -52,6 +53,24 @@ pub struct Settings {
     pub recovery: bool,
     /// How long a code is good.
     pub code_lifespan: Duration,
+    /// What a session must be for whoever asks whose it is.
+    pub session_required_aal: RequiredAal,
+    /// What a session must be to see and change settings.
+    pub settings_required_aal: RequiredAal,
+    /// Whether time-based codes are offered, and what apps call who asks for them.
+    pub totp: Option<String>,
+    /// Whether backup codes are offered.
+    pub lookup_secrets: bool,
+    /// Whom public keys are for; `None`: they are not offered.
+    pub relying_party: Option<RelyingParty>,
+    /// Whether passkeys are offered, if public keys are.
+    pub passkeys: bool,
+    /// Whether security keys are offered as a second factor, if public keys are.
+    pub security_keys: bool,
+    /// Whether taking away or replacing a factor ends all other sessions.
+    pub factor_change_ends_sessions: bool,
+    /// Whether people are told by mail when how they log in has changed.
+    pub notify_changes: bool,
     /// Where a completed flow leads that names no other place.
     pub default_return_url: String,
     /// How long what happened is kept.
@@ -91,6 +110,15 @@ impl Default for Settings {
             providers: Providers::default(),
             templates: Templates::default(),
             language: Language::default(),
+            session_required_aal: RequiredAal::HighestAvailable,
+            settings_required_aal: RequiredAal::HighestAvailable,
+            totp: Some("Cardea".to_owned()),
+            lookup_secrets: true,
+            relying_party: None,
+            passkeys: true,
+            security_keys: true,
+            factor_change_ends_sessions: true,
+            notify_changes: false,
             public_url: "http://127.0.0.1:4433".to_owned(),
         }
     }
@@ -107,7 +135,7 @@ pub struct Keys {
     pub pages: PageKeys,
     /// Digests of identifiers and sources.
     pub(crate) index: Keyring,
-    /// Imported hashes.
+    /// Imported hashes, seeds, backup codes, messages.
     pub(crate) seal: Keyring,
     /// Links of what happened.
     pub(crate) audit: Keyring,
@@ -343,6 +371,26 @@ impl Service {
         // Lengths tell where each part ends.
         let value = format!("{} {} {provider}{issuer}{subject}", provider.len(), issuer.len());
         self.keys.index.digests(&keyed("account at a provider", tenant, value.as_bytes()))
+    }
+
+    /// The keyed digests of a backup code, which is good for one identity only.
+    pub(crate) fn lookup_digests(
+        &self,
+        tenant: Tenant,
+        identity: Uuid,
+        code: &str,
+    ) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed(
+            "backup code",
+            tenant,
+            format!("{identity} {code}").as_bytes(),
+        ))
+    }
+
+    /// Where a user handle of passkeys is filed: its keyed digests, that of the current
+    /// key first.
+    pub(crate) fn handle_digests(&self, tenant: Tenant, handle: &[u8]) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("user handle", tenant, handle))
     }
 
     /// The keyed digest of a source.

@@ -198,7 +198,6 @@ impl World {
             method: "password".to_owned(),
             identifier: Some(email.to_owned()),
             password: Some(secret(password)),
-            proof: None,
             ..LoginSubmission::default()
         };
         self.service.submit_login(self.scope, flow, submission, &client(ip)).await

@@ -236,7 +236,8 @@ impl Service {
             status,
             via: via_of(record.via),
             recipient: record.recipient.clone(),
-            template: record.template.clone(),
+            template: super::Template::parse(&record.template)
+                .map_or_else(|| record.template.clone(), |known| known.ory_name().to_owned()),
             subject: mail.as_ref().map(|mail| mail.subject.clone()).unwrap_or_default(),
             body: mail.map(|mail| mail.text).unwrap_or_default(),
             send_count: record.send_count,

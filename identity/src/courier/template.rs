@@ -24,12 +24,19 @@ pub enum Template {
     LoginCode,
     /// The code that signs somebody up.
     RegistrationCode,
+    /// That how one logs in has changed.
+    CredentialChanged,
 }
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::RecoveryCode, Self::VerificationCode, Self::LoginCode, Self::RegistrationCode];
+    pub const ALL: [Self; 5] = [
+        Self::RecoveryCode,
+        Self::VerificationCode,
+        Self::LoginCode,
+        Self::RegistrationCode,
+        Self::CredentialChanged,
+    ];
 
     /// The name on the wire and on disk (`template_type`).
     pub const fn name(self) -> &'static str {
@@ -38,6 +45,15 @@ impl Template {
             Self::VerificationCode => "verification_code_valid",
             Self::LoginCode => "login_code_valid",
             Self::RegistrationCode => "registration_code_valid",
+            Self::CredentialChanged => "credential_changed",
+        }
+    }
+
+    /// The name that clients of Ory's read, which refuse those that they do not know.
+    pub const fn ory_name(self) -> &'static str {
+        match self {
+            Self::CredentialChanged => "stub",
+            known => known.name(),
         }
     }
 
@@ -53,6 +69,7 @@ impl Template {
             Self::VerificationCode => "verification_code/valid",
             Self::LoginCode => "login_code/valid",
             Self::RegistrationCode => "registration_code/valid",
+            Self::CredentialChanged => "credential_changed",
         }
     }
 
@@ -63,6 +80,7 @@ impl Template {
             Self::VerificationCode => &["To", "VerificationCode", "ExpiresInMinutes", DOMAIN],
             Self::LoginCode => &["To", "LoginCode", "ExpiresInMinutes", DOMAIN],
             Self::RegistrationCode => &["To", "RegistrationCode", "ExpiresInMinutes", DOMAIN],
+            Self::CredentialChanged => &["To", "Change", "At"],
         }
     }
 }
@@ -234,7 +252,8 @@ mod tests {
     fn included_texts_are_templates_and_tell_the_code_in_every_language() {
         let model = model(json!({"To": "a@b.c", "RecoveryCode": "123456",
             "VerificationCode": "123456", "LoginCode": "123456", "RegistrationCode": "123456",
-            "ExpiresInMinutes": 60, "RequestURLDomain": "id.example"}));
+            "ExpiresInMinutes": 60, "RequestURLDomain": "id.example",
+            "Change": "Changed 123456.", "At": "60"}));
         let mut subjects = std::collections::BTreeSet::new();
         for template in Template::ALL {
             for language in Language::ALL {
@@ -245,13 +264,17 @@ mod tests {
                 }
                 let filled = Templates::default().fill(template, language, &model);
                 assert_eq!(filled, templates.fill(template, language, &model));
+                let is_code = template != Template::CredentialChanged;
                 for text in [&filled.subject, &filled.text, &filled.html, &filled.sms] {
-                    assert!(text.contains("123456"), "{text}");
+                    let is_subject = text == &filled.subject;
+                    assert!(text.contains("123456") || (is_subject && !is_code), "{text}");
                     assert!(!text.contains("{{") && !text.contains("[l"), "{text}");
+                    assert!(!text.contains("[shown]"), "{text}");
                 }
                 assert!(filled.text.contains("60") && filled.html.contains("60"));
                 assert!(filled.html.contains(&format!("lang=\"{}\"", language.tag())));
-                assert!(filled.sms.ends_with("@id.example #123456"), "{}", filled.sms);
+                let bound = filled.sms.ends_with("@id.example #123456");
+                assert_eq!(bound, is_code, "{}", filled.sms);
                 assert!(subjects.insert(filled.subject), "{template:?} {language:?}");
             }
         }

@@ -8,11 +8,11 @@ use crate::{
     Service,
     model::{FlowId, Scope},
     table::{FlowKey, FlowRecord, Flows},
-    ui::{Container, Text},
+    ui::{Container, InputAttributes, InputType, Text},
 };
 
-/// The largest form that is kept, in bytes of JSON; of a larger one only the
-/// messages for the form as a whole are.
+/// The largest form that is kept, in bytes of JSON; of a larger one only the messages
+/// for the form as a whole are.
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
 impl Service {
@@ -67,32 +67,60 @@ impl Service {
         }
     }
 
-    /// Puts the kept form into a flow that is shown.
+    /// Puts what was kept of the form into a flow that is shown.
     pub(super) fn refill(flow: &mut Flow, record: &FlowRecord) {
         // What was wrong before a flow was completed is wrong no more.
         if record.form.is_empty() || flow.state == FlowState::PassedChallenge {
             return;
         }
-        if let Ok(kept) = serde_json::from_slice::<Container>(&record.form) {
-            flow.ui = Container { action: flow.ui.action.clone(), ..kept };
-            flow.active = Some(record.active.clone()).filter(|active| !active.is_empty());
+        let Ok(kept) = serde_json::from_slice::<Container>(&record.form) else { return };
+        flow.active = Some(record.active.clone()).filter(|active| !active.is_empty());
+        flow.ui.messages = kept.messages;
+        for mut node in kept.nodes {
+            let name = node.name().to_owned();
+            let Some(shown) = flow.ui.nodes.iter_mut().find(|shown| shown.name() == name) else {
+                // What no field of the form is about.
+                if !node.messages.is_empty() {
+                    flow.ui.nodes.push(node);
+                }
+                continue;
+            };
+            shown.messages = std::mem::take(&mut node.messages);
+            if let (Some(kept), Some(input)) = (node.input_mut(), shown.input_mut())
+                && kept.value.is_some()
+            {
+                input.value = kept.value.take();
+            }
         }
     }
 }
 
+/// What is kept of a form: what was typed, and what is wrong with it. What is secret, or
+/// made anew whenever the form is shown, is not.
 fn encoded(form: &Container) -> Vec<u8> {
-    let whole = serde_json::to_vec(form).unwrap_or_default();
+    let mut kept = form.clone();
+    kept.nodes.retain_mut(|node| {
+        let messages = !node.messages.is_empty();
+        let Some(input) = node.input_mut() else { return false };
+        if !is_typed(input) {
+            input.value = None;
+        }
+        messages || input.value.is_some()
+    });
+    let whole = serde_json::to_vec(&kept).unwrap_or_default();
     if whole.len() <= FORM_BYTES_MAX {
         return whole;
     }
-    let mut cut = form.clone();
-    for node in &mut cut.nodes {
-        if node.name() != "method"
-            && let Some(input) = node.input_mut()
-        {
-            input.value = None;
-        }
-        node.messages.clear();
-    }
-    serde_json::to_vec(&cut).unwrap_or_default()
+    kept.nodes.clear();
+    serde_json::to_vec(&kept).unwrap_or_default()
+}
+
+/// Whether somebody typed it, and may see it again.
+fn is_typed(input: &InputAttributes) -> bool {
+    let secret = matches!(input.name.as_str(), "code" | "totp_code" | "lookup_secret");
+    let made = matches!(
+        input.kind,
+        InputType::Hidden | InputType::Submit | InputType::Button | InputType::Password
+    );
+    !secret && !made
 }

@@ -67,6 +67,9 @@ pub enum BeginRejection {
     /// A second factor was asked for, and the identity has none.
     #[error("the identity has no second factor")]
     NoSecondFactor,
+    /// The session needs a second factor for this (`session_aal2_required`).
+    #[error("the session does not have the assurance level that is required")]
+    SecondFactorRequired,
     /// This kind of flow is not offered (`self_service_flow_disabled`).
     #[error("this kind of flow is not offered")]
     Disabled,
@@ -112,24 +115,35 @@ impl Service {
         scope: Scope,
         begin: BeginLogin,
     ) -> Result<Flow, BeginRejection> {
-        let mut subject = None;
+        let view = self.store.view(Consistency::Strong);
+        let mut me = None;
         if let Some(proof) = &begin.proof {
-            let view = self.store.view(Consistency::Strong);
             let found = self.find_session(&view, scope, proof, false).await?;
             let now = view.judged_at();
-            subject = found.filter(|f| f.accepted(now).is_some()).map(|f| f.identity_id);
+            me = found.and_then(|found| Some((found.accepted(now)?.aal, found.identity_id)));
         }
-        match (begin.aal, subject) {
-            (Some(Aal::Aal2), None) => return Err(BeginRejection::SessionRequired),
-            (Some(Aal::Aal2), Some(_)) => return Err(BeginRejection::NoSecondFactor),
-            (_, Some(_)) if !begin.refresh => return Err(BeginRejection::AlreadyLoggedIn),
+        let wanted = begin.aal.unwrap_or(Aal::Aal1);
+        match me {
+            None if wanted > Aal::Aal1 => return Err(BeginRejection::SessionRequired),
+            Some((has, _)) if !begin.refresh && has >= wanted => {
+                return Err(BeginRejection::AlreadyLoggedIn);
+            }
             _ => {}
         }
         let mut record = self.new_flow(Purpose::Login, begin.request_url, begin.return_to)?;
         record.csrf_digest = csrf_bytes(begin.browser);
-        if let Some(subject) = subject {
-            record.refresh = true;
+        if begin.browser.is_some() {
+            record.challenge = self.draw_challenge();
+        }
+        if let Some((_, subject)) = me {
+            record.refresh = begin.refresh;
             record.subject = id_bytes(&subject);
+            record.requested_aal = if wanted == Aal::Aal2 { 2 } else { 1 };
+            let factors = self.factors_of(&view, scope, subject).await?;
+            self.offer_factors(&mut record, &factors);
+            if wanted == Aal::Aal2 && record.offered.is_empty() {
+                return Err(BeginRejection::NoSecondFactor);
+            }
         }
         Ok(self.keep_with_code(scope, record, begin.exchange).await?)
     }
@@ -158,6 +172,10 @@ impl Service {
             self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
         record.schema_id = schema.id().0.clone();
         record.csrf_digest = csrf_bytes(begin.browser);
+        if begin.browser.is_some() {
+            record.challenge = self.draw_challenge();
+            record.user_handle = self.draw_user_handle();
+        }
         Ok(self.keep_with_code(scope, record, begin.exchange).await?)
     }
 
@@ -224,7 +242,8 @@ impl Service {
         exchange: bool,
     ) -> Result<Flow, StoreError> {
         // What only somebody known may use lives at home.
-        let at_home = record.purpose == Purpose::Settings.number();
+        let purpose = Purpose::from_number(record.purpose);
+        let at_home = matches!(purpose, Some(Purpose::Settings | Purpose::Login));
         let id = match Uuid::from_slice(&record.subject) {
             Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
             _ => self.mint_local(),
@@ -296,6 +315,10 @@ impl Service {
             exchange_init: Bytes::new(),
             exchange_return: Bytes::new(),
             exchange_token: Bytes::new(),
+            // What was drawn for the one is not good for the other.
+            challenge: if over.challenge.is_empty() { Bytes::new() } else { self.draw_challenge() },
+            lookup_sealed: Bytes::new(),
+            lookup_revealed: false,
             ..over
         };
         match self.keep_flow(scope, record).await {
@@ -328,8 +351,12 @@ impl Service {
         let public_url = &self.settings.public_url;
         let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
         let mut ui = match (purpose, self.flow_schema(record)) {
-            (Purpose::Registration, Some(schema)) => forms::registration(&action, &schema),
-            (Purpose::Login | Purpose::Registration, _) => forms::login(&action, record.refresh),
+            (Purpose::Registration, Some(schema)) => {
+                forms::registration(&action, &schema, &self.registration_form(record, &schema))
+            }
+            (Purpose::Login | Purpose::Registration, _) => {
+                forms::login(&action, &self.login_form(record))
+            }
             // Made with what the identity says of itself, by who may see that.
             (Purpose::Settings, _) => Container::new(&action),
             (Purpose::Recovery | Purpose::Verification, _) if state == FlowState::SentEmail => {
@@ -337,7 +364,10 @@ impl Service {
             }
             (Purpose::Recovery | Purpose::Verification, _) => forms::address(&action),
         };
-        self.offer_providers(&mut ui, purpose, (id, record));
+        // A second factor is nobody else's to show.
+        if record.requested_aal != 2 {
+            self.offer_providers(&mut ui, purpose, (id, record));
+        }
         let mut flow = Flow {
             id,
             purpose,
@@ -347,6 +377,7 @@ impl Service {
             return_to: Some(record.return_to.clone()).filter(|url| !url.is_empty()),
             schema_id: record.schema_id.clone(),
             refresh: record.refresh,
+            requested_aal: if record.requested_aal == 2 { Aal::Aal2 } else { Aal::Aal1 },
             state,
             active: None,
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),

@@ -9,7 +9,10 @@
 
 pub mod code;
 pub mod error;
+#[cfg(test)]
+mod factor_tests;
 mod form;
+mod key;
 pub mod lifecycle;
 pub mod login;
 pub mod recovery;
@@ -38,6 +41,7 @@ pub use throttle::TooEarly;
 
 use crate::{
     model::{CsrfDigest, FlowId, Identity},
+    session::Aal,
     table::FlowRecord,
     ui::Container,
 };
@@ -157,6 +161,8 @@ pub struct Flow {
     pub schema_id: String,
     /// Whether somebody who is logged in proves it again.
     pub refresh: bool,
+    /// The level that is asked for.
+    pub requested_aal: Aal,
     /// How far it is.
     pub state: FlowState,
     /// The method that the last submission chose.

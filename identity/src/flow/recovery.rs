@@ -2,8 +2,9 @@
 //! its settings.
 //!
 //! An address that was never verified may have been put there by somebody else, who
-//! waits for its owner to move in. So recovering by one ends all sessions and the
-//! password that were there before; recovering shows that the address is one's own.
+//! waits for its owner to move in. So recovering by one ends all sessions and all that
+//! one could log in by before; recovering shows that the address is one's own. By an
+//! address that was verified, recovering is one factor: a second one is asked for as ever.
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::{
 use crate::{
     Service,
     audit::{Act, Actor},
+    identity::factors::Factors,
     model::{Client, CsrfDigest, FlowId, IdentityId, Issued, Scope},
     session::{Aal, CredentialKind, issue::Factor},
     table::{
@@ -36,7 +38,7 @@ const LINK_TOKEN_BYTES: usize = 24;
 
 /// How the transaction ended.
 enum Ending {
-    Recovered(Box<(Issued, IdentityRecord, FlowRecord)>),
+    Recovered(Box<(Issued, IdentityRecord, FlowRecord, Factors)>),
     Gone,
     Disabled,
     AlreadyCompleted,
@@ -229,7 +231,8 @@ impl Service {
                 }
                 if unverified {
                     identity.session_epoch += 1;
-                    self.forget_password(&t, scope, subject).await?;
+                    identity.second_factor = false;
+                    self.forget_factors(&t, scope, subject).await?;
                 }
                 t.put::<Identities>(&key, &identity, None).await?;
                 for budget in [Budget::Sending, Budget::Trying] {
@@ -239,7 +242,7 @@ impl Service {
                 let owner = (subject, &identity);
                 let issued = self.issue_session(&t, scope, owner, drawn, (factor, client)).await?;
                 let lifespan = self.settings.flow_lifespan;
-                let settings = FlowRecord {
+                let mut settings = FlowRecord {
                     purpose: Purpose::Settings.number(),
                     issued_at: now,
                     expires_at: t.now().after(lifespan).as_millis(),
@@ -250,16 +253,24 @@ impl Service {
                     csrf_digest: record.csrf_digest.clone(),
                     ..FlowRecord::default()
                 };
+                let factors = if unverified {
+                    Factors::default()
+                } else {
+                    self.factors_of(&t, scope, subject).await?
+                };
+                self.draw_offers(&mut settings, &factors);
                 let key = FlowKey { tenant: scope.tenant, id: settings_id };
                 t.insert::<Flows>(&key, &settings, Some(self.flow_kept_until(&settings)));
-                Ok::<_, StoreError>(Ending::Recovered(Box::new((issued, identity, settings))))
+                let done = (issued, identity, settings, factors);
+                Ok::<_, StoreError>(Ending::Recovered(Box::new(done)))
             })
             .await?;
         match done.value {
             Ending::Recovered(recovered) => {
-                let (issued, identity, settings) = *recovered;
+                let (issued, identity, settings, factors) = *recovered;
                 self.hint_flow(scope, started, subject).await;
-                let mut settings = self.show_settings(FlowId(settings_id), &settings, &identity);
+                let mut settings =
+                    self.show_settings(FlowId(settings_id), &settings, &identity, &factors);
                 settings.ui.messages.push(Text::recovered(privileged_minutes(self)));
                 self.keep_form(scope, &settings).await?;
                 flow.state = FlowState::PassedChallenge;
@@ -282,19 +293,28 @@ impl Service {
         }
     }
 
-    async fn forget_password(
+    /// Takes away all that one could log in by; the identifiers stay.
+    async fn forget_factors(
         &self,
         t: &cardea_storage::Transaction,
         scope: Scope,
         identity: uuid::Uuid,
     ) -> Result<(), StoreError> {
-        let kind = CredentialKind::Password.number();
-        let key = CredentialKey { tenant: scope.tenant, identity, kind };
-        let Some(entry) = t.get::<Credentials>(&key).await? else { return Ok(()) };
-        let mut credential = entry.record;
-        credential.password_hash.clear();
-        credential.imported_hash = Bytes::new();
-        credential.updated_at = t.now().as_millis();
-        t.put::<Credentials>(&key, &credential, None).await
+        let factors = self.factors_of(t, scope, identity).await?;
+        for kind in factors.kinds() {
+            let key = CredentialKey { tenant: scope.tenant, identity, kind: kind.number() };
+            // Checked at commit: one that was added meanwhile is forgotten, too.
+            let Some(entry) = t.get::<Credentials>(&key).await? else { continue };
+            if kind == CredentialKind::Password {
+                let mut credential = entry.record;
+                credential.password_hash.clear();
+                credential.imported_hash = Bytes::new();
+                credential.updated_at = t.now().as_millis();
+                t.put::<Credentials>(&key, &credential, None).await?;
+            } else {
+                t.delete::<Credentials>(&key).await?;
+            }
+        }
+        Ok(())
     }
 }

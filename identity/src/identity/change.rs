@@ -242,6 +242,7 @@ impl Service {
             organization,
             import_digest: before.import_digest,
             imported_at: before.imported_at,
+            second_factor: before.second_factor,
         };
         t.put::<Identities>(&key, &record, None).await?;
         let mut identity = Identity::of(IdentityId(key.id), &record);

@@ -222,6 +222,7 @@ impl Service {
             organization: new.organization.as_ref().map(id_bytes).unwrap_or_default(),
             import_digest: Bytes::new(),
             imported_at: 0,
+            second_factor: false,
         };
         t.insert::<Identities>(&IdentityKey { tenant: scope.tenant, id: *id }, &record, None);
         let mut identity = Identity::of(IdentityId(*id), &record);

@@ -9,6 +9,7 @@ pub mod delete;
 pub mod draft;
 pub mod erase;
 pub mod export;
+pub(crate) mod factors;
 pub mod import;
 pub mod list;
 pub mod patch;

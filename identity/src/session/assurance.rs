@@ -95,12 +95,44 @@ impl CredentialKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether it is a first factor; the others count only beside one.
+    /// Whether it may be a first factor; the others count only beside one.
     const fn is_first_factor(self) -> bool {
         matches!(
             self,
-            Self::Password | Self::Code | Self::Passkey | Self::Oidc | Self::CodeRecovery
+            Self::Password
+                | Self::Code
+                | Self::Webauthn
+                | Self::Passkey
+                | Self::Oidc
+                | Self::CodeRecovery
         )
+    }
+
+    /// Whether it may be a second factor.
+    pub const fn is_second_factor(self) -> bool {
+        matches!(self, Self::Code | Self::Totp | Self::LookupSecret | Self::Webauthn)
+    }
+}
+
+/// What is asked of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequiredAal {
+    /// One factor.
+    Aal1,
+    /// As many factors as the identity has: two if it has a second one.
+    #[default]
+    HighestAvailable,
+}
+
+impl RequiredAal {
+    /// Whether a session of that level is enough, of an identity that has a second
+    /// factor or not.
+    pub const fn is_met(self, session: Aal, has_second_factor: bool) -> bool {
+        match (self, session) {
+            (_, Aal::Aal0) => false,
+            (Self::Aal1, _) | (_, Aal::Aal2) => true,
+            (Self::HighestAvailable, Aal::Aal1) => !has_second_factor,
+        }
     }
 }
 
@@ -119,8 +151,8 @@ pub struct AuthenticationMethod {
 /// factor and a second one. Repeating a factor, or second factors alone, add
 /// nothing: an empty list is aal0.
 pub fn level(methods: &[AuthenticationMethod]) -> Aal {
-    let first = methods.iter().any(|m| m.method.is_first_factor() && m.aal >= Aal::Aal1);
-    let second = methods.iter().any(|m| !m.method.is_first_factor() && m.aal == Aal::Aal2);
+    let first = methods.iter().any(|m| m.method.is_first_factor() && m.aal == Aal::Aal1);
+    let second = methods.iter().any(|m| m.method.is_second_factor() && m.aal == Aal::Aal2);
     match (first, second) {
         (true, true) => Aal::Aal2,
         (true, false) => Aal::Aal1,
@@ -135,13 +167,13 @@ mod tests {
 
     #[test]
     fn two_factors_of_different_kinds_make_aal2() {
-        use CredentialKind::{Code, LookupSecret, Password, Totp};
+        use CredentialKind::{Code, LookupSecret, Passkey, Password, Totp, Webauthn};
         let method = |(method, aal)| AuthenticationMethod {
             method,
             aal,
             completed_at: Timestamp::default(),
         };
-        let table: [(&[(CredentialKind, Aal)], Aal); 7] = [
+        let table: [(&[(CredentialKind, Aal)], Aal); 12] = [
             (&[], Aal::Aal0),
             (&[(Password, Aal::Aal1)], Aal::Aal1),
             (&[(Password, Aal::Aal1), (Password, Aal::Aal1)], Aal::Aal1),
@@ -149,10 +181,32 @@ mod tests {
             (&[(Password, Aal::Aal1), (Totp, Aal::Aal2)], Aal::Aal2),
             (&[(Totp, Aal::Aal2)], Aal::Aal1),
             (&[(Totp, Aal::Aal2), (LookupSecret, Aal::Aal2)], Aal::Aal1),
+            (&[(Passkey, Aal::Aal1)], Aal::Aal1),
+            (&[(Passkey, Aal::Aal1), (Password, Aal::Aal1)], Aal::Aal1),
+            (&[(Passkey, Aal::Aal1), (Totp, Aal::Aal2)], Aal::Aal2),
+            (&[(Password, Aal::Aal1), (Webauthn, Aal::Aal2)], Aal::Aal2),
+            // Nothing that is stored makes a passkey a second factor.
+            (&[(Password, Aal::Aal1), (Passkey, Aal::Aal2)], Aal::Aal1),
         ];
         for (methods, expected) in table {
             let methods: Vec<_> = methods.iter().copied().map(method).collect();
             assert_eq!(level(&methods), expected, "{methods:?}");
+        }
+    }
+
+    #[test]
+    fn highest_available_asks_for_two_factors_of_those_who_have_them() {
+        use RequiredAal::{Aal1, HighestAvailable};
+        for (required, session, has_second, met) in [
+            (Aal1, Aal::Aal0, false, false),
+            (Aal1, Aal::Aal1, true, true),
+            (HighestAvailable, Aal::Aal0, false, false),
+            (HighestAvailable, Aal::Aal1, false, true),
+            (HighestAvailable, Aal::Aal1, true, false),
+            (HighestAvailable, Aal::Aal2, true, true),
+            (HighestAvailable, Aal::Aal2, false, true),
+        ] {
+            assert_eq!(required.is_met(session, has_second), met);
         }
     }
 

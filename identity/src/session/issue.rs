@@ -28,6 +28,11 @@ pub(crate) struct Factor {
 
 impl Factor {
     pub(crate) const PASSWORD: Self = Self { kind: CredentialKind::Password, aal: Aal::Aal1 };
+    pub(crate) const PASSKEY: Self = Self { kind: CredentialKind::Passkey, aal: Aal::Aal1 };
+    pub(crate) const TOTP: Self = Self { kind: CredentialKind::Totp, aal: Aal::Aal2 };
+    pub(crate) const LOOKUP_SECRET: Self =
+        Self { kind: CredentialKind::LookupSecret, aal: Aal::Aal2 };
+    pub(crate) const SECURITY_KEY: Self = Self { kind: CredentialKind::Webauthn, aal: Aal::Aal2 };
 
     fn completed(self, at: Timestamp) -> AuthenticationMethod {
         AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at }
@@ -119,9 +124,7 @@ impl Service {
     ) -> Result<Issued, StoreError> {
         let now = t.now();
         let mut session = found.session;
-        let method = MethodRecord::of(&factor.completed(now));
-        session.methods.retain(|m| (m.method, m.aal) != (method.method, method.aal));
-        session.methods.push(method);
+        add_method(&mut session, factor, now);
         session.authenticated_at = now.as_millis();
         let expires_at = now.after(self.settings.session_lifespan);
         session.expires_at = session.expires_at.max(expires_at.as_millis());
@@ -148,6 +151,13 @@ impl Service {
     pub(crate) fn kept_until(&self, expires_at: Timestamp) -> Timestamp {
         expires_at.after(self.settings.session_retention.max(Duration::from_secs(1)))
     }
+}
+
+/// Writes into a session that its holder has shown a factor.
+pub(crate) fn add_method(session: &mut SessionRecord, factor: Factor, now: Timestamp) {
+    let method = MethodRecord::of(&factor.completed(now));
+    session.methods.retain(|m| (m.method, m.aal) != (method.method, method.aal));
+    session.methods.push(method);
 }
 
 /// The beginning of a text, at most that many bytes, no character halved.

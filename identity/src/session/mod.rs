@@ -12,7 +12,7 @@ pub mod revoke;
 mod tests;
 pub mod token;
 
-pub use assurance::{Aal, AuthenticationMethod, CredentialKind};
+pub use assurance::{Aal, AuthenticationMethod, CredentialKind, RequiredAal};
 pub use bulk::{BulkAction, BulkDone, BulkRejection, BulkTargets};
 pub use check::{CheckRejection, Proof};
 pub use cookie::CookieKeys;

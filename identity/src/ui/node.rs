@@ -17,6 +17,8 @@ pub enum NodeType {
     Img,
     /// A text to be read.
     Text,
+    /// A script that other nodes call.
+    Script,
 }
 
 /// Which method a node belongs to.
@@ -29,6 +31,10 @@ pub enum Group {
     Profile,
     /// The password method.
     Password,
+    /// Security keys.
+    Webauthn,
+    /// Passkeys.
+    Passkey,
     /// Codes that are sent.
     Code,
     /// Accounts at other providers.
@@ -59,6 +65,8 @@ pub enum InputType {
     Tel,
     /// A button that sends the form.
     Submit,
+    /// A button that calls a script.
+    Button,
     /// Date and time.
     DatetimeLocal,
     /// A date.
@@ -83,6 +91,41 @@ pub enum Autocomplete {
     CurrentPassword,
     /// A password to be made.
     NewPassword,
+    /// A user name, or a passkey that is found by it.
+    #[serde(rename = "username webauthn")]
+    UsernameWebauthn,
+}
+
+/// A function of the script that a page calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trigger {
+    /// Uses a security key.
+    OryWebAuthnLogin,
+    /// Makes a key on a security key.
+    OryWebAuthnRegistration,
+    /// Uses a passkey.
+    OryPasskeyLogin,
+    /// Offers passkeys where user names are filled in.
+    OryPasskeyLoginAutocompleteInit,
+    /// Makes a passkey for somebody who signs up.
+    OryPasskeyRegistration,
+    /// Makes a passkey for somebody who is signed in.
+    OryPasskeySettingsRegistration,
+}
+
+impl Trigger {
+    /// The name of the function.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OryWebAuthnLogin => "oryWebAuthnLogin",
+            Self::OryWebAuthnRegistration => "oryWebAuthnRegistration",
+            Self::OryPasskeyLogin => "oryPasskeyLogin",
+            Self::OryPasskeyLoginAutocompleteInit => "oryPasskeyLoginAutocompleteInit",
+            Self::OryPasskeyRegistration => "oryPasskeyRegistration",
+            Self::OryPasskeySettingsRegistration => "oryPasskeySettingsRegistration",
+        }
+    }
 }
 
 /// Attributes of an input (`uiNodeInputAttributes`).
@@ -110,6 +153,18 @@ pub struct InputAttributes {
     /// The longest value, in characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxlength: Option<u64>,
+    /// What a click calls, as a script; older interfaces run it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onclick: Option<String>,
+    /// The function that a click calls.
+    #[serde(rename = "onclickTrigger", skip_serializing_if = "Option::is_none")]
+    pub onclick_trigger: Option<Trigger>,
+    /// What is called once the node is there, as a script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onload: Option<String>,
+    /// The function that is called once the node is there.
+    #[serde(rename = "onloadTrigger", skip_serializing_if = "Option::is_none")]
+    pub onload_trigger: Option<Trigger>,
     /// Repeats the node's type, for decoders that need a discriminator.
     pub node_type: NodeType,
 }
@@ -126,6 +181,10 @@ impl InputAttributes {
             pattern: None,
             disabled: false,
             maxlength: None,
+            onclick: None,
+            onclick_trigger: None,
+            onload: None,
+            onload_trigger: None,
             node_type: NodeType::Input,
         }
     }
@@ -139,6 +198,8 @@ pub enum Attributes {
     Input(InputAttributes),
     /// Of a link.
     Anchor(AnchorAttributes),
+    /// Of a script.
+    Script(ScriptAttributes),
     /// Of a picture.
     Image(ImageAttributes),
     /// Of a text.
@@ -169,6 +230,31 @@ pub struct ImageAttributes {
     pub width: u32,
     /// Pixels.
     pub height: u32,
+    /// See [`InputAttributes::node_type`].
+    pub node_type: NodeType,
+}
+
+/// Attributes of a script (`uiNodeScriptAttributes`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScriptAttributes {
+    /// Where it is.
+    pub src: String,
+    /// Whether a page goes on without it.
+    #[serde(rename = "async")]
+    pub is_async: bool,
+    /// What is told of the page that loads it.
+    pub referrerpolicy: String,
+    /// How it is asked for from another origin.
+    pub crossorigin: String,
+    /// The digest that it must have.
+    pub integrity: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its id in a page.
+    pub id: String,
+    /// A nonce that a page may use in its own policy.
+    pub nonce: String,
     /// See [`InputAttributes::node_type`].
     pub node_type: NodeType,
 }
@@ -225,6 +311,7 @@ impl Node {
         match &self.attributes {
             Attributes::Input(attributes) => &attributes.name,
             Attributes::Anchor(attributes) => &attributes.id,
+            Attributes::Script(attributes) => &attributes.id,
             Attributes::Image(attributes) => &attributes.id,
             Attributes::Text(attributes) => &attributes.id,
         }
@@ -252,6 +339,58 @@ impl Node {
             attributes: Attributes::Anchor(attributes),
             messages: Vec::new(),
             meta: Meta { label: Some(title) },
+        }
+    }
+
+    /// A text without messages.
+    pub fn text(group: Group, id: &str, text: Text, label: Text) -> Self {
+        let attributes = TextAttributes { text, id: id.to_owned(), node_type: NodeType::Text };
+        Self {
+            kind: NodeType::Text,
+            group,
+            attributes: Attributes::Text(attributes),
+            messages: Vec::new(),
+            meta: Meta { label: Some(label) },
+        }
+    }
+
+    /// A square picture without messages.
+    pub fn image(group: Group, id: &str, (src, width): (&str, u32), label: Text) -> Self {
+        let attributes = ImageAttributes {
+            src: src.to_owned(),
+            id: id.to_owned(),
+            width,
+            height: width,
+            node_type: NodeType::Img,
+        };
+        Self {
+            kind: NodeType::Img,
+            group,
+            attributes: Attributes::Image(attributes),
+            messages: Vec::new(),
+            meta: Meta { label: Some(label) },
+        }
+    }
+
+    /// A script that is loaded with a digest.
+    pub fn script(group: Group, id: &str, src: &str, integrity: &str, nonce: String) -> Self {
+        let attributes = ScriptAttributes {
+            src: src.to_owned(),
+            is_async: true,
+            referrerpolicy: "no-referrer".to_owned(),
+            crossorigin: "anonymous".to_owned(),
+            integrity: integrity.to_owned(),
+            kind: "text/javascript".to_owned(),
+            id: id.to_owned(),
+            nonce,
+            node_type: NodeType::Script,
+        };
+        Self {
+            kind: NodeType::Script,
+            group,
+            attributes: Attributes::Script(attributes),
+            messages: Vec::new(),
+            meta: Meta { label: None },
         }
     }
 }

@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息：不会创建帐户。",
             short: "您的注册代码是 {{ .RegistrationCode }}，{{ .ExpiresInMinutes }} 分钟内有效。",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "您的账户已更改",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "如果不是您本人操作，请立即恢复账户并检查设置。更改时间：{{ .At }}",
+            short: "{{ .Change }}如果不是您本人操作，请恢复账户。",
+        },
     }
 }
 

@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "It is good for {{ .ExpiresInMinutes }} minutes, once. If you did not ask for it, ignore this message: no account is created.",
             short: "Your sign-up code is {{ .RegistrationCode }}. It is good for {{ .ExpiresInMinutes }} minutes.",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "Your account was changed",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "If it was not you, recover your account at once and look at its settings. Time of the change: {{ .At }}.",
+            short: "{{ .Change }} If it was not you, recover your account.",
+        },
     }
 }
 

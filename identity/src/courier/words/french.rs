@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message : aucun compte n’est créé.",
             short: "Votre code d’inscription est {{ .RegistrationCode }}. Il est valable {{ .ExpiresInMinutes }} minutes.",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "Votre compte a été modifié",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "Si ce n’était pas vous, récupérez votre compte sans tarder et vérifiez ses paramètres. Heure de la modification : {{ .At }}.",
+            short: "{{ .Change }} Si ce n’était pas vous, récupérez votre compte.",
+        },
     }
 }
 

@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht: Es wird kein Konto angelegt.",
             short: "Ihr Registrierungscode ist {{ .RegistrationCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten.",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "Ihr Konto wurde geändert",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "Falls Sie das nicht waren, stellen Sie Ihr Konto sofort wieder her und sehen Sie seine Einstellungen durch. Zeit der Änderung: {{ .At }}.",
+            short: "{{ .Change }} Falls Sie das nicht waren, stellen Sie Ihr Konto wieder her.",
+        },
     }
 }
 

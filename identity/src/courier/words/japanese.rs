@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "有効期間は {{ .ExpiresInMinutes }} 分で、一度だけ使えます。お心当たりがない場合は、このメッセージを無視してください。アカウントは作成されません。",
             short: "登録コードは {{ .RegistrationCode }} です。有効期間は {{ .ExpiresInMinutes }} 分です。",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "アカウントが変更されました",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "お心当たりがない場合は、すぐにアカウントを復元し、設定をご確認ください。変更日時：{{ .At }}",
+            short: "{{ .Change }}お心当たりがない場合は、アカウントを復元してください。",
+        },
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Words {
     subject: &'static str,
     /// What to do.
     lead: &'static str,
-    /// What stands out: the code.
+    /// What stands out: the code; empty where there is none.
     shown: &'static str,
     /// What else to know.
     note: &'static str,
@@ -44,8 +44,13 @@ pub(super) fn included(template: Template, part: Part, language: Language) -> St
     let Words { greeting, subject, lead, shown, note, short } = words(template, language);
     match part {
         Part::Subject => subject.to_owned(),
+        Part::Text if shown.is_empty() => format!("{greeting}\n\n{lead}\n\n{note}\n"),
+        Part::Sms if shown.is_empty() => short.to_owned(),
         Part::Text => format!("{greeting}\n\n{lead}\n\n    {shown}\n\n{note}\n"),
         Part::Html => FRAME
+            .lines()
+            .filter(|line| !(shown.is_empty() && line.contains("[shown]")))
+            .fold(String::new(), |text, line| text + line + "\n")
             .replace("[language]", language.tag())
             .replace("[lead]", lead)
             .replace("[shown]", shown)

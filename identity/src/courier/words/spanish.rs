@@ -36,6 +36,14 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje: no se crea ninguna cuenta.",
             short: "Su código de registro es {{ .RegistrationCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos.",
         },
+        Template::CredentialChanged => Words {
+            greeting: GREETING,
+            subject: "Su cuenta ha cambiado",
+            lead: "{{ .Change }}",
+            shown: "",
+            note: "Si no ha sido usted, recupere su cuenta de inmediato y revise su configuración. Hora del cambio: {{ .At }}.",
+            short: "{{ .Change }} Si no ha sido usted, recupere su cuenta.",
+        },
     }
 }
 

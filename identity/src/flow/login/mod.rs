@@ -12,8 +12,12 @@
 //!    asks the method whether identity and credential are still what was verified,
 //!    puts the mark of the flow, clears the counters and issues the session.
 
+mod lookup_secret;
+mod passkey;
 mod password;
 mod social;
+mod totp;
+mod webauthn;
 
 use cardea_storage::{Secret, StoreError, Table, Timestamp};
 use thiserror::Error;
@@ -26,10 +30,10 @@ use crate::{
     Service,
     model::{Client, FlowId, Issued, Scope},
     password::Overloaded,
-    session::{CredentialKind, Proof, issue::Factor},
+    session::{Aal, CredentialKind, Proof, issue::Factor},
     table::{
         Attempts, AttemptsKey, CredentialKey, CredentialRecord, Credentials, FlowRecord,
-        Identities, IdentityKey, IdentityRecord,
+        Identities, IdentityKey, IdentityRecord, id_of,
     },
     ui::Text,
 };
@@ -46,8 +50,28 @@ pub struct LoginSubmission {
     pub identifier: Option<String>,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// A time-based code.
+    pub totp_code: Option<Secret<String>>,
+    /// A backup code.
+    pub lookup_secret: Option<Secret<String>>,
+    /// What a browser answers that used a security key, in JSON.
+    pub webauthn_login: Option<String>,
+    /// What a browser answers that used a passkey, in JSON.
+    pub passkey_login: Option<String>,
     /// What concerns a provider.
     pub social: SocialSubmission,
+}
+
+impl LoginSubmission {
+    /// The method: that which is named, else that whose answer is there, which scripts
+    /// send without pressing a button.
+    fn method(&self) -> &str {
+        match self.method.as_str() {
+            "" if self.passkey_login.is_some() => "passkey",
+            "" if self.webauthn_login.is_some() => "webauthn",
+            method => method,
+        }
+    }
 }
 
 /// Somebody is logged in.
@@ -69,6 +93,10 @@ pub enum LoginRejection {
     /// The password is right, and the identity is inactive (`identity_disabled`).
     #[error("this account was disabled")]
     Disabled,
+    /// A second factor was shown without a session that has a first one
+    /// (`session_aal1_required`).
+    #[error("a second factor needs a session with a first one")]
+    SessionRequired,
     /// Another identity than the one that was to prove itself
     /// (`security_identity_mismatch`).
     #[error("the credentials are of another identity than the session")]
@@ -125,6 +153,8 @@ pub(super) struct Attempt<'a> {
 struct Charged {
     identity: Option<IdentityRecord>,
     credential: Option<CredentialRecord>,
+    /// When it was charged, by the store's time.
+    at: Timestamp,
 }
 
 /// What a method says of its credential once it is read again to complete the login.
@@ -161,9 +191,13 @@ impl Service {
         client: &Client,
     ) -> Result<LoggedIn, LoginRejection> {
         let sender = Sender { scope, id, client };
-        let done = match submission.method.as_str() {
+        let done = match submission.method() {
             "password" => self.log_in_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.log_in_by_provider(sender, submission).await,
+            "totp" => self.log_in_by_totp(sender, submission).await,
+            "lookup_secret" => self.log_in_by_lookup_secret(sender, submission).await,
+            "webauthn" => self.log_in_by_webauthn(sender, submission).await,
+            "passkey" => self.log_in_by_passkey(sender, submission).await,
             _ => self.log_in_by_nothing(sender).await,
         };
         if let Err(LoginRejection::Invalid(flow)) = &done {
@@ -184,6 +218,28 @@ impl Service {
         let flow = self.show_flow(sender.id, &record);
         if flow.state == FlowState::PassedChallenge {
             return Err(LoginRejection::say(flow, Text::login_already_completed()));
+        }
+        Ok((record, flow))
+    }
+
+    /// Reads a login that asks for a second factor, which a session with a first one may
+    /// complete.
+    async fn open_second(
+        &self,
+        sender: Sender<'_>,
+        proof: Option<&Proof>,
+    ) -> Result<(FlowRecord, Flow), LoginRejection> {
+        let (record, flow) = self.open_login(sender).await?;
+        if record.requested_aal != 2 {
+            return Err(LoginRejection::say(flow, Text::login_method_missing()));
+        }
+        let me = match proof {
+            Some(proof) => self.me(sender.scope, proof).await?,
+            None => None,
+        };
+        let me = me.ok_or(LoginRejection::SessionRequired)?;
+        if me.identity_id != id_of(&record.subject) {
+            return Err(LoginRejection::IdentityMismatch);
         }
         Ok((record, flow))
     }
@@ -217,7 +273,7 @@ impl Service {
                     throttle.charge(before.as_ref(), now).map_err(LoginRejection::Throttled)?;
                 let kept = throttle.kept_until(&counter, now);
                 t.put::<Attempts>(&key, &counter, Some(kept)).await?;
-                Ok::<_, LoginRejection>(Charged { identity, credential })
+                Ok::<_, LoginRejection>(Charged { identity, credential, at: now })
             })
             .await?;
         Ok(done.value)
@@ -245,7 +301,15 @@ impl Service {
             Ending::AlreadyCompleted => {
                 Err(LoginRejection::say(flow, Text::login_already_completed()))
             }
-            Ending::Changed => Err(LoginRejection::say(flow, Text::invalid_credentials())),
+            Ending::Changed => {
+                let text = match attempt.factor.kind {
+                    CredentialKind::Totp => Text::totp_wrong(),
+                    CredentialKind::LookupSecret => Text::lookup_secret_already_used(),
+                    CredentialKind::Webauthn | CredentialKind::Passkey => Text::key_not_verified(),
+                    _ => Text::invalid_credentials(),
+                };
+                Err(LoginRejection::say(flow, text))
+            }
         }
     }
 
@@ -279,6 +343,19 @@ impl Service {
                 if matches!(settled, Settled::Changed) {
                     return Ok(Ending::Changed);
                 }
+                let present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty()) {
+                    Some(proof) => self
+                        .find_session(&t, scope, proof, true)
+                        .await?
+                        .filter(|found| found.identity_id == account)
+                        .filter(|found| found.accepted(t.now()).is_some())
+                        .map(|found| (found, proof)),
+                    None => None,
+                };
+                // A second factor makes no session of its own.
+                if present.is_none() && factor.aal == Aal::Aal2 {
+                    return Err(LoginRejection::SessionRequired);
+                }
                 if !self.use_flow(&t, scope, attempt.flow, account).await? {
                     return Ok(Ending::AlreadyCompleted);
                 }
@@ -294,15 +371,6 @@ impl Service {
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
                 let owner = (account, &identity);
-                let present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty()) {
-                    Some(proof) => self
-                        .find_session(&t, scope, proof, true)
-                        .await?
-                        .filter(|found| found.identity_id == account)
-                        .filter(|found| found.accepted(t.now()).is_some())
-                        .map(|found| (found, proof)),
-                    None => None,
-                };
                 let issued = match present {
                     Some(present) => {
                         self.strengthen_session(&t, scope, present, drawn, factor).await?
@@ -322,9 +390,16 @@ impl Attempt<'_> {
         CredentialKey { tenant: self.scope.tenant, identity: self.account, kind: kind.number() }
     }
 
-    /// The counter that unknown sources share, and that of this source.
+    /// The counter that unknown sources share, and that of this source. Second factors
+    /// have counters of their own: who knows the password cannot clear them.
     fn counters(&self) -> (AttemptsKey, AttemptsKey) {
         let tenant = self.scope.tenant;
+        if self.factor.aal == Aal::Aal2 {
+            return (
+                AttemptsKey::shared_second(tenant, self.account),
+                AttemptsKey::own_second(tenant, self.account, &self.source),
+            );
+        }
         (
             AttemptsKey::shared(tenant, self.account),
             AttemptsKey::own(tenant, self.account, &self.source),

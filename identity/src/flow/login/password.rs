@@ -30,6 +30,9 @@ impl Service {
         let Sender { scope, id, client } = sender;
         let permit = self.passwords.admit()?;
         let (record, mut flow) = self.open_login(sender).await?;
+        if record.requested_aal == 2 {
+            return Err(LoginRejection::say(flow, Text::login_method_missing()));
+        }
         let proof = submission.proof.clone();
         let Some((identifier, password)) = read_form(&mut flow, submission) else {
             return Err(LoginRejection::Invalid(Box::new(flow)));
@@ -47,7 +50,7 @@ impl Service {
             proof: proof.as_ref(),
             factor: Factor::PASSWORD,
         };
-        let Charged { identity, credential } = self.charge_login(&attempt).await?;
+        let Charged { identity, credential, .. } = self.charge_login(&attempt).await?;
         let hash = credential.as_ref().and_then(|c| self.read_hash(account, c));
         let verified = self.passwords.verify(&permit, password.clone(), hash).await?;
         let (Verified::Matches { outdated }, Some(identity), Some(credential)) =

@@ -3,6 +3,7 @@
 //! rows, the flow's mark and the session are one transaction: of two that claim an
 //! identifier at once exactly one signs up.
 
+mod passkey;
 mod password;
 mod social;
 
@@ -23,8 +24,8 @@ use crate::{
     model::{Client, FlowId, Identity, Issued, Scope},
     password::{Overloaded, PasswordHash},
     schema::{Extracted, IdentitySchema},
-    session::issue::Factor,
-    table::{Attempts, AttemptsKey, FlowRecord},
+    session::{CredentialKind, issue::Factor},
+    table::{Attempts, AttemptsKey, CredentialKey, CredentialRecord, Credentials, FlowRecord},
     ui::{Text, forms},
 };
 
@@ -38,8 +39,21 @@ pub struct RegistrationSubmission {
     pub traits: Value,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// What a browser answers that made a passkey, in JSON.
+    pub passkey_register: Option<String>,
     /// What concerns a provider.
     pub social: SocialSubmission,
+}
+
+impl RegistrationSubmission {
+    /// The method: that which is named, else that whose answer is there, which scripts
+    /// send without pressing a button.
+    fn method(&self) -> &str {
+        match self.method.as_str() {
+            "" if self.passkey_register.is_some() => "passkey",
+            method => method,
+        }
+    }
 }
 
 /// Somebody signed up.
@@ -124,12 +138,14 @@ pub(super) struct Earned {
     pub(super) hash: Option<PasswordHash>,
     /// An account at a provider.
     pub(super) account: Option<Pending>,
+    /// Another credential than a password.
+    pub(super) credential: Option<(CredentialKind, CredentialRecord)>,
 }
 
 impl Earned {
     /// By a factor that is kept elsewhere.
     pub(super) const fn by(factor: Factor) -> Self {
-        Self { factor, hash: None, account: None }
+        Self { factor, hash: None, account: None, credential: None }
     }
 }
 
@@ -153,7 +169,8 @@ impl Service {
         client: &Client,
     ) -> Result<Registered, RegistrationRejection> {
         let sender = Sender { scope, id, client };
-        let done = match submission.method.as_str() {
+        let done = match submission.method() {
+            "passkey" => self.register_by_passkey(sender, submission).await,
             "password" => self.register_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.register_by_provider(sender, submission).await,
             _ => self.register_by_nothing(sender).await,
@@ -246,6 +263,7 @@ impl Service {
         let verification = &self.settings.verification.then(|| self.draw_verification(subject));
         let started = (id, &record);
         let (factor, account) = (earned.factor, earned.account.as_ref());
+        let other = &earned.credential;
         let ending = self
             .store
             .transact(|t| async move {
@@ -262,6 +280,17 @@ impl Service {
                     && self.link_in(&t, scope, subject, account).await?.is_err()
                 {
                     return Err(Refusal::Taken);
+                }
+                if let Some((kind, record)) = other {
+                    let key = CredentialKey {
+                        tenant: scope.tenant,
+                        identity: subject,
+                        kind: kind.number(),
+                    };
+                    let now = t.now().as_millis();
+                    let record =
+                        CredentialRecord { created_at: now, updated_at: now, ..record.clone() };
+                    t.insert::<Credentials>(&key, &record, None);
                 }
                 let counter = AttemptsKey::own(scope.tenant, subject, &source);
                 let throttle = &self.settings.throttle;

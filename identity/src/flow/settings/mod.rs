@@ -8,26 +8,41 @@
 //! needs a session whose holder was authenticated a short while ago. Where a change
 //! ends all other sessions, it does so in the same transaction.
 
+mod lookup_secret;
+mod news;
+mod passkey;
 mod password;
 mod profile;
+mod totp;
+mod webauthn;
+
+use std::collections::BTreeSet;
 
 use cardea_storage::{Consistency, Secret, StoreError, Timestamp, Transaction};
 use serde_json::Value;
 use thiserror::Error;
 
+use self::news::{Change, News};
+pub(super) use self::webauthn::kept as kept_key;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission,
     lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
 };
 use crate::{
     Service,
+    factor::totp::Seed,
+    identity::factors::Factors,
     model::{CsrfDigest, FlowId, Identity, IdentityId, Scope, json_of},
     password::{Overloaded, PasswordHash},
     schema::Violation,
-    session::{Proof, check::Found},
+    session::{
+        CredentialKind, Proof,
+        check::Found,
+        issue::{Factor, add_method},
+    },
     table::{
-        FlowRecord, Identities, IdentityKey, IdentityRecord, SessionRecord, Sessions, id_bytes,
-        id_of,
+        CredentialKey, CredentialRecord, Credentials, FlowKey, FlowRecord, Flows, Identities,
+        IdentityKey, IdentityRecord, SessionRecord, Sessions, id_bytes, id_of,
     },
     ui::{Text, forms},
 };
@@ -57,12 +72,54 @@ pub struct SettingsSubmission {
     pub traits: Value,
     /// The new password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// A code of the authenticator app to be added.
+    pub totp_code: Option<Secret<String>>,
+    /// Whether to remove the authenticator app.
+    pub totp_unlink: bool,
+    /// Whether to show the backup codes.
+    pub lookup_secret_reveal: bool,
+    /// Whether to make new backup codes.
+    pub lookup_secret_regenerate: bool,
+    /// Whether to keep the new backup codes.
+    pub lookup_secret_confirm: bool,
+    /// Whether to do away with the backup codes.
+    pub lookup_secret_disable: bool,
+    /// What a browser answers that made a security key, in JSON.
+    pub webauthn_register: Option<String>,
+    /// What to call that key.
+    pub webauthn_register_displayname: Option<String>,
+    /// The security key to remove, by its id in hexadecimal digits.
+    pub webauthn_remove: Option<String>,
+    /// What a browser answers that made a passkey, in JSON.
+    pub passkey_settings_register: Option<String>,
+    /// The passkey to remove, by its id in hexadecimal digits.
+    pub passkey_remove: Option<String>,
     /// The provider where another account is to be linked.
     pub link: Option<String>,
     /// The account to unlink: its provider, or provider and subject.
     pub unlink: Option<String>,
     /// What else concerns a provider.
     pub social: SocialSubmission,
+}
+
+impl SettingsSubmission {
+    /// The method: that which is named, else that whose members are there: their buttons
+    /// name none.
+    fn method(&self) -> &str {
+        let lookup = self.lookup_secret_reveal
+            || self.lookup_secret_regenerate
+            || self.lookup_secret_confirm
+            || self.lookup_secret_disable;
+        match self.method.as_str() {
+            "" if self.totp_unlink => "totp",
+            "" if lookup => "lookup_secret",
+            "" if self.webauthn_register.is_some() || self.webauthn_remove.is_some() => "webauthn",
+            "" if self.passkey_settings_register.is_some() || self.passkey_remove.is_some() => {
+                "passkey"
+            }
+            method => method,
+        }
+    }
 }
 
 /// Why settings are not shown or changed.
@@ -74,6 +131,9 @@ pub enum SettingsRejection {
     /// The caller has no session (`session_inactive`).
     #[error("no active session")]
     NoSession,
+    /// The session needs a second factor for this (`session_aal2_required`).
+    #[error("the session does not have the assurance level that is required")]
+    SecondFactorRequired,
     /// The session is another identity's (`security_identity_mismatch`).
     #[error("the flow is another identity's")]
     IdentityMismatch,
@@ -99,8 +159,11 @@ pub enum SettingsRejection {
 enum Refusal {
     NoSession,
     RefreshRequired,
+    SecondFactorRequired,
     Taken,
     Invalid(Vec<Violation>),
+    /// The field that it is about, or none; and what is wrong.
+    Told(&'static str, Text),
     Store(StoreError),
 }
 
@@ -114,6 +177,7 @@ impl From<StoreError> for Refusal {
 struct Opened {
     scope: Scope,
     me: Found,
+    record: FlowRecord,
     flow: Flow,
 }
 
@@ -121,20 +185,72 @@ struct Opened {
 enum Wanted {
     Profile(Value),
     Password(PasswordHash),
+    Totp(totp::Wanted),
+    LookupSecret(lookup_secret::Wanted),
+    Webauthn(webauthn::Wanted),
+    Passkey(passkey::Wanted),
 }
 
-/// What a method has written.
-struct Applied {
-    /// The identity as it is then.
-    identity: IdentityRecord,
-    /// Whether all other sessions end.
+/// What is being changed, within a transaction. Methods change what is here; it is
+/// written once they are done.
+struct Changing<'a> {
+    t: &'a Transaction,
+    scope: Scope,
+    me: Found,
+    privileged: bool,
+    /// The flow as it is now: what was drawn in it is used once.
+    record: FlowRecord,
+    factors: Factors,
+    /// The kinds of credentials that were changed.
+    touched: BTreeSet<CredentialKind>,
+    /// What was shown on the way, which counts for the session.
+    proven: Option<Factor>,
     ends_other_sessions: bool,
+    news: Option<Change>,
+    /// Whether the form only shows something.
+    shows: bool,
+}
+
+/// What is there once it was written.
+struct Changed {
+    identity: IdentityRecord,
+    record: FlowRecord,
+    factors: Factors,
+    shows: bool,
+    told: bool,
 }
 
 impl Opened {
     /// The form, as it says what is wrong.
     fn refuse(self) -> SettingsRejection {
         SettingsRejection::Invalid(Box::new(self.flow))
+    }
+}
+
+impl Changing<'_> {
+    /// The credential of a kind, to be changed; a new one if there is none.
+    fn credential(&mut self, kind: CredentialKind) -> CredentialRecord {
+        let now = self.t.now().as_millis();
+        let found = self.factors.get(kind).cloned();
+        let mut record = found
+            .unwrap_or_else(|| CredentialRecord { created_at: now, ..CredentialRecord::default() });
+        record.updated_at = now;
+        record
+    }
+
+    fn keep(&mut self, kind: CredentialKind, record: CredentialRecord) {
+        self.factors.set(kind, record);
+        self.touched.insert(kind);
+    }
+
+    fn remove(&mut self, kind: CredentialKind) {
+        self.factors.remove(kind);
+        self.touched.insert(kind);
+    }
+
+    /// Refuses a session whose holder was authenticated too long ago.
+    fn need_fresh(&self) -> Result<(), Refusal> {
+        if self.privileged { Ok(()) } else { Err(Refusal::RefreshRequired) }
     }
 }
 
@@ -150,12 +266,18 @@ impl Service {
     ) -> Result<Flow, BeginRejection> {
         let proof = begin.proof.as_ref().ok_or(BeginRejection::SessionRequired)?;
         let me = self.me(scope, proof).await?.ok_or(BeginRejection::SessionRequired)?;
+        if !self.may_see_settings(&me) {
+            return Err(BeginRejection::SecondFactorRequired);
+        }
         let mut record = self.new_flow(Purpose::Settings, begin.request_url, begin.return_to)?;
         record.schema_id.clone_from(&me.identity.schema_id);
         record.subject = id_bytes(&me.identity_id);
         record.csrf_digest = csrf_bytes(begin.browser);
+        let view = self.store.view(Consistency::Strong);
+        let factors = self.factors_of(&view, scope, me.identity_id).await?;
+        self.draw_offers(&mut record, &factors);
         let flow = self.keep_flow(scope, record.clone()).await?;
-        let mut flow = self.show_settings(flow.id, &record, &me.identity);
+        let mut flow = self.show_settings(flow.id, &record, &me.identity, &factors);
         self.show_links(scope, &mut flow, me.identity_id).await?;
         Ok(flow)
     }
@@ -183,7 +305,9 @@ impl Service {
         proof: Option<&Proof>,
     ) -> Result<(Flow, FlowRecord), SettingsRejection> {
         let (record, me) = self.my_settings(scope, id, proof).await?;
-        let mut flow = self.show_settings(id, &record, &me.identity);
+        let view = self.store.view(Consistency::Strong);
+        let factors = self.factors_of(&view, scope, me.identity_id).await?;
+        let mut flow = self.show_settings(id, &record, &me.identity, &factors);
         self.show_links(scope, &mut flow, me.identity_id).await?;
         Ok((flow, record))
     }
@@ -218,29 +342,33 @@ impl Service {
         let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
         let subject = me.identity_id;
-        let mut flow = self.show_settings(id, &record, &me.identity);
+        let view = self.store.view(Consistency::Strong);
+        let factors = self.factors_of(&view, scope, subject).await?;
+        let mut flow = self.show_settings(id, &record, &me.identity, &factors);
         self.show_links(scope, &mut flow, subject).await?;
-        let method = submission.method.clone();
+        let method = submission.method().to_owned();
         flow.active = Some(method.clone());
         if method == "oidc" && self.offers_social() {
             let SettingsSubmission { link, unlink, social, .. } = submission;
             let asked = (proof, link, unlink);
             return self.change_links(scope, (id, &record), (flow, &me), asked, social).await;
         }
-        let mut opened = Opened { scope, me, flow };
+        let mut opened = Opened { scope, me, record, flow };
         let wanted = match method.as_str() {
-            "profile" => Self::want_profile(&mut opened, submission),
-            "password" => match self.want_password(&mut opened, submission).await? {
-                Some(wanted) => wanted,
-                None => return Err(opened.refuse()),
-            },
+            "profile" => Some(Self::want_profile(&mut opened, submission)),
+            "password" => self.want_password(&mut opened, submission).await?,
+            "totp" => self.want_totp(&mut opened, submission),
+            "lookup_secret" => self.want_lookup_secret(&mut opened, &submission),
+            "webauthn" => self.want_webauthn(&mut opened, submission),
+            "passkey" => self.want_passkey(&mut opened, submission),
             _ => {
                 opened.flow.active = None;
                 opened.flow.ui.messages.push(Text::settings_method_missing());
-                return Err(opened.refuse());
+                None
             }
         };
-        let wanted = &wanted;
+        let Some(wanted) = &wanted else { return Err(opened.refuse()) };
+        let letters = &self.draw_news(subject);
         let changed = self
             .store
             .transact(|t| async move {
@@ -249,20 +377,27 @@ impl Service {
                     .await?
                     .filter(|me| me.accepted(t.now()).is_some() && me.identity_id == subject)
                     .ok_or(Refusal::NoSession)?;
-                self.change_mine(&t, scope, me, wanted).await
+                self.change_mine(&t, scope, (id, me), wanted, letters).await
             })
             .await;
         match changed {
             Ok(done) => {
-                let mut flow = self.show_settings(id, &record, &done.value);
+                let Changed { identity, record, factors, shows, told } = done.value;
+                if told {
+                    self.posted();
+                }
+                let mut flow = self.show_settings(id, &record, &identity, &factors);
                 self.show_links(scope, &mut flow, subject).await?;
-                flow.state = FlowState::Success;
                 flow.active = Some(method);
-                flow.ui.messages.push(Text::settings_saved());
+                if !shows {
+                    flow.state = FlowState::Success;
+                    flow.ui.messages.push(Text::settings_saved());
+                }
                 Ok(flow)
             }
             Err(Refusal::NoSession) => Err(SettingsRejection::NoSession),
             Err(Refusal::RefreshRequired) => Err(SettingsRejection::RefreshRequired),
+            Err(Refusal::SecondFactorRequired) => Err(SettingsRejection::SecondFactorRequired),
             Err(Refusal::Taken) => {
                 opened.flow.ui.messages.push(Text::duplicate_identifier());
                 Err(opened.refuse())
@@ -271,32 +406,115 @@ impl Service {
                 forms::say_violations(&mut opened.flow.ui, &violations);
                 Err(opened.refuse())
             }
+            Err(Refusal::Told(field, text)) => {
+                opened.flow.ui.say(field, text);
+                Err(opened.refuse())
+            }
             Err(Refusal::Store(error)) => Err(error.into()),
         }
     }
 
-    /// Writes what is wanted; gives the identity as it is then.
+    /// Writes what is wanted.
     async fn change_mine(
         &self,
         t: &Transaction,
         scope: Scope,
-        me: Found,
+        (id, me): (FlowId, Found),
         wanted: &Wanted,
-    ) -> Result<IdentityRecord, Refusal> {
-        let applied = match wanted {
-            Wanted::Profile(traits) => self.apply_profile(t, scope, &me, traits).await?,
-            Wanted::Password(hash) => self.apply_password(t, scope, &me, hash).await?,
-        };
-        let mut identity = applied.identity;
-        if applied.ends_other_sessions {
-            let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
-            identity.session_epoch += 1;
-            t.put::<Identities>(&key, &identity, None).await?;
-            let session = SessionRecord { epoch: identity.session_epoch, ..me.session };
-            let kept = self.kept_until(Timestamp(session.expires_at));
-            t.put::<Sessions>(&me.key, &session, Some(kept)).await?;
+        letters: &News,
+    ) -> Result<Changed, Refusal> {
+        // It may have got a second factor since the flow was opened.
+        if !self.may_see_settings(&me) {
+            return Err(Refusal::SecondFactorRequired);
         }
-        Ok(identity)
+        let flow_key = FlowKey { tenant: scope.tenant, id: id.0 };
+        let flow = t.get::<Flows>(&flow_key).await?.ok_or(Refusal::NoSession)?.record;
+        let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
+        let had_second = me.identity.second_factor;
+        let mut changing = Changing {
+            t,
+            scope,
+            privileged: self.is_privileged(&me, t.now()),
+            factors: self.factors_of(t, scope, me.identity_id).await?,
+            me,
+            record: flow.clone(),
+            touched: BTreeSet::new(),
+            proven: None,
+            ends_other_sessions: false,
+            news: None,
+            shows: false,
+        };
+        let now = match wanted {
+            Wanted::Profile(traits) => Some(self.apply_profile(&mut changing, traits).await?),
+            Wanted::Password(hash) => Some(self.apply_password(&mut changing, hash).await?),
+            Wanted::Totp(wanted) => self.apply_totp(&mut changing, wanted).map(|()| None)?,
+            Wanted::LookupSecret(wanted) => {
+                self.apply_lookup_secret(&mut changing, wanted).map(|()| None)?
+            }
+            Wanted::Webauthn(wanted) => {
+                self.apply_webauthn(&mut changing, wanted).map(|()| None)?
+            }
+            Wanted::Passkey(wanted) => self.apply_passkey(&mut changing, wanted).map(|()| None)?,
+        };
+        for kind in &changing.touched {
+            let identity = changing.me.identity_id;
+            let key = CredentialKey { tenant: scope.tenant, identity, kind: kind.number() };
+            match changing.factors.get(*kind) {
+                Some(record) => t.put::<Credentials>(&key, record, None).await?,
+                None => t.delete::<Credentials>(&key).await?,
+            }
+        }
+        if changing.record != flow {
+            let kept = self.flow_kept_until(&changing.record);
+            t.put::<Flows>(&flow_key, &changing.record, Some(kept)).await?;
+        }
+        let mut identity = now.unwrap_or_else(|| changing.me.identity.clone());
+        let has_second = changing.factors.has_second();
+        if changing.ends_other_sessions || has_second != had_second {
+            identity.second_factor = has_second;
+            identity.session_epoch += u64::from(changing.ends_other_sessions);
+            t.put::<Identities>(&key, &identity, None).await?;
+        }
+        if changing.ends_other_sessions || changing.proven.is_some() {
+            let mut session =
+                SessionRecord { epoch: identity.session_epoch, ..changing.me.session };
+            if let Some(factor) = changing.proven {
+                add_method(&mut session, factor, t.now());
+            }
+            let kept = self.kept_until(Timestamp(session.expires_at));
+            t.put::<Sessions>(&changing.me.key, &session, Some(kept)).await?;
+        }
+        let news = changing.news.as_ref();
+        let told = news.is_some_and(|change| {
+            self.tell(t, scope, (&changing.me.identity, &identity), letters, *change)
+        });
+        Ok(Changed {
+            identity,
+            record: changing.record,
+            factors: changing.factors,
+            shows: changing.shows,
+            told,
+        })
+    }
+
+    /// Draws what the flow offers: a seed for an app, a challenge for keys, what a passkey
+    /// will know its owner by.
+    pub(super) fn draw_offers(&self, record: &mut FlowRecord, factors: &Factors) {
+        let subject = id_of(&record.subject);
+        if self.settings.totp.is_some() {
+            let seed = Seed::draw(self.store.entropy().as_ref());
+            record.totp_seed = self.seal_seed(subject, &seed);
+        }
+        record.challenge = self.draw_challenge();
+        let known = factors.get(CredentialKind::Passkey).map(|record| record.user_handle.clone());
+        let known = known.filter(|handle| !handle.is_empty());
+        record.user_handle = known.unwrap_or_else(|| self.draw_user_handle());
+    }
+
+    /// Whether a session is all that is asked of one for settings.
+    fn may_see_settings(&self, me: &Found) -> bool {
+        let view = me.view(Timestamp(me.session.authenticated_at));
+        view.satisfies(self.settings.settings_required_aal)
     }
 
     async fn my_settings(
@@ -313,6 +531,9 @@ impl Service {
         let me = me.ok_or(SettingsRejection::NoSession)?;
         if me.identity_id != id_of(&record.subject) {
             return Err(SettingsRejection::IdentityMismatch);
+        }
+        if !self.may_see_settings(&me) {
+            return Err(SettingsRejection::SecondFactorRequired);
         }
         Ok((record, me))
     }
@@ -340,11 +561,13 @@ impl Service {
         id: FlowId,
         record: &FlowRecord,
         identity: &IdentityRecord,
+        factors: &Factors,
     ) -> Flow {
         let mut flow = self.show_flow(id, record);
         if let Some(schema) = self.schema(&identity.schema_id).or_else(|| self.schema("")) {
             let traits = json_of(&identity.traits);
-            flow.ui = forms::settings(&flow.ui.action, &schema, &traits);
+            let offered = self.settings_form(record, identity, factors);
+            flow.ui = forms::settings(&flow.ui.action, &schema, &traits, &offered);
         }
         let owner = IdentityId(id_of(&record.subject));
         flow.identity = Some(Identity::public(owner, identity));

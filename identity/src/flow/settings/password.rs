@@ -1,15 +1,15 @@
 //! Setting a new password, which ends all other sessions.
 
-use cardea_storage::{Consistency, Transaction};
+use cardea_storage::Consistency;
 
-use super::{Applied, Opened, Refusal, SettingsRejection, SettingsSubmission, Wanted};
+use super::{Change, Changing, Opened, Refusal, SettingsRejection, SettingsSubmission, Wanted};
 use crate::{
     Service,
-    model::{Scope, json_of},
+    model::json_of,
     password::PasswordHash,
     schema::Violation,
-    session::{CredentialKind, check::Found},
-    table::{CredentialKey, Credentials},
+    session::CredentialKind,
+    table::{CredentialKey, Credentials, IdentityRecord},
     ui::forms,
 };
 
@@ -20,7 +20,7 @@ impl Service {
         opened: &mut Opened,
         submission: SettingsSubmission,
     ) -> Result<Option<Wanted>, SettingsRejection> {
-        let Opened { scope, me, flow } = opened;
+        let Opened { scope, me, flow, .. } = opened;
         if !self.is_privileged(me, self.now()) {
             return Err(SettingsRejection::RefreshRequired);
         }
@@ -48,12 +48,14 @@ impl Service {
 
     pub(super) async fn apply_password(
         &self,
-        t: &Transaction,
-        scope: Scope,
-        me: &Found,
+        changing: &mut Changing<'_>,
         hash: &PasswordHash,
-    ) -> Result<Applied, Refusal> {
-        let traits = json_of(&me.identity.traits);
-        self.replace_mine(t, scope, me, traits, Some(hash)).await
+    ) -> Result<IdentityRecord, Refusal> {
+        let traits = json_of(&changing.me.identity.traits);
+        let (after, _) = self.replace_mine(changing, traits, Some(hash)).await?;
+        changing.need_fresh()?;
+        changing.ends_other_sessions = true;
+        changing.news = Some(Change::Password);
+        Ok(after)
     }
 }

@@ -1,17 +1,17 @@
 //! Changing what an identity says of itself. Where that changes by what it is found or
 //! reached, the session must be fresh.
 
-use cardea_storage::{StoreError, Transaction};
+use cardea_storage::StoreError;
 use serde_json::Value;
 
-use super::{Applied, Opened, Refusal, SettingsSubmission, Wanted};
+use super::{Change, Changing, Opened, Refusal, SettingsSubmission, Wanted};
 use crate::{
     Service,
     identity::{ChangeRejection, IdentityChange},
-    model::{IdentityState, Scope, json_of},
+    model::{IdentityState, json_of},
     password::PasswordHash,
     schema::{Rule, Violation},
-    session::{CredentialKind, check::Found},
+    session::CredentialKind,
     table::{CredentialKey, Credentials, Identities, IdentityKey, IdentityRecord},
     ui::forms,
 };
@@ -24,26 +24,28 @@ impl Service {
 
     pub(super) async fn apply_profile(
         &self,
-        t: &Transaction,
-        scope: Scope,
-        me: &Found,
+        changing: &mut Changing<'_>,
         traits: &Value,
-    ) -> Result<Applied, Refusal> {
-        self.replace_mine(t, scope, me, traits.clone(), None).await
+    ) -> Result<IdentityRecord, Refusal> {
+        let (after, moved) = self.replace_mine(changing, traits.clone(), None).await?;
+        if moved {
+            changing.need_fresh()?;
+            changing.news = Some(Change::Address);
+        }
+        Ok(after)
     }
 
-    /// Writes traits, and a password with them.
+    /// Writes traits, and a password with them; says whether the identity is found or
+    /// reached elsewhere then.
     pub(super) async fn replace_mine(
         &self,
-        t: &Transaction,
-        scope: Scope,
-        me: &Found,
+        changing: &mut Changing<'_>,
         traits: Value,
         hash: Option<&PasswordHash>,
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<(IdentityRecord, bool), Refusal> {
+        let Changing { t, scope, me, .. } = changing;
         let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
         let before = me.identity.clone();
-        let privileged = self.is_privileged(me, t.now());
         let change = IdentityChange {
             schema_id: String::new(),
             traits,
@@ -77,10 +79,7 @@ impl Service {
             None => return Err(Refusal::NoSession),
         };
         let moved = is_reached_elsewhere(&before, &after) || known_as != identifiers().await?;
-        if (hash.is_some() || moved) && !privileged {
-            return Err(Refusal::RefreshRequired);
-        }
-        Ok(Applied { identity: after, ends_other_sessions: hash.is_some() })
+        Ok((after, moved))
     }
 }
 

@@ -2,44 +2,171 @@
 //! nodes of its own group; they are put in the order of groups here.
 
 mod code;
+mod lookup_secret;
+mod passkey;
 mod password;
 mod profile;
+mod totp;
+mod webauthn;
 
 use serde_json::{Value, json};
 
 use super::{
     container::{Container, field_of_pointer},
-    node::{Group, InputAttributes, InputType, Node},
+    node::{Autocomplete, Group, InputAttributes, InputType, Node},
     text::Text,
 };
-use crate::schema::{IdentitySchema, Violation};
+use crate::{
+    factor::totp::Seed,
+    schema::{IdentitySchema, Violation},
+};
 
 pub use code::{address, code};
+pub use lookup_secret::LookupSecrets;
+pub use webauthn::{ListedKey, Script};
+
+/// What a login asks for: the methods that are offered.
+#[derive(Debug, Clone, Default)]
+pub struct Login {
+    /// Whether somebody who is logged in proves it again.
+    pub refresh: bool,
+    /// Whether the identifier is asked for.
+    pub identifier: bool,
+    /// A password.
+    pub password: bool,
+    /// A passkey, by these options.
+    pub passkey: Option<Value>,
+    /// A second factor, and nothing else.
+    pub second_factor: bool,
+    /// A time-based code.
+    pub totp: bool,
+    /// A backup code.
+    pub lookup_secret: bool,
+    /// A security key, by these options.
+    pub webauthn: Option<Value>,
+    /// What passkeys and security keys call.
+    pub script: Option<Script>,
+}
+
+/// What a registration asks for, beside traits and password.
+#[derive(Debug, Clone, Default)]
+pub struct Registration {
+    /// A passkey, by these options, named after that field.
+    pub passkey: Option<(Value, String)>,
+    /// What passkeys call.
+    pub script: Option<Script>,
+}
+
+/// What settings offer, beside traits and password.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Time-based codes.
+    pub totp: Option<Totp>,
+    /// Backup codes.
+    pub lookup_secret: Option<LookupSecrets>,
+    /// Security keys: those there are, and options for another.
+    pub webauthn: Option<(Vec<ListedKey>, Value)>,
+    /// Passkeys: those there are, whether they may be removed, and options for another.
+    pub passkey: Option<(Vec<ListedKey>, bool, Value)>,
+    /// What passkeys and security keys call.
+    pub script: Option<Script>,
+}
+
+/// What settings offer of time-based codes.
+#[derive(Debug, Clone)]
+pub enum Totp {
+    /// There is an app.
+    Linked,
+    /// There is none, and one may share this seed.
+    Offered {
+        /// The seed.
+        seed: Seed,
+        /// Who asks for codes.
+        issuer: String,
+        /// Whose codes they are.
+        account: String,
+    },
+}
 
 /// The form that logs somebody in.
-pub fn login(action: &str, refresh: bool) -> Container {
+pub fn login(action: &str, login: &Login) -> Container {
     let mut form = begin(action);
-    form.nodes.push(identifier());
-    form.nodes.extend(password::login());
-    if refresh {
+    if login.identifier {
+        form.nodes.push(identifier(login.passkey.is_some() && !login.refresh));
+    }
+    if login.password {
+        form.nodes.extend(password::login());
+    }
+    if let Some(options) = &login.passkey {
+        let refresh = login.refresh;
+        form.nodes.extend(if refresh {
+            passkey::refresh(options)
+        } else {
+            passkey::login(options)
+        });
+    }
+    if login.totp {
+        form.nodes.extend(totp::login());
+    }
+    if login.lookup_secret {
+        form.nodes.extend(lookup_secret::login());
+    }
+    if let Some(options) = &login.webauthn {
+        form.nodes.extend(webauthn::login(options));
+    }
+    form.nodes.extend(login.script.as_ref().map(webauthn::script));
+    if login.refresh {
         form.messages.push(Text::confirm_that_it_is_you());
+    }
+    if login.second_factor {
+        form.messages.push(Text::second_factor_needed());
     }
     arranged(form)
 }
 
 /// The form that signs somebody up.
-pub fn registration(action: &str, schema: &IdentitySchema) -> Container {
+pub fn registration(
+    action: &str,
+    schema: &IdentitySchema,
+    registration: &Registration,
+) -> Container {
     let mut form = begin(action);
     form.nodes.extend(profile::registration(schema));
     form.nodes.extend(password::registration());
+    if let Some((options, field)) = &registration.passkey {
+        form.nodes.extend(passkey::registration(options, field));
+    }
+    form.nodes.extend(registration.script.as_ref().map(webauthn::script));
     arranged(form)
 }
 
 /// The form that changes what somebody says of itself, and how it logs in.
-pub fn settings(action: &str, schema: &IdentitySchema, traits: &Value) -> Container {
+pub fn settings(
+    action: &str,
+    schema: &IdentitySchema,
+    traits: &Value,
+    settings: &Settings,
+) -> Container {
     let mut form = begin(action);
     form.nodes.extend(profile::settings(schema));
     form.nodes.extend(password::settings());
+    match &settings.totp {
+        Some(Totp::Linked) => form.nodes.push(totp::unlink()),
+        Some(Totp::Offered { seed, issuer, account }) => {
+            form.nodes.extend(totp::add(seed, issuer, account));
+        }
+        None => {}
+    }
+    if let Some(secrets) = &settings.lookup_secret {
+        form.nodes.extend(lookup_secret::settings(secrets));
+    }
+    if let Some((keys, options)) = &settings.webauthn {
+        form.nodes.extend(webauthn::settings(keys, options));
+    }
+    if let Some((keys, may_remove, options)) = &settings.passkey {
+        form.nodes.extend(passkey::settings(keys, *may_remove, options));
+    }
+    form.nodes.extend(settings.script.as_ref().map(webauthn::script));
     refill_traits(&mut form, traits);
     arranged(form)
 }
@@ -85,9 +212,11 @@ const fn rank(group: Group) -> u8 {
         Group::Default => 0,
         Group::Profile => 1,
         Group::Password => 2,
-        Group::Code => 3,
-        Group::Totp => 4,
-        Group::LookupSecret => 5,
+        Group::Webauthn => 4,
+        Group::Passkey => 5,
+        Group::Code => 6,
+        Group::Totp => 7,
+        Group::LookupSecret => 8,
         // Last, so that the key for sending a form presses another button.
         Group::Oidc => 9,
     }
@@ -101,9 +230,10 @@ fn csrf_token() -> Node {
     Node::input(Group::Default, attributes, None)
 }
 
-fn identifier() -> Node {
+fn identifier(finds_passkeys: bool) -> Node {
     let mut identifier = InputAttributes::new("identifier", InputType::Text);
     identifier.required = true;
+    identifier.autocomplete = finds_passkeys.then_some(Autocomplete::UsernameWebauthn);
     identifier.value = Some(json!(""));
     Node::input(Group::Default, identifier, Some(Text::label_identifier()))
 }
@@ -122,7 +252,8 @@ mod tests {
 
     #[test]
     fn login_form_is_that_of_kratos() {
-        let form = login("https://id.example/self-service/login?flow=x", false);
+        let asked = Login { identifier: true, password: true, ..Login::default() };
+        let form = login("https://id.example/self-service/login?flow=x", &asked);
         assert_eq!(
             serde_json::to_value(form).unwrap(),
             json!({
@@ -155,7 +286,7 @@ mod tests {
     fn registration_form_asks_for_traits_in_the_order_of_the_schema() {
         let schema =
             IdentitySchema::parse(SchemaId("default".to_owned()), preset::email()).unwrap();
-        let mut form = registration("/", &schema);
+        let mut form = registration("/", &schema, &Registration::default());
         refill_traits(&mut form, &json!({"email": "a@b.c", "name": {"first": "A"}, "x": [1]}));
         let names: Vec<_> = form.nodes.iter().map(Node::name).collect();
         assert_eq!(
@@ -188,7 +319,7 @@ mod tests {
     fn violations_are_told_at_their_fields() {
         let schema =
             IdentitySchema::parse(SchemaId("default".to_owned()), preset::email()).unwrap();
-        let mut form = registration("/", &schema);
+        let mut form = registration("/", &schema, &Registration::default());
         say_violations(&mut form, &schema.check(&json!({"name": {"last": 1}})).unwrap_err());
         assert_eq!(form.find("traits.email").unwrap().messages[0].id, 4_000_002);
         assert_eq!(form.find("traits.name.last").unwrap().messages[0].id, 4_000_026);

@@ -1,6 +1,8 @@
 //! Messages with the ids that Kratos gives them. Interfaces and tests key on the
 //! id; the text is American English, as Kratos has it.
 
+mod factor;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -34,7 +36,7 @@ pub struct Text {
 }
 
 impl Text {
-    fn info(id: u32, text: impl Into<String>) -> Self {
+    pub(super) fn info(id: u32, text: impl Into<String>) -> Self {
         Self { id, text: text.into(), kind: TextType::Info, context: None }
     }
 

@@ -304,3 +304,45 @@ pub(super) fn text(body: &mut Map<String, Value>, name: &str) -> Result<Option<S
         }
     }
 }
+
+/// Takes an answer out of a body that a script fills in; an empty one is as good as
+/// absent.
+pub(super) fn answer_text(
+    body: &mut Map<String, Value>,
+    name: &str,
+) -> Result<Option<String>, ApiError> {
+    Ok(text(body, name)?.filter(|text| !text.is_empty()))
+}
+
+/// Takes a choice out of a body: `true`, or the text that a form's button sends.
+pub(super) fn choice(body: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
+    match body.remove(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(chosen)) => Ok(chosen),
+        Some(Value::String(text)) if matches!(text.as_str(), "true" | "on" | "1") => Ok(true),
+        Some(Value::String(text)) if matches!(text.as_str(), "" | "false" | "0") => Ok(false),
+        Some(_) => Err(ApiError::bad_request(format!(
+            "The member \"{name}\" of the body is neither true nor false."
+        ))),
+    }
+}
+
+/// Where a session gets its second factor, and is sent on from.
+pub(super) fn second_step(kratos: &Kratos, return_to: Option<&str>) -> String {
+    let step = format!("{}/self-service/login/browser?aal=aal2", kratos.public_url());
+    return_to.map_or_else(|| step.clone(), |back| with_return(&step, back))
+}
+
+/// A session that needs a second factor, in the words of Kratos.
+pub(super) fn second_factor_required(kratos: &Kratos, return_to: Option<&str>) -> ApiError {
+    let step = second_step(kratos, return_to);
+    ApiError::new(StatusCode::FORBIDDEN)
+        .id("session_aal2_required")
+        .message("Session does not fulfill the requested Authenticator Assurance Level")
+        .reason(
+            "An active session was found but it does not fulfil the requested Authenticator \
+             Assurance Level. Please verify yourself with a second factor to resolve this issue.",
+        )
+        .detail("redirect_browser_to", step.clone())
+        .beside("redirect_browser_to", step)
+}

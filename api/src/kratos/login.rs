@@ -1,7 +1,10 @@
 //! `createNativeLoginFlow`, `createBrowserLoginFlow`, `getLoginFlow`,
 //! `updateLoginFlow`.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use cardea_identity::{
     flow::{BeginLogin, Flow, LoggedIn, LoginSubmission, Purpose, SocialSubmission},
     session::{Aal, Proof},
@@ -14,11 +17,11 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, begun, open, place_after, refuse_unsupported, refused, request_url,
-        return_to, show, shown, text, wants_exchange,
+        Browser, Opened, admit, answer_text, begun, open, place_after, refuse_unsupported, refused,
+        request_url, return_to, second_step, show, shown, text, wants_exchange,
     },
     manner::Manner,
-    rejection::not_begun,
+    rejection::{location_change_required, not_begun},
     social,
     wire::{
         flow::{ContinueWith, LoggedInBody},
@@ -134,6 +137,10 @@ async fn take(
         method: social::method(&mut body, &["provider"])?,
         identifier: text(&mut body, "identifier")?.filter(|text| !text.is_empty()).or(legacy),
         password: text(&mut body, "password")?.map(Secret::new),
+        totp_code: text(&mut body, "totp_code")?.map(Secret::new),
+        lookup_secret: text(&mut body, "lookup_secret")?.map(Secret::new),
+        webauthn_login: answer_text(&mut body, "webauthn_login")?,
+        passkey_login: answer_text(&mut body, "passkey_login")?,
         proof,
         social: SocialSubmission {
             traits: body.remove("traits").unwrap_or_default(),
@@ -155,21 +162,27 @@ pub(super) fn answered(
     logged_in: &LoggedIn,
 ) -> Result<Response, ApiError> {
     let issued = &logged_in.issued;
+    let enough = issued.session.satisfies(kratos.service().settings().session_required_aal);
     let place = place_after(kratos, opened.flow.return_to.as_deref());
+    // Who knows the password alone learns nothing else of whose it is.
+    let expand = Expand { identity: enough, devices: true };
     let body = |native: bool| LoggedInBody {
         session_token: native.then(|| issued.token.expose().as_str()),
-        session: SessionBody::of(&issued.session, Expand::ALL, Reader::Holder, kratos.public_url()),
+        session: SessionBody::of(&issued.session, expand, Reader::Holder, kratos.public_url()),
         continue_with: (!native)
             .then(|| vec![ContinueWith::RedirectBrowserTo { redirect_browser_to: &place }]),
     };
+    let step = || second_step(kratos, opened.flow.return_to.as_deref());
     let mut response = match opened.manner {
         Manner::Native => return Ok(json(StatusCode::OK, &body(true))),
+        Manner::Script if !enough => location_change_required(&step()).into_response(),
         Manner::Script => json(StatusCode::OK, &body(false)),
+        Manner::Page if !enough => see_other(&step())?,
         Manner::Page => see_other(&place)?,
     };
     let expires_at = issued.session.expires_at;
     kratos.set_session(&mut response, caller.scope, &issued.token, expires_at);
-    if !opened.flow.refresh {
+    if !opened.flow.refresh && opened.flow.requested_aal == Aal::Aal1 {
         // What a stranger may have planted before is worth nothing any more.
         kratos.set_csrf(&mut response, &CsrfSecret::draw(kratos.service().entropy()));
     }

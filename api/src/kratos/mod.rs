@@ -150,6 +150,7 @@ enum Operation {
     PageWelcome,
     PageStyle,
     PageEndSession,
+    GetWebAuthnJavaScript,
     PerformNativeLogout,
     CreateBrowserLogoutFlow,
     UpdateLogoutFlow,
@@ -226,6 +227,7 @@ impl Operation {
             Self::PageWelcome => "pageWelcome",
             Self::PageStyle => "pageStyle",
             Self::PageEndSession => "pageEndSession",
+            Self::GetWebAuthnJavaScript => "getWebAuthnJavaScript",
             Self::PerformNativeLogout => "performNativeLogout",
             Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
             Self::UpdateLogoutFlow => "updateLogoutFlow",
@@ -302,6 +304,7 @@ impl Operation {
             Self::PageWelcome => on(filter, pages::welcome),
             Self::PageStyle => on(filter, pages::style),
             Self::PageEndSession => on(filter, pages::end_session),
+            Self::GetWebAuthnJavaScript => on(filter, pages::key_script),
             Self::PerformNativeLogout => on(filter, logout::native),
             Self::CreateBrowserLogoutFlow => on(filter, logout::create),
             Self::UpdateLogoutFlow => on(filter, logout::perform),
@@ -440,6 +443,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/ui/welcome", Operation::PageWelcome),
     public(Method::GET, "/ui/style.css", Operation::PageStyle),
     public(Method::POST, "/ui/sessions", Operation::PageEndSession),
+    public(Method::GET, "/.well-known/ory/webauthn.js", Operation::GetWebAuthnJavaScript),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
@@ -464,7 +468,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 83;
+const COUNT: usize = 84;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -18,8 +18,8 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, begun, open, place_after, refuse_unsupported, refused, request_url,
-        return_to, show, shown, text, wants_exchange,
+        Browser, Opened, admit, answer_text, begun, open, place_after, refuse_unsupported, refused,
+        request_url, return_to, show, shown, text, wants_exchange,
     },
     login,
     manner::Manner,
@@ -130,6 +130,7 @@ async fn take(
         traits,
         password: text(&mut body, "password")?.map(Secret::new),
         social: social::submission(&mut body)?,
+        passkey_register: answer_text(&mut body, "passkey_register")?,
     };
     let id = opened.flow.id;
     let done = kratos.service().submit_registration(caller.scope, id, submission, &caller.client);

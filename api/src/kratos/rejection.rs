@@ -207,11 +207,11 @@ impl From<CheckRejection> for ApiError {
 pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError {
     match rejection {
         BeginRejection::AlreadyLoggedIn => already_logged_in(purpose),
-        BeginRejection::SessionRequired => ApiError::unauthorized(
-            "You can not requested a higher AAL (AAL2/AAL3) without an active session.",
-        )
-        .id("session_aal1_required")
-        .message("aal2 and aal3 can only be requested if a session exists already"),
+        BeginRejection::SessionRequired => session_aal1_required(),
+        // Answered before, with where to get one.
+        BeginRejection::SecondFactorRequired => {
+            ApiError::new(StatusCode::FORBIDDEN).id("session_aal2_required")
+        }
         BeginRejection::NoSecondFactor => ApiError::bad_request(
             "A second factor was requested, and this identity has none set up.",
         ),
@@ -225,6 +225,24 @@ pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError
         BeginRejection::UrlTooLong => ApiError::bad_request("A URL is longer than is taken."),
         BeginRejection::Store(error) => error.into(),
     }
+}
+
+/// A script must send its browser elsewhere to go on.
+pub(super) fn location_change_required(place: &str) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY)
+        .id("browser_location_change_required")
+        .message("browser location change required")
+        .reason(format!("In order to complete this flow please redirect the browser to: {place}"))
+        .beside("redirect_browser_to", place)
+}
+
+/// A second factor without a session.
+fn session_aal1_required() -> ApiError {
+    ApiError::unauthorized(
+        "You can not requested a higher AAL (AAL2/AAL3) without an active session.",
+    )
+    .id("session_aal1_required")
+    .message("aal2 and aal3 can only be requested if a session exists already")
 }
 
 fn already_logged_in(purpose: Purpose) -> ApiError {
@@ -337,6 +355,7 @@ impl From<LoginRejection> for Refused {
             LoginRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")
                 .message("identity is disabled"),
+            LoginRejection::SessionRequired => session_aal1_required(),
             LoginRejection::IdentityMismatch => {
                 ApiError::bad_request("The credentials are those of another identity.")
                     .id("security_identity_mismatch")

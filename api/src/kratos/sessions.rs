@@ -2,14 +2,15 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    PageRequest, SessionId,
+    PageRequest, Scope, SessionId,
     model::{Page, Session},
-    session::Proof,
+    session::{CheckRejection, Proof},
 };
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::{
     Kratos,
+    flow::second_factor_required,
     rejection::{no_session, no_session_credentials},
     wire::{
         identity::Reader,
@@ -40,6 +41,9 @@ pub(super) async fn whoami(
     let proof = proof.ok_or_else(no_session_credentials)?;
     let service = kratos.service();
     let session = service.check_session(caller.scope, &proof, consistency).await?;
+    if !session.satisfies(service.settings().session_required_aal) {
+        return Err(second_factor_required(&kratos, None));
+    }
     if let Some(template) = query.first("tokenize_as") {
         return Err(ApiError::bad_request(format!(
             "Unable to find tokenizer template \"{template}\"."
@@ -75,6 +79,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let proof = &proof.ok_or_else(no_session)?;
+    need_all_factors(&kratos, caller.scope, proof).await?;
     let page = |page| {
         let consistency = consistency.clone();
         let service = kratos.service();
@@ -117,6 +122,7 @@ pub(super) async fn disable(
             Err(error) => error.into(),
         });
     };
+    need_all_factors(&kratos, caller.scope, &proof).await?;
     kratos.service().revoke_my_session(caller.scope, &proof, id).await?;
     Ok(no_content())
 }
@@ -127,8 +133,25 @@ pub(super) async fn disable_others(
     Claimed(proof): Claimed,
 ) -> Result<Response, ApiError> {
     let proof = proof.ok_or_else(no_session)?;
+    need_all_factors(&kratos, caller.scope, &proof).await?;
     let count = kratos.service().revoke_my_other_sessions(caller.scope, &proof).await?;
     Ok(json(StatusCode::OK, &RevokedBody { count }))
+}
+
+/// Refuses a session that lacks the second factor of its identity: who knows a password
+/// alone neither sees nor ends the sessions of its owner.
+pub(super) async fn need_all_factors(
+    kratos: &Kratos,
+    scope: Scope,
+    proof: &Proof,
+) -> Result<(), ApiError> {
+    let strong = cardea_storage::Consistency::Strong;
+    let required = kratos.service().settings().session_required_aal;
+    match kratos.service().check_session(scope, proof, strong).await {
+        Ok(session) if !session.satisfies(required) => Err(second_factor_required(kratos, None)),
+        Ok(_) | Err(CheckRejection::NoSession) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// All that legacy pages reach.

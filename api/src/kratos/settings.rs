@@ -3,7 +3,10 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    flow::{BeginRejection, BeginSettings, Flow, Purpose, SettingsRejection, SettingsSubmission},
+    flow::{
+        BeginRejection, BeginSettings, Flow, FlowState, Purpose, SettingsRejection,
+        SettingsSubmission,
+    },
     session::Proof,
 };
 use cardea_storage::Secret;
@@ -14,8 +17,8 @@ use super::{
     browser::see_other,
     csrf::check_owner,
     flow::{
-        Browser, Opened, admit, begun, flow_id, open, request_url, return_to, shown, text,
-        with_return,
+        Browser, Opened, admit, answer_text, begun, choice, flow_id, open, request_url, return_to,
+        second_factor_required, second_step, shown, text, with_return,
     },
     manner::Manner,
     registration::type_traits,
@@ -43,6 +46,7 @@ pub(super) async fn create_native(
     match kratos.service().begin_settings(caller.scope, begin).await {
         Ok(flow) => Ok(shown(&kratos, StatusCode::OK, flow, None)),
         Err(BeginRejection::SessionRequired) => Err(no_active_session()),
+        Err(BeginRejection::SecondFactorRequired) => Err(second_factor_required(&kratos, None)),
         Err(rejection) => Err(not_begun(rejection, Purpose::Settings)),
     }
 }
@@ -72,6 +76,13 @@ pub(super) async fn create_browser(
             see_other(&with_return(&login, &request_url(&kratos, &uri)))
         }
         Err(BeginRejection::SessionRequired) => Err(no_active_session()),
+        Err(BeginRejection::SecondFactorRequired) => {
+            let again = request_url(&kratos, &uri);
+            if browser.manner == Manner::Page {
+                return see_other(&second_step(&kratos, Some(&again)));
+            }
+            Err(second_factor_required(&kratos, Some(&again)))
+        }
         flow => {
             let what = (caller.scope, Purpose::Settings);
             begun(&kratos, what, browser, back.as_deref(), flow).await
@@ -134,6 +145,17 @@ async fn take(
         link: text(&mut body, "link")?.filter(|text| !text.is_empty()),
         unlink: text(&mut body, "unlink")?.filter(|text| !text.is_empty()),
         social: social::submission(&mut body)?,
+        totp_code: text(&mut body, "totp_code")?.map(Secret::new),
+        totp_unlink: choice(&mut body, "totp_unlink")?,
+        lookup_secret_reveal: choice(&mut body, "lookup_secret_reveal")?,
+        lookup_secret_regenerate: choice(&mut body, "lookup_secret_regenerate")?,
+        lookup_secret_confirm: choice(&mut body, "lookup_secret_confirm")?,
+        lookup_secret_disable: choice(&mut body, "lookup_secret_disable")?,
+        webauthn_register: answer_text(&mut body, "webauthn_register")?,
+        webauthn_register_displayname: text(&mut body, "webauthn_register_displayname")?,
+        webauthn_remove: answer_text(&mut body, "webauthn_remove")?,
+        passkey_settings_register: answer_text(&mut body, "passkey_settings_register")?,
+        passkey_remove: answer_text(&mut body, "passkey_remove")?,
         proof,
     };
     let id = opened.flow.id;
@@ -149,7 +171,9 @@ fn answered(kratos: &Kratos, opened: &Opened, flow: Flow) -> Result<Response, Ap
     }
     let urls = &kratos.options().urls;
     let page = urls.page(Purpose::Settings, &flow.id.to_string());
-    let place = flow.return_to.as_deref().and_then(|url| urls.allow(url).ok());
+    // What was only shown is on the page.
+    let done = flow.state == FlowState::Success;
+    let place = flow.return_to.as_deref().filter(|_| done).and_then(|url| urls.allow(url).ok());
     see_other(&place.unwrap_or(page))
 }
 
@@ -180,6 +204,9 @@ async fn refused(
         (SettingsRejection::Away(url), manner) => {
             social::depart(kratos, manner, opened.from_own_page, &url)
         }
+        (SettingsRejection::SecondFactorRequired, Manner::Page) => {
+            see_other(&second_step(kratos, Some(&page)))
+        }
         (SettingsRejection::NoSession, Manner::Page) => see_other(&with_return(&login, &page)),
         (SettingsRejection::Invalid(_), Manner::Page) => see_other(&page),
         (SettingsRejection::Invalid(flow), _) => {
@@ -200,6 +227,7 @@ pub(super) fn unseen(kratos: &Kratos, rejection: SettingsRejection) -> ApiError 
             not_shown(rejection, Purpose::Settings, kratos.public_url())
         }
         SettingsRejection::NoSession => no_active_session(),
+        SettingsRejection::SecondFactorRequired => second_factor_required(kratos, None),
         SettingsRejection::IdentityMismatch => ApiError::new(StatusCode::FORBIDDEN)
             .id("security_identity_mismatch")
             .reason("The request was made for another identity and has been blocked."),

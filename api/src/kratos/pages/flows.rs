@@ -4,14 +4,16 @@ use axum::{extract::State, response::Response};
 use cardea_identity::{
     flow::{Flow, FlowState, Purpose, SettingsRejection},
     model::Identity,
-    ui::{InputType, node::Group},
+    session::Aal,
+    ui::{Container, InputType, node::Group},
 };
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
 use super::{
+    factors,
     form::{Form, notices},
-    layout::{Width, brand, page},
+    layout::{Width, brand, flow_page, page},
     sessions,
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
         Kratos,
         browser::see_other,
         csrf::{CsrfSecret, check_owner},
-        flow::{flow_id, owned, with_return},
+        flow::{flow_id, owned, second_step, with_return},
     },
     query::Query,
     request::{Caller, Claimed},
@@ -29,6 +31,7 @@ use crate::{
 pub(in super::super) async fn login(
     State(kratos): State<Kratos>,
     caller: Caller,
+    Claimed(proof): Claimed,
     query: Query,
     headers: HeaderMap,
     uri: Uri,
@@ -37,6 +40,9 @@ pub(in super::super) async fn login(
         Ok((flow, _)) => flow,
         Err(answer) => return answer,
     };
+    if flow.requested_aal == Aal::Aal2 {
+        return factors::second_step(&kratos, caller.scope, proof.as_ref(), &flow).await;
+    }
     let back = flow.return_to.as_deref();
     let forgotten = start(Purpose::Recovery, back);
     let offers_recovery = kratos.service().settings().recovery;
@@ -60,13 +66,14 @@ pub(in super::super) async fn login(
             h1 { (title) }
             @if let Some(lead) = lead { p.lead { (lead) } }
             (notices(&said))
+            (factors::complaint(&flow.ui))
             (form.html())
         }
         @if !flow.refresh {
             p.after { "New here? " a href=(start(Purpose::Registration, back)) { "Create an account" } }
         }
     };
-    Ok(page(&kratos, StatusCode::OK, (title, Width::Narrow), content))
+    Ok(flow_page(&kratos, (title, Width::Narrow), content, &flow.ui))
 }
 
 pub(in super::super) async fn registration(
@@ -87,6 +94,7 @@ pub(in super::super) async fn registration(
         section.card {
             h1 { "Create your account" }
             (notices(&flow.ui.messages))
+            (factors::complaint(&flow.ui))
             (form.html())
         }
         p.after {
@@ -94,7 +102,7 @@ pub(in super::super) async fn registration(
             a href=(start(Purpose::Login, flow.return_to.as_deref())) { "Sign in" }
         }
     };
-    Ok(page(&kratos, StatusCode::OK, ("Create your account", Width::Narrow), content))
+    Ok(flow_page(&kratos, ("Create your account", Width::Narrow), content, &flow.ui))
 }
 
 pub(in super::super) async fn recovery(
@@ -203,6 +211,10 @@ pub(in super::super) async fn settings(
     let (mut flow, proof) = match (found, proof) {
         (Ok(flow), Some(proof)) => (flow, proof),
         (Err(SettingsRejection::Store(error)), _) => return Err(error.into()),
+        (Err(SettingsRejection::SecondFactorRequired), _) => {
+            let here = kratos.options().urls.page(Purpose::Settings, &id.to_string());
+            return see_other(&second_step(&kratos, Some(&here)));
+        }
         _ => return again(),
     };
     let owner = flow.browser.map(|flow| check_owner(&headers, kratos.csrf_cookie(), flow));
@@ -229,6 +241,7 @@ pub(in super::super) async fn settings(
         h1 { "Settings" }
         p.lead { "Signed in as " strong { (holder) } }
         (notices(&flow.ui.messages))
+        (factors::complaint(&flow.ui))
         section.card aria-labelledby="profile" {
             h2 id="profile" { "Profile" }
             (form(Group::Profile, "profile", "Save changes").html())
@@ -245,12 +258,13 @@ pub(in super::super) async fn settings(
                 (form(Group::Oidc, "accounts", "").html())
             }
         }
+        (factors::sections(&flow.ui))
         section.card aria-labelledby="sessions" {
             h2 id="sessions" { "Where you are signed in" }
             (sessions::html(&sessions, &token, &flow.id.to_string()))
         }
     };
-    Ok(page(&kratos, StatusCode::OK, ("Settings", Width::Wide), content))
+    Ok(flow_page(&kratos, ("Settings", Width::Wide), content, &flow.ui))
 }
 
 /// The flow in the query, if it is this browser's; else an answer that begins one.
@@ -290,9 +304,13 @@ fn start(purpose: Purpose, return_to: Option<&str>) -> String {
     return_to.map_or_else(|| url.clone(), |back| with_return(&url, back))
 }
 
-fn plain(flow: &Flow) -> Form<'_> {
+pub(super) fn plain(flow: &Flow) -> Form<'_> {
+    plain_form(&flow.ui)
+}
+
+pub(super) fn plain_form(ui: &Container) -> Form<'_> {
     Form {
-        ui: &flow.ui,
+        ui,
         group: None,
         identifier: "",
         submit: None,
@@ -300,6 +318,7 @@ fn plain(flow: &Flow) -> Form<'_> {
         holder: None,
         focus: true,
         prefix: "field",
+        skipped: None,
     }
 }
 

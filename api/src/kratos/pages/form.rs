@@ -1,8 +1,8 @@
 //! A flow's form as HTML: each node as its element, with what is wrong beside it.
 
 use cardea_identity::ui::{
-    Attributes, Container, InputAttributes, InputType, Node, Text, TextType,
-    node::{Autocomplete, Group},
+    Attributes, Container, InputAttributes, InputType, Node, NodeType, Text, TextType,
+    node::{Autocomplete, Group, Trigger},
 };
 use maud::{Markup, html};
 
@@ -24,13 +24,22 @@ pub(super) struct Form<'a> {
     pub(super) focus: bool,
     /// Told apart from other forms of the page.
     pub(super) prefix: &'a str,
+    /// A type of inputs that is shown elsewhere.
+    pub(super) skipped: Option<InputType>,
 }
 
 impl Form<'_> {
     /// The form.
     pub(super) fn html(&self) -> Markup {
         let shown = |node: &&Node| {
-            self.group.is_none_or(|group| node.group == group || node.group == Group::Default)
+            // The page loads the script once, whatever forms it has.
+            let skipped = match &node.attributes {
+                Attributes::Input(input) => self.skipped == Some(input.kind),
+                _ => false,
+            };
+            node.kind != NodeType::Script
+                && !skipped
+                && self.group.is_none_or(|g| node.group == g || node.group == Group::Default)
         };
         let nodes: Vec<&Node> = self.ui.nodes.iter().filter(shown).collect();
         let empty = |node: &&&Node| match &node.attributes {
@@ -55,9 +64,11 @@ impl Form<'_> {
                         Attributes::Input(input) => (self.input(node, input, focus)),
                         Attributes::Anchor(link) => a.button href=(link.href) { (link.title.text) },
                         Attributes::Image(image) => {
-                            img src=(image.src) width=(image.width) height=(image.height) alt="";
+                            img.qr src=(image.src) width=(image.width) height=(image.height)
+                                alt=(label(node));
                         }
-                        Attributes::Text(text) => p { (text.text.text) },
+                        Attributes::Text(text) => (read(node, &text.text)),
+                        Attributes::Script(_) => {}
                     }
                 }
             }
@@ -71,7 +82,18 @@ impl Form<'_> {
             .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         match input.kind {
             InputType::Hidden => {
-                html! { input type="hidden" name=(input.name) value=[value]; }
+                let trigger = input.onload_trigger.map(Trigger::name);
+                html! {
+                    input type="hidden" name=(input.name) value=[value] data-onload-trigger=[trigger];
+                }
+            }
+            // Shown by the script that it calls, where the browser has what that needs.
+            InputType::Button => {
+                let trigger = input.onclick_trigger.map(Trigger::name);
+                html! {
+                    button.quiet type="button" name=(input.name) value=[value]
+                        data-onclick-trigger=[trigger] hidden { (label(node)) }
+                }
             }
             InputType::Submit => {
                 let method = input.name == "method";
@@ -79,7 +101,7 @@ impl Form<'_> {
                 let label = own.unwrap_or_else(|| label(node));
                 html! {
                     button type="submit" name=(input.name) value=[value] .quiet[!method]
-                        formnovalidate[!method] { (label) }
+                        formnovalidate[!method] disabled[input.disabled] { (label) }
                 }
             }
             _ => self.field(node, input, value, focus),
@@ -97,9 +119,13 @@ impl Form<'_> {
         let wrong = format!("{id}-wrong");
         let described = (!node.messages.is_empty()).then_some(wrong.as_str());
         let autofocus = focus == Some(input.name.as_str());
-        let is_code = input.name == "code";
-        let complete = input.autocomplete.map(autocomplete);
-        let complete = complete.or((input.name == "identifier").then_some("username"));
+        let is_code = matches!(input.name.as_str(), "code" | "totp_code");
+        let complete = input.autocomplete.map(autocomplete).or(match input.name.as_str() {
+            "identifier" => Some("username"),
+            "totp_code" => Some("one-time-code"),
+            "lookup_secret" => Some("off"),
+            _ => None,
+        });
         let label = match input.name.as_str() {
             "identifier" => self.identifier,
             "password" if self.holder.is_some() => "New password",
@@ -145,6 +171,29 @@ impl Form<'_> {
     }
 }
 
+/// A text to be read: backup codes one below the other, anything else under its label.
+fn read(node: &Node, text: &Text) -> Markup {
+    let context = text.context.as_ref();
+    let codes = context.and_then(|context| context.get("secrets")?.as_array());
+    html! {
+        @match codes {
+            Some(codes) => {
+                p.lead { (label(node)) }
+                ul.codes {
+                    @for code in codes {
+                        @let used = code["context"].get("used_at").is_some();
+                        li .used[used] { @if used { "used" } @else { (code["text"].as_str().unwrap_or_default()) } }
+                    }
+                }
+            }
+            None => {
+                p.hint { (label(node)) }
+                p { code.secret { (text.text) } }
+            }
+        }
+    }
+}
+
 /// What concerns a form as a whole; errors are read out at once.
 pub(super) fn notices(messages: &[Text]) -> Markup {
     html! {
@@ -172,6 +221,7 @@ const fn kind(kind: InputType) -> &'static str {
         InputType::Email => "email",
         InputType::Tel => "tel",
         InputType::Submit => "submit",
+        InputType::Button => "button",
         InputType::DatetimeLocal => "datetime-local",
         InputType::Date => "date",
         InputType::Url => "url",
@@ -186,5 +236,6 @@ const fn autocomplete(autocomplete: Autocomplete) -> &'static str {
         Autocomplete::OneTimeCode => "one-time-code",
         Autocomplete::CurrentPassword => "current-password",
         Autocomplete::NewPassword => "new-password",
+        Autocomplete::UsernameWebauthn => "username webauthn",
     }
 }

@@ -2,6 +2,7 @@
 //! browser takes it.
 
 use axum::{body::Body, response::Response};
+use cardea_identity::ui::{Attributes, Container, node::ScriptAttributes};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -25,12 +26,36 @@ pub(super) enum Width {
     Wide,
 }
 
-/// A whole page.
+/// A whole page, without a script.
 pub(super) fn page(
+    kratos: &Kratos,
+    status: StatusCode,
+    about: (&str, Width),
+    content: Markup,
+) -> Response {
+    framed(kratos, status, about, content, None)
+}
+
+/// A page of a flow, with the script that its form names, if it names one.
+pub(super) fn flow_page(
+    kratos: &Kratos,
+    about: (&str, Width),
+    content: Markup,
+    ui: &Container,
+) -> Response {
+    let script = ui.nodes.iter().find_map(|node| match &node.attributes {
+        Attributes::Script(script) => Some(script),
+        _ => None,
+    });
+    framed(kratos, StatusCode::OK, about, content, script)
+}
+
+fn framed(
     kratos: &Kratos,
     status: StatusCode,
     (title, width): (&str, Width),
     content: Markup,
+    script: Option<&ScriptAttributes>,
 ) -> Response {
     let theme = &kratos.options().theme;
     let text = html! {
@@ -47,6 +72,10 @@ pub(super) fn page(
             }
             body class=[(width == Width::Narrow).then_some("centred")] {
                 main class=[(width == Width::Wide).then_some("wide")] { (content) }
+                @if let Some(script) = script {
+                    script src=(script.src) integrity=(script.integrity) defer
+                        crossorigin=(script.crossorigin) referrerpolicy=(script.referrerpolicy) {}
+                }
             }
         }
     };
@@ -54,7 +83,8 @@ pub(super) fn page(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    if let Ok(policy) = HeaderValue::from_str(&policy(kratos)) {
+    let script = script.map(|script| script.src.as_str());
+    if let Ok(policy) = HeaderValue::from_str(&policy(kratos, script)) {
         headers.insert(CSP, policy);
     }
     // A form tells its own origin where it came from, and nobody else anything.
@@ -62,15 +92,16 @@ pub(super) fn page(
     response
 }
 
-/// No script at all; forms go to this origin and end where flows may lead.
-fn policy(kratos: &Kratos) -> String {
+/// No script at all, or one; forms go to this origin and end where flows may lead.
+fn policy(kratos: &Kratos, script: Option<&str>) -> String {
     let urls = &kratos.options().urls;
     let mut forms = urls.origins();
     forms.insert(0, "'self'".to_owned());
     let logo = kratos.options().theme.logo_url.as_deref().unwrap_or_default();
+    let script = script.map(|url| format!("script-src {url}; ")).unwrap_or_default();
     format!(
-        "default-src 'none'; style-src 'self'; img-src 'self' data: {logo}; form-action {}; \
-         base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; {script}style-src 'self'; img-src 'self' data: {logo}; \
+         form-action {}; base-uri 'none'; frame-ancestors 'none'",
         forms.join(" ")
     )
 }

@@ -1,21 +1,24 @@
 //! The pages that come with the API: log in, sign up, recover, verify, settings,
 //! errors, and where somebody arrives. They show the same flows that any application's
-//! own pages would, have no script, and are replaced by naming other URLs.
+//! own pages would, have no script but the one that passkeys and security keys need, and
+//! are replaced by naming other URLs.
 
 mod device;
+mod factors;
 mod flows;
 mod form;
 mod layout;
 mod sessions;
 pub mod theme;
 
-use axum::{extract::State, response::Response};
+use axum::{body::Body, extract::State, response::Response};
+use cardea_identity::webauthn::script;
 use cardea_storage::Consistency;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::html;
 
 use self::layout::{Width, brand, page};
-use super::Kratos;
+use super::{Kratos, browser::see_other, flow::second_step};
 use crate::{
     error::ApiError,
     query::Query,
@@ -27,6 +30,20 @@ pub(super) use sessions::end as end_session;
 
 pub(super) async fn style(State(kratos): State<Kratos>, _caller: Caller) -> Response {
     layout::stylesheet(&kratos.options().theme)
+}
+
+/// The script that passkeys and security keys need; pages of any origin may load it.
+pub(super) async fn key_script(_caller: Caller) -> Response {
+    let mut response = Response::new(Body::from(script::TEXT));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 pub(super) async fn error(
@@ -84,6 +101,10 @@ pub(super) async fn welcome(
     if let Some(proof) = &proof {
         let checked = service.check_session(caller.scope, proof, Consistency::Strong).await;
         match checked {
+            Ok(session) if !session.satisfies(service.settings().session_required_aal) => {
+                let place = &kratos.options().urls.default_return;
+                return see_other(&second_step(&kratos, Some(place)));
+            }
             Ok(session) => {
                 let token = service.logout_token(caller.scope, proof).await?;
                 me = Some((session, token));

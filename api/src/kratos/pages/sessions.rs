@@ -101,6 +101,7 @@ pub(in super::super) async fn end(
     let token = text(&mut body, "csrf_token")?;
     check_token(&headers, kratos.csrf_cookie(), token.as_deref())?;
     let proof = proof.ok_or_else(crate::kratos::rejection::no_active_session)?;
+    crate::kratos::sessions::need_all_factors(&kratos, caller.scope, &proof).await?;
     let session = text(&mut body, "session")?.unwrap_or_default();
     let service = kratos.service();
     let done = if session == "others" {

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// The code in the newest message to an address.
-async fn code_to(world: &World, email: &str) -> String {
+pub(super) async fn code_to(world: &World, email: &str) -> String {
     let uri = format!("/admin/courier/messages?recipient={email}&status=queued");
     let listed = world.admin(Ask::get(uri)).await.is(200);
     let body = listed.body[0]["body"].as_str().expect("no message").to_owned();
@@ -16,7 +16,7 @@ async fn code_to(world: &World, email: &str) -> String {
     code
 }
 
-async fn post(world: &World, purpose: &str, flow: &str, body: &Value) -> Answer {
+pub(super) async fn post(world: &World, purpose: &str, flow: &str, body: &Value) -> Answer {
     world.public(Ask::post(format!("/self-service/{purpose}?flow={flow}"), body)).await
 }
 

@@ -80,7 +80,7 @@ async fn every_operation_tells_what_the_store_tells() {
     let logout = world.public(Ask::get("/self-service/logout/browser").token(&token)).await;
     let logout = logout.is(200).text("/logout_token").to_owned();
     // Pages tell it as pages do.
-    let reads_nothing = ["listIdentitySchemas", "getIdentitySchema"];
+    let reads_nothing = ["listIdentitySchemas", "getIdentitySchema", "getWebAuthnJavaScript"];
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());
     *world.store.commits.lock() = Some(unavailable);

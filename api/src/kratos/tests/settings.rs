@@ -43,7 +43,13 @@ async fn new_password_ends_the_other_sessions_and_keeps_this_one() {
             "profile traits.name.last",
             "profile method",
             "password password",
-            "password method"
+            "password method",
+            // A picture and a text have no name.
+            "totp null",
+            "totp null",
+            "totp totp_code",
+            "totp method",
+            "lookup_secret lookup_secret_regenerate",
         ]
     );
     let done = browser.post_json(&action(&flow), &password(&flow)).await.is(200);
@@ -116,6 +122,9 @@ async fn what_is_wrong_is_told_in_the_form() {
     let told = browser.post_json(&action(&flow), &body).await.is(400);
     assert_eq!(told.body["ui"]["messages"][0]["id"], 4_000_007);
     let send = json!({"method": "totp", "csrf_token": csrf(&flow)});
+    let told = browser.post_json(&action(&flow), &send).await.is(400);
+    assert_eq!(node(&told, "totp_code"), 4_000_002);
+    let send = json!({"method": "saml", "csrf_token": csrf(&flow)});
     let told = browser.post_json(&action(&flow), &send).await.is(400);
     assert_eq!(told.body["ui"]["messages"][0]["id"], 4_010_004);
 }

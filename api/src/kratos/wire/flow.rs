@@ -74,7 +74,7 @@ impl<'a> FlowBody<'a> {
                 created_at: issued_at.clone(),
                 updated_at: issued_at,
                 refresh: flow.refresh,
-                requested_aal: "aal1",
+                requested_aal: flow.requested_aal.name(),
             }),
             exchange: flow
                 .exchange_code

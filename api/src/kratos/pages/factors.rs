@@ -1,0 +1,178 @@
+//! Second factors and keys on pages: the second step of a login, and the sections of
+//! settings that add and remove them.
+
+use axum::response::Response;
+use cardea_identity::{
+    Scope,
+    flow::Flow,
+    session::Proof,
+    ui::{Attributes, Container, InputType, Node, node::Group},
+};
+use maud::{Markup, html};
+
+use super::{
+    flows::{plain, plain_form},
+    form::{Form, notices},
+    layout::{Width, brand, flow_page},
+};
+use crate::{error::ApiError, kratos::Kratos};
+
+/// The page that asks for a second factor: each way has a form of its own.
+pub(super) async fn second_step(
+    kratos: &Kratos,
+    scope: Scope,
+    proof: Option<&Proof>,
+    flow: &Flow,
+) -> Result<Response, ApiError> {
+    let offers = |group| flow.ui.nodes.iter().any(|node| node.group == group);
+    let form = |group, prefix, submit, focus| Form {
+        group: Some(group),
+        prefix,
+        submit: Some(submit),
+        focus,
+        ..plain(flow)
+    };
+    let logout = match proof {
+        Some(proof) => kratos.service().logout_token(scope, proof).await.ok(),
+        None => None,
+    };
+    let logout = logout.map(|token| format!("/self-service/logout?token={}", token.expose()));
+    // The flow says in its own words what the title does.
+    let said = |id: u32| !matches!(id, 1_010_003 | 1_010_004);
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
+    let (totp, keys) = (offers(Group::Totp), offers(Group::Webauthn));
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { "Confirm that it is you" }
+            p.lead {
+                @if totp { "Enter the code that your authenticator app shows." }
+                @else { "One more step, to keep your account safe." }
+            }
+            (notices(&said))
+            (complaint(&flow.ui))
+            @if totp { (form(Group::Totp, "totp", "Continue", true).html()) }
+            @if keys { (form(Group::Webauthn, "key", "Continue", false).html()) }
+            @if offers(Group::LookupSecret) {
+                details open[!totp && !keys] {
+                    summary { "Use a backup code" }
+                    (form(Group::LookupSecret, "lookup", "Use backup code", false).html())
+                }
+            }
+        }
+        @if let Some(logout) = logout {
+            p.after { a href=(logout) { "Sign in as somebody else" } }
+        }
+    };
+    Ok(flow_page(kratos, ("Confirm that it is you", Width::Narrow), content, &flow.ui))
+}
+
+/// Where the script tells what went wrong.
+pub(super) fn complaint(ui: &Container) -> Markup {
+    let scripted = ui.nodes.iter().any(|node| matches!(node.attributes, Attributes::Script(_)));
+    html! {
+        @if scripted {
+            div.notice.error role="alert" hidden
+                data-webauthn-error="That did not work. Try again, or use another way." {}
+        }
+    }
+}
+
+/// The sections of settings.
+pub(super) fn sections(ui: &Container) -> Markup {
+    let has = |name: &str| ui.find(name).is_some();
+    let offers = |group| ui.nodes.iter().any(|node| node.group == group);
+    let form = |group, prefix, submit| Form {
+        group: Some(group),
+        prefix,
+        submit: Some(submit),
+        focus: false,
+        ..plain_form(ui)
+    };
+    html! {
+        @if offers(Group::Passkey) {
+            section.card aria-labelledby="passkeys" {
+                h2 id="passkeys" { "Passkeys" }
+                p.lead { "Sign in with your fingerprint, face or screen lock, without a password." }
+                (keys(ui, Group::Passkey, "passkey_remove"))
+                (rest(ui, Group::Passkey, "passkey").html())
+            }
+        }
+        @if offers(Group::Totp) {
+            section.card aria-labelledby="totp" {
+                h2 id="totp" { "Authenticator app" }
+                @if has("totp_unlink") {
+                    p.lead { "When you sign in, you are asked for a code of your app." }
+                } @else {
+                    p.lead { "Scan the picture with an app, then enter the code that it shows." }
+                }
+                (form(Group::Totp, "totp", "Add app").html())
+            }
+        }
+        @if offers(Group::LookupSecret) {
+            section.card aria-labelledby="lookup" {
+                h2 id="lookup" { "Backup codes" }
+                p.lead { "Each gets you in once, when you have neither your app nor your key." }
+                (form(Group::LookupSecret, "lookup", "").html())
+            }
+        }
+        @if offers(Group::Webauthn) && has("webauthn_register") {
+            section.card aria-labelledby="webauthn" {
+                h2 id="webauthn" { "Security keys" }
+                p.lead { "A key to plug in or to hold against, as the second step of signing in." }
+                (keys(ui, Group::Webauthn, "webauthn_remove"))
+                (rest(ui, Group::Webauthn, "webauthn").html())
+            }
+        }
+    }
+}
+
+/// The keys that there are, each with a form that removes it.
+fn keys(ui: &Container, group: Group, name: &str) -> Markup {
+    let removes = |node: &&Node| node.group == group && node.name() == name;
+    let token = ui.find("csrf_token").and_then(|node| match &node.attributes {
+        Attributes::Input(input) => input.value.as_ref()?.as_str(),
+        _ => None,
+    });
+    let all: Vec<&Node> = ui.nodes.iter().filter(removes).collect();
+    html! {
+        @if !all.is_empty() {
+            ul.sessions {
+                @for node in all {
+                    @if let Attributes::Input(input) = &node.attributes {
+                        @let context = node.meta.label.as_ref().and_then(|l| l.context.as_ref());
+                        @let told = |name: &str| context.and_then(|c| c.get(name)?.as_str());
+                        @let name = told("display_name").filter(|name| *name != "unnamed");
+                        @let since = told("added_at").unwrap_or_default();
+                        @let day = since.split('T').next().unwrap_or_default();
+                        li {
+                            div.what {
+                                p { (name.unwrap_or(if group == Group::Passkey { "Passkey" } else { "Security key" })) }
+                                p.detail { "added " time datetime=(since) { (day) } }
+                            }
+                            form method="post" action=(ui.action) {
+                                input type="hidden" name="csrf_token" value=[token];
+                                button.quiet.small type="submit" name=(input.name)
+                                    value=[input.value.as_ref().and_then(|v| v.as_str())]
+                                    disabled[input.disabled] {
+                                    "Remove" span.visually-hidden { " " (since) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The form that adds one.
+fn rest<'a>(ui: &'a Container, group: Group, prefix: &'a str) -> Form<'a> {
+    Form {
+        group: Some(group),
+        prefix,
+        focus: false,
+        skipped: Some(InputType::Submit),
+        ..plain_form(ui)
+    }
+}

@@ -36,7 +36,11 @@ use tower::ServiceExt as _;
 
 use crate::{
     apikey::Scope,
-    config::{Config, settings::SameSite},
+    config::{
+        Config,
+        relying_party::relying_party,
+        settings::{RequiredAal, SameSite},
+    },
     listener::{
         client::ClientAddress,
         keys::{Caller, Presented},
@@ -252,6 +256,7 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
 pub fn identity_settings(config: &Config, templates: Templates, providers: Providers) -> Settings {
     let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
     let mails = config.courier.smtp_url.is_some();
+    let factors = &config.factors;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Settings {
         session_lifespan: sessions.lifespan,
@@ -262,6 +267,17 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         verification: flows.verification.unwrap_or(mails),
         recovery: flows.recovery.unwrap_or(mails),
         code_lifespan: flows.code_lifespan,
+        session_required_aal: required_aal(sessions.required_aal),
+        settings_required_aal: required_aal(flows.settings_required_aal),
+        totp: factors
+            .totp
+            .then(|| factors.totp_issuer.clone().unwrap_or_else(|| config.pages.name.clone())),
+        lookup_secrets: factors.lookup_secrets,
+        relying_party: relying_party(config),
+        passkeys: factors.passkeys.unwrap_or(true),
+        security_keys: factors.security_keys.unwrap_or(true),
+        factor_change_ends_sessions: factors.change_ends_sessions,
+        notify_changes: factors.notify.unwrap_or(mails),
         templates,
         language: config.courier.language,
         providers,
@@ -280,6 +296,13 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         },
         public_url: public_url(config),
         ..Settings::default()
+    }
+}
+
+const fn required_aal(named: RequiredAal) -> cardea_identity::session::RequiredAal {
+    match named {
+        RequiredAal::Aal1 => cardea_identity::session::RequiredAal::Aal1,
+        RequiredAal::HighestAvailable => cardea_identity::session::RequiredAal::HighestAvailable,
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod cidr;
 pub mod layers;
 pub mod refusal;
+pub mod relying_party;
 mod rules;
 pub mod secret;
 pub mod settings;

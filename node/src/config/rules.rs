@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
     check_admin(config, &mut refuse);
     check_cluster(config, &mut refuse);
     check_public(config, &mut refuse);
+    super::relying_party::check(config, &mut refuse);
     check_permission(config, &mut refuse);
     check_bounds(config, &mut refuse);
     refusals

@@ -141,6 +141,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What is asked of a session.
+    RequiredAal {
+        /// One factor.
+        Aal1 = "aal1",
+        /// Two factors of those who have two.
+        HighestAvailable = "highest_available",
+    }
+}
+
 sections! {
     /// The node itself.
     Node as node = "node" {
@@ -304,6 +314,30 @@ sections! {
         cookie_persistent: bool = "true",
         /// How long proxies may keep a session check, told in Ory-Session-Cache-For; 0ms: not at all.
         cache_for: Duration = "0ms",
+        /// What a session check asks for: "aal1", or "highest_available", a second factor of those who have one.
+        required_aal: RequiredAal = "highest_available",
+    }
+
+    /// Second factors, and passkeys.
+    Factors as factors = "factors" {
+        /// Offer authenticator apps (time-based codes).
+        totp: bool = "true",
+        /// What apps show of who asks for codes; by default `pages.name`.
+        totp_issuer: Option<String> = "",
+        /// Offer backup codes.
+        lookup_secrets: bool = "true",
+        /// Offer passkeys, to log in and sign up without a password; by default wherever browsers can: HTTPS and a host name, or localhost.
+        passkeys: Option<bool> = "",
+        /// Offer security keys as a second factor; by default wherever browsers can.
+        security_keys: Option<bool> = "",
+        /// The domain that passkeys and security keys are bound to: keys are lost when it changes; by default the host of `public.url`.
+        rp_id: Option<String> = "",
+        /// Origins of pages that use passkeys and security keys, beside that of `public.url`; each within `factors.rp_id`.
+        rp_origins: Vec<String> = "",
+        /// End all other sessions when a factor is taken away or replaced.
+        change_ends_sessions: bool = "true",
+        /// Tell people by mail when how they log in has changed; by default if there is a mail server.
+        notify: Option<bool> = "",
     }
 
     /// Pages, and where browsers may be sent.
@@ -346,6 +380,8 @@ sections! {
         code_lifespan: Duration = "1h",
         /// How long after logging in somebody may change how it logs in.
         privileged_session_max_age: Duration = "1h",
+        /// What settings ask of a session: "aal1", or "highest_available".
+        settings_required_aal: RequiredAal = "highest_available",
         /// How long an expired flow is still answered with 410.
         retention: Duration = "1h",
     }

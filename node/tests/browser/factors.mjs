@@ -126,6 +126,8 @@ test("somebody adds factors, and logs in with each", async () => {
   await open(page, "/self-service/settings/browser")
   assert.equal(at(page), "/ui/settings")
   await shot(page, "02-settings")
+  const width = await page.evaluate(() => document.documentElement.scrollWidth)
+  assert.equal(width, 1100, "nothing stands out of the page")
   const app = section(page, "Authenticator app")
   const picture = app.getByRole("img")
   assert.ok(await picture.evaluate((image) => image.complete && image.naturalWidth > 100))
@@ -137,14 +139,14 @@ test("somebody adds factors, and logs in with each", async () => {
   await app.getByLabel("Verify code").fill(totp(seed, stepNow()))
   await press(page, "Add app")
   await page.getByText("Your changes have been saved!").waitFor()
-  await page.getByRole("button", { name: "Unlink TOTP Authenticator App" }).waitFor()
+  await page.getByRole("button", { name: "Remove app" }).waitFor()
 
   // Backup codes.
-  await press(page, "Generate new backup recovery codes")
+  await press(page, "Make new codes")
   const codes = await section(page, "Backup codes").getByRole("listitem").allTextContents()
   assert.equal(codes.length, 12)
   await shot(page, "03-backup-codes")
-  await press(page, "Confirm backup recovery codes")
+  await press(page, "I have kept them safe")
   await page.getByText("Your changes have been saved!").waitFor()
 
   // A code of the app, as the second step.
@@ -186,8 +188,8 @@ test("somebody adds factors, and logs in with each", async () => {
 
   // Without the app, the passkey is enough.
   await open(page, "/self-service/settings/browser")
-  await press(page, "Unlink TOTP Authenticator App")
-  await press(page, "Disable this method")
+  await press(page, "Remove app")
+  await press(page, "Remove codes")
   await signOut(page)
   await touch("Sign in with passkey")
   assert.equal(at(page), "/ui/welcome")

@@ -97,7 +97,7 @@ impl Form<'_> {
             }
             InputType::Submit => {
                 let method = input.name == "method";
-                let own = self.submit.filter(|_| method);
+                let own = self.submit.filter(|_| method).or(own_words(&input.name));
                 let label = own.unwrap_or_else(|| label(node));
                 html! {
                     button type="submit" name=(input.name) value=[value] .quiet[!method]
@@ -187,7 +187,7 @@ fn read(node: &Node, text: &Text) -> Markup {
                 }
             }
             None => {
-                p.hint { (label(node)) }
+                p.hint { (own_words(node.name()).unwrap_or(label(node))) }
                 p { code.secret { (text.text) } }
             }
         }
@@ -204,6 +204,19 @@ pub(super) fn notices(messages: &[Text]) -> Markup {
                 TextType::Info => div.notice role="status" { (text.text) },
             }
         }
+    }
+}
+
+/// What the pages say in place of Kratos's words.
+fn own_words(name: &str) -> Option<&'static str> {
+    match name {
+        "totp_secret_key" => Some("Or type this key into the app:"),
+        "totp_unlink" => Some("Remove app"),
+        "lookup_secret_reveal" => Some("Show codes"),
+        "lookup_secret_regenerate" => Some("Make new codes"),
+        "lookup_secret_confirm" => Some("I have kept them safe"),
+        "lookup_secret_disable" => Some("Remove codes"),
+        _ => None,
     }
 }
 

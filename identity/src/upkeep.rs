@@ -11,8 +11,8 @@ use crate::{
     table::{
         CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
         IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, PasskeyHandles,
-        RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions,
-        SessionsByIssue, VerifiableAddresses,
+        RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue,
+        VerifiableAddresses,
         audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
         id_of,
         message::{MessageKey, Messages, MessagesByCreation, MessagesDue},

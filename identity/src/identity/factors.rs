@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cardea_storage::{Slot, StoreError, Table as _, Transaction, engine::Order};
+use cardea_storage::{Entry, Slot, StoreError, Table as _, Transaction, engine::Order};
 use uuid::Uuid;
 
 use crate::{
@@ -22,6 +22,13 @@ const KINDS_MAX: u32 = 64;
 pub(crate) struct Factors(BTreeMap<CredentialKind, CredentialRecord>);
 
 impl Factors {
+    /// Those among what was read; kinds that this version does not know are left out.
+    pub(crate) fn of(found: &[Entry<Credentials>]) -> Self {
+        let kind = |entry: &Entry<Credentials>| CredentialKind::from_number(entry.key.kind);
+        let known = found.iter().filter_map(|entry| Some((kind(entry)?, entry.record.clone())));
+        Self(known.collect())
+    }
+
     pub(crate) fn get(&self, kind: CredentialKind) -> Option<&CredentialRecord> {
         self.0.get(&kind)
     }
@@ -63,11 +70,13 @@ impl Factors {
         self.second().next().is_some()
     }
 
-    /// How many ways there are to log in: each passkey is one.
+    /// How many ways there are to log in: each passkey is one, and each account at
+    /// another provider.
     pub(crate) fn ways_in(&self) -> usize {
         let passkeys = self.get(CredentialKind::Passkey).map_or(0, |record| record.keys.len());
-        let others = [CredentialKind::Password, CredentialKind::Oidc, CredentialKind::Code];
-        passkeys + others.into_iter().filter(|kind| self.has(*kind)).count()
+        let linked = self.get(CredentialKind::Oidc).map_or(0, |record| record.identifiers.len());
+        let others = [CredentialKind::Password, CredentialKind::Code];
+        passkeys + linked + others.into_iter().filter(|kind| self.has(*kind)).count()
     }
 }
 
@@ -84,10 +93,7 @@ impl Service {
             key.uuid(&identity);
         });
         let (found, _) = t.peek_range::<Credentials>(range, KINDS_MAX, Order::Forward).await?;
-        let kind = |number| CredentialKind::from_number(number);
-        let known =
-            found.into_iter().filter_map(|entry| Some((kind(entry.key.kind)?, entry.record)));
-        Ok(Factors(known.collect()))
+        Ok(Factors::of(&found))
     }
 }
 

@@ -277,6 +277,8 @@ impl Service {
             organization: foreign.organization.as_ref().map(id_bytes).unwrap_or_default(),
             import_digest: Bytes::copy_from_slice(&foreign.digest),
             imported_at: foreign.updated_at.as_millis(),
+            // What is added here stays; what somebody had there is not brought.
+            second_factor: before.as_ref().is_some_and(|before| before.second_factor),
         };
         t.put::<Identities>(&key, &record, None).await?;
         let key = CredentialKey { tenant: scope.tenant, identity: id, kind: kind.number() };

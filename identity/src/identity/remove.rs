@@ -6,13 +6,13 @@ use cardea_storage::{Slot, StoreError, Transaction, engine::Order};
 use serde_json::json;
 use thiserror::Error;
 
-use super::read::CREDENTIALS_MAX;
+use super::{factors::Factors, read::CREDENTIALS_MAX};
 use crate::{
     Service,
     audit::{Act, Actor},
     model::{IdentityId, Scope},
     session::CredentialKind,
-    table::{CredentialRecord, Credentials, Identities, IdentityKey},
+    table::{Credentials, Identities, IdentityKey},
 };
 
 /// Why a credential is not removed.
@@ -59,9 +59,10 @@ impl Service {
                 let found = credentials.iter().find(|entry| entry.key.kind == kind.number());
                 let found = found.ok_or(RemoveRejection::NoSuchCredential)?;
                 let mut record = found.record.clone();
+                let mut factors = Factors::of(&credentials);
                 let removed = match kind {
                     CredentialKind::Password => {
-                        if first_factors(CredentialKind::Password, &record) == 0 {
+                        if !factors.has(kind) {
                             return Err(RemoveRejection::NoSuchCredential);
                         }
                         // Its identifiers stay: they are the traits'.
@@ -80,14 +81,7 @@ impl Service {
                     | CredentialKind::Webauthn => 0,
                     _ => return Err(RemoveRejection::NotRemovable),
                 };
-                let all: usize = credentials
-                    .iter()
-                    .filter_map(|entry| {
-                        let kind = CredentialKind::from_number(entry.key.kind)?;
-                        Some(first_factors(kind, &entry.record))
-                    })
-                    .sum();
-                if removed > 0 && all <= removed {
+                if removed > 0 && factors.ways_in() <= removed {
                     return Err(RemoveRejection::LastFirstFactor);
                 }
                 let now = t.now().as_millis();
@@ -96,10 +90,14 @@ impl Service {
                     && (removed == 0 || record.identifiers.is_empty());
                 if is_empty {
                     t.delete::<Credentials>(&found.key).await?;
+                    factors.remove(kind);
                 } else {
                     t.put::<Credentials>(&found.key, &record, None).await?;
+                    factors.set(kind, record);
                 }
                 let mut identity = identity.record;
+                // Nobody is asked for a second factor who has none any more.
+                identity.second_factor = factors.has_second();
                 identity.updated_at = now;
                 t.put::<Identities>(&key, &identity, None).await?;
                 let details = json!({"type": kind.name(), "identifier": identifier});
@@ -120,19 +118,5 @@ impl Service {
     ) -> Result<Vec<cardea_storage::Entry<Credentials>>, StoreError> {
         let range = Credentials::range_of(Slot::of_id(&id.0), scope.tenant, &id.0);
         Ok(t.scan::<Credentials>(range, CREDENTIALS_MAX, Order::Forward).await?.0)
-    }
-}
-
-/// How many ways in a credential is.
-fn first_factors(kind: CredentialKind, record: &CredentialRecord) -> usize {
-    match kind {
-        CredentialKind::Password => {
-            usize::from(!record.password_hash.is_empty() || !record.imported_hash.is_empty())
-        }
-        CredentialKind::Oidc => record.identifiers.len(),
-        CredentialKind::Code | CredentialKind::Passkey => {
-            usize::from(!record.identifiers.is_empty())
-        }
-        _ => 0,
     }
 }

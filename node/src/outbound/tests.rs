@@ -148,8 +148,30 @@ async fn who_does_not_answer_in_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn tls_of_a_stranger_is_not_trusted() {
-    let (port, _) = server(answer("200 OK", "")).await;
-    let reply = client(options()).ask(Question::get(&format!("https://127.0.0.1:{port}/"))).await;
+async fn tls_of_a_stranger_is_not_trusted_unless_its_authority_is_named() {
+    use crate::cli::cert::{AUTHORITY_FILE, make_authority, make_node};
+    let dir = tempfile::tempdir().unwrap();
+    let lifespan = Duration::from_secs(86_400);
+    make_authority(dir.path(), lifespan).unwrap();
+    let subject =
+        cardea_raft::tls::Subject { node: "idp".to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
+    make_node(dir.path(), &subject, dir.path(), lifespan).unwrap();
+    let (chain, key) = (dir.path().join("idp.pem"), dir.path().join("idp.key"));
+    let acceptor = crate::listener::tls::acceptor(&chain, &key, None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Whoever does not trust it breaks off.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            stream.write_all(&answer("200 OK", "hello")).await.ok();
+            stream.flush().await.ok();
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok();
+        }
+    });
+    let reply = client(options()).ask(Question::get(&url)).await;
     assert!(matches!(reply, Err(Unanswered::Unreachable(_))), "{reply:?}");
+    let authority = dir.path().join(AUTHORITY_FILE);
+    let trusting = Client::new(options(), Some(&authority)).unwrap();
+    assert_eq!(&trusting.ask(Question::get(&url)).await.unwrap().body[..], b"hello");
 }

@@ -208,7 +208,6 @@ async fn members_of_the_wrong_type_are_refused_in_flows() {
 async fn parameters_that_are_not_supported_are_not_ignored() {
     let world = World::new();
     for uri in [
-        "/self-service/login/api?return_session_token_exchange_code=true",
         "/self-service/login/api?organization=6ba7b810-9dad-41d1-80b4-00c04fd430c8",
         "/self-service/registration/api?identity_schema=other",
     ] {

@@ -80,7 +80,12 @@ async fn every_operation_tells_what_the_store_tells() {
     let logout = world.public(Ask::get("/self-service/logout/browser").token(&token)).await;
     let logout = logout.is(200).text("/logout_token").to_owned();
     // Pages tell it as pages do.
-    let reads_nothing = ["listIdentitySchemas", "getIdentitySchema", "getWebAuthnJavaScript"];
+    let reads_nothing = [
+        "listIdentitySchemas",
+        "getIdentitySchema",
+        "getWebAuthnJavaScript",
+        "socialCallbackByForm",
+    ];
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());
     *world.store.commits.lock() = Some(unavailable);
@@ -127,6 +132,10 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateSettingsFlow" => format!("?flow={login}"),
             "getFlowError" => format!("?id={login}"),
             "updateLogoutFlow" => format!("?token={logout}"),
+            "socialCallback" => format!("?state={}", "A".repeat(64)),
+            "exchangeSessionToken" => {
+                format!("?init_code={}&return_to_code=x", "A".repeat(64))
+            }
             _ => String::new(),
         };
         let uri = format!("{}{query}", filled(route.path));

@@ -4,7 +4,8 @@ use cardea_storage::{Consistency, Tenant};
 
 use crate::{
     Service,
-    engine::{Engine, Limits, Unanswered, Value, Why, value::Finding},
+    condition::{Context, bounded},
+    engine::{Engine, Limits},
     graph::Graph,
     language::{Declared, Language},
     model::{SubjectSet, Tuple, TupleRefused},
@@ -15,9 +16,25 @@ use crate::{
 /// Most checks in one request.
 pub const BATCH_MAX: usize = 1_000;
 
+/// What a request says beyond its question.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ask {
+    /// Most hops; 0 for the default.
+    pub depth: u32,
+    /// What it gives to conditions.
+    pub context: Context,
+}
+
+impl From<u32> for Ask {
+    /// A depth and no context.
+    fn from(depth: u32) -> Self {
+        Self { depth, context: Context::new() }
+    }
+}
+
 impl Service {
     /// Whether a tuple's subject has its relation on its object, by tuples and
-    /// language. `depth` is the most hops, 0 for the default.
+    /// language.
     ///
     /// # Errors
     /// See [`ReadRejection`]. A limit is an error and never a "no".
@@ -25,16 +42,16 @@ impl Service {
         &self,
         tenant: Tenant,
         tuple: &Tuple,
-        depth: u32,
+        ask: impl Into<Ask>,
         consistency: Consistency,
     ) -> Result<Answered<bool>, ReadRejection> {
+        let ask = ask.into();
         tuple.validate()?;
-        let limits = self.limits(depth);
-        self.walk(
-            tenant,
-            &consistency,
-            |graph| async move { check_on(&graph, tuple, limits).await },
-        )
+        bounded(&ask.context).map_err(TupleRefused::Condition)?;
+        let (limits, given) = (self.limits(ask.depth), &ask.context);
+        self.walk(tenant, &consistency, |graph| async move {
+            check_on(&graph, tuple, limits, given).await
+        })
         .await
     }
 
@@ -46,18 +63,20 @@ impl Service {
         &self,
         tenant: Tenant,
         tuples: &[Tuple],
-        depth: u32,
+        ask: impl Into<Ask>,
         consistency: Consistency,
     ) -> Result<Answered<Vec<Result<bool, ReadRejection>>>, ReadRejection> {
+        let ask = ask.into();
+        bounded(&ask.context).map_err(TupleRefused::Condition)?;
         if tuples.len() > BATCH_MAX {
             return Err(ReadRejection::TooMany { what: "checks", limit: BATCH_MAX });
         }
-        let limits = self.limits(depth);
+        let (limits, given) = (self.limits(ask.depth), &ask.context);
         self.walk(tenant, &consistency, |graph| async move {
             let mut answers = Vec::with_capacity(tuples.len());
             for tuple in tuples {
                 let answer = match tuple.validate() {
-                    Ok(()) => check_on(&graph, tuple, limits).await,
+                    Ok(()) => check_on(&graph, tuple, limits, given).await,
                     Err(refused) => Err(refused.into()),
                 };
                 match answer {
@@ -76,11 +95,11 @@ pub(crate) async fn check_on(
     graph: &Graph,
     tuple: &Tuple,
     limits: Limits,
+    given: &Context,
 ) -> Result<bool, ReadRejection> {
     let set = tuple.set();
     is_askable(graph.language(), &set)?;
-    let mut engine = Engine::new(graph, tuple.subject.clone(), limits);
-    decided(engine.check(&set).await?, &set)
+    Engine::new(graph, tuple.subject.clone(), limits, given).decide_on(&set).await
 }
 
 /// Whether a relation can be asked for.
@@ -95,17 +114,5 @@ pub(crate) fn is_askable(language: &Language, set: &SubjectSet) -> Result<(), Re
             relation: set.relation.clone(),
         }),
         Declared::Free | Declared::Relation | Declared::Permission(_) => Ok(()),
-    }
-}
-
-/// Yes or no, or why neither.
-pub(crate) fn decided(finding: Finding, set: &SubjectSet) -> Result<bool, ReadRejection> {
-    match finding.value {
-        Value::Yes => Ok(true),
-        Value::No | Value::Doubt => Ok(false),
-        Value::Undecided => {
-            let why = finding.why.unwrap_or(Why::Size);
-            Err(Unanswered { why, at: set.clone() }.into())
-        }
     }
 }

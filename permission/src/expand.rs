@@ -6,14 +6,15 @@
 use std::{collections::HashSet, sync::Arc};
 
 use cardea_storage::{
-    Consistency, Tenant,
+    Consistency, Tenant, Timestamp,
     engine::Order,
     store::{Read, SCAN_ROWS_MAX, Scan},
 };
 
 use crate::{
-    ReadRejection, Service, Subject, SubjectSet,
+    ReadRejection, Relationship, Service, Subject, SubjectSet,
     check::is_askable,
+    condition::Condition,
     engine::{
         Unanswered, Why,
         node::{Question, What},
@@ -21,7 +22,7 @@ use crate::{
     graph::Graph,
     language::{Declared, Formula},
     service::Answered,
-    table::read_tuple,
+    table::read_relationship,
 };
 
 /// Most nodes of a tree.
@@ -53,6 +54,10 @@ pub struct Tree {
     pub kind: TreeKind,
     /// What it stands for.
     pub subject: Subject,
+    /// When the tuple that leads here ceases to be there.
+    pub expires_at: Option<Timestamp>,
+    /// Where alone the tuple that leads here is there. Expanding evaluates none.
+    pub condition: Option<Condition>,
     /// What is beneath.
     pub children: Vec<Tree>,
 }
@@ -60,6 +65,9 @@ pub struct Tree {
 struct Branch {
     kind: TreeKind,
     subject: Subject,
+    /// Of the tuple that leads here.
+    expires_at: Option<Timestamp>,
+    condition: Option<Condition>,
     children: Vec<usize>,
 }
 
@@ -116,7 +124,7 @@ async fn grow(
         for (at, question, deep) in std::mem::take(&mut growth.left) {
             if deep >= most {
                 if depth == 0 {
-                    return Err(Unanswered { why: Why::Depth, at: set.clone() }.into());
+                    return Err(Unanswered::new(Why::Depth, set).into());
                 }
                 growth.branches[at].kind = TreeKind::Leaf;
                 continue;
@@ -132,7 +140,8 @@ async fn grow(
 
 impl Growth {
     fn branch(&mut self, kind: TreeKind, subject: Subject) -> usize {
-        self.branches.push(Branch { kind, subject, children: Vec::new() });
+        let (expires_at, condition) = (None, None);
+        self.branches.push(Branch { kind, subject, expires_at, condition, children: Vec::new() });
         self.branches.len() - 1
     }
 
@@ -157,13 +166,14 @@ impl Growth {
                 Ok(())
             }
             What::Walk(_, body) => {
-                for subject in self.subjects(question).await? {
-                    let Subject::Set(to) = subject else { continue };
+                for found in self.subjects(question).await? {
+                    let Subject::Set(to) = found.tuple.subject.clone() else { continue };
                     let next = match language.body(*body) {
                         Formula::Has(name) => What::Has(name.clone()),
                         _ => What::Body(*body),
                     };
-                    self.meet(at, to.namespace, to.object, next, deep);
+                    let branch = self.meet(at, to.namespace, to.object, next, deep);
+                    self.narrow(branch, found);
                 }
                 Ok(())
             }
@@ -173,16 +183,15 @@ impl Growth {
                     Declared::Free | Declared::Relation => {}
                     Declared::Permission(formula) => self.formula(at, formula, question, deep),
                 }
-                for subject in self.subjects(question).await? {
-                    match subject {
+                for found in self.subjects(question).await? {
+                    let branch = match found.tuple.subject.clone() {
                         Subject::Set(set) if !set.relation.is_empty() => {
                             let what = What::Has(set.relation);
-                            self.meet(at, set.namespace, set.object, what, deep);
+                            self.meet(at, set.namespace, set.object, what, deep)
                         }
-                        subject => {
-                            self.under(at, TreeKind::Leaf, subject);
-                        }
-                    }
+                        subject => self.under(at, TreeKind::Leaf, subject),
+                    };
+                    self.narrow(branch, found);
                 }
                 Ok(())
             }
@@ -190,7 +199,14 @@ impl Growth {
     }
 
     /// Adds what a subject set names, to be grown unless it was met before.
-    fn meet(&mut self, parent: usize, namespace: String, object: String, what: What, deep: u32) {
+    fn meet(
+        &mut self,
+        parent: usize,
+        namespace: String,
+        object: String,
+        what: What,
+        deep: u32,
+    ) -> usize {
         let question = Question { namespace, object, what };
         let set = question.set();
         let new = matches!(question.what, What::Body(_)) || self.met.insert(set.clone());
@@ -199,6 +215,13 @@ impl Growth {
         if new {
             self.left.push((at, question, deep + 1));
         }
+        at
+    }
+
+    /// Notes what narrows the tuple that leads to a branch.
+    fn narrow(&mut self, branch: usize, found: Relationship) {
+        let branch = &mut self.branches[branch];
+        (branch.expires_at, branch.condition) = (found.expires_at, found.condition);
     }
 
     fn formula(&mut self, at: usize, formula: &Formula, about: &Question, deep: u32) {
@@ -242,8 +265,8 @@ impl Growth {
         }
     }
 
-    /// All subjects that tuples name.
-    async fn subjects(&mut self, question: &Question) -> Result<Vec<Subject>, ReadRejection> {
+    /// All tuples of a relation on an object.
+    async fn subjects(&mut self, question: &Question) -> Result<Vec<Relationship>, ReadRejection> {
         let place = self.graph.place(&question.namespace);
         let range = place.subjects_of(&question.set());
         let limit = u32::try_from(NODES_MAX + 1).unwrap_or(SCAN_ROWS_MAX);
@@ -254,7 +277,11 @@ impl Growth {
             return Err(ReadRejection::TooMany { what: "subjects", limit: NODES_MAX });
         }
         self.somebody |= !rows.rows.is_empty();
-        Ok(rows.rows.iter().filter_map(read_tuple).map(|tuple| tuple.subject).collect())
+        let mut found = Vec::with_capacity(rows.rows.len());
+        for row in &rows.rows {
+            found.extend(read_relationship(row)?);
+        }
+        Ok(found)
     }
 
     /// Puts the branches together, the deepest first. Subject sets that nobody is in
@@ -264,12 +291,13 @@ impl Growth {
         trees.resize_with(self.branches.len(), || None);
         for (at, branch) in self.branches.into_iter().enumerate().rev() {
             let children: Vec<Tree> =
-                branch.children.into_iter().filter_map(|child| trees[child].take()).collect();
+                branch.children.iter().filter_map(|child| trees[*child].take()).collect();
             let kind = match branch.kind {
                 TreeKind::Union if children.is_empty() => TreeKind::Leaf,
                 kind => kind,
             };
-            trees[at] = Some(Tree { kind, subject: branch.subject, children });
+            let Branch { subject, expires_at, condition, .. } = branch;
+            trees[at] = Some(Tree { kind, subject, expires_at, condition, children });
         }
         trees.into_iter().next().flatten().filter(|_| self.somebody)
     }

@@ -7,19 +7,21 @@
 use cardea_storage::{
     Consistency, Tenant,
     engine::Order,
-    store::{Read, Scan},
+    store::{Read, Rows, Scan},
 };
 
 use crate::{
-    ReadRejection, Service, Subject, SubjectSet, Tuple,
-    check::{decided, is_askable},
+    ReadRejection, Relationship, Service, Subject, SubjectSet, Tuple,
+    check::{Ask, is_askable},
+    condition::{Context, Verdict, bounded},
     engine::{
         Engine, Limits, Value,
         node::{Bound, NodeId, Nodes, What},
     },
     graph::Graph,
+    model::TupleRefused,
     service::Answered,
-    table::read_tuple,
+    table::{read_relationship, read_tuple},
 };
 
 /// A step of a proof.
@@ -34,8 +36,8 @@ pub struct Step {
 /// What a step says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Says {
-    /// This tuple is there.
-    Tuple(Tuple),
+    /// This tuple is there; its condition, if it has one, holds.
+    Tuple(Relationship),
     /// This permission holds, by its formula.
     Permission(SubjectSet),
     /// This does not hold, as is asked for.
@@ -62,16 +64,16 @@ impl Service {
         &self,
         tenant: Tenant,
         tuple: &Tuple,
-        depth: u32,
+        ask: impl Into<Ask>,
         consistency: Consistency,
     ) -> Result<Answered<Explanation>, ReadRejection> {
+        let ask = ask.into();
         tuple.validate()?;
-        let limits = self.limits(depth);
-        self.walk(
-            tenant,
-            &consistency,
-            |graph| async move { explain_on(&graph, tuple, limits).await },
-        )
+        bounded(&ask.context).map_err(TupleRefused::Condition)?;
+        let (limits, given) = (self.limits(ask.depth), &ask.context);
+        self.walk(tenant, &consistency, |graph| async move {
+            explain_on(&graph, tuple, limits, given).await
+        })
         .await
     }
 }
@@ -80,42 +82,60 @@ async fn explain_on(
     graph: &Graph,
     tuple: &Tuple,
     limits: Limits,
+    given: &Context,
 ) -> Result<Explanation, ReadRejection> {
     let set = tuple.set();
     is_askable(graph.language(), &set)?;
-    let mut engine = Engine::new(graph, tuple.subject.clone(), limits);
-    let allowed = decided(engine.check(&set).await?, &set)?;
+    let mut engine = Engine::new(graph, tuple.subject.clone(), limits, given);
+    let allowed = engine.decide_on(&set).await?;
     let mut steps = Vec::new();
+    let asked = Asked { graph, subject: &tuple.subject, given };
     if allowed && let Some(root) = engine.asked(&set) {
         // Deepest last; what is pushed last is told first.
         let mut left = vec![(Rests::On(root), 0)];
         while let Some((rests, depth)) = left.pop() {
             match rests {
                 Rests::On(id) => {
-                    let beneath =
-                        because(graph, engine.nodes(), id, &tuple.subject, depth, &mut steps)
-                            .await?;
+                    let beneath = because(&asked, engine.nodes(), id, depth, &mut steps).await?;
                     left.extend(beneath.into_iter().rev());
                 }
-                Rests::Says(says) => steps.push(Step { depth, says }),
+                Rests::Says(says) => steps.push(Step { depth, says: *says }),
             }
         }
     }
     Ok(Explanation { allowed, steps })
 }
 
+/// Of whom, and with what, is told.
+struct Asked<'a> {
+    graph: &'a Graph,
+    subject: &'a Subject,
+    given: &'a Context,
+}
+
 /// What is still to be told.
 enum Rests {
     On(NodeId),
-    Says(Says),
+    Says(Box<Says>),
+}
+
+/// A tuple with what narrows it, as the graph has it.
+async fn relationship(
+    graph: &Graph,
+    set: &SubjectSet,
+    subject: &Subject,
+) -> Result<Option<Relationship>, ReadRejection> {
+    let key = graph.place(&set.namespace).tuple_key(set, subject);
+    let rows = graph.read(vec![Read::Get(key)], false).await?;
+    let row = rows.into_iter().next().and_then(Rows::into_row);
+    Ok(row.as_ref().map(read_relationship).transpose()?.flatten())
 }
 
 /// Tells why a question was answered with yes, and what that rests on.
 async fn because(
-    graph: &Graph,
+    &Asked { graph, subject, given }: &Asked<'_>,
     nodes: &Nodes,
     id: NodeId,
-    subject: &Subject,
     depth: u32,
     steps: &mut Vec<Step>,
 ) -> Result<Vec<(Rests, u32)>, ReadRejection> {
@@ -123,12 +143,8 @@ async fn because(
     let set = node.question.set();
     let mut tell = |says| steps.push(Step { depth, says });
     if node.direct {
-        tell(Says::Tuple(Tuple {
-            namespace: set.namespace,
-            object: set.object,
-            relation: set.relation,
-            subject: subject.clone(),
-        }));
+        let found = relationship(graph, &set, subject).await?;
+        found.into_iter().for_each(|found| tell(Says::Tuple(found)));
         return Ok(Vec::new());
     }
     let before = |other: NodeId| {
@@ -136,7 +152,9 @@ async fn because(
         nodes.get(other).decided_as < node.decided_as
             && finding.is_some_and(|finding| finding.value == Value::Yes)
     };
-    if let Some(member) = node.members.iter().copied().find(|member| before(*member)) {
+    let mut members =
+        node.members.iter().filter(|member| member.doubted.is_none()).map(|member| member.id);
+    if let Some(member) = members.find(|member| before(*member)) {
         let question = nodes.get(member).question.clone();
         let through = match node.question.what {
             What::Walk(..) => {
@@ -146,22 +164,27 @@ async fn because(
                 let scan = Scan { range, limit, order: Order::Forward };
                 let rows = graph.read(vec![Read::Scan(scan)], true).await?;
                 let rows = rows.into_iter().next().unwrap_or_default();
-                let leads = |tuple: &Tuple| match &tuple.subject {
+                let leads = |tuple: Tuple| match &tuple.subject {
                     Subject::Set(to) => {
                         to.namespace == question.namespace && to.object == question.object
                     }
                     Subject::Id(_) => false,
                 };
-                rows.rows.iter().filter_map(read_tuple).find(leads)
+                let mut through = None;
+                for row in rows.rows.iter().filter(|row| read_tuple(row).is_some_and(&leads)) {
+                    let found = read_relationship(row)?.filter(|found| {
+                        let condition = found.condition.as_ref();
+                        condition.is_none_or(|condition| {
+                            condition.verdict(given, graph.time()) == Verdict::Holds
+                        })
+                    });
+                    through = through.or(found);
+                }
+                through
             }
-            _ => Some(Tuple {
-                namespace: set.namespace.clone(),
-                object: set.object.clone(),
-                relation: set.relation.clone(),
-                subject: Subject::Set(question.set()),
-            }),
+            _ => relationship(graph, &set, &Subject::Set(question.set())).await?,
         };
-        through.into_iter().for_each(|tuple| tell(Says::Tuple(tuple)));
+        through.into_iter().for_each(|found| tell(Says::Tuple(found)));
         return Ok(vec![(Rests::On(member), depth + 1)]);
     }
     let Some(formula) = &node.formula else { return Ok(Vec::new()) };
@@ -180,9 +203,8 @@ fn prove(nodes: &Nodes, formula: &Bound, before: u64, about: &SubjectSet) -> Opt
         nodes.get(id).decided_as < before && nodes.finding(id).is_some_and(|f| f.value == value)
     };
     match formula {
-        Bound::Known(finding) => {
-            (finding.value == Value::Yes).then(|| vec![Rests::Says(Says::Subject(about.clone()))])
-        }
+        Bound::Known(finding) => (finding.value == Value::Yes)
+            .then(|| vec![Rests::Says(Box::new(Says::Subject(about.clone())))]),
         Bound::Node(id) => answered(*id, Value::Yes).then(|| vec![Rests::On(*id)]),
         Bound::Or(terms) => terms.iter().find_map(|term| prove(nodes, term, before, about)),
         Bound::And(terms) => {
@@ -202,7 +224,7 @@ fn refute(nodes: &Nodes, formula: &Bound, before: u64, about: &SubjectSet) -> Op
             let node = nodes.get(*id);
             let no = nodes.finding(*id).is_some_and(|f| f.value == Value::No);
             (no && node.decided_as < before)
-                .then(|| vec![Rests::Says(Says::Excluded(node.question.set()))])
+                .then(|| vec![Rests::Says(Box::new(Says::Excluded(node.question.set())))])
         }
         Bound::Or(terms) => {
             let all: Option<Vec<_>> =

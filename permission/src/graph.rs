@@ -11,16 +11,13 @@
 use std::sync::Arc;
 
 use cardea_storage::{
-    Consistency, Fault, Snaptoken, Store, StoreError, Tenant, Timestamp,
+    Consistency, Fault, Row, Snaptoken, Store, StoreError, Tenant, Timestamp,
     protocol::pin::{Pinned, PinnedRead},
     store::{Read, ReadRequest, Rows},
 };
 use parking_lot::Mutex;
 
-use crate::{
-    language::Language,
-    table::{DEFAULT_SLOT, Place},
-};
+use crate::{language::Language, table::Place};
 
 /// Most reads that are asked of the store at once.
 const READS_MAX: usize = 1024;
@@ -56,20 +53,19 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Pins the graph if this node can; else, and if `follow`, it is followed.
-    pub(crate) async fn open(
+    /// Over what was pinned; without that, it is followed.
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         tenant: Tenant,
         language: Arc<Language>,
         consistency: Consistency,
-        follow: bool,
-    ) -> Result<Self, StoreError> {
-        let pinned = if follow { None } else { store.pin(DEFAULT_SLOT, &consistency).await? };
+        pinned: Option<Pinned>,
+    ) -> Self {
         let mode = match pinned {
             Some(pinned) => Mode::Pinned(Arc::new(pinned)),
             None => Mode::Followed(Mutex::default()),
         };
-        Ok(Self { store, tenant, language, consistency, mode, locked: Mutex::new(false) })
+        Self { store, tenant, language, consistency, mode, locked: Mutex::new(false) }
     }
 
     pub(crate) fn language(&self) -> &Language {
@@ -95,6 +91,23 @@ impl Graph {
         }
     }
 
+    /// Makes a small read at once where nothing is to be waited for; `None` elsewhere.
+    pub(crate) fn read_now(&self, read: &Read) -> Result<Option<Rows>, StoreError> {
+        let Mode::Pinned(pinned) = &self.mode else { return Ok(None) };
+        let rows = self.pinned_rows(pinned.read(std::slice::from_ref(read))?)?;
+        Ok(Some(rows.into_iter().next().unwrap_or_default()))
+    }
+
+    fn pinned_rows(&self, read: PinnedRead) -> Result<Vec<Rows>, StoreError> {
+        match read {
+            PinnedRead::Rows(rows) => Ok(rows),
+            PinnedRead::Locked | PinnedRead::Elsewhere => {
+                *self.locked.lock() = true;
+                Err(StoreError::Contended { attempts: 1 })
+            }
+        }
+    }
+
     /// Makes reads. `large` ones are handed to a thread that may block for longer.
     pub(crate) async fn read(
         &self,
@@ -110,13 +123,7 @@ impl Graph {
                 } else {
                     pinned.read(&reads)?
                 };
-                match read {
-                    PinnedRead::Rows(rows) => Ok(rows),
-                    PinnedRead::Locked | PinnedRead::Elsewhere => {
-                        *self.locked.lock() = true;
-                        Err(StoreError::Contended { attempts: 1 })
-                    }
-                }
+                self.pinned_rows(read)
             }
             Mode::Followed(followed) => {
                 let mut rows = Vec::new();
@@ -178,14 +185,21 @@ impl Graph {
         let again = self.store.read(request).await?;
         let same = again.results.len() == rows.len()
             && again.results.iter().zip(&rows).all(|(a, b)| {
-                let keys =
-                    |rows: &Rows| rows.rows.iter().map(|r| r.key.clone()).collect::<Vec<_>>();
-                a.more == b.more && keys(a) == keys(b)
+                let said = |row: &Row| (row.key.clone(), row.value.clone());
+                a.more == b.more && a.rows.iter().map(said).eq(b.rows.iter().map(said))
             });
         if same {
             followed.lock().seen.merge(&again.snaptoken);
         }
         Ok(same)
+    }
+
+    /// The time by which expiry is judged, and conditions are.
+    pub(crate) fn time(&self) -> Timestamp {
+        match &self.mode {
+            Mode::Pinned(pinned) => pinned.time(),
+            Mode::Followed(followed) => followed.lock().time,
+        }
     }
 
     /// Where the graph stood.

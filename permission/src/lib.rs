@@ -5,8 +5,8 @@
 //! It knows neither HTTP nor how the store is replicated. Time and chance come from
 //! the store it holds. What it refuses is a value in the field's terms.
 //!
-//! Reading order: [`model`] (tuples, subjects), [`opl`] and [`language`] (what names
-//! mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
+//! Reading order: [`model`] (tuples, subjects), [`condition`] (when a tuple counts),
+//! [`opl`] and [`language`] (what names mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
 //! [`Service`]: [`write`](mod@write), [`list`], [`check`],
 //! [`expand`], [`explain`], [`reverse`], [`actions`], [`watch`], [`change`].
 
@@ -14,6 +14,7 @@ pub mod actions;
 pub mod assertion;
 pub mod change;
 pub mod check;
+pub mod condition;
 pub mod engine;
 pub mod expand;
 pub mod explain;
@@ -34,6 +35,8 @@ mod tests;
 pub mod watch;
 pub mod write;
 
-pub use model::{Subject, SubjectSet, Tuple, TupleQuery};
+pub use check::Ask;
+pub use condition::{Condition, Context};
+pub use model::{Relationship, Subject, SubjectSet, Tuple, TupleQuery};
 pub use rejection::{LanguageRejection, ReadRejection, WriteRejection};
 pub use service::{Answered, Service};

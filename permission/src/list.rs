@@ -21,10 +21,10 @@ use cardea_storage::{
 use crate::{
     Service,
     language::Language,
-    model::{Tuple, TupleQuery},
+    model::{Relationship, TupleQuery},
     rejection::ReadRejection,
     service::Answered,
-    table::{Place, read_tuple},
+    table::{Place, read_relationship},
 };
 
 /// Tuples on a page if the caller does not say.
@@ -72,7 +72,7 @@ pub(crate) struct ListPosition(Option<Bytes>);
 
 /// A part of a list.
 pub(crate) struct Part {
-    pub(crate) tuples: Vec<Tuple>,
+    pub(crate) tuples: Vec<Relationship>,
     pub(crate) next: Option<ListPosition>,
 }
 
@@ -88,7 +88,7 @@ impl Service {
         query: &TupleQuery,
         page: &PageRequest,
         consistency: Consistency,
-    ) -> Result<Answered<Page<Tuple>>, ReadRejection> {
+    ) -> Result<Answered<Page<Relationship>>, ReadRejection> {
         query.validate()?;
         let (held, language_at) = self.language(tenant, &consistency).await?;
         let language: &Arc<Language> = &held.language;
@@ -120,10 +120,7 @@ impl Service {
         position: ListPosition,
         limit: usize,
     ) -> Result<Part, StoreError> {
-        let mut slots: Vec<Slot> = match &query.namespace {
-            Some(namespace) => vec![language.slot(namespace)],
-            None => language.slots().into_iter().collect(),
-        };
+        let mut slots = slots_of(language, query);
         let after = position.0.and_then(Key::from_bytes);
         if let Some(after) = &after {
             slots.retain(|slot| *slot >= after.slot());
@@ -143,8 +140,8 @@ impl Service {
                     .await?;
                 for row in &rows.rows {
                     looked_at += 1;
-                    let tuple = read_tuple(row).filter(|tuple| query.matches(tuple));
-                    tuples.extend(tuple);
+                    let found = read_relationship(row)?;
+                    tuples.extend(found.filter(|found| query.matches(&found.tuple)));
                     if tuples.len() == limit {
                         let next = Some(ListPosition(Some(row.key.as_bytes().clone())));
                         return Ok(Part { tuples, next });
@@ -162,8 +159,16 @@ impl Service {
     }
 }
 
+/// The slots that a query's tuples lie in.
+pub(crate) fn slots_of(language: &Language, query: &TupleQuery) -> Vec<Slot> {
+    match &query.namespace {
+        Some(namespace) => vec![language.slot(namespace)],
+        None => language.slots().into_iter().collect(),
+    }
+}
+
 /// The rows that a query's tuples are among.
-fn range_of(place: Place, query: &TupleQuery) -> KeyRange {
+pub(crate) fn range_of(place: Place, query: &TupleQuery) -> KeyRange {
     let text = |part: &'_ Option<String>| part.clone();
     match (&query.namespace, &query.object, &query.relation, &query.subject) {
         (Some(namespace), Some(object), None, _) => place.object(namespace, object),

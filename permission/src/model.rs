@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use cardea_storage::Timestamp;
 use thiserror::Error;
+
+use crate::condition::{Condition, ConditionRefused};
 
 /// Longest name of a namespace or relation, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -42,6 +45,37 @@ pub struct Tuple {
     pub subject: Subject,
 }
 
+/// A tuple with what narrows it: nothing for most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relationship {
+    /// The tuple.
+    pub tuple: Tuple,
+    /// When it ceases to be there, by the store's time; `None`: never.
+    pub expires_at: Option<Timestamp>,
+    /// It is there only where this holds; `None`: everywhere.
+    pub condition: Option<Condition>,
+}
+
+impl From<Tuple> for Relationship {
+    fn from(tuple: Tuple) -> Self {
+        Self { tuple, expires_at: None, condition: None }
+    }
+}
+
+impl Relationship {
+    /// Whether its parts are within bounds and make sense.
+    ///
+    /// # Errors
+    /// See [`TupleRefused`].
+    pub fn validate(&self) -> Result<(), TupleRefused> {
+        self.tuple.validate()?;
+        if let Some(condition) = &self.condition {
+            condition.compile()?;
+        }
+        Ok(())
+    }
+}
+
 /// Tuples that are alike in what is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TupleQuery {
@@ -77,6 +111,9 @@ pub enum TupleRefused {
     /// Zero bytes are kept twice, and then it was too long as a whole.
     #[error("the relation tuple as a whole is longer than is kept")]
     Unkept,
+    /// The condition makes no sense.
+    #[error(transparent)]
+    Condition(#[from] ConditionRefused),
     /// The text is no tuple.
     #[error(
         "{0:?} is no relation tuple: namespace:object#relation@subject or \

@@ -3,7 +3,8 @@
 //!
 //! Objects are found by going from the subject through the tuples that name it, the
 //! subject sets that these make it a member of, and the formulas that ask for those.
-//! What is reached through alternatives alone is certain; the rest is checked. Where a
+//! What is reached through alternatives alone is certain; the rest is checked, and so
+//! is what a condition may keep from being there. Where a
 //! formula can hold of an object that nothing leads to (`!this.related.banned…`), all
 //! objects of the namespace are checked.
 //!
@@ -22,7 +23,8 @@ use cardea_storage::{
 
 use crate::{
     ReadRejection, Service, Subject, SubjectSet, Tuple,
-    check::{decided, is_askable},
+    check::is_askable,
+    condition::{Context, Verdict, bounded},
     engine::{
         Engine, Limits, Unanswered, Why,
         node::{Question, What},
@@ -30,8 +32,9 @@ use crate::{
     graph::Graph,
     language::{Declared, Formula},
     list::{Page, PageRequest},
+    model::TupleRefused,
     service::Answered,
-    table::read_tuple,
+    table::{read_condition, read_tuple},
 };
 
 /// Rows that are read together.
@@ -43,18 +46,21 @@ impl Service {
     ///
     /// # Errors
     /// See [`ReadRejection`].
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
     pub async fn list_objects(
         &self,
         tenant: Tenant,
         namespace: &str,
         relation: &str,
         subject: &Subject,
+        given: &Context,
         page: &PageRequest,
         consistency: Consistency,
     ) -> Result<Answered<Page<String>>, ReadRejection> {
-        let asked = format!("{namespace:?} {relation:?} {subject:?}");
+        let asked = format!("{namespace:?} {relation:?} {subject:?} {given:?}");
         let list = format!("objects {}", blake3::hash(asked.as_bytes()));
-        let found = self.all_objects(tenant, namespace, relation, subject, consistency).await?;
+        let found =
+            self.all_objects(tenant, namespace, relation, subject, given, consistency).await?;
         self.page_of_names(tenant, &list, page, found)
     }
 
@@ -68,15 +74,17 @@ impl Service {
         namespace: &str,
         relation: &str,
         subject: &Subject,
+        given: &Context,
         consistency: Consistency,
     ) -> Result<Answered<BTreeSet<String>>, ReadRejection> {
         subject.validate()?;
+        bounded(given).map_err(TupleRefused::Condition)?;
         let set = SubjectSet::new(namespace, "", relation);
         set.validate()?;
         let (set, limits) = (&set, self.limits(0));
         self.walk(tenant, &consistency, |graph| async move {
             is_askable(graph.language(), set)?;
-            objects(&graph, set, subject, limits).await
+            objects(&graph, set, subject, limits, given).await
         })
         .await
     }
@@ -87,20 +95,19 @@ impl Service {
     /// # Errors
     /// See [`ReadRejection`]; a permission of all whom it does not exclude is that of
     /// [everybody](ReadRejection::Everybody).
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
     pub async fn list_subjects(
         &self,
         tenant: Tenant,
         set: &SubjectSet,
         kind: &SubjectKind,
+        given: &Context,
         page: &PageRequest,
         consistency: Consistency,
     ) -> Result<Answered<Page<String>>, ReadRejection> {
-        let asked = match kind {
-            SubjectKind::Ids => format!("{set:?}"),
-            SubjectKind::Objects(_) => format!("{set:?} {kind:?}"),
-        };
+        let asked = format!("{set:?} {kind:?} {given:?}");
         let list = format!("subjects {}", blake3::hash(asked.as_bytes()));
-        let found = self.all_subjects(tenant, set, kind, consistency).await?;
+        let found = self.all_subjects(tenant, set, kind, given, consistency).await?;
         self.page_of_names(tenant, &list, page, found)
     }
 
@@ -113,15 +120,17 @@ impl Service {
         tenant: Tenant,
         set: &SubjectSet,
         kind: &SubjectKind,
+        given: &Context,
         consistency: Consistency,
     ) -> Result<Answered<BTreeSet<String>>, ReadRejection> {
         set.validate()?;
+        bounded(given).map_err(TupleRefused::Condition)?;
         let limits = self.limits(0);
         let nobody = kind.subject(self.store.entropy().uuid().to_string());
         let nobody = &nobody;
         self.walk(tenant, &consistency, |graph| async move {
             is_askable(graph.language(), set)?;
-            subjects(&graph, set, kind, nobody, limits).await
+            subjects(&graph, set, kind, nobody, limits, given).await
         })
         .await
     }
@@ -191,8 +200,13 @@ impl SubjectKind {
     }
 }
 
-/// All tuples of a range.
-async fn scan(graph: &Graph, mut range: KeyRange) -> Result<Vec<Tuple>, ReadRejection> {
+/// All tuples of a range that are there, or may be for want of context: each with
+/// whether it surely is.
+async fn scan(
+    graph: &Graph,
+    given: &Context,
+    mut range: KeyRange,
+) -> Result<Vec<(Tuple, bool)>, ReadRejection> {
     let mut tuples = Vec::new();
     loop {
         let scan = Scan { range: range.clone(), limit: ROWS, order: Order::Forward };
@@ -200,7 +214,14 @@ async fn scan(graph: &Graph, mut range: KeyRange) -> Result<Vec<Tuple>, ReadReje
         let large = !tuples.is_empty();
         let rows = graph.read(vec![Read::Scan(scan)], large).await?;
         let rows = rows.into_iter().next().unwrap_or_default();
-        tuples.extend(rows.rows.iter().filter_map(read_tuple));
+        for row in &rows.rows {
+            let Some(tuple) = read_tuple(row) else { continue };
+            match read_condition(row)?.map(|condition| condition.verdict(given, graph.time())) {
+                None | Some(Verdict::Holds) => tuples.push((tuple, true)),
+                Some(Verdict::Fails) => {}
+                Some(Verdict::Missing(_) | Verdict::Failed(_)) => tuples.push((tuple, false)),
+            }
+        }
         match rows.rows.last().filter(|_| rows.more) {
             Some(last) => range.start = last.key.successor(),
             None => return Ok(tuples),
@@ -230,20 +251,26 @@ fn is_open(formula: &Formula) -> bool {
 
 struct Reach<'a> {
     graph: &'a Graph,
+    given: &'a Context,
     limits: Limits,
     about: SubjectSet,
     reached: HashMap<Question, bool>,
     left: Vec<(Question, bool)>,
 }
 
-impl Reach<'_> {
+impl<'a> Reach<'a> {
+    fn new(graph: &'a Graph, about: &SubjectSet, limits: Limits, given: &'a Context) -> Self {
+        let (reached, left) = (HashMap::new(), Vec::new());
+        Self { graph, given, limits, about: about.clone(), reached, left }
+    }
+
     fn reach(&mut self, question: Question, certain: bool) -> Result<(), ReadRejection> {
         let known = self.reached.get(&question).copied();
         if known.is_some_and(|known| known || !certain) {
             return Ok(());
         }
         if self.reached.len() >= self.limits.size {
-            return Err(Unanswered { why: Why::Size, at: self.about.clone() }.into());
+            return Err(Unanswered::new(Why::Size, &self.about).into());
         }
         self.reached.insert(question.clone(), certain);
         self.left.push((question, certain));
@@ -290,16 +317,18 @@ impl Reach<'_> {
                     self.follow(namespace, object, &Formula::Has(name.clone()), certain)?;
                     let set = Subject::Set(question.set());
                     for place in self.graph.places() {
-                        for tuple in scan(self.graph, place.subject(&set, None, None)).await? {
-                            self.reach_tuple(&tuple, certain)?;
+                        let range = place.subject(&set, None, None);
+                        for (tuple, surely) in scan(self.graph, self.given, range).await? {
+                            self.reach_tuple(&tuple, certain && surely)?;
                         }
                     }
                 }
                 What::Body(body) => {
                     for place in self.graph.places() {
                         let range = place.naming(namespace, Some(object));
-                        for tuple in scan(self.graph, range).await? {
+                        for (tuple, surely) in scan(self.graph, self.given, range).await? {
                             let walk = Formula::Walk(tuple.relation.clone(), *body);
+                            let certain = certain && surely;
                             self.follow(&tuple.namespace, &tuple.object, &walk, certain)?;
                         }
                     }
@@ -316,13 +345,14 @@ async fn objects(
     about: &SubjectSet,
     subject: &Subject,
     limits: Limits,
+    given: &Context,
 ) -> Result<BTreeSet<String>, ReadRejection> {
     let language = graph.language();
-    let mut reach =
-        Reach { graph, limits, about: about.clone(), reached: HashMap::new(), left: Vec::new() };
+    let mut reach = Reach::new(graph, about, limits, given);
     for place in graph.places() {
-        for tuple in scan(graph, place.subject(subject, None, None)).await? {
-            reach.reach_tuple(&tuple, true)?;
+        let range = place.subject(subject, None, None);
+        for (tuple, surely) in scan(graph, given, range).await? {
+            reach.reach_tuple(&tuple, surely)?;
         }
     }
     match subject {
@@ -348,22 +378,24 @@ async fn objects(
     let mut formulas = permits.map(|(_, f)| f).chain(language.bodies().map(|(_, f)| f));
     if formulas.any(is_open) {
         let place = graph.place(&about.namespace);
-        for tuple in scan(graph, place.namespace(Some(&about.namespace))).await? {
+        let range = place.namespace(Some(&about.namespace));
+        for (tuple, _) in scan(graph, given, range).await? {
             candidates.entry(tuple.object).or_insert(false);
         }
         for place in graph.places() {
-            for tuple in scan(graph, place.naming(&about.namespace, None)).await? {
+            let range = place.naming(&about.namespace, None);
+            for (tuple, _) in scan(graph, given, range).await? {
                 if let Subject::Set(set) = tuple.subject {
                     candidates.entry(set.object).or_insert(false);
                 }
             }
         }
     }
-    let mut engine = Engine::new(graph, subject.clone(), limits);
+    let mut engine = Engine::new(graph, subject.clone(), limits, given);
     let mut found = BTreeSet::new();
     for (object, certain) in candidates {
         let set = SubjectSet { object, ..about.clone() };
-        if certain || decided(engine.check(&set).await?, &set)? {
+        if certain || engine.decide_on(&set).await? {
             found.insert(set.object);
         }
     }
@@ -376,14 +408,14 @@ async fn subjects(
     kind: &SubjectKind,
     nobody: &Subject,
     limits: Limits,
+    given: &Context,
 ) -> Result<BTreeSet<String>, ReadRejection> {
-    let mut engine = Engine::new(graph, nobody.clone(), limits);
-    if decided(engine.check(about).await?, about)? {
+    let mut engine = Engine::new(graph, nobody.clone(), limits, given);
+    if engine.decide_on(about).await? {
         return Err(ReadRejection::Everybody(about.clone()));
     }
     let mut candidates: BTreeMap<String, bool> = BTreeMap::new();
-    let mut reach =
-        Reach { graph, limits, about: about.clone(), reached: HashMap::new(), left: Vec::new() };
+    let mut reach = Reach::new(graph, about, limits, given);
     let mut add = |id: String, certain: bool| {
         let known = candidates.entry(id).or_insert(false);
         *known |= certain;
@@ -400,17 +432,20 @@ async fn subjects(
                 Declared::Permission(formula) => Some(formula),
             },
             What::Walk(_, body) => {
-                for tuple in scan(graph, place.sets_of(&question.set())).await? {
+                let range = place.sets_of(&question.set());
+                for (tuple, surely) in scan(graph, given, range).await? {
                     let Subject::Set(to) = tuple.subject else { continue };
                     let what = What::Body(*body);
                     let next = Question { namespace: to.namespace, object: to.object, what };
-                    reach.reach(next, certain)?;
+                    reach.reach(next, certain && surely)?;
                 }
                 continue;
             }
         };
         if matches!(question.what, What::Has(_)) {
-            for tuple in scan(graph, place.subjects_of(&question.set())).await? {
+            let range = place.subjects_of(&question.set());
+            for (tuple, surely) in scan(graph, given, range).await? {
+                let certain = certain && surely;
                 if let Some(name) = kind.name_of(&tuple.subject) {
                     add(name, certain);
                 }
@@ -444,8 +479,8 @@ async fn subjects(
     }
     let mut found = BTreeSet::new();
     for (id, certain) in candidates {
-        let mut engine = Engine::new(graph, kind.subject(id.clone()), limits);
-        if certain || decided(engine.check(about).await?, about)? {
+        let mut engine = Engine::new(graph, kind.subject(id.clone()), limits, given);
+        if certain || engine.decide_on(about).await? {
             found.insert(id);
         }
     }

@@ -151,8 +151,7 @@ impl Service {
         Ok(Held { version, language: Arc::new(language) })
     }
 
-    /// Runs a request on a graph of one instant, with the language of that instant or
-    /// a later one.
+    /// Runs a request on a graph of one instant, with a language that is as fresh.
     pub(crate) async fn walk<R, F, Fut>(
         &self,
         tenant: Tenant,
@@ -165,9 +164,15 @@ impl Service {
     {
         let mut follow = false;
         for _ in 0..WALKS_MAX {
-            let (store, strong) = (self.store.clone(), consistency.clone());
-            let (held, language_at) = self.language(tenant, consistency).await?;
-            let graph = Graph::open(store, tenant, held.language, strong, follow).await?;
+            let store = self.store.clone();
+            let pin = async {
+                if follow { Ok(None) } else { store.pin(DEFAULT_SLOT, consistency).await }
+            };
+            // Each is as fresh as is asked for, so neither waits for the other.
+            let language = self.language(tenant, consistency);
+            let ((held, language_at), pinned) = futures::try_join!(language, pin)?;
+            let consistency = consistency.clone();
+            let graph = Graph::new(store.clone(), tenant, held.language, consistency, pinned);
             let graph = Arc::new(graph);
             let run = run(graph.clone()).await;
             if graph.met_lock() {

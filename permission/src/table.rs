@@ -12,12 +12,15 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    IndexRow, Key, KeyRange, Row, Slot, Space, Table, TableKey, Tag, Tenant,
+    Fault, IndexRow, Key, KeyRange, Row, Slot, Space, Table, TableKey, Tag, Tenant,
     key::{KEY_BYTES_MAX, KeyReader, KeyWriter},
 };
 use prost::Message;
 
-use crate::model::{Subject, SubjectSet, Tuple, TupleRefused};
+use crate::{
+    condition::Condition,
+    model::{Relationship, Subject, SubjectSet, Tuple, TupleRefused},
+};
 
 const ID: u8 = 0;
 const SET: u8 = 1;
@@ -39,9 +42,73 @@ pub struct TupleKey {
     pub tuple: Tuple,
 }
 
-/// What is known of a tuple beyond what it says: nothing yet.
+/// What is known of a tuple beyond what it says. Its index rows hold the same.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct TupleRecord {}
+pub struct TupleRecord {
+    /// It is there only where this holds.
+    #[prost(message, optional, tag = "1")]
+    pub condition: Option<ConditionRecord>,
+}
+
+/// A condition, see [`Condition`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ConditionRecord {
+    /// What must be true.
+    #[prost(string, tag = "1")]
+    pub expression: String,
+    /// The kinds of the names in it.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub parameters: std::collections::BTreeMap<String, String>,
+    /// Values that are fixed, as an object of JSON; empty for none.
+    #[prost(string, tag = "3")]
+    pub context: String,
+}
+
+impl TupleRecord {
+    /// The record of a condition.
+    pub fn of(condition: Option<&Condition>) -> Self {
+        let condition = condition.map(|condition| ConditionRecord {
+            expression: condition.expression.clone(),
+            parameters: condition.parameters.clone(),
+            context: match condition.context.is_empty() {
+                true => String::new(),
+                false => serde_json::to_string(&condition.context).unwrap_or_default(),
+            },
+        });
+        Self { condition }
+    }
+}
+
+/// The condition that a tuple's row of any order bears.
+///
+/// # Errors
+/// A fault if it cannot be read: whether the tuple is there is not known then.
+pub fn read_condition(row: &Row) -> Result<Option<Condition>, Fault> {
+    if row.value.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        Fault::new(format!("the condition of the tuple at {}: {error}", row.key))
+    };
+    let record = TupleRecord::decode(row.value.clone()).map_err(|error| wrong(&error))?;
+    let Some(condition) = record.condition else { return Ok(None) };
+    let context = match condition.context.as_str() {
+        "" => Default::default(),
+        json => serde_json::from_str(json).map_err(|error| wrong(&error))?,
+    };
+    let ConditionRecord { expression, parameters, .. } = condition;
+    Ok(Some(Condition { expression, parameters, context }))
+}
+
+/// Reads a tuple with what narrows it from a row of any order; `None` if it is no
+/// tuple's.
+///
+/// # Errors
+/// See [`read_condition`].
+pub fn read_relationship(row: &Row) -> Result<Option<Relationship>, Fault> {
+    let Some(tuple) = read_tuple(row) else { return Ok(None) };
+    Ok(Some(Relationship { tuple, expires_at: row.expires_at, condition: read_condition(row)? }))
+}
 
 impl TableKey for TupleKey {
     fn slot(&self) -> Slot {
@@ -71,7 +138,7 @@ impl Table for Tuples {
     type Key = TupleKey;
     type Record = TupleRecord;
 
-    fn index_rows(key: &TupleKey, _record: &TupleRecord) -> Vec<IndexRow> {
+    fn index_rows(key: &TupleKey, record: &TupleRecord) -> Vec<IndexRow> {
         let tuple = &key.tuple;
         let mut by_subject = KeyWriter::new(key.slot, Tag::RELATION_TUPLE_BY_SUBJECT, key.tenant);
         write_subject(&mut by_subject, &tuple.subject);
@@ -79,8 +146,9 @@ impl Table for Tuples {
         let mut by_relation = KeyWriter::new(key.slot, Tag::RELATION_TUPLE_BY_RELATION, key.tenant);
         by_relation.str(&tuple.namespace).str(&tuple.relation).str(&tuple.object);
         write_subject(&mut by_relation, &tuple.subject);
+        let value = Bytes::from(record.encode_to_vec());
         [by_subject, by_relation]
-            .map(|writer| IndexRow { key: writer.finish(), value: Bytes::new() })
+            .map(|writer| IndexRow { key: writer.finish(), value: value.clone() })
             .into()
     }
 }
@@ -359,13 +427,18 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    fn place_of_tests() -> Place {
+        Place { tenant: Tenant(7), slot: DEFAULT_SLOT }
+    }
+
     #[test]
     fn bytes_of_the_keys_are_frozen_and_all_orders_are_read_back() {
         let tuple: Tuple = "d:1#v@(g:2#m)".parse().unwrap();
-        let place = Place { tenant: Tenant(7), slot: DEFAULT_SLOT };
-        let key = place.key(&tuple);
+        let key = place_of_tests().key(&tuple);
         let mut keys = vec![Tuples::key(&key)];
-        keys.extend(Tuples::index_rows(&key, &TupleRecord {}).into_iter().map(|row| row.key));
+        keys.extend(
+            Tuples::index_rows(&key, &TupleRecord::default()).into_iter().map(|row| row.key),
+        );
         let shown: Vec<String> = keys.iter().map(|key| hex(key.as_bytes())).collect();
         assert_eq!(
             shown,
@@ -401,6 +474,24 @@ mod tests {
         };
         assert_eq!(hex(&version.encode_to_vec()), "0a060a016112016210031a060a0164108140");
         assert_eq!(hex(&LanguageHeadRecord { version: 300 }.encode_to_vec()), "08ac02");
-        assert_eq!(hex(&TupleRecord {}.encode_to_vec()), "");
+        assert_eq!(hex(&TupleRecord::default().encode_to_vec()), "");
+        let condition = Condition {
+            expression: "a".to_owned(),
+            parameters: [("a".to_owned(), "bool".to_owned())].into(),
+            context: [("a".to_owned(), serde_json::Value::Bool(true))].into(),
+        };
+        let record = TupleRecord::of(Some(&condition));
+        let bytes = record.encode_to_vec();
+        assert_eq!(hex(&bytes), "0a1a0a016112090a01611204626f6f6c1a0a7b2261223a747275657d");
+        let key = place_of_tests().key(&"d:1#v@a".parse().unwrap());
+        let row = Row {
+            key: Tuples::key(&key),
+            value: bytes.into(),
+            revision: Some(Revision(1)),
+            expires_at: None,
+        };
+        assert_eq!(read_condition(&row).unwrap(), Some(condition));
+        let corrupt = Row { value: Bytes::from_static(b"\x0a\xff"), ..row };
+        assert!(read_condition(&corrupt).is_err());
     }
 }

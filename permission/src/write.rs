@@ -6,12 +6,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use cardea_storage::{Consistency, Snaptoken, StoreError, Table, Tenant, Timestamp, Transaction};
+use cardea_storage::{Consistency, Snaptoken, StoreError, Table, Tenant, Transaction};
 
 use crate::{
     Service,
     list::ListPosition,
-    model::{Tuple, TupleQuery},
+    model::{Relationship, Tuple, TupleQuery},
     rejection::{ReadRejection, WriteRejection},
     table::{Place, TupleKey, TupleRecord, Tuples, fits},
 };
@@ -26,26 +26,10 @@ const DELETE_BYTES_MAX: usize = 768 * 1024;
 /// A change of one tuple.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is to be there; if it is already, nothing changes.
-    Insert(NewTuple),
+    /// It is to be there, as it is given here; if it is already so, nothing changes.
+    Insert(Relationship),
     /// It is not to be there; if it is not, nothing changes.
     Delete(Tuple),
-}
-
-/// A tuple to be there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTuple {
-    /// The tuple.
-    pub tuple: Tuple,
-    /// When it ceases to be there; `None`: never. One that is there already keeps
-    /// what it has.
-    pub expires_at: Option<Timestamp>,
-}
-
-impl From<Tuple> for NewTuple {
-    fn from(tuple: Tuple) -> Self {
-        Self { tuple, expires_at: None }
-    }
 }
 
 /// Tuples deleted by a query.
@@ -65,9 +49,9 @@ impl Service {
     pub async fn create_tuple(
         &self,
         tenant: Tenant,
-        tuple: NewTuple,
+        relationship: Relationship,
     ) -> Result<Snaptoken, WriteRejection> {
-        self.change_tuples(tenant, vec![Change::Insert(tuple)]).await
+        self.change_tuples(tenant, vec![Change::Insert(relationship)]).await
     }
 
     /// Makes changes together: inserts before deletes, as Keto does.
@@ -83,16 +67,17 @@ impl Service {
             return Err(WriteRejection::TooMany { given: changes.len(), limit: CHANGES_MAX });
         }
         // What is to be of each tuple in the end; a delete counts more than an insert.
-        let mut wanted: BTreeMap<Tuple, Option<NewTuple>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Tuple, Option<Relationship>> = BTreeMap::new();
         for change in changes {
-            let (Change::Insert(NewTuple { tuple, .. }) | Change::Delete(tuple)) = &change;
-            tuple.validate()?;
-            fits(tuple)?;
             match change {
                 Change::Insert(new) => {
+                    new.validate()?;
+                    fits(&new.tuple)?;
                     wanted.entry(new.tuple.clone()).or_insert(Some(new));
                 }
                 Change::Delete(tuple) => {
+                    tuple.validate()?;
+                    fits(&tuple)?;
                     wanted.insert(tuple, None);
                 }
             }
@@ -102,7 +87,7 @@ impl Service {
             let strong = self.language(tenant, &Consistency::Strong).await?;
             return Ok(strong.1);
         }
-        let wanted: Vec<(TupleKey, Option<NewTuple>)> = wanted
+        let wanted: Vec<(TupleKey, Option<Relationship>)> = wanted
             .into_iter()
             .map(|(tuple, new)| {
                 let slot = held.language.slot(&tuple.namespace);
@@ -118,8 +103,9 @@ impl Service {
             .transact(|t| async move {
                 if blind.swap(false, Ordering::Relaxed) {
                     for (key, new) in wanted {
-                        let expires_at = new.as_ref().and_then(|new| new.expires_at);
-                        t.insert::<Tuples>(key, &TupleRecord {}, expires_at);
+                        let Some(new) = new else { continue };
+                        let record = TupleRecord::of(new.condition.as_ref());
+                        t.insert::<Tuples>(key, &record, new.expires_at);
                     }
                     return Ok(());
                 }
@@ -155,9 +141,9 @@ impl Service {
                     let limit = CHANGES_MAX;
                     let page =
                         self.page_of(&t, tenant, language, query, from.clone(), limit).await?;
-                    let keys = page.tuples.iter().map(|tuple| {
-                        let slot = language.slot(&tuple.namespace);
-                        Place { tenant, slot }.key(tuple)
+                    let keys = page.tuples.iter().map(|found| {
+                        let slot = language.slot(&found.tuple.namespace);
+                        Place { tenant, slot }.key(&found.tuple)
                     });
                     let (keys, whole) = fitting(keys.collect());
                     t.get_many::<Tuples>(&keys).await?;
@@ -195,17 +181,23 @@ fn fitting(mut keys: Vec<TupleKey>) -> (Vec<TupleKey>, bool) {
 
 async fn change(
     t: &Transaction,
-    wanted: &[(TupleKey, Option<NewTuple>)],
+    wanted: &[(TupleKey, Option<Relationship>)],
 ) -> Result<(), StoreError> {
     let keys: Vec<_> = wanted.iter().map(|(key, _)| key.clone()).collect();
     let there = t.get_many::<Tuples>(&keys).await?;
     for ((key, new), there) in wanted.iter().zip(there) {
         match (new, there) {
-            (Some(new), None) => {
-                t.put::<Tuples>(key, &TupleRecord {}, new.expires_at).await?;
+            (Some(new), there) => {
+                let record = TupleRecord::of(new.condition.as_ref());
+                let same = there.is_some_and(|there| {
+                    there.record == record && there.expires_at == new.expires_at
+                });
+                if !same {
+                    t.put::<Tuples>(key, &record, new.expires_at).await?;
+                }
             }
             (None, Some(_)) => t.delete::<Tuples>(key).await?,
-            (Some(_), Some(_)) | (None, None) => {}
+            (None, None) => {}
         }
     }
     Ok(())

@@ -2,12 +2,12 @@
 //! `batchCheckPermission`.
 
 use axum::{extract::State, response::Response};
-use cardea_permission::{ReadRejection, Tuple, check::BATCH_MAX};
+use cardea_permission::{Ask, ReadRejection, Tuple, check::BATCH_MAX};
 use http::StatusCode;
 
 use super::{
     Asked, Keto, at,
-    read::{batch_is_taken, depth_of, tuple_in, tuple_of},
+    read::{ask_of, batch_is_taken, check_in, tuple_of},
     wire::{BatchBody, BatchItem, BatchResult, CheckBody, ExplanationBody, RelationshipBody},
 };
 use crate::{answer::json, body::Sent, error::ApiError};
@@ -20,16 +20,16 @@ enum Denied {
 }
 
 pub(super) async fn get(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
-    let tuple = tuple_of(&asked.query)?;
-    check(&keto, asked, tuple, Denied::As200).await
+    let (tuple, ask) = (tuple_of(&asked.query)?, ask_of(&asked.query)?);
+    check(&keto, asked, tuple, ask, Denied::As200).await
 }
 
 pub(super) async fn get_or_error(
     State(keto): State<Keto>,
     asked: Asked,
 ) -> Result<Response, ApiError> {
-    let tuple = tuple_of(&asked.query)?;
-    check(&keto, asked, tuple, Denied::As403).await
+    let (tuple, ask) = (tuple_of(&asked.query)?, ask_of(&asked.query)?);
+    check(&keto, asked, tuple, ask, Denied::As403).await
 }
 
 pub(super) async fn post(
@@ -37,8 +37,9 @@ pub(super) async fn post(
     asked: Asked,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let tuple = tuple_in(sent.strict_json::<RelationshipBody>()?)?.tuple;
-    check(&keto, asked, tuple, Denied::As200).await
+    let (tuple, context) = check_in(sent.strict_json::<RelationshipBody>()?)?;
+    let ask = Ask { context, ..ask_of(&asked.query)? };
+    check(&keto, asked, tuple, ask, Denied::As200).await
 }
 
 pub(super) async fn post_or_error(
@@ -46,18 +47,19 @@ pub(super) async fn post_or_error(
     asked: Asked,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let tuple = tuple_in(sent.strict_json::<RelationshipBody>()?)?.tuple;
-    check(&keto, asked, tuple, Denied::As403).await
+    let (tuple, context) = check_in(sent.strict_json::<RelationshipBody>()?)?;
+    let ask = Ask { context, ..ask_of(&asked.query)? };
+    check(&keto, asked, tuple, ask, Denied::As403).await
 }
 
 async fn check(
     keto: &Keto,
     asked: Asked,
     tuple: Tuple,
+    ask: Ask,
     denied: Denied,
 ) -> Result<Response, ApiError> {
-    let depth = depth_of(&asked.query)?;
-    let found = keto.service().check(asked.tenant, &tuple, depth, asked.consistency).await;
+    let found = keto.service().check(asked.tenant, &tuple, ask, asked.consistency).await;
     let (allowed, snaptoken) = match found {
         Ok(answer) => (answer.value, Some(answer.snaptoken)),
         // As in Keto: what nobody declared, nobody has.
@@ -77,8 +79,8 @@ async fn check(
 
 /// Why a check is allowed; not in Keto.
 pub(super) async fn explain(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
-    let (tuple, depth) = (tuple_of(&asked.query)?, depth_of(&asked.query)?);
-    let found = keto.service().explain(asked.tenant, &tuple, depth, asked.consistency).await?;
+    let (tuple, ask) = (tuple_of(&asked.query)?, ask_of(&asked.query)?);
+    let found = keto.service().explain(asked.tenant, &tuple, ask, asked.consistency).await?;
     Ok(at(json(StatusCode::OK, &ExplanationBody::from(&found.value)), &found.snaptoken))
 }
 
@@ -87,12 +89,12 @@ pub(super) async fn batch(
     asked: Asked,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let depth = depth_of(&asked.query)?;
     let body = sent.strict_json::<BatchBody>()?;
+    let ask = Ask { context: body.context, ..ask_of(&asked.query)? };
     batch_is_taken(body.tuples.len(), BATCH_MAX)?;
-    let tuples = body.tuples.into_iter().map(|body| Ok(tuple_in(body)?.tuple));
+    let tuples = body.tuples.into_iter().map(|body| Ok(check_in(body)?.0));
     let tuples: Vec<Tuple> = tuples.collect::<Result<_, ApiError>>()?;
-    let found = keto.service().check_many(asked.tenant, &tuples, depth, asked.consistency).await?;
+    let found = keto.service().check_many(asked.tenant, &tuples, ask, asked.consistency).await?;
     let results = found.value.into_iter().map(|answer| match answer {
         Ok(allowed) => BatchItem { allowed, error: None },
         Err(rejection) => BatchItem { allowed: false, error: Some(rejection.to_string()) },

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::{
     Asked, Keto, at,
-    read::{page_of, set_of, subject_of},
+    read::{context_of, page_of, set_of, subject_of},
     wire::{ObjectsBody, SubjectsBody},
 };
 use crate::{answer::json, error::ApiError};
@@ -18,9 +18,18 @@ pub(super) async fn objects(State(keto): State<Keto>, asked: Asked) -> Result<Re
     };
     let (namespace, relation) = (part("namespace")?, part("relation")?);
     let (subject, page) = (subject_of(&asked.query)?, page_of(&asked.query)?);
+    let context = context_of(&asked.query)?;
     let found = keto
         .service()
-        .list_objects(asked.tenant, &namespace, &relation, &subject, &page, asked.consistency)
+        .list_objects(
+            asked.tenant,
+            &namespace,
+            &relation,
+            &subject,
+            &context,
+            &page,
+            asked.consistency,
+        )
         .await?;
     let body = ObjectsBody {
         objects: found.value.items,
@@ -31,9 +40,11 @@ pub(super) async fn objects(State(keto): State<Keto>, asked: Asked) -> Result<Re
 
 pub(super) async fn subjects(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
     let (set, page) = (set_of(&asked.query)?, page_of(&asked.query)?);
+    let context = context_of(&asked.query)?;
+    let (kind, set) = (&SubjectKind::Ids, &set);
     let found = keto
         .service()
-        .list_subjects(asked.tenant, &set, &SubjectKind::Ids, &page, asked.consistency)
+        .list_subjects(asked.tenant, set, kind, &context, &page, asked.consistency)
         .await?;
     let body = SubjectsBody {
         subject_ids: found.value.items,

@@ -1,9 +1,8 @@
 //! Reading tuples and queries from parameters and bodies, as strictly as Keto does.
 
 use cardea_permission::{
-    Subject, SubjectSet, Tuple, TupleQuery,
+    Ask, Context, Relationship, Subject, SubjectSet, Tuple, TupleQuery,
     list::{PAGE_SIZE_MAX, PageRequest},
-    write::NewTuple,
 };
 use cardea_storage::Timestamp;
 
@@ -144,7 +143,7 @@ pub(super) fn batch_is_taken(given: usize, limit: usize) -> Result<(), ApiError>
 ///
 /// # Errors
 /// 400.
-pub(super) fn tuple_in(body: RelationshipBody) -> Result<NewTuple, ApiError> {
+pub(super) fn tuple_in(body: RelationshipBody) -> Result<Relationship, ApiError> {
     if body.subject.is_some() {
         return Err(dropped_subject());
     }
@@ -170,7 +169,38 @@ pub(super) fn tuple_in(body: RelationshipBody) -> Result<NewTuple, ApiError> {
         relation: body.relation.unwrap_or_default(),
         subject,
     };
-    Ok(NewTuple { tuple, expires_at })
+    let condition = body.condition.map(Into::into);
+    Ok(Relationship { tuple, expires_at, condition })
+}
+
+/// The tuple of a check's body, and what the check gives to conditions. What narrows
+/// tuples has no place in it.
+///
+/// # Errors
+/// 400.
+pub(super) fn check_in(mut body: RelationshipBody) -> Result<(Tuple, Context), ApiError> {
+    let context = body.context.take().unwrap_or_default();
+    Ok((tuple_in(body)?.tuple, context))
+}
+
+/// `max-depth` and `context`.
+///
+/// # Errors
+/// 400.
+pub(super) fn ask_of(query: &Query) -> Result<Ask, ApiError> {
+    Ok(Ask { depth: depth_of(query)?, context: context_of(query)? })
+}
+
+/// `context`, an object of JSON.
+///
+/// # Errors
+/// 400.
+pub(super) fn context_of(query: &Query) -> Result<Context, ApiError> {
+    match query.first("context").filter(|text| !text.is_empty()) {
+        None => Ok(Context::new()),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|_| ApiError::bad_request("context is no object of JSON.")),
+    }
 }
 
 /// Which page of a list is asked for.

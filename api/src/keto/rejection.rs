@@ -27,11 +27,15 @@ impl From<BadPageToken> for ApiError {
 
 impl From<Unanswered> for ApiError {
     fn from(unanswered: Unanswered) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY)
+        let told = Self::new(StatusCode::UNPROCESSABLE_ENTITY)
             .id(INCOMPLETE)
             .message("The check could not be completed")
             .reason(unanswered.why.to_string())
-            .detail("at", unanswered.at.to_string())
+            .detail("at", unanswered.at.to_string());
+        if unanswered.lacking.is_empty() {
+            return told;
+        }
+        told.detail("lacking", json!(unanswered.lacking))
     }
 }
 

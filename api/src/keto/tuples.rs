@@ -22,7 +22,7 @@ pub(super) async fn create(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let new = tuple_in(sent.strict_json::<RelationshipBody>()?)?;
-    let body = RelationshipBody::from(&new.tuple);
+    let body = RelationshipBody::from(&new);
     let snaptoken = keto.service().create_tuple(asked.tenant, new).await?;
     let mut response = json(StatusCode::CREATED, &body);
     let mut place = form_urlencoded::Serializer::new(String::new());

@@ -1,7 +1,10 @@
 //! The bodies of Keto's API.
 
+use std::collections::BTreeMap;
+
+use cardea_identity::time::rfc3339;
 use cardea_permission::{
-    Subject, SubjectSet, Tuple,
+    Condition, Context, Relationship, Subject, SubjectSet, Tuple,
     expand::{Tree, TreeKind},
     explain::{Explanation, Says, Step},
     opl::SourceError,
@@ -44,6 +47,40 @@ pub struct RelationshipBody {
     /// When the tuple ceases to be there (RFC 3339); not in Keto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// Where alone the tuple is there; not in Keto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ConditionBody>,
+    /// What a check gives to conditions; not in Keto.
+    #[serde(default, skip_serializing)]
+    pub context: Option<Context>,
+}
+
+/// A condition on a tuple.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConditionBody {
+    /// What must be true.
+    pub expression: String,
+    /// The kinds of the names in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Values that are fixed with the tuple.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: Context,
+}
+
+impl From<ConditionBody> for Condition {
+    fn from(body: ConditionBody) -> Self {
+        let ConditionBody { expression, parameters, context } = body;
+        Self { expression, parameters, context }
+    }
+}
+
+impl From<&Condition> for ConditionBody {
+    fn from(condition: &Condition) -> Self {
+        let Condition { expression, parameters, context } = condition.clone();
+        Self { expression, parameters, context }
+    }
 }
 
 impl From<SubjectSetBody> for SubjectSet {
@@ -69,6 +106,16 @@ impl From<&Tuple> for RelationshipBody {
             object: Some(tuple.object.clone()),
             relation: Some(tuple.relation.clone()),
             ..Self::of_subject(&tuple.subject)
+        }
+    }
+}
+
+impl From<&Relationship> for RelationshipBody {
+    fn from(relationship: &Relationship) -> Self {
+        Self {
+            expires_at: relationship.expires_at.map(rfc3339),
+            condition: relationship.condition.as_ref().map(ConditionBody::from),
+            ..Self::from(&relationship.tuple)
         }
     }
 }
@@ -130,6 +177,9 @@ pub struct BatchBody {
     /// What is checked.
     #[serde(default)]
     pub tuples: Vec<RelationshipBody>,
+    /// What all checks give to conditions; not in Keto.
+    #[serde(default)]
+    pub context: Context,
 }
 
 /// `checkPermissionResultWithError`.
@@ -196,6 +246,12 @@ pub struct TreeBody {
     pub kind: &'static str,
     /// Its subject; the other parts are empty.
     pub tuple: TreeTuple,
+    /// When the tuple that leads here ceases to be there; not in Keto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Where alone the tuple that leads here is there; not in Keto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ConditionBody>,
     /// What is beneath.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<TreeBody>,
@@ -228,6 +284,8 @@ impl From<&Tree> for TreeBody {
                 TreeKind::ComputedSubjectSet => "computed_subject_set",
             },
             tuple: TreeTuple { namespace: "", object: "", relation: "", subject_id, subject_set },
+            expires_at: tree.expires_at.map(rfc3339),
+            condition: tree.condition.as_ref().map(ConditionBody::from),
             children: tree.children.iter().map(Self::from).collect(),
         }
     }

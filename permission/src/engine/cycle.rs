@@ -43,7 +43,7 @@ impl Engine<'_> {
             }
             let node = self.nodes.get(id);
             let mut to: Vec<(NodeId, bool)> =
-                node.members.iter().map(|member| (*member, false)).collect();
+                node.members.iter().map(|member| (member.id, false)).collect();
             if let Some(formula) = &node.formula {
                 formula.nodes(false, &mut to);
             }
@@ -97,7 +97,8 @@ impl Engine<'_> {
         if let Some(formula) = &node.formula {
             formula.nodes(false, &mut found);
         }
-        found.into_iter().map(|(id, _)| id).chain(node.members.iter().copied()).collect()
+        let members = node.members.iter().map(|member| member.id);
+        found.into_iter().map(|(id, _)| id).chain(members).collect()
     }
 
     /// The answer to a question if those assumed are right.
@@ -106,7 +107,8 @@ impl Engine<'_> {
             assumed.get(id).copied().or_else(|| self.nodes.finding(*id)).unwrap_or(Finding::NO)
         };
         let node = self.nodes.get(id);
-        let listed = node.members.iter().map(of).fold(node.best, Finding::or);
+        let members = node.members.iter().map(|member| member.gives(of(&member.id)));
+        let listed = members.fold(node.best, Finding::or);
         match &node.formula {
             Some(formula) => listed.or(evaluate(formula, &of)),
             None => listed,

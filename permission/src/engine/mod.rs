@@ -25,23 +25,26 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use bytes::Bytes;
 use cardea_storage::{
-    StoreError,
+    Fault, Row, StoreError,
     store::{Read, Rows},
 };
 
 pub use value::{Limits, Unanswered, Value, WIDTH_MAX, Why};
 
 use self::{
-    node::{NodeId, Nodes, Question, State, What},
+    node::{Member, NodeId, Nodes, Question, State, What},
     value::Finding,
 };
 use crate::{
+    condition::{Context, Verdict},
     graph::Graph,
     model::{Subject, SubjectSet},
-    table::read_tuple,
+    rejection::ReadRejection,
+    table::{read_condition, read_tuple},
 };
 
 /// The questions of one subject. Several can be asked one after another; what was
@@ -50,12 +53,20 @@ pub(crate) struct Engine<'a> {
     graph: &'a Graph,
     subject: Subject,
     limits: Limits,
+    /// What the request gives to conditions.
+    given: &'a Context,
+    /// What conditions came to, by their records.
+    verdicts: HashMap<Bytes, Verdict>,
     nodes: Nodes,
     queue: VecDeque<NodeId>,
     /// Whether tuples name a permission, by namespace and permission.
     named: HashMap<(String, String), bool>,
     decided: u64,
+    rounds: u32,
 }
+
+/// Rounds after which a request lets others use its thread: some hundred microseconds.
+const ROUNDS_BEFORE_OTHERS: u32 = 4;
 
 /// What a read is for.
 enum Purpose {
@@ -64,16 +75,31 @@ enum Purpose {
     Named(String, String),
 }
 
+/// Whether a tuple counts.
+enum Gate {
+    Open,
+    Shut,
+    Doubted(Why),
+}
+
 impl<'a> Engine<'a> {
-    pub(crate) fn new(graph: &'a Graph, subject: Subject, limits: Limits) -> Self {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        subject: Subject,
+        limits: Limits,
+        given: &'a Context,
+    ) -> Self {
         Self {
             graph,
             subject,
             limits,
+            given,
+            verdicts: HashMap::new(),
             nodes: Nodes::default(),
             queue: VecDeque::new(),
             named: HashMap::new(),
             decided: 0,
+            rounds: 0,
         }
     }
 
@@ -85,15 +111,17 @@ impl<'a> Engine<'a> {
             if let Some(finding) = self.nodes.finding(root) {
                 return Ok(finding);
             }
-            let (reads, purposes, large) = self.next_reads(root);
+            let (reads, purposes, large) = self.next_reads(root)?;
+            self.rounds += 1;
+            if self.rounds.is_multiple_of(ROUNDS_BEFORE_OTHERS) {
+                // Whoever else waits for this thread gets his turn; and a request that
+                // nobody awaits any more ends here.
+                tokio::task::yield_now().await;
+            }
             if !reads.is_empty() {
                 let rows = self.graph.read(reads, large).await?;
                 for (purpose, rows) in purposes.into_iter().zip(rows) {
-                    self.answer(purpose, rows);
-                }
-                if large {
-                    // Whoever else waits for this thread gets his turn.
-                    tokio::task::yield_now().await;
+                    self.answer(purpose, rows)?;
                 }
             } else if self.queue.is_empty() && self.nodes.finding(root).is_none() {
                 self.break_cycles(root);
@@ -124,7 +152,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Opens queued questions until there is something to read.
-    fn next_reads(&mut self, root: NodeId) -> (Vec<Read>, Vec<Purpose>, bool) {
+    fn next_reads(&mut self, root: NodeId) -> Result<(Vec<Read>, Vec<Purpose>, bool), StoreError> {
         let batch = self.graph.batch();
         let (mut reads, mut purposes, mut large) = (Vec::new(), Vec::new(), false);
         let mut opened = 0;
@@ -145,9 +173,9 @@ impl<'a> Engine<'a> {
             if self.nodes.get(id).rest.is_some() {
                 large = true;
             }
-            self.open(id, &mut reads, &mut purposes);
+            self.open(id, &mut reads, &mut purposes)?;
         }
-        (reads, purposes, large)
+        Ok((reads, purposes, large))
     }
 
     /// Whether anybody still waits for an answer.
@@ -158,42 +186,108 @@ impl<'a> Engine<'a> {
             || node
                 .asked_by
                 .iter()
-                .chain(&node.listed_by)
+                .chain(node.listed_by.iter().map(|(id, _)| id))
                 .any(|id| !matches!(self.nodes.get(*id).state, State::Decided(_)))
     }
 
-    fn answer(&mut self, purpose: Purpose, rows: Rows) {
+    /// Whether a tuple's row counts for this request.
+    fn gate(&mut self, row: &Row) -> Result<Gate, Fault> {
+        if row.value.is_empty() {
+            return Ok(Gate::Open);
+        }
+        if !self.verdicts.contains_key(&row.value) {
+            let verdict = match read_condition(row)? {
+                Some(condition) => condition.verdict(self.given, self.graph.time()),
+                None => Verdict::Holds,
+            };
+            self.verdicts.insert(row.value.clone(), verdict);
+        }
+        Ok(match &self.verdicts[&row.value] {
+            Verdict::Holds => Gate::Open,
+            Verdict::Fails => Gate::Shut,
+            Verdict::Missing(_) => Gate::Doubted(Why::Context),
+            Verdict::Failed(_) => Gate::Doubted(Why::Condition),
+        })
+    }
+
+    /// Yes or no, or why neither.
+    pub(crate) async fn decide_on(&mut self, set: &SubjectSet) -> Result<bool, ReadRejection> {
+        let finding = self.check(set).await?;
+        match finding.value {
+            Value::Yes => Ok(true),
+            Value::No | Value::Doubt => Ok(false),
+            Value::Undecided => {
+                let mut unanswered = Unanswered::new(finding.why.unwrap_or(Why::Size), set);
+                if matches!(unanswered.why, Why::Context | Why::Condition) {
+                    unanswered.lacking = self.lacking();
+                }
+                Err(unanswered.into())
+            }
+        }
+    }
+
+    /// What the conditions met so far lacked.
+    fn lacking(&self) -> Vec<String> {
+        let mut lacking = BTreeSet::new();
+        for verdict in self.verdicts.values() {
+            match verdict {
+                Verdict::Missing(names) => lacking.extend(names.iter().cloned()),
+                Verdict::Failed(message) => {
+                    lacking.insert(message.clone());
+                }
+                Verdict::Holds | Verdict::Fails => {}
+            }
+        }
+        lacking.into_iter().collect()
+    }
+
+    fn answer(&mut self, purpose: Purpose, rows: Rows) -> Result<(), Fault> {
         match purpose {
             Purpose::Direct(id) => {
+                let gate = rows.rows.first().map(|row| self.gate(row)).transpose()?;
                 let node = self.nodes.get_mut(id);
                 node.reads -= 1;
-                if !rows.rows.is_empty() {
-                    node.direct = true;
-                    node.best = Finding::YES;
+                match gate {
+                    Some(Gate::Open) => {
+                        node.direct = true;
+                        node.best = Finding::YES;
+                    }
+                    Some(Gate::Doubted(why)) => {
+                        node.best = node.best.or(Finding::undecided(why));
+                    }
+                    Some(Gate::Shut) | None => {}
                 }
                 self.look_at(id);
             }
             Purpose::Named(namespace, permit) => {
                 self.named.insert((namespace, permit), !rows.rows.is_empty());
             }
-            Purpose::Sets(id) => self.list(id, rows),
+            Purpose::Sets(id) => self.list(id, rows)?,
         }
+        Ok(())
     }
 
     /// Adds the questions that the subject sets of a question lead to.
-    fn list(&mut self, id: NodeId, rows: Rows) {
+    fn list(&mut self, id: NodeId, rows: Rows) -> Result<(), Fault> {
         let node = self.nodes.get_mut(id);
         node.reads -= 1;
         node.rows = node.rows.saturating_add(u32::try_from(rows.rows.len()).unwrap_or(u32::MAX));
         let (depth, what, read) = (node.depth + 1, node.question.what.clone(), node.rows);
         if matches!(node.state, State::Decided(_)) {
-            return;
+            return Ok(());
         }
         let mut last = None;
-        for tuple in rows.rows.iter().filter_map(read_tuple) {
-            let Subject::Set(set) = tuple.subject else { continue };
+        for row in &rows.rows {
+            let Some(Subject::Set(set)) = read_tuple(row).map(|tuple| tuple.subject) else {
+                continue;
+            };
             let Some(question) = self.leads_to(&what, set) else { continue };
-            let member = self.ask(question, depth);
+            let doubted = match self.gate(row)? {
+                Gate::Open => None,
+                Gate::Shut => continue,
+                Gate::Doubted(why) => Some(why),
+            };
+            let member = Member { id: self.ask(question, depth), doubted };
             // Tuples that differ in what does not count stand beside one another.
             if last.replace(member) == Some(member) {
                 continue;
@@ -217,6 +311,7 @@ impl<'a> Engine<'a> {
             self.nodes.get_mut(id).rest = None;
         }
         self.look_at(id);
+        Ok(())
     }
 
     /// What is asked of what a subject set names.
@@ -231,14 +326,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Lists a question among those of which one must hold for another.
-    fn wait_for(&mut self, id: NodeId, member: NodeId) {
-        if let Some(finding) = self.nodes.finding(member) {
+    fn wait_for(&mut self, id: NodeId, member: Member) {
+        if let Some(finding) = self.nodes.finding(member.id) {
             let node = self.nodes.get_mut(id);
-            node.best = node.best.or(finding);
+            node.best = node.best.or(member.gives(finding));
         } else {
-            self.nodes.get_mut(member).listed_by.push(id);
+            self.nodes.get_mut(member.id).listed_by.push((id, member));
             self.nodes.get_mut(id).undecided += 1;
-            self.enqueue(member);
+            self.enqueue(member.id);
         }
         self.nodes.get_mut(id).members.push(member);
     }
@@ -266,10 +361,10 @@ impl<'a> Engine<'a> {
         node.decided_as = as_number;
         waiting.append(&mut node.asked_by);
         let listed_by = std::mem::take(&mut node.listed_by);
-        for above in listed_by {
+        for (above, member) in listed_by {
             let node = self.nodes.get_mut(above);
             node.undecided -= 1;
-            node.best = node.best.or(finding);
+            node.best = node.best.or(member.gives(finding));
             // A wide list is not looked at for each of its members.
             let settled = node.undecided == 0 || node.best.value == Value::Yes;
             if settled && node.state == State::Open {

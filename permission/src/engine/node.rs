@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use cardea_storage::KeyRange;
 
-use super::value::{Between, Finding};
+use super::value::{Between, Finding, Why};
 use crate::{language::BodyId, model::SubjectSet};
 
 /// A question, by its number within a request.
@@ -49,6 +49,25 @@ impl Question {
     }
 }
 
+/// One of several questions of which one must hold for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) id: NodeId,
+    /// Whether it is not known if the tuple that leads to it is there, and why: then
+    /// no grant comes of it.
+    pub(crate) doubted: Option<Why>,
+}
+
+impl Member {
+    /// What comes of a finding about it.
+    pub(crate) fn gives(self, finding: Finding) -> Finding {
+        match self.doubted {
+            Some(why) => finding.and(Finding::undecided(why)),
+            None => finding,
+        }
+    }
+}
+
 /// A formula with the questions it depends on.
 #[derive(Debug, Clone)]
 pub(crate) enum Bound {
@@ -80,11 +99,12 @@ pub(crate) struct Node {
     pub(crate) state: State,
     /// Whoever waits for it through a formula.
     pub(crate) asked_by: Vec<NodeId>,
-    /// Whoever waits for any of several, this among them.
-    pub(crate) listed_by: Vec<NodeId>,
+    /// Whoever waits for any of several, this among them: each with this as it is
+    /// among those.
+    pub(crate) listed_by: Vec<(NodeId, Member)>,
     pub(crate) formula: Option<Bound>,
     /// Of which one must hold: what subject sets and walks lead to.
-    pub(crate) members: Vec<NodeId>,
+    pub(crate) members: Vec<Member>,
     /// How many of those are not decided.
     pub(crate) undecided: usize,
     /// The greatest finding among those that are, and among tuples read.

@@ -1,6 +1,7 @@
 //! Opening a question: its formula, its reads.
 
 use cardea_storage::{
+    StoreError,
     engine::Order,
     store::{Read, Scan},
 };
@@ -29,31 +30,40 @@ pub(super) fn body_question(language: &Language, body: BodyId) -> What {
 
 impl Engine<'_> {
     /// Opens a question, or goes on reading it.
-    pub(super) fn open(&mut self, id: NodeId, reads: &mut Vec<Read>, purposes: &mut Vec<Purpose>) {
+    /// What can be read at once is, and then a grant that is found spares the rest.
+    pub(super) fn open(
+        &mut self,
+        id: NodeId,
+        reads: &mut Vec<Read>,
+        purposes: &mut Vec<Purpose>,
+    ) -> Result<(), StoreError> {
         if let Some(range) = self.nodes.get_mut(id).rest.take() {
             let node = self.nodes.get_mut(id);
             let limit = self.limits.width.saturating_sub(node.rows).max(1);
             node.reads += 1;
             reads.push(Read::Scan(Scan { range, limit, order: Order::Forward }));
             purposes.push(Purpose::Sets(id));
-            return;
+            return Ok(());
         }
         let node = self.nodes.get_mut(id);
         node.state = State::Open;
         if node.depth >= self.limits.depth.max(1) {
-            return self.decide(id, Finding::undecided(Why::Depth));
+            self.decide(id, Finding::undecided(Why::Depth));
+            return Ok(());
         }
         let question = node.question.clone();
         let depth = node.depth;
         if self.nodes.len() > self.limits.size {
-            return self.decide(id, Finding::undecided(Why::Size));
+            self.decide(id, Finding::undecided(Why::Size));
+            return Ok(());
         }
         let graph = self.graph;
         let mut direct = false;
         let mut sets = false;
         match &question.what {
             What::Body(_) if !graph.language().has(&question.namespace) => {
-                return self.decide(id, Finding::doubt(Why::Undeclared));
+                self.decide(id, Finding::doubt(Why::Undeclared));
+                return Ok(());
             }
             What::Body(body) => {
                 let formula = self.bind(id, graph.language().body(*body), &question, depth);
@@ -62,41 +72,69 @@ impl Engine<'_> {
             What::Walk(..) => sets = true,
             What::Has(name) => match graph.language().declared(&question.namespace, name) {
                 Declared::NoNamespace | Declared::Undeclared => {
-                    return self.decide(id, Finding::doubt(Why::Undeclared));
+                    self.decide(id, Finding::doubt(Why::Undeclared));
+                    return Ok(());
                 }
                 Declared::Relation | Declared::Free => (direct, sets) = (true, true),
                 Declared::Permission(formula) => {
                     let formula = self.bind(id, formula, &question, depth);
                     self.nodes.get_mut(id).formula = Some(formula);
                     let named = (question.namespace.clone(), name.clone());
-                    match self.named.get(&named) {
-                        Some(named) => (direct, sets) = (*named, *named),
+                    let known = match self.named.get(&named) {
+                        Some(known) => *known,
                         None => {
-                            (direct, sets) = (true, true);
                             let range = graph.place(&named.0).relation(&named.0, &named.1);
                             let order = Order::Forward;
-                            reads.push(Read::Scan(Scan { range, limit: 1, order }));
-                            purposes.push(Purpose::Named(named.0, named.1));
+                            let read = Read::Scan(Scan { range, limit: 1, order });
+                            let purpose = Purpose::Named(named.0.clone(), named.1.clone());
+                            match graph.read_now(&read)? {
+                                Some(rows) => self.answer(purpose, rows)?,
+                                None => {
+                                    reads.push(read);
+                                    purposes.push(purpose);
+                                }
+                            }
+                            self.named.get(&named).copied().unwrap_or(true)
                         }
-                    }
+                    };
+                    (direct, sets) = (known, known);
                 }
             },
         }
         let place = graph.place(&question.namespace);
         let set = question.set();
+        // Both are awaited before either is answered, lest one alone decide.
+        self.nodes.get_mut(id).reads += u32::from(direct) + u32::from(sets);
         if direct {
-            self.nodes.get_mut(id).reads += 1;
-            reads.push(Read::Get(place.tuple_key(&set, &self.subject)));
-            purposes.push(Purpose::Direct(id));
+            let read = Read::Get(place.tuple_key(&set, &self.subject));
+            self.read(read, Purpose::Direct(id), reads, purposes)?;
         }
-        if sets {
-            self.nodes.get_mut(id).reads += 1;
+        if sets && self.nodes.finding(id).is_none() {
             let limit = SETS_AT_FIRST.min(self.limits.width).max(1);
             let range = place.sets_of(&set);
-            reads.push(Read::Scan(Scan { range, limit, order: Order::Forward }));
-            purposes.push(Purpose::Sets(id));
+            let read = Read::Scan(Scan { range, limit, order: Order::Forward });
+            self.read(read, Purpose::Sets(id), reads, purposes)?;
         }
         self.look_at(id);
+        Ok(())
+    }
+
+    /// Reads at once, or with the others that wait.
+    fn read(
+        &mut self,
+        read: Read,
+        purpose: Purpose,
+        reads: &mut Vec<Read>,
+        purposes: &mut Vec<Purpose>,
+    ) -> Result<(), StoreError> {
+        match self.graph.read_now(&read)? {
+            Some(rows) => self.answer(purpose, rows)?,
+            None => {
+                reads.push(read);
+                purposes.push(purpose);
+            }
+        }
+        Ok(())
     }
 
     /// Binds a formula about an object to the questions that it depends on.

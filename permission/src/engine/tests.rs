@@ -249,6 +249,23 @@ async fn wide_groups_are_found_behind_the_first_page() {
 }
 
 #[tokio::test]
+async fn diamonds_are_walked_once_however_many_ways_lead_through_them() {
+    let world = World::of(DRIVE, &[]).await;
+    let mut tuples = Vec::new();
+    // Thirty diamonds in a row: a thousand million ways from the first to the last.
+    for at in 0..30 {
+        for side in ["left", "right"] {
+            tuples.push(format!("Group:{at}#members@(Group:{at}-{side}#members)"));
+            tuples.push(format!("Group:{at}-{side}#members@(Group:{}#members)", at + 1));
+        }
+    }
+    tuples.push("Group:30#members@ann".to_owned());
+    world.insert(&tuples.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(world.check("Group:0#members@ann").await, "yes");
+    assert_eq!(world.check("Group:0#members@eve").await, "no");
+}
+
+#[tokio::test]
 async fn tuple_that_names_a_permission_counts_however_deep() {
     let world = World::of(DRIVE, &[]).await;
     let folders: Vec<String> =

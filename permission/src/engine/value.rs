@@ -35,6 +35,12 @@ pub enum Why {
     /// What is negated rests on a relation or namespace that is not declared.
     #[error("undeclared_under_negation")]
     Undeclared,
+    /// A tuple's condition asks for what the request did not give.
+    #[error("missing_context")]
+    Context,
+    /// A tuple's condition could not be worked out with what the request gave.
+    #[error("condition_failed")]
+    Condition,
 }
 
 /// What was found out, and why no more.
@@ -136,6 +142,14 @@ pub struct Unanswered {
     pub why: Why,
     /// What was asked.
     pub at: SubjectSet,
+    /// For conditions, the parameters that had no value, or what else was wrong.
+    pub lacking: Vec<String>,
+}
+
+impl Unanswered {
+    pub(crate) fn new(why: Why, at: &SubjectSet) -> Self {
+        Self { why, at: at.clone(), lacking: Vec::new() }
+    }
 }
 
 #[cfg(test)]

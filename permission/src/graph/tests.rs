@@ -95,7 +95,7 @@ fn shards() -> (Arc<LocalShards>, Arc<ManualClock>) {
 fn put(text: &str) -> Vec<Effect> {
     let place = Place { tenant: TENANT, slot: DEFAULT_SLOT };
     let key = place.key(&tuple(text));
-    let rows = Tuples::index_rows(&key, &TupleRecord {}).into_iter().map(|row| row.key);
+    let rows = Tuples::index_rows(&key, &TupleRecord::default()).into_iter().map(|row| row.key);
     let keys = rows.chain([Tuples::key(&key)]);
     keys.map(|key| {
         let key = key.as_bytes().clone();

@@ -37,8 +37,7 @@ impl World {
     }
 
     pub(crate) fn over(store: Arc<dyn Store>, clock: Arc<ManualClock>, limits: Limits) -> Self {
-        let ring = Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap();
-        Self { service: Service::new(store, &ring, limits), clock }
+        Self { service: Service::new(store, &ring(), limits), clock }
     }
 
     /// A world with a language and tuples.
@@ -77,6 +76,11 @@ impl World {
             Err(error) => error.to_string(),
         }
     }
+}
+
+/// The cluster's keys.
+pub(crate) fn ring() -> Keyring {
+    Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap()
 }
 
 /// A language of one file.

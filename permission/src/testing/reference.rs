@@ -27,10 +27,31 @@ enum Rule {
     Not(Box<Rule>),
 }
 
-/// Whether the subject has the relation.
+/// Whether a tuple that was made counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is there.
+    There,
+    /// Its condition lacks something.
+    Doubted,
+}
+
+/// Whether the subject has the relation, if all tuples are there.
 pub(crate) fn check(
     language: &Language,
     tuples: &BTreeSet<Tuple>,
+    set: &SubjectSet,
+    subject: &Subject,
+) -> Value {
+    let tuples = tuples.iter().map(|tuple| (tuple.clone(), Standing::There)).collect();
+    check_where(language, &tuples, set, subject)
+}
+
+/// Whether the subject has the relation, if tuples stand so; those whose condition
+/// fails, and those that expired, are not among them.
+pub(crate) fn check_where(
+    language: &Language,
+    tuples: &BTreeMap<Tuple, Standing>,
     set: &SubjectSet,
     subject: &Subject,
 ) -> Value {
@@ -49,26 +70,33 @@ pub(crate) fn check(
 
 fn rule(
     language: &Language,
-    tuples: &BTreeSet<Tuple>,
+    tuples: &BTreeMap<Tuple, Standing>,
     (namespace, object, asked): &Question,
     subject: &Subject,
 ) -> Rule {
     let of = |relation: &str| {
         let (namespace, object, relation) =
             (namespace.clone(), object.clone(), relation.to_owned());
-        tuples.iter().filter(move |tuple| {
+        tuples.iter().filter(move |(tuple, _)| {
             tuple.namespace == namespace && tuple.object == object && tuple.relation == relation
         })
     };
+    let gated = |rule, standing: &Standing| match standing {
+        Standing::There => rule,
+        Standing::Doubted => Rule::And(vec![Rule::Known(Finding::undecided(Why::Context)), rule]),
+    };
     let said = |name: &str| {
-        let rules = of(name).map(|tuple| match &tuple.subject {
-            named if named == subject => Rule::Known(Finding::YES),
-            Subject::Set(set) if !set.relation.is_empty() => Rule::Ask((
-                set.namespace.clone(),
-                set.object.clone(),
-                Asked::Has(set.relation.clone()),
-            )),
-            _ => Rule::Known(Finding::NO),
+        let rules = of(name).map(|(tuple, standing)| {
+            let rule = match &tuple.subject {
+                named if named == subject => Rule::Known(Finding::YES),
+                Subject::Set(set) if !set.relation.is_empty() => Rule::Ask((
+                    set.namespace.clone(),
+                    set.object.clone(),
+                    Asked::Has(set.relation.clone()),
+                )),
+                _ => Rule::Known(Finding::NO),
+            };
+            gated(rule, standing)
         });
         Rule::Or(rules.collect())
     };
@@ -83,15 +111,15 @@ fn rule(
         },
         Asked::Walk(relation, body) => Rule::Or(
             of(relation)
-                .filter_map(|tuple| match &tuple.subject {
-                    Subject::Set(set) => Some(Rule::Ask((
-                        set.namespace.clone(),
-                        set.object.clone(),
-                        match language.body(*body) {
+                .filter_map(|(tuple, standing)| match &tuple.subject {
+                    Subject::Set(set) => {
+                        let asked = match language.body(*body) {
                             Formula::Has(name) => Asked::Has(name.clone()),
                             _ => Asked::Body(*body),
-                        },
-                    ))),
+                        };
+                        let to = (set.namespace.clone(), set.object.clone(), asked);
+                        Some(gated(Rule::Ask(to), standing))
+                    }
                     Subject::Id(_) => None,
                 })
                 .collect(),

@@ -44,7 +44,7 @@ async fn proofs_suffice(seed: u64) {
                 .steps
                 .iter()
                 .filter_map(|step| match &step.says {
-                    Says::Tuple(tuple) => Some(tuple.clone()),
+                    Says::Tuple(found) => Some(found.tuple.clone()),
                     _ => None,
                 })
                 .collect();

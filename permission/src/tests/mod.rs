@@ -1,6 +1,7 @@
 //! The operations of the service, each over a store in this process.
 
 mod actions;
+mod conditions;
 mod explanations;
 mod languages;
 mod reverse;

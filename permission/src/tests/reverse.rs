@@ -6,7 +6,7 @@ use cardea_storage::Consistency;
 use proptest::prelude::*;
 
 use crate::{
-    ReadRejection, Subject, SubjectSet,
+    Context, ReadRejection, Subject, SubjectSet,
     engine::Value,
     expand::{Tree, TreeKind},
     list::PageRequest,
@@ -26,12 +26,15 @@ async fn objects(
     size: u32,
 ) -> Result<Vec<String>, ReadRejection> {
     let (mut found, mut token) = (Vec::new(), None);
+    let given = Context::new();
     loop {
         let page = PageRequest { size, token };
         let (service, strong) = (&world.service, Consistency::Strong);
         let (namespace, relation) = (&about.namespace, &about.relation);
-        let answer =
-            service.list_objects(TENANT, namespace, relation, subject, &page, strong).await?.value;
+        let answer = service
+            .list_objects(TENANT, namespace, relation, subject, &given, &page, strong)
+            .await?
+            .value;
         found.extend(answer.items);
         token = answer.next;
         if token.is_none() {
@@ -50,7 +53,7 @@ async fn subjects_of_kind(
     kind: &SubjectKind,
 ) -> Result<Vec<String>, ReadRejection> {
     let (service, page) = (&world.service, PageRequest { size: 1000, token: None });
-    let answer = service.list_subjects(TENANT, set, kind, &page, Consistency::Strong).await?;
+    let answer = service.list_subjects(TENANT, set, kind, &Context::new(), &page, Consistency::Strong).await?;
     Ok(answer.value.items)
 }
 
@@ -278,9 +281,11 @@ async fn tree_shows_rewrites_and_members_once() {
     let leaf = |text: &str| Tree {
         kind: TreeKind::Leaf,
         subject: text.parse().unwrap(),
+        expires_at: None,
+        condition: None,
         children: Vec::new(),
     };
-    let node = |kind, text: &str, children| Tree { kind, subject: text.parse().unwrap(), children };
+    let node = |kind, text: &str, children| Tree { kind, children, ..leaf(text) };
     let group =
         node(TreeKind::Union, "(Group:g#members)", vec![leaf("bob"), leaf("(Group:g#members)")]);
     let viewers = node(TreeKind::Union, "(Doc:1#viewers)", vec![leaf("ann"), group]);

@@ -6,7 +6,7 @@ use cardea_storage::Consistency;
 use proptest::prelude::*;
 
 use crate::{
-    ReadRejection, Subject, Tuple, TupleQuery, WriteRejection,
+    ReadRejection, Relationship, Subject, Tuple, TupleQuery, WriteRejection,
     list::PageRequest,
     model::TupleRefused,
     testing::{
@@ -14,7 +14,7 @@ use crate::{
         model::{Chance, Kept},
         tuple,
     },
-    write::{CHANGES_MAX, Change, NewTuple},
+    write::{CHANGES_MAX, Change},
 };
 
 const LANGUAGE: &str = "
@@ -46,7 +46,7 @@ async fn all(world: &World, query: &TupleQuery, size: u32) -> Vec<Tuple> {
         let answer = world.service.list_tuples(TENANT, query, &page, Consistency::Strong).await;
         let answer = answer.unwrap().value;
         assert!(answer.items.len() <= size as usize);
-        found.extend(answer.items);
+        found.extend(answer.items.into_iter().map(|found| found.tuple));
         token = answer.next;
         if token.is_none() {
             return found;
@@ -102,9 +102,9 @@ async fn tuple_of_zero_bytes_that_would_not_be_kept_is_refused() {
 #[tokio::test]
 async fn tuple_ceases_to_be_there_when_it_expires() {
     let world = World::of(LANGUAGE, &[]).await;
-    let new = NewTuple {
-        tuple: tuple("A:1#r@ann"),
+    let new = Relationship {
         expires_at: Some(START.after(Duration::from_secs(10))),
+        ..tuple("A:1#r@ann").into()
     };
     world.service.create_tuple(TENANT, new).await.unwrap();
     assert_eq!(world.check("A:1#r@ann").await, "yes");
@@ -127,7 +127,7 @@ async fn page_tokens_of_other_lists_and_forged_ones_are_refused() {
         answer.await.map(|answer| answer.value)
     };
     let token = list("n=A", None).await.unwrap().next.unwrap();
-    assert_eq!(list("n=A", Some(token.clone())).await.unwrap().items, [tuple("A:2#r@a")]);
+    assert_eq!(list("n=A", Some(token.clone())).await.unwrap().items, [tuple("A:2#r@a").into()]);
     for (text, token) in [
         ("n=A r=r", token.clone()),
         ("", token.clone()),

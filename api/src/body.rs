@@ -38,7 +38,15 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
 }
 
 async fn read(body: Body) -> Result<Bytes, ApiError> {
-    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+    read_up_to(body, BODY_BYTES_MAX).await
+}
+
+/// Reads a body of at most so many bytes.
+///
+/// # Errors
+/// 413 if it is longer, 400 if it breaks off.
+pub(crate) async fn read_up_to(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
         let mut cause = error.source();
         while let Some(error) = cause {
             if error.is::<LengthLimitError>() {

@@ -9,9 +9,12 @@
 //! [`opl`] and [`language`] (what names mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
 //! [`Service`]: [`write`](mod@write), [`list`], [`check`],
 //! [`expand`], [`explain`], [`reverse`], [`actions`], [`watch`], [`change`].
+//! [`Service`]: [`write`](mod@write), [`bulk`], [`list`], [`check`],
+//! [`expand`], [`explain`], [`reverse`], [`change`].
 
 pub mod actions;
 pub mod assertion;
+pub mod bulk;
 pub mod change;
 pub mod check;
 pub mod condition;
@@ -19,6 +22,7 @@ pub mod engine;
 pub mod expand;
 pub mod explain;
 mod graph;
+pub mod keto;
 pub mod language;
 pub mod list;
 pub mod model;

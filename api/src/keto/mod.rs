@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod wire;
 
 mod authzen;
+mod bulk;
 mod check;
 mod deletion;
 mod expand;
@@ -162,6 +163,8 @@ enum Operation {
     SearchResource,
     SearchAction,
     Configuration,
+    ImportRelationships,
+    ExportRelationships,
 }
 
 impl Operation {
@@ -192,6 +195,8 @@ impl Operation {
             Self::SearchResource => "searchResource",
             Self::SearchAction => "searchAction",
             Self::Configuration => "authzenConfiguration",
+            Self::ImportRelationships => "importRelationships",
+            Self::ExportRelationships => "exportRelationships",
         }
     }
 
@@ -221,6 +226,8 @@ impl Operation {
             Self::SearchResource => on(filter, authzen::resources),
             Self::SearchAction => on(filter, authzen::actions),
             Self::Configuration => on(filter, authzen::configuration),
+            Self::ImportRelationships => on(filter, bulk::import),
+            Self::ExportRelationships => on(filter, bulk::export),
         }
     }
 }
@@ -234,13 +241,15 @@ const fn write(method: Method, path: &'static str, operation: Operation) -> (Rou
 }
 
 const TUPLES: &str = "/admin/relation-tuples";
+const IMPORT: &str = "/admin/relation-tuples/import";
+const EXPORT: &str = "/admin/relation-tuples/export";
 const CHECK: &str = "/relation-tuples/check";
 const CHECK_OPENAPI: &str = "/relation-tuples/check/openapi";
 const LANGUAGE: &str = "/admin/opl";
 const SYNTAX: &str = "/opl/syntax/check";
 
 /// Every route with what it does.
-static TABLE: [(RouteInfo, Operation); 24] = [
+static TABLE: [(RouteInfo, Operation); 26] = [
     write(Method::PUT, TUPLES, Operation::CreateRelationship),
     write(Method::PATCH, TUPLES, Operation::PatchRelationships),
     write(Method::DELETE, TUPLES, Operation::DeleteRelationships),
@@ -268,6 +277,8 @@ static TABLE: [(RouteInfo, Operation); 24] = [
         RouteInfo::public(Method::GET, authzen::CONFIGURATION, Operation::Configuration.id()),
         Operation::Configuration,
     ),
+    write(Method::POST, IMPORT, Operation::ImportRelationships),
+    read(Method::GET, EXPORT, Operation::ExportRelationships),
 ];
 
 /// Every route that is answered here.
@@ -293,7 +304,7 @@ pub fn routes_of(door: Door) -> impl Iterator<Item = &'static RouteInfo> {
             return is_on;
         }
         let of = match route.path {
-            TUPLES | LANGUAGE => Door::Write,
+            TUPLES | LANGUAGE | IMPORT => Door::Write,
             SYNTAX => Door::Language,
             _ => Door::Read,
         };

@@ -15,6 +15,7 @@ pub mod node;
 pub mod opl;
 pub mod output;
 pub mod schema;
+pub mod permission;
 pub mod shard;
 pub mod start;
 pub mod status;
@@ -83,6 +84,9 @@ pub enum Command {
     /// List identity schemas, put them in force, remove them
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
+    /// Import and export relation tuples
+    #[command(subcommand)]
+    Permission(permission::PermissionCommand),
     /// Write a backup of the whole cluster
     Backup(archive::BackupArgs),
     /// Fill a new cluster from a backup
@@ -143,6 +147,9 @@ fn run(cli: Cli) -> Outcome {
                     Command::Key(command) => key::run(command, &client, printer).await,
                     Command::Apikey(command) => apikey::run(command, &client, printer).await,
                     Command::Schema(command) => schema::run(command, &client, printer).await,
+                    Command::Permission(command) => {
+                        permission::run(command, &client, printer).await
+                    }
                     Command::Backup(args) => archive::backup(args, &client, printer).await,
                     Command::Restore(args) => archive::restore(args, &client, printer).await,
                     _ => verify::run(&client, printer).await,

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -90,6 +90,35 @@ impl OperatorClient {
         self.call(Method::POST, path, body.into(), patience).await
     }
 
+    /// Sends `POST path` with a body as it is.
+    pub async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        self.call(Method::POST, path, body, patience).await
+    }
+
+    /// Asks `GET path`, and hands over what comes as it comes, for as long as any does;
+    /// gives the answer's header of a name.
+    pub async fn stream(
+        &self,
+        path: &str,
+        header: &str,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<String>, Failure> {
+        let exchanged = self.exchange(Method::GET, path, Bytes::new(), Some(sink)).await;
+        let answer = exchanged.map_err(|error| {
+            Failure::Unavailable(format!("{} did not answer to the end: {error:#}", self.base))
+        })?;
+        if !answer.status.is_success() {
+            return Err(refusal(answer.status, &answer.body));
+        }
+        let value = answer.headers.get(header).and_then(|value| value.to_str().ok());
+        Ok(value.map(str::to_owned))
+    }
+
     /// Sends `PUT path`; `patience` is how long the work may take.
     pub async fn put<T: DeserializeOwned>(
         &self,
@@ -113,8 +142,8 @@ impl OperatorClient {
         body: Bytes,
         patience: Duration,
     ) -> Result<T, Failure> {
-        let (status, answer) =
-            match tokio::time::timeout(patience, self.exchange(method, path, body)).await {
+        let Answer { status, body: answer, .. } =
+            match tokio::time::timeout(patience, self.exchange(method, path, body, None)).await {
                 Ok(Ok(answered)) => answered,
                 Ok(Err(error)) => {
                     return Err(Failure::Unavailable(format!(
@@ -135,17 +164,7 @@ impl OperatorClient {
                 .with_context(|| format!("{} gave an answer that is not understood", self.base))
                 .map_err(Failure::from);
         }
-        let parsed: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let error = &parsed["error"];
-        let why =
-            error["reason"].as_str().or(error["message"].as_str()).unwrap_or("no reason given");
-        let text = format!("{why} ({status})");
-        Err(match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                Failure::Unavailable(text)
-            }
-            _ => Failure::Failed(anyhow::anyhow!(text)),
-        })
+        Err(refusal(status, &answer))
     }
 
     async fn exchange(
@@ -153,7 +172,8 @@ impl OperatorClient {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        sink: Option<&mut Sink<'_>>,
+    ) -> anyhow::Result<Answer> {
         let host = self.base.host().context("no host")?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let is_tls = self.base.scheme_str() == Some("https");
@@ -176,9 +196,9 @@ impl OperatorClient {
         if is_tls {
             let name = ServerName::try_from(bare.to_owned())?;
             let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
-            converse(TokioIo::new(connector.connect(name, stream).await?), request).await
+            converse(TokioIo::new(connector.connect(name, stream).await?), request, sink).await
         } else {
-            converse(TokioIo::new(stream), request).await
+            converse(TokioIo::new(stream), request, sink).await
         }
     }
 
@@ -198,19 +218,55 @@ impl OperatorClient {
     }
 }
 
+/// Takes what comes.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> anyhow::Result<()> + Send + 'a;
+
+/// An answer; its body is empty where a sink took it.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn refusal(status: StatusCode, answer: &[u8]) -> Failure {
+    let parsed: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    let error = &parsed["error"];
+    let why = error["reason"].as_str().or(error["message"].as_str()).unwrap_or("no reason given");
+    let text = format!("{why} ({status})");
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            Failure::Unavailable(text)
+        }
+        _ => Failure::Failed(anyhow::anyhow!(text)),
+    }
+}
+
 async fn converse<S>(
     io: TokioIo<S>,
     request: Request<Full<Bytes>>,
-) -> anyhow::Result<(StatusCode, Bytes)>
+    mut sink: Option<&mut Sink<'_>>,
+) -> anyhow::Result<Answer>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let (parts, mut incoming) = response.into_parts();
+    let (status, headers) = (parts.status, parts.headers);
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.context("the answer broke off")?;
+        let Some(data) = frame.data_ref() else { continue };
+        match &mut sink {
+            Some(sink) if status.is_success() => sink(data)?,
+            _ => {
+                let short = body.len() + data.len() <= ANSWER_BYTES_MAX;
+                anyhow::ensure!(short, "the answer is longer than {ANSWER_BYTES_MAX} bytes");
+                body.extend_from_slice(data);
+            }
+        }
+    }
     driver.abort();
-    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
-    Ok((status, body.to_bytes()))
+    Ok(Answer { status, headers, body: body.into() })
 }

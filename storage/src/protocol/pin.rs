@@ -69,6 +69,11 @@ impl Pinned {
         })
     }
 
+    /// Whether no transaction is half done in the whole shard: then no read meets a lock.
+    pub fn is_unlocked(&self) -> bool {
+        self.unlocked
+    }
+
     /// The revision that is pinned.
     pub fn revision(&self) -> Revision {
         self.view.state().revision()

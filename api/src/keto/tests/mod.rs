@@ -16,6 +16,7 @@ use super::{Keto, Options, Shared, Usage, router};
 
 mod authzen;
 mod bad_input;
+mod bulk;
 mod checks;
 mod deletions;
 mod grpc;

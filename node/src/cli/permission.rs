@@ -1,0 +1,398 @@
+//! `cardea permission`: relation tuples in and out by the million.
+//!
+//! An import sends its lines in parts and waits for answers, a few parts under way at
+//! once. It says how far everything is there; who was cut short begins there again, and
+//! what was sent twice does no harm.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, IsTerminal as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    exit::{Failure, Outcome},
+    output::Printer,
+};
+use crate::operator::client::OperatorClient;
+
+const IMPORT: &str = "/admin/relation-tuples/import";
+
+/// Bytes of one part, at most, but for one long line: below what listeners take.
+const PART_BYTES: usize = 2 << 20;
+/// Lines of one part, at most.
+const PART_LINES: u64 = 20_000;
+/// How long one part may take: longer than a node waits for itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a part is sent again that no node could take now.
+const ATTEMPTS_MAX: u32 = 30;
+/// How often progress is shown.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+
+/// What may be done with relation tuples.
+#[derive(Debug, clap::Subcommand)]
+pub enum PermissionCommand {
+    /// Make the relation tuples of files
+    #[command(
+        after_help = "A line is a relation tuple as JSON in Keto's form, with \"expires_at\" and \
+                      \"condition\" if it has them, or namespace:object#relation@subject. A file \
+                      may also be one JSON array, as Keto's own command takes it.\n\nExamples:\n  \
+                      cardea permission import tuples.ndjson\n  \
+                      cardea permission import --from-line 2000001 tuples.ndjson"
+    )]
+    Import {
+        /// A file; - for standard input
+        #[arg(default_value = "-", value_name = "FILE")]
+        file: PathBuf,
+        /// Begin with this line, as an import that was cut short says
+        #[arg(long, default_value_t = 1, value_name = "LINE")]
+        from_line: u64,
+        /// Parts under way at once
+        #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+        parallel: u8,
+    },
+    /// Write relation tuples as lines of JSON, all of one instant
+    Export {
+        /// Only those of this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Write here instead of to standard output; nothing is left of one that broke off
+        #[arg(long, short = 'f', value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// What an import came to.
+#[derive(Debug, Default, Serialize)]
+struct Imported {
+    lines: u64,
+    imported: u64,
+    repeated: u64,
+    seconds: f64,
+}
+
+#[derive(Deserialize)]
+struct PartTaken {
+    imported: u64,
+    repeated: u64,
+}
+
+pub(super) async fn run(
+    command: PermissionCommand,
+    client: &OperatorClient,
+    printer: Printer,
+) -> Outcome {
+    match command {
+        PermissionCommand::Import { file, from_line, parallel } => {
+            let done = import(client, &file, from_line, usize::from(parallel)).await?;
+            printer.print(&done, |done, _| {
+                let rate = done.imported as f64 / done.seconds.max(0.001);
+                format!(
+                    "{} relation tuples are there, of {} lines ({} named one again), {rate:.0} a \
+                     second.\n",
+                    done.imported, done.lines, done.repeated
+                )
+            })
+        }
+        PermissionCommand::Export { namespace, file } => {
+            export(client, namespace.as_deref(), file.as_deref(), printer).await
+        }
+    }
+}
+
+/// Lines of a file, in parts.
+struct Parts {
+    input: Box<dyn BufRead + Send>,
+    /// Bytes of the whole, where they are known.
+    total: Option<u64>,
+    /// The next line.
+    line: u64,
+    bytes: u64,
+}
+
+struct Part {
+    text: String,
+    /// The first and the one behind the last.
+    lines: std::ops::Range<u64>,
+    /// Bytes of the file up to its end.
+    until: u64,
+}
+
+impl Parts {
+    fn open(file: &Path) -> anyhow::Result<Self> {
+        let mut input: Box<dyn BufRead + Send> = match file.to_str() {
+            Some("-") => Box::new(BufReader::new(std::io::stdin())),
+            _ => Box::new(BufReader::with_capacity(
+                1 << 20,
+                File::open(file).with_context(|| format!("{} cannot be read", file.display()))?,
+            )),
+        };
+        let total = std::fs::metadata(file).ok().filter(|_| file.to_str() != Some("-"));
+        let mut total = total.map(|known| known.len());
+        let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
+        if first == Some(b'[') {
+            // What Keto's own command takes: one array.
+            let mut text = String::new();
+            input.read_to_string(&mut text)?;
+            let all: Vec<serde_json::Value> =
+                serde_json::from_str(&text).context("the array of relation tuples")?;
+            let lines: String = all.iter().map(|one| format!("{one}\n")).collect();
+            total = Some(lines.len() as u64);
+            input = Box::new(std::io::Cursor::new(lines.into_bytes()));
+        }
+        Ok(Self { input, total, line: 1, bytes: 0 })
+    }
+
+    /// Leaves out what is before a line.
+    fn skip_to(&mut self, line: u64) -> anyhow::Result<()> {
+        let mut skipped = Vec::new();
+        while self.line < line {
+            skipped.clear();
+            let read = self.input.read_until(b'\n', &mut skipped)?;
+            anyhow::ensure!(read > 0, "there is no line {line}: there are {}", self.line - 1);
+            self.bytes += read as u64;
+            self.line += 1;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<Part>> {
+        let (first, mut text) = (self.line, String::new());
+        while text.len() < PART_BYTES && self.line - first < PART_LINES {
+            let read = self.input.read_line(&mut text)?;
+            if read == 0 {
+                break;
+            }
+            self.bytes += read as u64;
+            self.line += 1;
+        }
+        let lines = first..self.line;
+        Ok((!text.is_empty()).then_some(Part { text, lines, until: self.bytes }))
+    }
+}
+
+async fn import(
+    client: &OperatorClient,
+    file: &Path,
+    from_line: u64,
+    parallel: usize,
+) -> Result<Imported, Failure> {
+    let mut parts = Parts::open(file)?;
+    parts.skip_to(from_line)?;
+    let (began, total) = (Instant::now(), parts.total);
+    let mut bar = Bar::new(total);
+    let mut done = Imported::default();
+    // Answers are taken in order, so that everything before the last one is there.
+    let mut under_way = FuturesOrdered::new();
+    let mut here = from_line;
+    loop {
+        while under_way.len() < parallel
+            && let Some(part) = parts.next()?
+        {
+            let Part { text, lines, until } = part;
+            under_way.push_back(send(client, text.into()).map(move |taken| (lines, until, taken)));
+        }
+        let Some((lines, until, taken)) = under_way.next().await else { break };
+        let taken = taken.map_err(|failure| {
+            bar.clear();
+            let told = format!(
+                "the part from line {} on failed; everything before line {here} is there. \
+                 Continue with --from-line {here}. (Line numbers of the cause count from line \
+                 {}.) {failure}",
+                lines.start, lines.start
+            );
+            match failure {
+                Failure::Unavailable(_) => Failure::Unavailable(told),
+                _ => Failure::Failed(anyhow::anyhow!(told)),
+            }
+        })?;
+        here = lines.end;
+        done.lines += lines.end - lines.start;
+        done.imported += taken.imported;
+        done.repeated += taken.repeated;
+        bar.show(until, done.imported, began.elapsed());
+    }
+    bar.clear();
+    done.seconds = began.elapsed().as_secs_f64();
+    Ok(done)
+}
+
+/// Sends a part, again while nobody can take it now: taking it twice does no harm.
+async fn send(client: &OperatorClient, text: bytes::Bytes) -> Result<PartTaken, Failure> {
+    let mut attempt = 0;
+    loop {
+        match client.post_bytes(IMPORT, text.clone(), PATIENCE).await {
+            Err(Failure::Unavailable(_)) if attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+                let wait = Duration::from_millis(100 << attempt.min(5));
+                tokio::time::sleep(wait).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+async fn export(
+    client: &OperatorClient,
+    namespace: Option<&str>,
+    file: Option<&Path>,
+    printer: Printer,
+) -> Outcome {
+    let path = match namespace {
+        None => "/admin/relation-tuples/export".to_owned(),
+        Some(name) => {
+            let mut query = String::new();
+            for byte in name.bytes() {
+                match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                        query.push(char::from(byte));
+                    }
+                    _ => query.push_str(&format!("%{byte:02X}")),
+                }
+            }
+            format!("/admin/relation-tuples/export?namespace={query}")
+        }
+    };
+    let beside = file.map(|file| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".part");
+        PathBuf::from(name)
+    });
+    let mut out: Box<dyn std::io::Write + Send> = match &beside {
+        Some(beside) => Box::new(BufWriter::new(
+            File::create(beside).with_context(|| beside.display().to_string())?,
+        )),
+        None => Box::new(BufWriter::new(std::io::stdout())),
+    };
+    let (began, mut bar, mut bytes, mut lines) = (Instant::now(), Bar::new(None), 0_u64, 0_u64);
+    if file.is_none() {
+        bar.hide();
+    }
+    let exported = client
+        .stream(&path, "x-cardea-export", &mut |data| {
+            out.write_all(data)?;
+            bytes += data.len() as u64;
+            lines += data.iter().filter(|byte| **byte == b'\n').count() as u64;
+            bar.show(bytes, lines, began.elapsed());
+            Ok(())
+        })
+        .await;
+    bar.clear();
+    let flushed = out.flush();
+    drop(out);
+    let whole = match (exported, flushed) {
+        (Ok(whole), Ok(())) => whole,
+        (exported, flushed) => {
+            if let Some(beside) = &beside {
+                std::fs::remove_file(beside).ok();
+            }
+            exported?;
+            flushed.map_err(anyhow::Error::from)?;
+            None
+        }
+    };
+    let (Some(file), Some(beside)) = (file, beside) else { return Ok(()) };
+    std::fs::rename(&beside, file).with_context(|| file.display().to_string())?;
+    let snapshot = whole.as_deref() == Some("snapshot");
+    let told = serde_json::json!({"relation_tuples": lines, "of_one_instant": snapshot});
+    printer.print(&told, |_, _| {
+        let of = if snapshot { "all of one instant" } else { "each page of its own instant" };
+        format!("{lines} relation tuples were written to {}, {of}.\n", file.display())
+    })
+}
+
+/// Progress on standard error, if that is a terminal.
+struct Bar {
+    total: Option<u64>,
+    shown: Option<Instant>,
+    visible: bool,
+}
+
+impl Bar {
+    fn new(total: Option<u64>) -> Self {
+        Self { total, shown: None, visible: std::io::stderr().is_terminal() }
+    }
+
+    fn hide(&mut self) {
+        self.visible = false;
+    }
+
+    fn show(&mut self, bytes: u64, tuples: u64, elapsed: Duration) {
+        if !self.visible || self.shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let text = told(self.total, bytes, tuples, elapsed);
+        std::io::stderr().write_all(format!("\r\x1b[K{text}").as_bytes()).ok();
+    }
+
+    fn clear(&mut self) {
+        if self.visible && self.shown.is_some() {
+            std::io::stderr().write_all(b"\r\x1b[K").ok();
+        }
+    }
+}
+
+/// A line of progress.
+fn told(total: Option<u64>, bytes: u64, tuples: u64, elapsed: Duration) -> String {
+    const WIDTH: usize = 30;
+    let rate = tuples as f64 / elapsed.as_secs_f64().max(0.001);
+    let Some(total) = total.filter(|total| *total > 0) else {
+        return format!("{tuples} tuples, {rate:.0}/s");
+    };
+    let share = (bytes as f64 / total as f64).min(1.0);
+    let full = (share * WIDTH as f64) as usize;
+    let bar = format!("{}{}", "█".repeat(full), "░".repeat(WIDTH - full));
+    let left = elapsed.as_secs_f64() * (1.0 - share) / share.max(0.001);
+    format!("{bar} {:3.0} %  {tuples} tuples, {rate:.0}/s, {left:.0} s left", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts_of(text: &str, from: u64) -> anyhow::Result<Vec<(std::ops::Range<u64>, String)>> {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("tuples");
+        std::fs::write(&file, text)?;
+        let mut parts = Parts::open(&file)?;
+        parts.skip_to(from)?;
+        let mut found = Vec::new();
+        while let Some(part) = parts.next()? {
+            found.push((part.lines, part.text));
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn lines_are_counted_over_parts_and_skipped() {
+        let text: String = (1..=45_000).map(|line| format!("d:{line}#v@ann\n")).collect();
+        let parts = parts_of(&text, 1).unwrap();
+        let lines: Vec<_> = parts.iter().map(|(lines, _)| lines.clone()).collect();
+        assert_eq!(lines, [1..20_001, 20_001..40_001, 40_001..45_001]);
+        assert_eq!(parts.iter().map(|(_, text)| text.as_str()).collect::<String>(), text);
+        let rest = parts_of(&text, 44_999).unwrap();
+        assert_eq!(rest, [(44_999..45_001, "d:44999#v@ann\nd:45000#v@ann\n".to_owned())]);
+        assert!(parts_of("d:1#v@ann", 3).is_err(), "there is no such line");
+    }
+
+    #[test]
+    fn an_array_is_taken_line_by_line() {
+        let parts = parts_of(" [{\"object\": \"1\"},\n {\"object\": \"2\"}]", 1).unwrap();
+        assert_eq!(parts, [(1..3, "{\"object\":\"1\"}\n{\"object\":\"2\"}\n".to_owned())]);
+    }
+
+    #[test]
+    fn progress_is_told() {
+        let told = told(Some(200), 50, 1_000, Duration::from_secs(2));
+        assert_eq!(
+            told,
+            format!("{}{}  25 %  1000 tuples, 500/s, 6 s left", "█".repeat(7), "░".repeat(23))
+        );
+    }
+}

@@ -27,9 +27,10 @@ use cardea_identity::{
     password::{Argon2Cost, PoolOptions, PoolUsage},
     schema::Schemas,
     social::Providers,
+    table::{Identities, IdentityKey},
 };
-use cardea_permission::Service as Permission;
-use cardea_storage::{Keyring, Store};
+use cardea_permission::{Service as Permission, departure};
+use cardea_storage::{Key, Keyring, Store, Table as _, Tenant};
 use http::StatusCode;
 use parking_lot::RwLock;
 use tower::ServiceExt as _;
@@ -86,6 +87,12 @@ pub struct Layers {
     made: RwLock<Option<Arc<Made>>>,
 }
 
+/// The identity whose row this is, as tuples name it.
+fn departs(key: &Key) -> Option<(Tenant, String)> {
+    let IdentityKey { tenant, id } = Identities::read_key(key)?;
+    Some((tenant, id.to_string()))
+}
+
 impl std::fmt::Debug for Layers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Layers").field("made", &self.are_made()).finish_non_exhaustive()
@@ -122,17 +129,19 @@ impl Layers {
     /// If a preset schema cannot be read or a hashing thread cannot be started.
     pub fn make(&self, rings: Rings<'_>) -> anyhow::Result<()> {
         let keys = Keys::from_rings(rings.token, rings.index, rings.sealing, rings.cursor);
+        let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
+        let permission = Arc::new(permission);
         let former = self.made.read().as_ref().map(|made| made.service.clone());
         let service = Arc::new(match former {
             Some(former) => former.rekeyed(keys),
             None => {
                 let schemas = Schemas::preset()?;
-                Service::start(self.store.clone(), keys, schemas, self.settings.clone())?
+                // Who is deleted takes the relation tuples along whose subject it is.
+                let store = departure::bound(self.store.clone(), permission.clone(), departs);
+                Service::start(store, keys, schemas, self.settings.clone())?
                     .with_outbound(self.outbound.clone())
             }
         });
-        let permission = Permission::new(self.store.clone(), rings.cursor, self.permission_limits);
-        let permission = Arc::new(permission);
         let keto = keto::Keto::new(permission.clone(), self.keto.clone());
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())

@@ -2,6 +2,7 @@
 
 mod actions;
 mod conditions;
+mod departures;
 mod explanations;
 mod languages;
 mod reverse;

@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, CompactionDecision, DB, DBCompressionType, DBRecoveryMode, Env,
-    ErrorKind, InfoLogger, LogLevel, Options, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, CompactionDecision, DB, DBCompressionType,
+    DBRecoveryMode, Env, ErrorKind, InfoLogger, LogLevel, Options, WriteBufferManager,
 };
 
 use self::instance::RocksEngine;
@@ -138,6 +138,12 @@ impl RocksDisk {
         rocks.set_periodic_compaction_seconds(PERIODIC_COMPACTION_SECONDS);
         blocks.set_block_size(8 << 10);
         blocks.set_bloom_filter(10.0, false);
+        // Indexes and filters in small blocks of their own: where they do not fit the
+        // cache, a lookup fetches the few kilobytes that it needs, not a whole file's.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(4 << 10);
+        blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_optimize_filters_for_memory(true);
     }
 

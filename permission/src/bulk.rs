@@ -13,20 +13,22 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use cardea_storage::{
-    Consistency, KeyRange, Snaptoken, Store, StoreError, Table, Tenant,
+    Consistency, Fault, KeyRange, Snaptoken, Store, StoreError, Table, Tenant,
     engine::Order,
+    key::KEY_BYTES_MAX,
     protocol::pin::{Pinned, PinnedRead},
-    store::{Read, ReadRequest, Rows, Scan},
-    txn::TXN_BYTES_MAX,
+    store::{Draft, Read, ReadRequest, Rows, Scan, Verdict},
+    txn::{Effect, Op, TXN_BYTES_MAX},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     Service,
+    language::Language,
     list::{range_of, slots_of},
-    model::{Relationship, TupleQuery},
+    model::{Relationship, TupleQuery, TupleRefused},
     rejection::{ReadRejection, WriteRejection},
-    table::{DEFAULT_SLOT, Place, TupleKey, TupleRecord, Tuples, fits, read_relationship},
+    table::{DEFAULT_SLOT, Place, TupleKey, TupleRecord, Tuples, read_relationship},
 };
 
 /// Most tuples in one part of an import.
@@ -70,26 +72,25 @@ impl Service {
         if part.len() > PART_MAX {
             return Err(WriteRejection::TooMany { given: part.len(), limit: PART_MAX });
         }
-        for relationship in &part {
-            relationship.validate()?;
-            fits(&relationship.tuple)?;
-        }
         let (held, language_at) = self.language(tenant, &Consistency::Eventual).await?;
         let given = part.len();
-        let mut rows: Vec<(TupleKey, Relationship)> = part
-            .into_iter()
-            .map(|relationship| {
-                let slot = held.language.slot(&relationship.tuple.namespace);
-                (Place { tenant, slot }.key(&relationship.tuple), relationship)
-            })
-            .collect();
-        // In key order, so that neighbours are written together; the last of equals first.
-        rows.reverse();
-        rows.sort_by(|(_, a), (_, b)| a.tuple.cmp(&b.tuple));
-        rows.dedup_by(|(_, again), (_, kept)| again.tuple == kept.tuple);
-        let (tuples, repeated) = (rows.len(), given - rows.len());
-        let transactions = stream::iter(transactions(rows)).map(|rows| self.write_over(rows));
-        let mut snaptoken = transactions
+        let (drafts, tuples) = tokio::task::spawn_blocking(move || {
+            let mut part = part;
+            for relationship in &part {
+                relationship.validate()?;
+            }
+            // In key order, so that neighbours are written together; the last of equals
+            // comes first and is kept.
+            part.reverse();
+            part.sort_by(|a, b| a.tuple.cmp(&b.tuple));
+            part.dedup_by(|again, kept| again.tuple == kept.tuple);
+            let tuples = part.len();
+            Ok::<_, TupleRefused>((drafts(tenant, &held.language, part)?, tuples))
+        })
+        .await
+        .map_err(|error| StoreError::from(Fault::caused("a part of an import", error)))??;
+        let commits = stream::iter(drafts).map(|ops| self.write_over(ops));
+        let mut snaptoken = commits
             .buffer_unordered(UNDER_WAY)
             .try_fold(Snaptoken::default(), |mut all, one| async move {
                 all.merge(&one);
@@ -98,22 +99,16 @@ impl Service {
             .await?;
         snaptoken.merge(&language_at);
         let number = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
-        Ok(Imported { tuples: number(tuples), repeated: number(repeated), snaptoken })
+        Ok(Imported { tuples: number(tuples), repeated: number(given - tuples), snaptoken })
     }
 
-    async fn write_over(
-        &self,
-        rows: Vec<(TupleKey, Relationship)>,
-    ) -> Result<Snaptoken, StoreError> {
-        let rows = &rows;
-        let done = self.store.transact(|t| async move {
-            for (key, relationship) in rows {
-                let record = TupleRecord::of(relationship.condition.as_ref());
-                t.write_over::<Tuples>(key, &record, relationship.expires_at);
-            }
-            Ok::<_, StoreError>(())
-        });
-        Ok(done.await?.snaptoken)
+    async fn write_over(&self, ops: Vec<Op>) -> Result<Snaptoken, StoreError> {
+        let draft = Draft { checks: Vec::new(), ops, read_time: self.store.clock().now() };
+        match self.store.commit(draft).await? {
+            Verdict::Committed(committed) => Ok(committed.snaptoken),
+            // What checks nothing conflicts with nothing.
+            Verdict::Conflict => Err(StoreError::Contended { attempts: 1 }),
+        }
     }
 
     /// Begins an export of the tuples that a query means.
@@ -247,27 +242,36 @@ impl Export {
     }
 }
 
-/// Rows in portions, each as much as one transaction holds.
-fn transactions(rows: Vec<(TupleKey, Relationship)>) -> Vec<Vec<(TupleKey, Relationship)>> {
+/// The changes that make tuples, in portions, each as much as one transaction holds.
+fn drafts(
+    tenant: Tenant,
+    language: &Language,
+    part: Vec<Relationship>,
+) -> Result<Vec<Vec<Op>>, TupleRefused> {
     let mut portions = Vec::new();
     let (mut portion, mut bytes) = (Vec::new(), 0);
-    for row in rows {
-        let key = Tuples::key(&row.0).as_bytes().len();
-        let condition =
-            row.1.condition.as_ref().map_or(0, |condition| {
-                prost::Message::encoded_len(&TupleRecord::of(Some(condition)))
-            });
-        // Three rows, each with the key in another order.
-        let more = 3 * (key + condition + ROW_OVERHEAD);
+    for Relationship { tuple, expires_at, condition } in part {
+        let slot = language.slot(&tuple.namespace);
+        let record = TupleRecord::of(condition.as_ref());
+        let ops = Tuples::puts(&TupleKey { slot, tenant, tuple }, &record, expires_at);
+        let put_bytes = |op: &Op| match &op.effect {
+            Some(Effect::Put(put)) => put.key.len() + put.value.len() + ROW_OVERHEAD,
+            _ => 0,
+        };
+        let longest = ops.iter().filter_map(|op| op.effect.as_ref()).map(|e| e.key().len()).max();
+        if longest.is_some_and(|longest| longest > KEY_BYTES_MAX) {
+            return Err(TupleRefused::Unkept);
+        }
+        let more: usize = ops.iter().map(put_bytes).sum();
         if bytes + more > TRANSACTION_BYTES && !portion.is_empty() {
             portions.push(std::mem::take(&mut portion));
             bytes = 0;
         }
         bytes += more;
-        portion.push(row);
+        portion.extend(ops);
     }
     if !portion.is_empty() {
         portions.push(portion);
     }
-    portions
+    Ok(portions)
 }

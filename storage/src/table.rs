@@ -6,11 +6,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::{
+    clock::Timestamp,
     fault::Fault,
     key::{Key, KeyRange, KeyReader, KeyWriter, Tenant},
     row::Row,
     slot::Slot,
     tag::Tag,
+    txn::{Effect, Op, Put},
 };
 
 /// A key struct, convertible to bytes and back.
@@ -54,6 +56,17 @@ pub trait Table: 'static {
         let mut writer = KeyWriter::new(key.slot(), Self::TAG, key.tenant());
         key.write(&mut writer);
         writer.finish()
+    }
+
+    /// What sets a record and its index rows whatever was there, in a transaction that
+    /// reads nothing. Only for tables whose index rows lie where the key alone says: an
+    /// index row of the record that was there would else be left.
+    fn puts(key: &Self::Key, record: &Self::Record, expires_at: Option<Timestamp>) -> Vec<Op> {
+        let mut rows = Self::index_rows(key, record);
+        rows.push(IndexRow { key: Self::key(key), value: record.encode_to_vec().into() });
+        let expires_at = expires_at.map_or(0, Timestamp::as_millis);
+        let put = |IndexRow { key, value }| Put { key: key.as_bytes().clone(), value, expires_at };
+        rows.into_iter().map(|row| Op::from(Effect::Put(put(row)))).collect()
     }
 
     /// Reads a key back.

@@ -373,19 +373,6 @@ impl Transaction {
         state.put(key, record, expires_at, rows);
     }
 
-    /// Sets a record and its index rows, whatever was there, without reading it. Only
-    /// for tables whose index rows lie where the key alone says: an index row of the
-    /// record that was there would else be left.
-    pub fn write_over<T: Table>(
-        &self,
-        key: &T::Key,
-        record: &T::Record,
-        expires_at: Option<Timestamp>,
-    ) {
-        let rows = T::index_rows(key, record);
-        self.state.lock().put(T::key(key), record, expires_at, rows);
-    }
-
     /// Deletes a record with its index rows; an absent one is no error.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ pub struct PeerImport {
 #[derive(Debug, Deserialize)]
 struct Answered {
     model: String,
+    consistency: String,
     answers: u64,
     seconds: f64,
     cpu: f64,
@@ -69,7 +70,6 @@ impl Peer {
         scale: Scale,
         clients: usize,
         seconds: u64,
-        consistency: &str,
         mut tell: impl FnMut(&str),
     ) -> anyhow::Result<(PeerImport, Vec<Round>)> {
         std::fs::create_dir_all(&self.at)?;
@@ -87,7 +87,7 @@ impl Peer {
             .arg(file("driver.py"))
             .arg(&self.library)
             .args([file("schema.zed"), file("tuples.tsv"), file("questions.tsv")])
-            .args([clients.to_string(), seconds.to_string(), consistency.to_owned()])
+            .args([clients.to_string(), seconds.to_string()])
             .stdout(Stdio::piped())
             // It logs every refused request.
             .stderr(Stdio::null())
@@ -109,7 +109,7 @@ impl Peer {
             let answers = answered.answers.max(1) as f64;
             rounds.push(Round {
                 model: model.name(),
-                of: format!("SpiceDB, {consistency}"),
+                of: format!("SpiceDB, {}", answered.consistency),
                 clients,
                 rate: answered.answers as f64 / answered.seconds,
                 cpu_us: answered.cpu * 1e6 / answers,

@@ -221,3 +221,26 @@ pub fn ready(scale: Scale, model: Model) -> impl Iterator<Item = Tuple> {
     (0..READY.min(different * 4))
         .map(move |number| scale.question(model, number.wrapping_mul(1_000_003) % different))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::model::Ids;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_model_is_answered_as_it_must_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let scale = Scale::of(2_000, Ids::Short);
+        let (filled, import) =
+            Filled::new(&directory.path().join("store"), scale, 8 << 20).await.unwrap();
+        assert_eq!(import.tuples, scale.tuples().count() as u64);
+        for model in Model::ALL {
+            let round = filled.check(scale, model, 4, Duration::from_millis(100)).await.unwrap();
+            assert_eq!(round.wrong, 0, "{round:?}");
+            assert!(round.latency.count > 0, "{round:?}");
+        }
+        for &results in scale.lists() {
+            filled.list(&scale.lister(results), results).await.unwrap();
+        }
+    }
+}

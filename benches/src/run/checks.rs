@@ -100,13 +100,11 @@ pub async fn run(args: &ChecksArgs) -> anyhow::Result<()> {
         }
         if let Some(library) = args.spicedb.as_ref().filter(|_| tuples <= args.spicedb_tuples) {
             let peer = Peer { library: library.clone(), at: args.dir.join("spicedb") };
-            for consistency in ["latest", "eventual"] {
-                let (peer, seconds, clients) = (peer.clone(), args.seconds, args.clients);
-                let run = move || peer.run(scale, clients, seconds, consistency, note);
-                let (import, rounds) = tokio::task::spawn_blocking(run).await??;
-                found.peer_import = Some(import);
-                found.rounds.extend(rounds);
-            }
+            let (seconds, clients) = (args.seconds, args.clients);
+            let run = move || peer.run(scale, clients, seconds, note);
+            let (import, rounds) = tokio::task::spawn_blocking(run).await??;
+            found.peer_import = Some(import);
+            found.rounds.extend(rounds);
         }
         tell(&found);
         sizes.push(found);

@@ -9,6 +9,7 @@
 
 mod files;
 mod instance;
+mod prefix;
 
 use std::{
     path::{Path, PathBuf},
@@ -130,6 +131,7 @@ impl RocksDisk {
         // of a hundredth of the memtable spares the walk through it.
         rocks.set_memtable_whole_key_filtering(true);
         rocks.set_memtable_prefix_bloom_ratio(0.01);
+        rocks.set_prefix_extractor(prefix::transform());
         rocks.set_max_open_files(self.settings.open_files_per_engine);
         rocks.set_compression_type(DBCompressionType::Lz4);
         rocks.set_target_file_size_base(16 << 20);

@@ -13,7 +13,7 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
-use super::files;
+use super::{files, prefix};
 use crate::{
     engine::{Batch, Change, Durability, Engine, Order, Purpose, Usage, View},
     fault::Fault,
@@ -170,7 +170,12 @@ impl View for RocksView {
             return Ok(());
         }
         let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
+        let filtered = match (&first, &beyond) {
+            (Some(first), Some(beyond)) => order == Order::Forward && prefix::is_one(first, beyond),
+            _ => false,
+        };
+        options.set_total_order_seek(!filtered);
+        options.set_prefix_same_as_start(filtered);
         if let Some(first) = first {
             options.set_iterate_lower_bound(first);
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{
-    Batch, Durability,
+    Batch, Durability, Order,
     conformance::{self, Place, rows_now, rows_of},
     memory::MemoryDisk,
 };
@@ -217,6 +217,74 @@ proptest! {
                 for view in views {
                     check(rows_of(view.as_ref()).unwrap(), model);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn scans_of_subject_sets_see_what_scans_of_all_rows_see() {
+    use crate::{
+        key::{KeyWriter, Tenant},
+        machine::area,
+        slot::{Slot, Space},
+        tag::Tag,
+    };
+    let guard = tempfile::tempdir().unwrap();
+    let engine = disk().open(&guard.path().join("t"), tablet()).unwrap();
+    let writer = |object: u32| {
+        let mut key = KeyWriter::new(Slot::new(Space::Graph, 0), Tag::RELATION_TUPLE, Tenant(0));
+        key.str("d").str(&format!("object-{object}")).str("v");
+        key
+    };
+    // Every third object has ids, every fifth has sets; written, flushed, written over,
+    // deleted, compacted in turns, so that memtables and tables both answer.
+    for round in 0..3_u32 {
+        let mut batch = Batch::new();
+        for object in 0..600 {
+            let (ids, sets) = (object % 3 == 0, object % 5 == round % 5);
+            let mut id = writer(object);
+            id.u8(0).str("ann");
+            let mut set = writer(object);
+            set.u8(1).str("g").str(&format!("group-{round}")).str("m");
+            for (wanted, key) in [(ids, id), (sets, set)] {
+                let key = area::key(area::ROW, key.finish().as_bytes());
+                if wanted {
+                    batch.put(key, format!("{round}"));
+                } else if object % 7 == 0 {
+                    batch.delete(key);
+                }
+            }
+        }
+        engine.write(batch, Durability::Buffered).unwrap();
+        for settled in [false, true] {
+            if settled && round == 1 {
+                engine.flush().unwrap();
+            } else if settled && round == 2 {
+                engine.compact().unwrap();
+            }
+            let view = engine.view().unwrap();
+            for object in 0..600 {
+                let found = |from: &KeyWriter| {
+                    let range = from.clone().range();
+                    let (start, end) =
+                        (area::key(area::ROW, &range.start), area::key(area::ROW, &range.end));
+                    let mut found = Vec::new();
+                    let visit = &mut |key: &[u8], _: &[u8]| {
+                        found.push(key.to_vec());
+                        std::ops::ControlFlow::Continue(())
+                    };
+                    use std::ops::Bound::{Excluded, Included};
+                    view.scan(Included(&start), Excluded(&end), Order::Forward, visit).unwrap();
+                    found
+                };
+                let mut sets = writer(object);
+                let all = found(&sets);
+                sets.u8(1);
+                let prefix = area::key(area::ROW, &sets.clone().range().start);
+                let expected: Vec<_> =
+                    all.into_iter().filter(|key| key.starts_with(&prefix)).collect();
+                assert_eq!(found(&sets), expected, "object {object}, round {round}");
             }
         }
     }

@@ -39,6 +39,9 @@ use crate::{
 
 /// Rows that are read together.
 const ROWS: u32 = 1_000;
+/// How many questions a look-up remembers for each that a check may ask: it keeps less of
+/// them. With the default, 300,000 objects of a permission over one relation.
+const REACHED_A_QUESTION: usize = 3;
 
 impl Service {
     /// A page of the objects of a namespace that a subject has a relation or permission
@@ -269,7 +272,7 @@ impl<'a> Reach<'a> {
         if known.is_some_and(|known| known || !certain) {
             return Ok(());
         }
-        if self.reached.len() >= self.limits.size {
+        if self.reached.len() >= self.limits.size.saturating_mul(REACHED_A_QUESTION) {
             return Err(Unanswered::new(Why::Size, &self.about).into());
         }
         self.reached.insert(question.clone(), certain);

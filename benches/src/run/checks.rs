@@ -132,7 +132,8 @@ async fn in_process(
     found.import = Some(import);
     for model in Model::ALL {
         let round = filled.check(scale, model, args.clients, over).await?;
-        note(&format!("{}: {}/s", round.model, whole(round.rate)));
+        let (cpu, p99) = (figure(round.cpu_us), whole(round.latency.p99_ms * 1e3));
+        note(&format!("{}: {}/s, {cpu} µs of CPU, p99 {p99} µs", round.model, whole(round.rate)));
         found.rounds.push(round);
     }
     for &results in scale.lists() {

@@ -6,7 +6,8 @@ use cardea_storage::{Consistency, Tenant};
 use crate::{
     ReadRejection, Service,
     check::check_on,
-    model::{Subject, SubjectSet, Tuple},
+    condition::{Context, bounded},
+    model::{Subject, SubjectSet, Tuple, TupleRefused},
     service::Answered,
 };
 
@@ -23,10 +24,12 @@ impl Service {
         namespace: &str,
         object: &str,
         subject: &Subject,
+        given: &Context,
         consistency: Consistency,
     ) -> Result<Answered<Vec<String>>, ReadRejection> {
         subject.validate()?;
         SubjectSet::new(namespace, object, "").validate()?;
+        bounded(given).map_err(TupleRefused::Condition)?;
         let limits = self.limits(0);
         self.walk(tenant, &consistency, |graph| async move {
             let language = graph.language();
@@ -38,7 +41,7 @@ impl Service {
             let mut found = Vec::new();
             for name in names {
                 let tuple = Tuple::new(namespace, object, name, subject.clone());
-                if check_on(&graph, &tuple, limits).await? {
+                if check_on(&graph, &tuple, limits, given).await? {
                     found.push(name.to_owned());
                 }
             }

@@ -98,7 +98,6 @@ impl Service {
     /// # Errors
     /// See [`ReadRejection`]; a permission of all whom it does not exclude is that of
     /// [everybody](ReadRejection::Everybody).
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
     pub async fn list_subjects(
         &self,
         tenant: Tenant,

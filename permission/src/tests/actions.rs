@@ -3,7 +3,7 @@
 use cardea_storage::Consistency;
 
 use crate::{
-    ReadRejection, Subject,
+    Context, ReadRejection, Subject,
     testing::{TENANT, World},
 };
 
@@ -25,13 +25,20 @@ class D implements Namespace {
     let actions = async |object: &str, id: &str| {
         let subject = Subject::Id(id.to_owned());
         let (service, strong) = (&world.service, Consistency::Strong);
-        service.list_actions(TENANT, "D", object, &subject, strong).await.unwrap().value
+        service
+            .list_actions(TENANT, "D", object, &subject, &Context::new(), strong)
+            .await
+            .unwrap()
+            .value
     };
     assert_eq!(actions("1", "ann").await, ["edit", "owners", "view"]);
     assert_eq!(actions("1", "bob").await, ["view", "viewers"]);
     assert_eq!(actions("1", "eve").await, ["banned", "edit", "owners"]);
     assert_eq!(actions("2", "ann").await, [] as [&str; 0]);
     let nobody = Subject::Id("x".to_owned());
-    let unknown = world.service.list_actions(TENANT, "X", "1", &nobody, Consistency::Strong).await;
+    let unknown = world
+        .service
+        .list_actions(TENANT, "X", "1", &nobody, &Context::new(), Consistency::Strong)
+        .await;
     assert!(matches!(unknown, Err(ReadRejection::UnknownNamespace(_))));
 }

@@ -16,6 +16,7 @@ use crate::{
     explain::Says,
     list::PageRequest,
     model::TupleRefused,
+    reverse::SubjectKind,
     testing::{
         START, TENANT, World,
         model::{Chance, questions, read, subjects},
@@ -327,7 +328,11 @@ async fn lists_agree(
     for set in questions() {
         let ids = ["1", "2", "3", "a", "b", "nobody"];
         let of = |id: &str| expected(&set, &Subject::Id(id.to_owned()));
-        match world.service.list_subjects(TENANT, &set, given, &page, strong.clone()).await {
+        match world
+            .service
+            .list_subjects(TENANT, &set, &SubjectKind::Ids, given, &page, strong.clone())
+            .await
+        {
             Ok(found) => {
                 let expected: Vec<&str> =
                     ids.into_iter().filter(|id| of(id) == Value::Yes).collect();

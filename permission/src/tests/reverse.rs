@@ -53,7 +53,9 @@ async fn subjects_of_kind(
     kind: &SubjectKind,
 ) -> Result<Vec<String>, ReadRejection> {
     let (service, page) = (&world.service, PageRequest { size: 1000, token: None });
-    let answer = service.list_subjects(TENANT, set, kind, &Context::new(), &page, Consistency::Strong).await?;
+    let answer = service
+        .list_subjects(TENANT, set, kind, &Context::new(), &page, Consistency::Strong)
+        .await?;
     Ok(answer.value.items)
 }
 

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use crate::{
     ReadRejection, Tuple, TupleQuery,
     list::PageRequest,
+    model::Relationship,
     testing::{TENANT, World, model::Chance, tuple},
     watch::{TupleChange, Watching},
-    write::{Change, NewTuple},
+    write::Change,
 };
 
 const LANGUAGE: &str = "
@@ -99,7 +100,7 @@ async fn expiry_is_told_with_the_insertion() {
     let world = World::of(LANGUAGE, &[]).await;
     let mut watching = watch(&world, TupleQuery::default(), None).await;
     let expires_at = Some(Timestamp(crate::testing::START.0 + 60_000));
-    let new = NewTuple { tuple: tuple("A:1#r@ann"), expires_at };
+    let new = Relationship { expires_at, ..tuple("A:1#r@ann").into() };
     world.service.change_tuples(TENANT, vec![Change::Insert(new)]).await.unwrap();
     let changes = watching.next().await.unwrap();
     assert_eq!(changes, [TupleChange::Inserted { tuple: tuple("A:1#r@ann"), expires_at }]);
@@ -137,7 +138,7 @@ async fn all(world: &World) -> BTreeSet<Tuple> {
     let page = PageRequest { size: 1_000, token: None };
     let everything = TupleQuery::default();
     let found = world.service.list_tuples(TENANT, &everything, &page, Consistency::Strong).await;
-    found.unwrap().value.items.into_iter().collect()
+    found.unwrap().value.items.into_iter().map(|found| found.tuple).collect()
 }
 
 proptest! {

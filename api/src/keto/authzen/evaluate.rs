@@ -1,7 +1,10 @@
 //! One decision, or many of one instant.
 
 use axum::{extract::State, response::Response};
-use cardea_permission::{ReadRejection, Tuple, check::BATCH_MAX};
+use cardea_permission::{
+    ReadRejection, Tuple,
+    check::{Ask, BATCH_MAX},
+};
 use http::StatusCode;
 use serde_json::json;
 
@@ -29,7 +32,7 @@ async fn evaluate(keto: &Keto, asked: Asked, body: &EvaluationBody) -> Result<Re
     let ids = &keto.shared().options.subject_type;
     let (subject, action, resource) = (&body.subject, &body.action, &body.resource);
     let tuple = tuple_of(subject.as_ref(), action.as_ref(), resource.as_ref(), ids)?;
-    let found = keto.service().check(asked.tenant, &tuple, 0, asked.consistency).await;
+    let found = keto.service().check(asked.tenant, &tuple, ask_of(body), asked.consistency).await;
     match found {
         Ok(found) => {
             let body = DecisionBody { decision: found.value, context: None };
@@ -63,7 +66,9 @@ pub(in crate::keto) async fn evaluations(
         })
         .collect();
     let tuples: Vec<Tuple> = asks.iter().flatten().cloned().collect();
-    let found = keto.service().check_many(asked.tenant, &tuples, 0, asked.consistency).await?;
+    // One context for all: what one of them lacks is told, and never a grant.
+    let ask = ask_of(&defaults);
+    let found = keto.service().check_many(asked.tenant, &tuples, ask, asked.consistency).await?;
     let mut answers = found.value.into_iter();
     let mut decisions = Vec::with_capacity(asks.len());
     for ask in asks {
@@ -87,6 +92,10 @@ pub(in crate::keto) async fn evaluations(
     }
     let body = DecisionsBody { evaluations: decisions };
     Ok(at(json(StatusCode::OK, &body), &found.snaptoken))
+}
+
+fn ask_of(body: &EvaluationBody) -> Ask {
+    Ask { depth: 0, context: body.context.clone() }
 }
 
 /// No, for a reason that is not the permission language's.

@@ -44,8 +44,10 @@ pub(in crate::keto) async fn subjects(
         SubjectKind::Objects(wanted.clone())
     };
     let page = page_of(page);
-    let answer =
-        keto.service().list_subjects(asked.tenant, &set, &kind, &page, asked.consistency).await?;
+    let answer = keto
+        .service()
+        .list_subjects(asked.tenant, &set, &kind, &about.context, &page, asked.consistency)
+        .await?;
     let body = found(&wanted, answer.value.items, answer.value.next);
     Ok(at(json(StatusCode::OK, &body), &answer.snaptoken))
 }
@@ -63,7 +65,15 @@ pub(in crate::keto) async fn resources(
     let page = page_of(page);
     let answer = keto
         .service()
-        .list_objects(asked.tenant, &wanted, &action, &subject, &page, asked.consistency)
+        .list_objects(
+            asked.tenant,
+            &wanted,
+            &action,
+            &subject,
+            &about.context,
+            &page,
+            asked.consistency,
+        )
         .await?;
     let body = found(&wanted, answer.value.items, answer.value.next);
     Ok(at(json(StatusCode::OK, &body), &answer.snaptoken))
@@ -85,7 +95,14 @@ pub(in crate::keto) async fn actions(
     let object = resource.id.ok_or_else(|| missing("resource.id"))?;
     let answer = keto
         .service()
-        .list_actions(asked.tenant, &resource.kind, &object, &subject, asked.consistency)
+        .list_actions(
+            asked.tenant,
+            &resource.kind,
+            &object,
+            &subject,
+            &about.context,
+            asked.consistency,
+        )
         .await?;
     let results = answer.value.into_iter().map(|name| FoundActionBody { name }).collect();
     let body = ResultsBody { results, page: NextBody { next_token: String::new() } };

@@ -1,6 +1,7 @@
 //! The bodies of the Authorization API. Members that are not known are let be, as the
 //! specification wants it.
 
+use cardea_permission::condition::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -30,6 +31,9 @@ pub(super) struct EvaluationBody {
     pub(super) action: Option<ActionBody>,
     #[serde(default)]
     pub(super) resource: Option<EntityBody>,
+    /// What conditions are given.
+    #[serde(default)]
+    pub(super) context: Context,
 }
 
 #[derive(Debug, Deserialize)]

@@ -30,8 +30,13 @@ impl ExpandService for Grpc {
         let set = match subject_in(message.subject)? {
             Subject::Set(set) => set,
             Subject::Id(id) => {
-                let leaf =
-                    Tree { kind: TreeKind::Leaf, subject: Subject::Id(id), children: Vec::new() };
+                let leaf = Tree {
+                    kind: TreeKind::Leaf,
+                    subject: Subject::Id(id),
+                    children: Vec::new(),
+                    expires_at: None,
+                    condition: None,
+                };
                 return Ok(Response::new(ExpandResponse { tree: Some(tree_out(&leaf)) }));
             }
         };

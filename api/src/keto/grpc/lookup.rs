@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, pin::Pin};
 
 use async_trait::async_trait;
-use cardea_permission::{Answered, SubjectSet, reverse::SubjectKind};
+use cardea_permission::{Answered, SubjectSet, condition::Context, reverse::SubjectKind};
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
 
@@ -35,7 +35,14 @@ impl LookupService for Grpc {
         let (namespace, relation) = (&message.namespace, &message.relation);
         let found = self
             .service()
-            .all_objects(asked.tenant, namespace, relation, &subject, asked.consistency)
+            .all_objects(
+                asked.tenant,
+                namespace,
+                relation,
+                &subject,
+                &Context::new(),
+                asked.consistency,
+            )
             .await
             .map_err(ApiError::from)?;
         let out = |objects, snaptoken| ListObjectsResponse { objects, snaptoken };
@@ -56,7 +63,7 @@ impl LookupService for Grpc {
         };
         let found = self
             .service()
-            .all_subjects(asked.tenant, &set, &kind, asked.consistency)
+            .all_subjects(asked.tenant, &set, &kind, &Context::new(), asked.consistency)
             .await
             .map_err(ApiError::from)?;
         let out = |subjects, snaptoken| ListSubjectsResponse { subjects, snaptoken };
@@ -74,7 +81,14 @@ impl LookupService for Grpc {
         let (namespace, object) = (&message.namespace, &message.object);
         let found = self
             .service()
-            .list_actions(asked.tenant, namespace, object, &subject, asked.consistency)
+            .list_actions(
+                asked.tenant,
+                namespace,
+                object,
+                &subject,
+                &Context::new(),
+                asked.consistency,
+            )
             .await
             .map_err(ApiError::from)?;
         let snaptoken = text_of(&found.snaptoken);

@@ -30,8 +30,8 @@ impl ReadService for Grpc {
         let query = query_of(message)?;
         let found = self.service().list_tuples(asked.tenant, &query, &page, asked.consistency);
         let found = found.await.map_err(ApiError::from)?;
-        let tuples = found.value.items.iter().map(|tuple| {
-            let tuple = tuple_out(tuple);
+        let tuples = found.value.items.iter().map(|found| {
+            let tuple = tuple_out(&found.tuple);
             match &mask {
                 Some(mask) => mask.apply(tuple),
                 None => tuple,

@@ -259,6 +259,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Forgets a process that ended by itself, so that the node can be started again.
+    pub fn forget(&mut self, index: usize) {
+        self.nodes[index].process = None;
+    }
+
     /// SIGTERM; the node hands over and ends with code 0.
     pub async fn stop(&mut self, index: usize) -> anyhow::Result<()> {
         let status = self.process(index)?.stop(Duration::from_secs(40)).await?;

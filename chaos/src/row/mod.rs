@@ -2,17 +2,26 @@
 
 pub mod clock;
 pub mod consensus;
+pub mod corruption;
 pub mod disk;
+pub mod life;
+pub mod region;
+pub mod security;
 pub mod simulated;
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     campaign::{self, Campaign, Report},
+    dice::Dice,
+    judgement::{Findings, judge},
     lab::{Lab, LabPlan},
     nemesis::Nemesis,
     scoreboard::{Bar, Bench, Line, Row},
-    workload::crowd::Size,
+    workload::{
+        crowd::{Crowd, Size},
+        pulse::{self, Pulses},
+    },
 };
 
 /// What a row answers.
@@ -42,7 +51,14 @@ pub const ROWS: &[Row] = &[
     row!("R11", "slow and stalled disks", disk::slow),
     row!("R12", "failing disks", disk::failing),
     row!("R13", "full disks", disk::full),
+    row!("R14", "flipped bits, cut and stale files", corruption::corruption),
+    row!("R15", "a node that lost everything", life::total_loss),
     row!("R16", "wrong clocks", clock::wrong),
+    row!("R18", "one node after the other is restarted", life::rolling),
+    row!("R19", "a node joins under load", life::join),
+    row!("R20", "backup and restore", life::restore),
+    row!("R23", "single use and throttling over dying leaders", security::security),
+    row!("region-loss", "a region dies and comes back", region::loss),
 ];
 
 /// The longest that a row's load runs, so that all of it ends within ten minutes.
@@ -50,6 +66,45 @@ const LENGTH_MAX: Duration = Duration::from_secs(480);
 
 /// Those who work during most rows.
 const SIZE: Size = Size { people: 2, registers: 3, contests: true };
+
+/// A crowd at work on a laboratory, for rows that do something by hand meanwhile.
+struct Load {
+    crowd: Crowd,
+    pulses: Arc<Pulses>,
+}
+
+impl Load {
+    async fn begin(lab: &Lab, size: Size) -> anyhow::Result<Self> {
+        let homes = pulse::find_homes(&lab.run, &lab.cluster.status(0).await?).await?;
+        let mut dice = Dice::new(lab.plan.seed ^ 0x10ad);
+        let crowd = Crowd::gather(&lab.stands, &homes, size, &mut dice);
+        let pulses = Arc::clone(&crowd.pulses);
+        Ok(Self { crowd, pulses })
+    }
+
+    /// Ends it and judges what the clients saw; keeps the nodes' files if something
+    /// was broken.
+    async fn end(self, lab: &mut Lab, bench: &Bench) -> anyhow::Result<Findings> {
+        lab.run.stop();
+        self.crowd.disperse().await?;
+        lab.settle().await?;
+        let findings = judge(&lab.run).await?;
+        (bench.say)(&findings.to_string());
+        for violation in findings.violations.iter().take(20) {
+            (bench.say)(&format!("  broken: {violation}"));
+        }
+        if !findings.violations.is_empty() {
+            lab.cluster.keep();
+            (bench.say)(&lab.cluster.tails(25));
+        }
+        Ok(findings)
+    }
+}
+
+/// The line that says that nothing was broken.
+fn broken(row: &str, findings: &Findings) -> Line {
+    Line::count(&format!("{row}.broken"), findings.violations.len(), "promises", Bar::Is(0.0))
+}
 
 /// A campaign against a laboratory of its own. After broken promises the nodes'
 /// files are kept, unless they were to be broken.

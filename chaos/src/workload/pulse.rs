@@ -25,37 +25,52 @@ const CREATIONS_MAX: usize = 2000;
 
 /// Acknowledgements by group.
 #[derive(Debug, Default)]
-pub struct Pulses(Mutex<BTreeMap<u64, Vec<Moment>>>);
+pub struct Pulses {
+    acknowledged: Mutex<BTreeMap<u64, Vec<Moment>>>,
+    spans: Mutex<Vec<Span>>,
+}
 
 impl Pulses {
     /// The longest time between two acknowledgements of a group, of those from
     /// the last one at or before `from` to the first one at or after `to`; `None`
     /// if the group has not been heard on both sides.
     pub fn gap(&self, group: u64, from: Moment, to: Moment) -> Option<Duration> {
-        let mut acknowledged = self.0.lock().get(&group)?.clone();
+        let mut acknowledged = self.acknowledged.lock().get(&group)?.clone();
         acknowledged.sort_unstable();
         longest_gap(&acknowledged, from, to)
     }
 
     /// Acknowledgements a second of all groups between two moments.
     pub fn rate(&self, from: Moment, to: Moment) -> f64 {
-        let groups = self.0.lock();
+        let groups = self.acknowledged.lock();
         let all = groups.values().flatten().filter(|at| **at > from && **at <= to);
         all.count() as f64 / from.until(to).as_secs_f64().max(1e-9)
     }
 
+    /// What all but one of a hundred writes took at most that were acknowledged
+    /// between two moments; `None` if none was.
+    pub fn p99(&self, from: Moment, to: Moment) -> Option<Duration> {
+        let spans = self.spans.lock();
+        let within = |span: &&Span| span.ended > from && span.ended <= to;
+        let mut took: Vec<Duration> =
+            spans.iter().filter(within).map(|span| span.began.until(span.ended)).collect();
+        took.sort_unstable();
+        took.get((took.len() * 99 / 100).min(took.len().checked_sub(1)?)).copied()
+    }
+
     /// When the group last acknowledged.
     pub fn last(&self, group: u64) -> Option<Moment> {
-        self.0.lock().get(&group)?.iter().max().copied()
+        self.acknowledged.lock().get(&group)?.iter().max().copied()
     }
 
     /// The groups that have pulses.
     pub fn groups(&self) -> Vec<u64> {
-        self.0.lock().keys().copied().collect()
+        self.acknowledged.lock().keys().copied().collect()
     }
 
-    fn beat(&self, group: u64, at: Moment) {
-        self.0.lock().entry(group).or_default().push(at);
+    fn beat(&self, group: u64, span: Span) {
+        self.acknowledged.lock().entry(group).or_default().push(span.ended);
+        self.spans.lock().push(span);
     }
 }
 
@@ -113,7 +128,7 @@ pub async fn beat(
         let span = run.since(began);
         let fate = reply.fate();
         if fate == Fate::Done {
-            pulses.beat(group, span.ended);
+            pulses.beat(group, span);
         } else if reply.is_odd() {
             run.note_odd(node, &format!("pulse of {identity}: {reply:?}"));
         }

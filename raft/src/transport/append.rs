@@ -467,10 +467,15 @@ mod tests {
         let mut lull = Lull::default();
         for _ in 0..20 {
             assert_eq!(passed(&mut lull, request(&[])), [0]);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(HOLD * 2).await;
             assert_eq!(passed(&mut lull, request(&[1])), [1]);
         }
-        // They have come closer.
+        // Now they come closer.
+        for _ in 0..20 {
+            passed(&mut lull, request(&[]));
+            tokio::time::sleep(HOLD / 2).await;
+            assert_eq!(passed(&mut lull, request(&[1])), [1]);
+        }
         assert!(passed(&mut lull, request(&[])).is_empty());
     }
 

@@ -7,7 +7,7 @@
 help:
 	@echo 'make demo    three nodes on this machine and a narrated run of the main job'
 	@echo 'make stop    stops the nodes that the demo left running'
-	@echo 'make test    every test, and the official Python client'
+	@echo 'make test    every test, the official clients, and the pages in a real browser'
 	@echo 'make lint    format, clippy, documentation, house rules'
 	@echo 'make build   the release binary, target/release/cardea'
 	@echo 'make bench   the load generator, beside etcd (arguments in BENCH=...)'

@@ -84,7 +84,7 @@ fn gate(side: Side, trusts_callers: bool) -> Gate {
 async fn status(gate: &Gate, route: &Route, seed: Option<u8>) -> u16 {
     let path = route.path.replace("{id}", "a-b").replace("{node}", "1").replace("{group}", "1");
     let path = path.replace("{purpose}", "seal").replace("{kind}", "totp");
-    let path = path.replace("{external_id}", "x");
+    let path = path.replace("{external_id}", "x").replace("{provider}", "x");
     assert!(!path.contains('{'), "{path}: a parameter that this test does not fill");
     let mut request =
         Request::builder().method(&route.method).uri(path).header(header::HOST, "127.0.0.1:4434");

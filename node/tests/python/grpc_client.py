@@ -205,12 +205,14 @@ class ByReflection(unittest.TestCase):
         found, pages = [], 0
         while True:
             page = self.call(f"{RTS}.ReadService", "ListRelationTuples", query)
-            found += [t["subject"]["id"] for t in page["relation_tuples"]]
+            found += [t["subject"]["id"] for t in page.get("relation_tuples", [])]
             pages += 1
             query["page_token"] = page.get("next_page_token", "")
             if not query["page_token"]:
                 break
-        self.assertEqual((found, pages), (["ann", "bob"], 2))
+        # The last page may be empty.
+        self.assertEqual(found, ["ann", "bob"])
+        self.assertIn(pages, (2, 3))
         revoked = self.transact(f"-Group:{group}#members@ann")
         for _ in self.nodes:
             self.assertFalse(self.check(f"Doc:{doc}#view@ann", snaptoken=revoked))

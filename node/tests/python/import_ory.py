@@ -71,7 +71,7 @@ class ImportOry(unittest.TestCase):
             lines = pathlib.Path(folder) / "report.jsonl"
 
             rehearsed = self.bring(file, "--dry-run")
-            self.assertEqual(rehearsed["identities"]["created"], 3)
+            self.assertEqual(rehearsed["identities"]["created"], 2)
             self.assertEqual(rehearsed["survey"]["shared"][0]["value"], "ann@import.test")
             ann = "0a1b2c3d-0000-4000-8000-000000000001"
             with self.assertRaises(ory_client.ApiException):

@@ -9,7 +9,7 @@ use crate::{
     factor::lookup,
     schema::Violation,
     session::{CredentialKind, issue::Factor},
-    table::{CredentialRecord, id_of},
+    table::CredentialRecord,
     ui::{Text, forms},
 };
 
@@ -19,7 +19,6 @@ impl Service {
         sender: Sender<'_>,
         submission: LoginSubmission,
     ) -> Result<LoggedIn, LoginRejection> {
-        let Sender { scope, id, client } = sender;
         let proof = submission.proof.as_ref();
         let (record, mut flow) = self.open_second(sender, proof).await?;
         flow.active = Some(CredentialKind::LookupSecret.name().to_owned());
@@ -28,18 +27,8 @@ impl Service {
             forms::say_violations(&mut flow.ui, &[Violation::required("#", "lookup_secret")]);
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
-        let source = self.source(scope, client);
-        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        let account = id_of(&record.subject);
-        let attempt = Attempt {
-            scope,
-            flow: (id, &record),
-            client,
-            account,
-            source,
-            proof,
-            factor: Factor::LOOKUP_SECRET,
-        };
+        let attempt = self.attempt_second(sender, &record, proof, Factor::LOOKUP_SECRET).await?;
+        let Attempt { scope, account, source, .. } = attempt;
         let credential = self.charge_login(&attempt).await?.credential;
         let credential = credential.filter(|record| !record.lookup_codes.is_empty());
         let Some(credential) = credential.filter(|_| self.settings.lookup_secrets) else {

@@ -244,6 +244,22 @@ impl Service {
         Ok((record, flow))
     }
 
+    /// An attempt of the subject of a flow to show a second factor, if its source may
+    /// try.
+    async fn attempt_second<'a>(
+        &self,
+        sender: Sender<'a>,
+        record: &'a FlowRecord,
+        proof: Option<&'a Proof>,
+        factor: Factor,
+    ) -> Result<Attempt<'a>, LoginRejection> {
+        let Sender { scope, id, client } = sender;
+        let source = self.source(scope, client);
+        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
+        let account = id_of(&record.subject);
+        Ok(Attempt { scope, flow: (id, record), client, account, source, proof, factor })
+    }
+
     /// Charges an attempt, and reads what it is checked by.
     async fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charged, LoginRejection> {
         let Attempt { scope, account, .. } = *attempt;

@@ -8,7 +8,7 @@ use crate::{
     Service,
     schema::Violation,
     session::{CredentialKind, issue::Factor},
-    table::{CredentialRecord, id_of},
+    table::CredentialRecord,
     ui::{Text, forms},
 };
 
@@ -18,7 +18,6 @@ impl Service {
         sender: Sender<'_>,
         submission: LoginSubmission,
     ) -> Result<LoggedIn, LoginRejection> {
-        let Sender { scope, id, client } = sender;
         let proof = submission.proof.as_ref();
         let (record, mut flow) = self.open_second(sender, proof).await?;
         flow.active = Some(CredentialKind::Totp.name().to_owned());
@@ -27,18 +26,8 @@ impl Service {
             forms::say_violations(&mut flow.ui, &[Violation::required("#", "totp_code")]);
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
-        let source = self.source(scope, client);
-        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        let account = id_of(&record.subject);
-        let attempt = Attempt {
-            scope,
-            flow: (id, &record),
-            client,
-            account,
-            source,
-            proof,
-            factor: Factor::TOTP,
-        };
+        let attempt = self.attempt_second(sender, &record, proof, Factor::TOTP).await?;
+        let Attempt { scope, account, source, .. } = attempt;
         let charged = self.charge_login(&attempt).await?;
         let credential = charged.credential.filter(|record| !record.totp_seed.is_empty());
         let Some(credential) = credential.filter(|_| self.settings.totp.is_some()) else {

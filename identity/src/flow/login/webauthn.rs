@@ -9,7 +9,7 @@ use crate::{
     Service,
     flow::{Flow, key::challenge_of},
     session::{CredentialKind, issue::Factor},
-    table::{CredentialRecord, Credentials, PublicKeyRecord, id_of},
+    table::{CredentialRecord, Credentials, PublicKeyRecord},
     ui::Text,
     webauthn::{
         self, Asserted, RelyingParty, UserVerification,
@@ -23,22 +23,10 @@ impl Service {
         sender: Sender<'_>,
         submission: LoginSubmission,
     ) -> Result<LoggedIn, LoginRejection> {
-        let Sender { scope, id, client } = sender;
         let proof = submission.proof.as_ref();
         let (record, mut flow) = self.open_second(sender, proof).await?;
         flow.active = Some(CredentialKind::Webauthn.name().to_owned());
-        let source = self.source(scope, client);
-        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        let account = id_of(&record.subject);
-        let attempt = Attempt {
-            scope,
-            flow: (id, &record),
-            client,
-            account,
-            source,
-            proof,
-            factor: Factor::SECURITY_KEY,
-        };
+        let attempt = self.attempt_second(sender, &record, proof, Factor::SECURITY_KEY).await?;
         let credential = self.keys_for(&attempt).await?;
         let party = self.security_key_party();
         let (Some(party), Some(credential)) = (party, credential) else {

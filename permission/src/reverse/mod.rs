@@ -388,11 +388,15 @@ impl Lookup<'_> {
         let (mut names, mut checked, mut last) = (Vec::new(), 0, None);
         let mut engine = None;
         while let Some((name, certain)) = candidates.next().await? {
-            if names.len() >= limit || checked >= checks {
+            checked += usize::from(!certain);
+            if checked > checks {
                 return Ok(Part { names, next: last });
             }
-            checked += usize::from(!certain);
             if certain || self.holds_of(graph, &mut engine, &name).await? {
+                // One beyond the page is looked for, so that the last page says it is.
+                if names.len() == limit {
+                    return Ok(Part { names, next: last });
+                }
                 names.push(name.clone());
             }
             last = Some(name);

@@ -13,7 +13,7 @@ use base64::{
 };
 use cardea_identity::CsrfDigest;
 use cardea_storage::{Entropy, Secret};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -74,9 +74,13 @@ impl CsrfSecret {
     }
 }
 
-/// The name of the cookie of an API under that URL.
+/// The name of the cookie of an API under that URL. Cookies know no ports, so the name
+/// does not either: nodes that are told apart by their port alone share it, and with it
+/// the flows.
 pub(super) fn cookie_name(public_url: &str) -> String {
-    let digest = Sha256::digest(public_url.as_bytes());
+    let url: Option<Uri> = public_url.parse().ok();
+    let host = url.as_ref().and_then(Uri::host).unwrap_or(public_url);
+    let digest = Sha256::digest(host.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("csrf_token_{hex}")
 }
@@ -202,6 +206,7 @@ mod tests {
     fn cookie_is_named_for_its_api() {
         let name = cookie_name("http://127.0.0.1:4433");
         assert_eq!(name.len(), "csrf_token_".len() + 64);
-        assert_ne!(name, cookie_name("http://127.0.0.1:4533"));
+        assert_eq!(name, cookie_name("http://127.0.0.1:4533"), "cookies know no ports");
+        assert_ne!(name, cookie_name("http://localhost:4433"));
     }
 }

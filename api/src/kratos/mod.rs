@@ -151,6 +151,7 @@ enum Operation {
     PageStyle,
     PageEndSession,
     GetWebAuthnJavaScript,
+    GetWellKnownChangePassword,
     PerformNativeLogout,
     CreateBrowserLogoutFlow,
     UpdateLogoutFlow,
@@ -228,6 +229,7 @@ impl Operation {
             Self::PageStyle => "pageStyle",
             Self::PageEndSession => "pageEndSession",
             Self::GetWebAuthnJavaScript => "getWebAuthnJavaScript",
+            Self::GetWellKnownChangePassword => "getWellKnownChangePassword",
             Self::PerformNativeLogout => "performNativeLogout",
             Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
             Self::UpdateLogoutFlow => "updateLogoutFlow",
@@ -305,6 +307,7 @@ impl Operation {
             Self::PageStyle => on(filter, pages::style),
             Self::PageEndSession => on(filter, pages::end_session),
             Self::GetWebAuthnJavaScript => on(filter, pages::key_script),
+            Self::GetWellKnownChangePassword => on(filter, settings::change_password),
             Self::PerformNativeLogout => on(filter, logout::native),
             Self::CreateBrowserLogoutFlow => on(filter, logout::create),
             Self::UpdateLogoutFlow => on(filter, logout::perform),
@@ -444,6 +447,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/ui/style.css", Operation::PageStyle),
     public(Method::POST, "/ui/sessions", Operation::PageEndSession),
     public(Method::GET, "/.well-known/ory/webauthn.js", Operation::GetWebAuthnJavaScript),
+    public(Method::GET, "/.well-known/change-password", Operation::GetWellKnownChangePassword),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
     public(Method::GET, "/self-service/logout/browser", Operation::CreateBrowserLogoutFlow),
     public(Method::GET, "/self-service/logout", Operation::UpdateLogoutFlow),
@@ -468,7 +472,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 84;
+const COUNT: usize = 85;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -51,6 +51,14 @@ pub(super) async fn create_native(
     }
 }
 
+/// Where password managers take people to (W3C, A Well-Known URL for Changing Passwords).
+pub(super) async fn change_password(
+    State(kratos): State<Kratos>,
+    _caller: Caller,
+) -> Result<Response, ApiError> {
+    see_other(&kratos.options().urls.settings)
+}
+
 pub(super) async fn create_browser(
     State(kratos): State<Kratos>,
     caller: Caller,

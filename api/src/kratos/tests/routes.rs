@@ -84,6 +84,7 @@ async fn every_operation_tells_what_the_store_tells() {
         "listIdentitySchemas",
         "getIdentitySchema",
         "getWebAuthnJavaScript",
+        "getWellKnownChangePassword",
         "socialCallbackByForm",
     ];
     let unavailable = StoreError::unavailable("node 3");

@@ -8,8 +8,8 @@ use axum::{
 use cardea_identity::{
     IdentityId, PageRequest, Scope,
     identity::{
-        CredentialDetail, Edit, IdentityChange, ImportedAddress, ListFilter, NewIdentity,
-        NewPassword, ReadRejection, RemoveRejection,
+        CredentialDetail, CredentialsRefused, Edit, IdentityChange, ImportedAddress, ListFilter,
+        NewIdentity, NewPassword, OtherCredentials, ReadRejection, RemoveRejection,
     },
     model::{Identity, IdentityState, Page},
     schema::Channel,
@@ -69,7 +69,9 @@ pub(super) fn new_identity(
         state: state(body.state.as_deref())?.unwrap_or(IdentityState::Active),
         metadata_public: body.metadata_public,
         metadata_admin: body.metadata_admin,
-        password: password(body.credentials.as_ref())?,
+        password: NewPassword::among(body.credentials.as_ref().unwrap_or(&Value::Null))
+            .map_err(refused)?,
+        others: others(kratos, body.credentials.as_ref())?,
         addresses: addresses
             .into_iter()
             .map(|address| imported(address, now))
@@ -327,10 +329,23 @@ fn state(name: Option<&str>) -> Result<Option<IdentityState>, ApiError> {
     }
 }
 
-fn password(credentials: Option<&Value>) -> Result<Option<NewPassword>, ApiError> {
-    let refused = |error: cardea_identity::identity::CredentialsRefused| {
-        ApiError::bad_request(error.to_string())
+fn refused(error: CredentialsRefused) -> ApiError {
+    ApiError::bad_request(error.to_string())
+}
+
+/// Credentials beside a password.
+fn others(kratos: &Kratos, credentials: Option<&Value>) -> Result<OtherCredentials, ApiError> {
+    let Some(Value::Object(credentials)) = credentials else {
+        return Ok(OtherCredentials::default());
     };
+    let (others, left) = kratos.service().read_other_credentials(credentials);
+    match left.into_iter().next() {
+        Some(left) => Err(refused(left.why)),
+        None => Ok(others),
+    }
+}
+
+fn password(credentials: Option<&Value>) -> Result<Option<NewPassword>, ApiError> {
     credentials.map_or(Ok(None), |json| NewPassword::from_json(json).map_err(refused))
 }
 

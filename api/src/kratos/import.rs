@@ -5,7 +5,9 @@
 use axum::{extract::State, response::Response};
 use cardea_identity::{
     IdentityId, Scope,
-    identity::{BringRejection, ForeignAddress, ForeignIdentity, ForeignPassword},
+    identity::{
+        BringRejection, ForeignAddress, ForeignIdentity, ForeignPassword, OtherCredentials,
+    },
     model::IdentityState,
     schema::Channel,
     time::parse_rfc3339,
@@ -30,8 +32,8 @@ const ITEMS_MAX: usize = 500;
 /// Identities under way at once.
 const AT_ONCE: usize = 16;
 
-/// Kinds of credentials that are brought, and those that say nothing that would have to
-/// be.
+/// Kinds of credentials that are brought beside [`OtherCredentials`], and those that say
+/// nothing that would have to be.
 const BROUGHT: [&str; 2] = ["password", "code"];
 
 #[derive(Deserialize)]
@@ -107,7 +109,7 @@ async fn bring(
     let id = item["id"].clone();
     let refused =
         |reason: String| (value!({"id": id, "outcome": "refused", "reason": reason}), None);
-    let (foreign, mut left) = match read(&item) {
+    let (foreign, mut left) = match read(kratos, &item) {
         Ok(read) => read,
         Err(reason) => return refused(reason),
     };
@@ -132,9 +134,10 @@ async fn bring(
 }
 
 /// An identity, and what of it is left behind.
-fn read(item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
-    // The same identity is written the same way each time.
-    let digest = *blake3::hash(item.to_string().as_bytes()).as_bytes();
+fn read(kratos: &Kratos, item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
+    // The same identity is written the same way each time. What is read of it counts too:
+    // what a former version left behind is brought by the next run.
+    let digest = *blake3::hash(format!("2 {item}").as_bytes()).as_bytes();
     let body: ForeignBody =
         serde_json::from_value(item.clone()).map_err(|error| error.to_string())?;
     let created_at = time(body.created_at.as_deref())?.unwrap_or_default();
@@ -147,10 +150,13 @@ fn read(item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
     for (kind, credential) in &body.credentials {
         let config = &credential["config"];
         let is_empty = config.is_null() || config.as_object().is_some_and(Map::is_empty);
-        if !BROUGHT.contains(&kind.as_str()) && !is_empty {
+        let known = BROUGHT.contains(&kind.as_str()) || OtherCredentials::takes(kind);
+        if !known && !is_empty {
             left.push(format!("{kind}: credentials of this type are not brought yet"));
         }
     }
+    let (others, refused) = kratos.service().read_other_credentials(&body.credentials);
+    left.extend(refused.into_iter().map(|left| format!("{}: {}", left.kind, left.why)));
     let password = password(body.credentials.get("password"), (created_at, updated_at))?;
     if body
         .credentials
@@ -175,6 +181,7 @@ fn read(item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
         verifiable: addresses(body.verifiable_addresses, created_at)?,
         recovery: addresses(body.recovery_addresses, created_at)?,
         password,
+        others,
         created_at,
         updated_at,
         digest,

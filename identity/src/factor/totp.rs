@@ -6,28 +6,60 @@
 use cardea_storage::{Entropy, Secret, Timestamp};
 use ring::hmac;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+use url::Url;
 
 /// A step in milliseconds.
 const STEP_MS: u64 = 30_000;
 const DIGITS: usize = 6;
 /// 160 bits, as RFC 4226 § 4 recommends.
 const SEED_BYTES: usize = 20;
+/// Others draw 80 bits, and no HMAC has use for more than 512.
+const SEED_BYTES_KEPT: std::ops::RangeInclusive<usize> = 10..=64;
 /// The alphabet of RFC 4648 § 6.
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// What an authenticator app and the server share.
 #[derive(Debug, Clone)]
-pub struct Seed(Secret<[u8; SEED_BYTES]>);
+pub struct Seed(Secret<Vec<u8>>);
 
 impl Seed {
     /// A new one.
     pub fn draw(entropy: &dyn Entropy) -> Self {
-        Self(Secret::new(entropy.bytes()))
+        let bytes: [u8; SEED_BYTES] = entropy.bytes();
+        Self(Secret::new(bytes.to_vec()))
     }
 
     /// Reads one that was kept; `None` if these are no bytes of a seed.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(|bytes| Self(Secret::new(bytes)))
+        SEED_BYTES_KEPT.contains(&bytes.len()).then(|| Self(Secret::new(bytes.to_vec())))
+    }
+
+    /// Reads the one in a URL as [`url`](Self::url) makes it, or another system.
+    ///
+    /// # Errors
+    /// What is not understood: other algorithms, digits or periods than ours.
+    pub fn from_url(text: &str) -> Result<Self, &'static str> {
+        let url = Url::parse(text).map_err(|_| "totp_url is no URL")?;
+        if url.scheme() != "otpauth" || url.host_str() != Some("totp") {
+            return Err("totp_url does not begin with otpauth://totp/");
+        }
+        let mut seed = None;
+        for (name, value) in url.query_pairs() {
+            match name.as_ref() {
+                "algorithm" if !value.eq_ignore_ascii_case("SHA1") => {
+                    return Err("time-based codes of another algorithm than SHA1 are not taken");
+                }
+                "digits" if value != "6" => {
+                    return Err("time-based codes of another length than 6 digits are not taken");
+                }
+                "period" if value != "30" => {
+                    return Err("time-based codes of another period than 30 s are not taken");
+                }
+                "secret" => seed = from_base32(&value).and_then(|bytes| Self::from_bytes(&bytes)),
+                _ => {}
+            }
+        }
+        seed.ok_or("totp_url has no secret of 10 to 64 bytes in base 32")
     }
 
     /// What is kept, sealed.
@@ -104,6 +136,24 @@ fn base32(bytes: &[u8]) -> String {
     text
 }
 
+/// Reads base 32 in capitals or not, padded or not.
+fn from_base32(text: &str) -> Option<Vec<u8>> {
+    let (mut held, mut bits) = (0_u32, 0);
+    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
+    for letter in text.trim_end_matches('=').bytes() {
+        let letter = letter.to_ascii_uppercase();
+        let value = BASE32.iter().position(|known| *known == letter)?;
+        held = (held << 5) | u32::try_from(value).ok()?;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits) as u8);
+            held &= (1 << bits) - 1;
+        }
+    }
+    Some(bytes)
+}
+
 /// Percent-encoded as a part of a URL's path and as a value of its query.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -123,6 +173,31 @@ mod tests {
 
     fn seed() -> Seed {
         Seed::from_bytes(b"12345678901234567890").unwrap()
+    }
+
+    #[test]
+    fn seeds_of_others_are_read_from_their_urls() {
+        let ours = seed();
+        let read = Seed::from_url(ours.url("Cardea & Co", "ann@example.org").expose()).unwrap();
+        assert_eq!(read.bytes(), ours.bytes());
+        let bare =
+            Seed::from_url("otpauth://totp/x?secret=gezdgnbvgy3tqojqgezdgnbvgy3tqojq").unwrap();
+        assert_eq!(bare.code(1), ours.code(1));
+        let short = Seed::from_url("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ").unwrap();
+        assert_eq!(short.bytes(), b"1234567890");
+        for refused in [
+            "",
+            "https://totp/x?secret=GEZDGNBVGY3TQOJQ",
+            "otpauth://hotp/x?secret=GEZDGNBVGY3TQOJQ",
+            "otpauth://totp/x",
+            "otpauth://totp/x?secret=ABC",
+            "otpauth://totp/x?secret=GEZDGNBVGY3TQOJ1",
+            "otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&algorithm=SHA256",
+            "otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&digits=8",
+            "otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&period=60",
+        ] {
+            assert!(Seed::from_url(refused).is_err(), "{refused}");
+        }
     }
 
     /// RFC 6238, appendix B, by the last six of its eight digits.

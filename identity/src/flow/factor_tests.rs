@@ -1,5 +1,7 @@
 //! Second factors and passkeys: each way in, and every rule that keeps others out.
 
+mod imported;
+
 use std::time::Duration;
 
 use cardea_storage::{Clock as _, Consistency};

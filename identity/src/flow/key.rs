@@ -217,7 +217,7 @@ impl Service {
     }
 
     /// A seed of time-based codes, as it is kept.
-    pub(super) fn seal_seed(&self, identity: Uuid, seed: &Seed) -> Bytes {
+    pub(crate) fn seal_seed(&self, identity: Uuid, seed: &Seed) -> Bytes {
         let entropy = self.store.entropy().as_ref();
         self.keys.seal.seal(entropy, &seed_of(identity), seed.bytes())
     }
@@ -237,7 +237,7 @@ impl Service {
     }
 
     /// Backup codes, as they are kept for their owner to see.
-    pub(super) fn seal_codes(&self, identity: Uuid, codes: &[Secret<String>]) -> Bytes {
+    pub(crate) fn seal_codes(&self, identity: Uuid, codes: &[Secret<String>]) -> Bytes {
         let entropy = self.store.entropy().as_ref();
         let plain = lookup::joined(codes);
         self.keys.seal.seal(entropy, &codes_of(identity), plain.expose().as_bytes())

@@ -11,6 +11,8 @@ use super::{
     batch::Receipt,
     credential::{CredentialsRefused, NewPassword, PrepareRejection},
     draft::via_number,
+    factors::Factors,
+    other_credentials::OtherCredentials,
 };
 use crate::{
     Service,
@@ -46,6 +48,8 @@ pub struct NewIdentity {
     pub metadata_admin: Option<Value>,
     /// Its password.
     pub password: Option<NewPassword>,
+    /// What it logs in by beside that.
+    pub others: OtherCredentials,
     /// What is known of its addresses; those that the traits do not give are ignored.
     pub addresses: Vec<ImportedAddress>,
     /// What another system calls it; no other identity has it.
@@ -197,6 +201,11 @@ impl Service {
         let Ok(external_id_digest) = self.claim_external(t, scope, *id, external_id).await? else {
             return Ok(None);
         };
+        let Ok(others) =
+            self.other_records(t, scope, *id, &new.others, &Factors::default()).await?
+        else {
+            return Ok(None);
+        };
         let mut verifiable = self.carry_over(scope, &found.verifiable, &[], now);
         for imported in &new.addresses {
             let value = imported.value.trim().to_lowercase();
@@ -222,7 +231,7 @@ impl Service {
             organization: new.organization.as_ref().map(id_bytes).unwrap_or_default(),
             import_digest: Bytes::new(),
             imported_at: 0,
-            second_factor: false,
+            second_factor: others.has_second(),
         };
         t.insert::<Identities>(&IdentityKey { tenant: scope.tenant, id: *id }, &record, None);
         let mut identity = Identity::of(IdentityId(*id), &record);
@@ -240,6 +249,11 @@ impl Service {
             let key = CredentialKey { tenant: scope.tenant, identity: *id, kind: kind.number() };
             t.insert::<Credentials>(&key, &credential, None);
             identity.credentials.push(Credential::of(kind, &credential, false));
+        }
+        for (kind, credential) in others.iter() {
+            let key = CredentialKey { tenant: scope.tenant, identity: *id, kind: kind.number() };
+            t.insert::<Credentials>(&key, credential, None);
+            identity.credentials.push(Credential::of(kind, credential, false));
         }
         Ok(Some((identity, record)))
     }

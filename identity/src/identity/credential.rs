@@ -1,5 +1,6 @@
-//! Credentials as administrators give them: a password in clear or already
-//! hashed. Other kinds are refused by name until their methods are here.
+//! A password as administrators give it: in clear or already hashed. Other kinds of
+//! credentials are read by [`other_credentials`](super::other_credentials), or refused by
+//! name.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::other_credentials::OtherCredentials;
 use crate::{
     Service,
     password::{HashRefused, Overloaded, PasswordHash},
@@ -33,6 +35,14 @@ pub enum CredentialsRefused {
     /// A kind that cannot be imported.
     #[error("credentials of type {0:?} cannot be imported")]
     UnknownKind(String),
+    /// An account at a provider that is not configured.
+    #[error("there is no provider {0:?} here; it is to be configured first")]
+    UnknownProvider(String),
+    /// An account at a provider that speaks for many issuers.
+    #[error(
+        "provider {0:?} has an issuer for each of its tenants; its accounts are linked when they log in"
+    )]
+    ManyIssuers(String),
     /// The hash is not taken.
     #[error("hashed_password is not accepted: {0}")]
     Hash(#[from] HashRefused),
@@ -42,12 +52,29 @@ pub enum CredentialsRefused {
 }
 
 impl NewPassword {
-    /// Reads the member `credentials` of a body that creates or updates an identity
+    /// Reads the member `credentials` of a body that updates an identity
     /// (`identityWithCredentials`); `None` if it brings no password.
     ///
     /// # Errors
-    /// If it brings something that is not taken. A hash is not looked at yet.
+    /// If it brings something that is not taken, of which is everything else than a
+    /// password. A hash is not looked at yet.
     pub fn from_json(credentials: &Value) -> Result<Option<Self>, CredentialsRefused> {
+        Self::read(credentials, |_| false)
+    }
+
+    /// The same of a body that creates an identity; what
+    /// [`read_other_credentials`](Service::read_other_credentials) takes is passed over.
+    ///
+    /// # Errors
+    /// If it brings something that is not taken at all.
+    pub fn among(credentials: &Value) -> Result<Option<Self>, CredentialsRefused> {
+        Self::read(credentials, OtherCredentials::takes)
+    }
+
+    fn read(
+        credentials: &Value,
+        passes: impl Fn(&str) -> bool,
+    ) -> Result<Option<Self>, CredentialsRefused> {
         let malformed = CredentialsRefused::Malformed;
         let object = match credentials {
             Value::Null => return Ok(None),
@@ -55,7 +82,9 @@ impl NewPassword {
             _ => return Err(malformed("credentials is not an object")),
         };
         let given = |(_, value): &(&String, &Value)| !value.is_null();
-        if let Some((kind, _)) = object.iter().filter(given).find(|(kind, _)| *kind != "password") {
+        if let Some((kind, _)) =
+            object.iter().filter(given).find(|(kind, _)| *kind != "password" && !passes(kind))
+        {
             return Err(CredentialsRefused::UnknownKind(kind.clone()));
         }
         let config = match object.get("password") {

@@ -33,6 +33,10 @@ impl Factors {
         self.0.get(&kind)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CredentialKind, &CredentialRecord)> {
+        self.0.iter().map(|(kind, record)| (*kind, record))
+    }
+
     pub(crate) fn kinds(&self) -> impl Iterator<Item = CredentialKind> {
         self.0.keys().copied()
     }

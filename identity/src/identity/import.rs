@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     create::{EXTERNAL_ID_BYTES_MAX, METADATA_BYTES_MAX, metadata_bytes},
     draft::via_number,
+    other_credentials::OtherCredentials,
 };
 use crate::{
     Service,
@@ -55,6 +56,9 @@ pub struct ForeignIdentity {
     pub recovery: Vec<ForeignAddress>,
     /// The hash of its password.
     pub password: Option<ForeignPassword>,
+    /// What it logs in by beside that. Of an identity that was brought before, kinds that
+    /// it has here stay as they are, and accounts at providers are added.
+    pub others: OtherCredentials,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -244,6 +248,14 @@ impl Service {
         let digests = digests.map_err(|_| taken("identifier"))?;
         let claimed = self.claim_addresses(t, scope, id, found).await?;
         claimed.map_err(|_| taken("address"))?;
+        let mut factors = self.factors_of(t, scope, id).await?;
+        let others = self.other_records(t, scope, id, &foreign.others, &factors).await?;
+        let others = others.map_err(|_| taken("account at a provider, or passkeys"))?;
+        for (kind, record) in others.iter() {
+            let key = CredentialKey { tenant: scope.tenant, identity: id, kind: kind.number() };
+            t.put::<Credentials>(&key, record, None).await?;
+            factors.set(kind, record.clone());
+        }
         let external_id = foreign.external_id.clone().unwrap_or_default();
         if external_id.len() > EXTERNAL_ID_BYTES_MAX {
             return Err(BringRejection::TooLarge);
@@ -277,8 +289,7 @@ impl Service {
             organization: foreign.organization.as_ref().map(id_bytes).unwrap_or_default(),
             import_digest: Bytes::copy_from_slice(&foreign.digest),
             imported_at: foreign.updated_at.as_millis(),
-            // What is added here stays; what somebody had there is not brought.
-            second_factor: before.as_ref().is_some_and(|before| before.second_factor),
+            second_factor: factors.has_second(),
         };
         t.put::<Identities>(&key, &record, None).await?;
         let key = CredentialKey { tenant: scope.tenant, identity: id, kind: kind.number() };
@@ -363,6 +374,7 @@ mod tests {
                 created_at: THEN,
                 updated_at: THEN,
             }),
+            others: OtherCredentials::default(),
             created_at: THEN,
             updated_at: THEN,
             digest: [digest; 32],

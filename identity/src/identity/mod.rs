@@ -12,6 +12,7 @@ pub mod export;
 pub(crate) mod factors;
 pub mod import;
 pub mod list;
+pub mod other_credentials;
 pub mod patch;
 pub mod read;
 pub mod remove;
@@ -29,5 +30,6 @@ pub use import::{
     BringRejection, Brought, BroughtIdentity, ForeignAddress, ForeignIdentity, ForeignPassword,
 };
 pub use list::{ListFilter, ListRejection};
+pub use other_credentials::{NotTaken, OtherCredentials};
 pub use read::{CredentialDetail, ReadRejection};
 pub use remove::RemoveRejection;

@@ -60,6 +60,7 @@ async fn identity_is_created_read_found_and_logs_in() {
         ],
         external_id: Some("crm-1".to_owned()),
         organization: Some(uuid::Uuid::from_u128(7)),
+        ..NewIdentity::default()
     };
     let created = world.service.create_identity(world.scope, new).await.unwrap();
     assert_eq!(created.schema_id, "preset://email");

@@ -121,6 +121,10 @@ pub struct PublicKeyRecord {
     /// Whether it is.
     #[prost(bool, tag = "10")]
     pub backed_up: bool,
+    /// Whether it is not known if it may be on several devices: it was brought from where
+    /// that was not kept, and was not used here since.
+    #[prost(bool, tag = "11")]
+    pub backup_unknown: bool,
 }
 
 impl Credentials {

@@ -357,6 +357,7 @@ fn credentials_are_frozen() {
             transports: vec!["usb".to_owned()],
             backup_eligible: true,
             backed_up: true,
+            backup_unknown: true,
         }],
         user_handle: "u".into(),
         user_handle_digest: "x".into(),
@@ -374,9 +375,9 @@ fn credentials_are_frozen() {
          4003\
          4a050a01631004\
          52016c\
-         5a1b0a016b120170180522016e28063007\
+         5a1d0a016b120170180522016e28063007\
          3a01614203757362\
-         48015001\
+         480150015801\
          620175\
          6a0178"
     );

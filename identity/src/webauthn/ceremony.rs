@@ -90,8 +90,8 @@ pub struct KeptKey<'a> {
     pub public_key: &'a [u8],
     /// How often it was used.
     pub counter: u32,
-    /// Whether it may be on several devices.
-    pub backup_eligible: bool,
+    /// Whether it may be on several devices, if that is known.
+    pub backup_eligible: Option<bool>,
 }
 
 /// What is to be kept of a key after its use.
@@ -99,7 +99,9 @@ pub struct KeptKey<'a> {
 pub struct Used {
     /// How often it was used.
     pub counter: u32,
-    /// Whether it is on several devices.
+    /// Whether it may be on several devices.
+    pub backup_eligible: bool,
+    /// Whether it is.
     pub backed_up: bool,
 }
 
@@ -188,7 +190,7 @@ impl Asserted {
         client_data::check(&self.client_data, Ceremony::Get, challenge, party)?;
         let data = AuthenticatorData::parse(&self.authenticator_data)?;
         data.check(party, wanted)?;
-        if data.is_backup_eligible() != key.backup_eligible {
+        if key.backup_eligible.is_some_and(|known| known != data.is_backup_eligible()) {
             return Err(Refused::Backup);
         }
         let mut signed = self.authenticator_data.clone();
@@ -197,7 +199,8 @@ impl Asserted {
         if (data.counter != 0 || key.counter != 0) && data.counter <= key.counter {
             return Err(Refused::Counter);
         }
-        Ok(Used { counter: data.counter, backed_up: data.is_backed_up() })
+        let (backup_eligible, backed_up) = (data.is_backup_eligible(), data.is_backed_up());
+        Ok(Used { counter: data.counter, backup_eligible, backed_up })
     }
 }
 

@@ -10,7 +10,6 @@ pub mod dev;
 pub mod exit;
 pub mod import;
 pub mod init;
-mod keto;
 pub mod key;
 pub mod node;
 pub mod opl;

@@ -155,7 +155,10 @@ mod tests {
         let password = &ann["credentials"]["password"];
         assert_eq!(password["identifiers"], json!(["ann@import.test"]));
         assert!(password["config"]["hashed_password"].as_str().unwrap().starts_with("$2b$"));
-        assert_eq!(ann["credentials"]["totp"]["config"]["totp_url"], "otpauth://totp/x?secret=ABC");
+        assert_eq!(
+            ann["credentials"]["totp"]["config"]["totp_url"],
+            "otpauth://totp/x?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+        );
         let address = &ann["verifiable_addresses"][0];
         assert_eq!((&address["verified"], &address["status"]), (&json!(true), &json!("completed")));
         assert_eq!(ann["recovery_addresses"][0]["value"], "ann@import.test");

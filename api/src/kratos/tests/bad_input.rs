@@ -47,7 +47,15 @@ async fn bad_identities_are_refused_with_a_reason() {
         (with("organization_id", json!("acme")), "organization_id is no UUID."),
         (with("organization_id", json!(7)), "organization_id is no UUID."),
         (with("region", json!("eu-central")), "region is not supported."),
-        (with("credentials", json!({"oidc": {"config": {}}})), "\"oidc\" cannot be imported"),
+        (with("credentials", json!({"saml": {"config": {"x": 1}}})), "\"saml\" cannot be imported"),
+        (
+            with(
+                "credentials",
+                json!({"oidc": {"config": {"providers": [{"provider": "x", "subject": "s"}]}}}),
+            ),
+            "there is no provider \"x\" here",
+        ),
+        (with("credentials", json!({"totp": {"config": {"totp_url": "x"}}})), "totp_url is no URL"),
         (with("credentials", json!("x")), "credentials"),
         (credentials(json!({"password": 7})), "not a string"),
         (credentials(json!({"password": "a", "hashed_password": "b"})), "exclude each other"),

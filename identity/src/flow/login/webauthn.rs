@@ -84,6 +84,8 @@ impl Service {
             match same.filter(|now| now.public_key == key.public_key && is_later(now, used)) {
                 Some(key) => {
                     key.counter = used.counter;
+                    key.backup_eligible = used.backup_eligible;
+                    key.backup_unknown = false;
                     key.backed_up = used.backed_up;
                     key.used_at = at.as_millis();
                     Settled::Becomes(Box::new(record))
@@ -99,7 +101,7 @@ fn kept(key: &PublicKeyRecord) -> KeptKey<'_> {
     KeptKey {
         public_key: &key.public_key,
         counter: key.counter,
-        backup_eligible: key.backup_eligible,
+        backup_eligible: (!key.backup_unknown).then_some(key.backup_eligible),
     }
 }
 

@@ -105,7 +105,7 @@ impl Service {
         Ok(())
     }
 
-    fn lookup_code(
+    pub(crate) fn lookup_code(
         &self,
         scope: crate::Scope,
         identity: uuid::Uuid,

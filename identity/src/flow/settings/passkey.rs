@@ -54,7 +54,7 @@ impl Service {
     }
 
     /// Files a credential of passkeys under what they know their owner by.
-    pub(in crate::flow) fn file_handle(
+    pub(crate) fn file_handle(
         &self,
         scope: crate::Scope,
         record: &mut crate::table::CredentialRecord,

@@ -153,6 +153,7 @@ pub(in crate::flow) fn kept(key: Registered, name: &str, now: u64) -> PublicKeyR
         transports: key.transports,
         backup_eligible: key.backup_eligible,
         backed_up: key.backed_up,
+        backup_unknown: false,
     }
 }
 

@@ -266,6 +266,29 @@ async fn stranger_signs_up_and_is_known_from_then_on() {
     assert_eq!(oidc.accounts[0].refresh_token.expose(), "refresh");
 }
 
+/// Whose account was linked elsewhere logs in here; it is of its provider's issuer.
+#[tokio::test]
+async fn account_that_was_imported_logs_in_and_is_nobody_elses() {
+    use crate::identity::{CreateRejection, NewIdentity};
+    let town = Town::new();
+    let config = json!({"providers": [{"provider": "idp", "subject": "ann"}]});
+    let given = json!({"oidc": {"config": config}});
+    let (others, left) = town.world.service.read_other_credentials(given.as_object().unwrap());
+    assert_eq!(left, []);
+    let new = |email: &str| NewIdentity {
+        traits: crate::testing::traits(email),
+        others: others.clone(),
+        ..NewIdentity::default()
+    };
+    let create = |new| town.world.service.create_identity(town.world.scope, new);
+    let created = create(new("ann@elsewhere.example")).await.unwrap();
+    assert_eq!(created.credentials.last().unwrap().identifiers, ["idp:ann"]);
+    let again = create(new("bob@elsewhere.example")).await;
+    assert!(matches!(again, Err(CreateRejection::DuplicateIdentifier)), "{again:?}");
+    let known = issued(town.come(ann()).await.unwrap());
+    assert_eq!(known.session.identity_id, created.id);
+}
+
 /// Forged, replayed, of another browser, of another provider.
 #[tokio::test]
 async fn what_comes_back_wrongly_lets_nobody_in_and_spends_nothing() {

@@ -34,7 +34,7 @@ fn authenticate(soft: &Soft, key: &Registered) -> Result<ceremony::Used, Refused
     let kept = KeptKey {
         public_key: &key.public_key,
         counter: key.counter,
-        backup_eligible: key.backup_eligible,
+        backup_eligible: Some(key.backup_eligible),
     };
     let answer = assertion(&soft.get(&ask()))?;
     answer.verify(kept, &USED, &party(), UserVerification::Required)
@@ -116,7 +116,8 @@ fn tampered_bytes_are_refused() {
     for key in [Key::es256(), Key::ed_dsa(), Key::rs256()] {
         let mut soft = Soft::new(key);
         let key = register(&mut soft).unwrap();
-        let kept = KeptKey { public_key: &key.public_key, counter: 0, backup_eligible: false };
+        let kept =
+            KeptKey { public_key: &key.public_key, counter: 0, backup_eligible: Some(false) };
         for (member, at) in [("signature", 20), ("authenticatorData", 36), ("clientDataJSON", 1)] {
             let mut answer = soft.get_json(&ask());
             let text = answer["response"][member].as_str().unwrap();

@@ -118,8 +118,8 @@ class Caller:
     def close(self):
         self.http.clear()
 
-    def __call__(self, operation, *, path=None, query=None, body=None, token=None,
-                 cookies=None, headers=None, status=None):
+    def __call__(self, operation, *, path=None, query=None, body=None, text=None,
+                 token=None, cookies=None, headers=None, status=None):
         method, template, _ = self.specification.operations[operation]
         filled = template.format(**{k: urllib.parse.quote(v, safe="")
                                     for k, v in (path or {}).items()})
@@ -137,6 +137,9 @@ class Caller:
         if body is not None:
             sent["Content-Type"] = "application/json"
             data = json.dumps(body)
+        elif text is not None:
+            sent["Content-Type"] = "text/plain"
+            data = text
         response = self.http.request(method, url, body=data, headers=sent, redirect=False)
         answer = Answer(operation, response)
         self.specification.judge(answer)

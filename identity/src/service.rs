@@ -49,6 +49,8 @@ pub struct Settings {
     /// Whether signing up sends a code that verifies the address, and anybody may ask
     /// for one.
     pub verification: bool,
+    /// Whether a code that is sent to an address logs in and signs up.
+    pub code_login: bool,
     /// Whether an address lets its owner back in.
     pub recovery: bool,
     /// How long a code is good.
@@ -103,6 +105,7 @@ impl Default for Settings {
             pool: PoolOptions::default(),
             throttle: Throttle::default(),
             verification: false,
+            code_login: false,
             recovery: false,
             code_lifespan: hour,
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),

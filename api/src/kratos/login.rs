@@ -137,6 +137,8 @@ async fn take(
         method: social::method(&mut body, &["provider"])?,
         identifier: text(&mut body, "identifier")?.filter(|text| !text.is_empty()).or(legacy),
         password: text(&mut body, "password")?.map(Secret::new),
+        code: text(&mut body, "code")?.map(Secret::new),
+        resend: text(&mut body, "resend")?,
         totp_code: text(&mut body, "totp_code")?.map(Secret::new),
         lookup_secret: text(&mut body, "lookup_secret")?.map(Secret::new),
         webauthn_login: answer_text(&mut body, "webauthn_login")?,

@@ -130,6 +130,8 @@ async fn take(
         traits,
         password: text(&mut body, "password")?.map(Secret::new),
         social: social::submission(&mut body)?,
+        code: text(&mut body, "code")?.map(Secret::new),
+        resend: text(&mut body, "resend")?,
         passkey_register: answer_text(&mut body, "passkey_register")?,
     };
     let id = opened.flow.id;

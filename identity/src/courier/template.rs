@@ -73,6 +73,17 @@ impl Template {
         }
     }
 
+    /// What the code is called that it brings; `""` if it brings none.
+    pub(crate) const fn code_field(self) -> &'static str {
+        match self {
+            Self::RecoveryCode => "RecoveryCode",
+            Self::VerificationCode => "VerificationCode",
+            Self::LoginCode => "LoginCode",
+            Self::RegistrationCode => "RegistrationCode",
+            Self::CredentialChanged => "",
+        }
+    }
+
     /// What it may name.
     const fn fields(self) -> &'static [&'static str] {
         match self {

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Service,
     courier::{Template, outbox::Letter},
+    language::Language,
     model::{CsrfDigest, FlowId, Issued, Scope, session_epoch},
     schema::{Channel, Rule, Violation, is_email, normalize_identifier},
     session::Proof,
@@ -102,6 +103,26 @@ pub enum CodeRejection {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A code on its way.
+pub(super) struct Sending<'a> {
+    /// Whether somebody has the address who may log in.
+    pub(super) known: bool,
+    pub(super) via: Channel,
+    pub(super) address: &'a str,
+    pub(super) template: Template,
+    pub(super) language: Option<Language>,
+}
+
+/// How a try at a code ended.
+pub(super) enum Tried {
+    /// It is right; the flow as it is now.
+    Right(Box<FlowRecord>),
+    /// It is wrong, or over.
+    Wrong,
+    /// The flow takes no more.
+    NoneLeft,
 }
 
 /// What is counted at an account.
@@ -217,40 +238,15 @@ impl Service {
         }
         let account = self.holder(scope, flow.purpose, &address).await?;
         let known = self.charge_code(scope, account, Budget::Sending).await?;
-        let code = self.draw_code();
-        let digests = self.code_digests(scope.tenant, id.0, code.expose());
-        // Nobody's code is one that nobody can know.
-        let unknown: [u8; 32] = self.store.entropy().bytes();
-        let digest = digests.first().filter(|_| known).copied().unwrap_or(unknown);
-        let now = self.now();
-        let changed = &FlowRecord {
-            state: 1,
-            subject: id_bytes(&account),
-            address: address.clone(),
-            code_digest: digest.to_vec().into(),
-            code_expires_at: now.after(self.settings.code_lifespan).as_millis(),
-            ..record.clone()
-        };
-        let letter = &Letter {
-            id: self.draw_message(Slot::of_id(&id.0)),
-            template: template_of(flow.purpose),
-            recipient: &address,
+        let sending = Sending {
+            known,
             via: Channel::Email,
+            address: &address,
+            template: template_of(flow.purpose),
             language: client.language,
-            model: &self.code_model(flow.purpose, &address, &code),
-            decoy: !known,
         };
-        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
-        self.store
-            .transact(|t| async move {
-                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
-                let changed = FlowRecord { code_tries: found.record.code_tries, ..changed.clone() };
-                t.put::<Flows>(key, &changed, Some(self.flow_kept_until(&changed))).await?;
-                self.post(&t, scope, letter);
-                Ok::<_, StoreError>(())
-            })
-            .await?;
-        self.posted();
+        let changed = FlowRecord { subject: id_bytes(&account), ..record.clone() };
+        let changed = &self.write_code(scope, id, changed, &sending).await?;
         let mut flow = self.show_flow(id, changed);
         flow.active = Some("code".to_owned());
         flow.ui.messages.push(Text::code_sent(flow.purpose));
@@ -267,23 +263,85 @@ impl Service {
     ) -> Result<CodeOutcome, CodeRejection> {
         let purpose = flow.purpose;
         let subject = id_of(&record.subject);
-        self.charge_code(scope, subject, Budget::Trying).await?;
-        let Some(record) = self.charge_flow(scope, id).await? else {
-            flow.ui.messages.push(Text::code_flow_failed(purpose));
-            return Err(CodeRejection::Invalid(Box::new(flow)));
+        let record = match self.try_code_of(scope, id, subject, code).await? {
+            Tried::Right(record) => *record,
+            Tried::Wrong => {
+                flow.ui.messages.push(Text::code_invalid(purpose));
+                return Err(CodeRejection::Invalid(Box::new(flow)));
+            }
+            Tried::NoneLeft => {
+                flow.ui.messages.push(Text::code_flow_failed(purpose));
+                return Err(CodeRejection::Invalid(Box::new(flow)));
+            }
         };
+        match purpose {
+            Purpose::Recovery => self.recover(scope, (id, &record), flow, client).await,
+            _ => self.verify(scope, (id, &record), flow).await,
+        }
+    }
+
+    /// Keeps a new code's digest with the flow, and writes the message that brings it;
+    /// gives the flow as it is then. What was tried before stays counted.
+    pub(super) async fn write_code(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        record: FlowRecord,
+        sending: &Sending<'_>,
+    ) -> Result<FlowRecord, StoreError> {
+        let code = self.draw_code();
+        let digests = self.code_digests(scope.tenant, id.0, code.expose());
+        // Nobody's code is one that nobody can know.
+        let unknown: [u8; 32] = self.store.entropy().bytes();
+        let digest = digests.first().filter(|_| sending.known).copied().unwrap_or(unknown);
+        let changed = &FlowRecord {
+            state: 1,
+            address: sending.address.to_owned(),
+            code_digest: digest.to_vec().into(),
+            code_expires_at: self.now().after(self.settings.code_lifespan).as_millis(),
+            ..record
+        };
+        let letter = &Letter {
+            id: self.draw_message(Slot::of_id(&id.0)),
+            template: sending.template,
+            recipient: sending.address,
+            via: sending.via,
+            language: sending.language,
+            model: &self.code_model(sending.template, sending.address, &code),
+            decoy: !sending.known,
+        };
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
+                let changed = FlowRecord { code_tries: found.record.code_tries, ..changed.clone() };
+                t.put::<Flows>(key, &changed, Some(self.flow_kept_until(&changed))).await?;
+                self.post(&t, scope, letter);
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        self.posted();
+        Ok(changed.clone())
+    }
+
+    /// Tries a code: charges the account, then the flow, and only then looks at it.
+    pub(super) async fn try_code_of(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        account: Uuid,
+        code: &Secret<String>,
+    ) -> Result<Tried, CodeRejection> {
+        self.charge_code(scope, account, Budget::Trying).await?;
+        let Some(record) = self.charge_flow(scope, id).await? else { return Ok(Tried::NoneLeft) };
         let typed: String = code.expose().chars().filter(|c| !c.is_whitespace()).collect();
         let digests = self.code_digests(scope.tenant, id.0, &typed);
         let is_right =
             digests.iter().any(|digest| bool::from(digest.ct_eq(record.code_digest.as_ref())));
         if !is_right || self.now().as_millis() >= record.code_expires_at {
-            flow.ui.messages.push(Text::code_invalid(purpose));
-            return Err(CodeRejection::Invalid(Box::new(flow)));
+            return Ok(Tried::Wrong);
         }
-        match purpose {
-            Purpose::Recovery => self.recover(scope, (id, &record), flow, client).await,
-            _ => self.verify(scope, (id, &record), flow).await,
-        }
+        Ok(Tried::Right(Box::new(record)))
     }
 
     /// Whose address it is, or the decoy.
@@ -389,15 +447,14 @@ impl Service {
 
     pub(super) fn code_model(
         &self,
-        purpose: Purpose,
+        template: Template,
         address: &str,
         code: &Secret<String>,
     ) -> serde_json::Value {
         let minutes = self.settings.code_lifespan.as_secs().div_ceil(60);
-        let name = if purpose == Purpose::Recovery { "RecoveryCode" } else { "VerificationCode" };
         json!({
             "To": address,
-            name: code.expose(),
+            template.code_field(): code.expose(),
             "ExpiresInMinutes": minutes,
             "RequestURLDomain": self.public_host(),
         })

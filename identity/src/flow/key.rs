@@ -108,6 +108,7 @@ impl Service {
             form.identifier = true;
             form.password =
                 anybody || record.offered.is_empty() || offers(CredentialKind::Password);
+            form.code = self.settings.code_login;
             if anybody || offers(CredentialKind::Passkey) {
                 form.passkey = ask(self.passkey_party(), UserVerification::Required);
             }
@@ -123,7 +124,8 @@ impl Service {
         record: &FlowRecord,
         schema: &IdentitySchema,
     ) -> forms::Registration {
-        let mut form = forms::Registration::default();
+        let code = self.settings.code_login;
+        let mut form = forms::Registration { code, ..forms::Registration::default() };
         let fields = schema.fields();
         let named = fields.iter().find(|field| field.kind == InputType::Email);
         let named = named.or_else(|| fields.iter().find(|field| field.required));

@@ -315,6 +315,8 @@ impl Service {
             exchange_init: Bytes::new(),
             exchange_return: Bytes::new(),
             exchange_token: Bytes::new(),
+            code_account: Bytes::new(),
+            code_traits: Bytes::new(),
             // What was drawn for the one is not good for the other.
             challenge: if over.challenge.is_empty() { Bytes::new() } else { self.draw_challenge() },
             lookup_sealed: Bytes::new(),
@@ -351,6 +353,13 @@ impl Service {
         let public_url = &self.settings.public_url;
         let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
         let mut ui = match (purpose, self.flow_schema(record)) {
+            (Purpose::Login, _) if state == FlowState::SentEmail => {
+                forms::login_code(&action, &record.address)
+            }
+            (Purpose::Registration, _) if state == FlowState::SentEmail => {
+                let traits = self.waiting_traits(id, record).unwrap_or_default();
+                forms::registration_code(&action, &traits)
+            }
             (Purpose::Registration, Some(schema)) => {
                 forms::registration(&action, &schema, &self.registration_form(record, &schema))
             }

@@ -8,6 +8,8 @@
 //! flow that replaces it.
 
 pub mod code;
+#[cfg(test)]
+mod code_tests;
 pub mod error;
 #[cfg(test)]
 mod factor_tests;

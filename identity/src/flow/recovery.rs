@@ -294,7 +294,7 @@ impl Service {
     }
 
     /// Takes away all that one could log in by; the identifiers stay.
-    async fn forget_factors(
+    pub(super) async fn forget_factors(
         &self,
         t: &cardea_storage::Transaction,
         scope: Scope,

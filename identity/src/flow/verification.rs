@@ -154,13 +154,14 @@ impl Service {
         };
         let key = FlowKey { tenant: scope.tenant, id: drawn.flow.0 };
         t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
+        let template = template_of(Purpose::Verification);
         let letter = Letter {
             id: drawn.message,
-            template: template_of(Purpose::Verification),
+            template,
             recipient: &address.value,
             via: Channel::Email,
             language,
-            model: &self.code_model(Purpose::Verification, &address.value, &drawn.code),
+            model: &self.code_model(template, &address.value, &drawn.code),
             decoy: false,
         };
         self.post(t, scope, &letter);

@@ -161,7 +161,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 /// A number in international form: `+` and 7 to 15 digits, whatever separated them.
-pub(super) fn normalize_phone(text: &str) -> Option<String> {
+pub(crate) fn normalize_phone(text: &str) -> Option<String> {
     let digits = text.trim().strip_prefix('+')?;
     let mut out = String::from("+");
     for c in digits.chars() {

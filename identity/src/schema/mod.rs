@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 pub use change::{NewSchema, SchemaChangeRejection};
-pub(crate) use extension::is_email;
 pub use extension::{Address, Channel, Extracted, normalize_identifier};
+pub(crate) use extension::{is_email, normalize_phone};
 pub use field::Field;
 pub use violation::{Bound, Rule, Violation};
 

@@ -34,6 +34,8 @@ impl Factor {
         Self { kind: CredentialKind::LookupSecret, aal: Aal::Aal2 };
     pub(crate) const SECURITY_KEY: Self = Self { kind: CredentialKind::Webauthn, aal: Aal::Aal2 };
 
+    pub(crate) const CODE: Self = Self { kind: CredentialKind::Code, aal: Aal::Aal1 };
+
     fn completed(self, at: Timestamp) -> AuthenticationMethod {
         AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at }
     }

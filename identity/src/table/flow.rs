@@ -131,6 +131,13 @@ pub struct FlowRecord {
     /// was given out.
     #[prost(bytes = "bytes", tag = "32")]
     pub exchange_token: Bytes,
+    /// The account that the code was sent for, or the decoy; see `subject` for whose the
+    /// flow is.
+    #[prost(bytes = "bytes", tag = "35")]
+    pub code_account: Bytes,
+    /// What somebody says of itself who is to sign up by a code, in JSON, sealed.
+    #[prost(bytes = "bytes", tag = "36")]
+    pub code_traits: Bytes,
 }
 
 /// A key that may answer a challenge.

@@ -374,6 +374,8 @@ sections! {
         lifespan: Duration = "1h",
         /// Send a code that verifies the address to whoever signs up; by default if there is a mail server.
         verification: Option<bool> = "",
+        /// Let people sign in and sign up by a code to an address that their schema says codes go to.
+        code_login: bool = "false",
         /// Let people back in by a code to their address; by default if there is a mail server.
         recovery: Option<bool> = "",
         /// How long such a code is good.

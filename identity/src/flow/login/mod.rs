@@ -12,6 +12,7 @@
 //!    asks the method whether identity and credential are still what was verified,
 //!    puts the mark of the flow, clears the counters and issues the session.
 
+mod code;
 mod lookup_secret;
 mod passkey;
 mod password;
@@ -24,7 +25,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
-    Flow, FlowState, Purpose, SocialSubmission, lifecycle::FlowRejection, throttle::TooEarly,
+    Flow, FlowState, Purpose, SocialSubmission, code::Budget, lifecycle::FlowRejection,
+    throttle::TooEarly,
 };
 use crate::{
     Service,
@@ -50,6 +52,10 @@ pub struct LoginSubmission {
     pub identifier: Option<String>,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// A code that was sent to an address.
+    pub code: Option<Secret<String>>,
+    /// Whether another one is to be sent: any text.
+    pub resend: Option<String>,
     /// A time-based code.
     pub totp_code: Option<Secret<String>>,
     /// A backup code.
@@ -68,6 +74,7 @@ impl LoginSubmission {
     fn method(&self) -> &str {
         match self.method.as_str() {
             "" if self.passkey_login.is_some() => "passkey",
+            "" if self.code.is_some() || self.resend.is_some() => "code",
             "" if self.webauthn_login.is_some() => "webauthn",
             method => method,
         }
@@ -194,6 +201,7 @@ impl Service {
         let done = match submission.method() {
             "password" => self.log_in_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.log_in_by_provider(sender, submission).await,
+            "code" => self.log_in_by_code(sender, submission).await,
             "totp" => self.log_in_by_totp(sender, submission).await,
             "lookup_secret" => self.log_in_by_lookup_secret(sender, submission).await,
             "webauthn" => self.log_in_by_webauthn(sender, submission).await,
@@ -319,6 +327,7 @@ impl Service {
             }
             Ending::Changed => {
                 let text = match attempt.factor.kind {
+                    CredentialKind::Code => Text::login_code_invalid(),
                     CredentialKind::Totp => Text::totp_wrong(),
                     CredentialKind::LookupSecret => Text::lookup_secret_already_used(),
                     CredentialKind::Webauthn | CredentialKind::Passkey => Text::key_not_verified(),
@@ -351,9 +360,16 @@ impl Service {
                 let rows = t.rows(&keys, true).await?;
                 let identity = decode::<Identities>(rows.first())?;
                 let credential = decode::<Credentials>(rows.get(1))?;
-                let Some(identity) = identity else { return Ok(Ending::Changed) };
+                let Some(mut identity) = identity else { return Ok(Ending::Changed) };
                 if identity.inactive {
                     return Err(LoginRejection::Disabled);
+                }
+                // The address may have been given up since the code was sent.
+                let address = attempt.flow.1.address.as_str();
+                if factor.kind == CredentialKind::Code
+                    && !self.holds_code_address(&identity, address)
+                {
+                    return Ok(Ending::Changed);
                 }
                 let settled = settle(credential.as_ref(), t.now());
                 if matches!(settled, Settled::Changed) {
@@ -381,6 +397,18 @@ impl Service {
                 if let Settled::Becomes(mut credential) = settled {
                     credential.updated_at = t.now().as_millis();
                     t.put::<Credentials>(&credential_key, &credential, None).await?;
+                }
+                if factor.kind == CredentialKind::Code {
+                    for budget in [Budget::Sending, Budget::Trying] {
+                        t.delete::<Attempts>(&self.budget_key(scope, account, budget)).await?;
+                    }
+                    if show_address(&mut identity, address, t.now()) {
+                        // What others set up with it before it was shown to be theirs.
+                        identity.session_epoch += 1;
+                        identity.second_factor = false;
+                        self.forget_factors(&t, scope, account).await?;
+                        t.put::<Identities>(&identity_key, &identity, None).await?;
+                    }
                 }
                 let throttle = &self.settings.throttle;
                 let known = throttle.known(t.now());
@@ -421,6 +449,16 @@ impl Attempt<'_> {
             AttemptsKey::own(tenant, self.account, &self.source),
         )
     }
+}
+
+/// Marks an address as shown to be its owner's; `false` if it was before, or is not
+/// among those that are verified.
+fn show_address(identity: &mut IdentityRecord, address: &str, now: Timestamp) -> bool {
+    let found = identity.verifiable.iter_mut().find(|known| known.value == address);
+    let Some(found) = found.filter(|found| found.verified_at == 0) else { return false };
+    found.verified_at = now.as_millis();
+    found.updated_at = now.as_millis();
+    true
 }
 
 fn decode<T: Table>(

@@ -3,6 +3,7 @@
 //! rows, the flow's mark and the session are one transaction: of two that claim an
 //! identifier at once exactly one signs up.
 
+mod code;
 mod passkey;
 mod password;
 mod social;
@@ -39,6 +40,10 @@ pub struct RegistrationSubmission {
     pub traits: Value,
     /// The password; `None` if missing.
     pub password: Option<Secret<String>>,
+    /// A code that was sent to an address.
+    pub code: Option<Secret<String>>,
+    /// Whether another one is to be sent: any text.
+    pub resend: Option<String>,
     /// What a browser answers that made a passkey, in JSON.
     pub passkey_register: Option<String>,
     /// What concerns a provider.
@@ -51,6 +56,7 @@ impl RegistrationSubmission {
     fn method(&self) -> &str {
         match self.method.as_str() {
             "" if self.passkey_register.is_some() => "passkey",
+            "" if self.code.is_some() || self.resend.is_some() => "code",
             method => method,
         }
     }
@@ -170,6 +176,7 @@ impl Service {
     ) -> Result<Registered, RegistrationRejection> {
         let sender = Sender { scope, id, client };
         let done = match submission.method() {
+            "code" => self.register_by_code(sender, submission).await,
             "passkey" => self.register_by_passkey(sender, submission).await,
             "password" => self.register_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.register_by_provider(sender, submission).await,

@@ -1,6 +1,6 @@
 //! The forms of codes that are sent to an address.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{begin, button};
 use crate::ui::{Container, Group, InputAttributes, InputType, Node, Text, node::Autocomplete};
@@ -16,6 +16,60 @@ pub fn address(action: &str) -> Container {
         button(Group::Code, "code", Text::label_continue()),
     ]);
     form
+}
+
+/// The button that has a code sent, to log in or to sign up.
+pub(super) fn send(label: Text) -> Node {
+    button(Group::Code, "code", label)
+}
+
+/// The form that asks for the code that was sent to somebody who logs in.
+pub fn login_code(action: &str, address: &str) -> Container {
+    let mut identifier = InputAttributes::new("identifier", InputType::Hidden);
+    identifier.required = true;
+    identifier.value = Some(json!(address));
+    let mut form = begin(action);
+    form.nodes.push(Node::input(Group::Default, identifier, None));
+    form.nodes.extend(typed(Text::label_login_code()));
+    form
+}
+
+/// The form that asks for the code that was sent to somebody who signs up, with what it
+/// says of itself.
+pub fn registration_code(action: &str, traits: &Value) -> Container {
+    fn hidden(form: &mut Container, name: &str, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    hidden(form, &format!("{name}.{}", key.replace('.', "\\.")), value);
+                }
+            }
+            Value::Null => {}
+            leaf => {
+                let mut input = InputAttributes::new(name, InputType::Hidden);
+                input.value = Some(leaf.clone());
+                form.nodes.push(Node::input(Group::Default, input, None));
+            }
+        }
+    }
+    let mut form = begin(action);
+    hidden(&mut form, "traits", traits);
+    form.nodes.extend(typed(Text::label_registration_code()));
+    form
+}
+
+/// The field of a code, the button that sends it in, and the one that asks for another.
+fn typed(label: Text) -> [Node; 3] {
+    let mut code = InputAttributes::new("code", InputType::Text);
+    code.required = true;
+    code.autocomplete = Some(Autocomplete::OneTimeCode);
+    let mut again = InputAttributes::new("resend", InputType::Submit);
+    again.value = Some(json!("code"));
+    [
+        Node::input(Group::Code, code, Some(label)),
+        button(Group::Code, "code", Text::label_continue()),
+        Node::input(Group::Code, again, Some(Text::label_send_again())),
+    ]
 }
 
 /// The form that asks for the code that was sent to an address.

@@ -21,7 +21,7 @@ use crate::{
     schema::{IdentitySchema, Violation},
 };
 
-pub use code::{address, code};
+pub use code::{address, code, login_code, registration_code};
 pub use lookup_secret::LookupSecrets;
 pub use webauthn::{ListedKey, Script};
 
@@ -34,6 +34,8 @@ pub struct Login {
     pub identifier: bool,
     /// A password.
     pub password: bool,
+    /// A code that is sent to an address.
+    pub code: bool,
     /// A passkey, by these options.
     pub passkey: Option<Value>,
     /// A second factor, and nothing else.
@@ -51,6 +53,8 @@ pub struct Login {
 /// What a registration asks for, beside traits and password.
 #[derive(Debug, Clone, Default)]
 pub struct Registration {
+    /// A code that is sent to an address.
+    pub code: bool,
     /// A passkey, by these options, named after that field.
     pub passkey: Option<(Value, String)>,
     /// What passkeys call.
@@ -105,6 +109,9 @@ pub fn login(action: &str, login: &Login) -> Container {
             passkey::login(options)
         });
     }
+    if login.code {
+        form.nodes.push(code::send(Text::send_login_code()));
+    }
     if login.totp {
         form.nodes.extend(totp::login());
     }
@@ -135,6 +142,9 @@ pub fn registration(
     form.nodes.extend(password::registration());
     if let Some((options, field)) = &registration.passkey {
         form.nodes.extend(passkey::registration(options, field));
+    }
+    if registration.code {
+        form.nodes.push(code::send(Text::send_registration_code()));
     }
     form.nodes.extend(registration.script.as_ref().map(webauthn::script));
     arranged(form)

@@ -1,6 +1,7 @@
 //! Messages with the ids that Kratos gives them. Interfaces and tests key on the
 //! id; the text is American English, as Kratos has it.
 
+mod code;
 mod factor;
 
 use serde::{Deserialize, Serialize};
@@ -148,9 +149,9 @@ impl Text {
     pub fn come_back_later(wait: std::time::Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
         let unit = if seconds == 1 { "second" } else { "seconds" };
-        Self::generic(&format!(
-            "There were too many attempts. Please try again in {seconds} {unit}."
-        ))
+        let reason = format!("There were too many attempts. Please try again in {seconds} {unit}.");
+        Self::error(4_000_001, reason.as_str())
+            .with(json!({"reason": reason, "retry_after_seconds": seconds as u64}))
     }
 
     /// 4000002: a property is missing.

@@ -65,9 +65,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         };
         let ip = parts.extensions.get::<ClientAddress>().map(|address| address.0);
         let user_agent = text(&parts.headers, &header::USER_AGENT).unwrap_or_default().to_owned();
-        let language = text(&parts.headers, &header::ACCEPT_LANGUAGE).and_then(Language::accepted);
+        let language = language_of(&parts.headers);
         Ok(Self { scope: Scope { tenant }, client: Client { ip, user_agent, language } })
     }
+}
+
+/// The language that somebody asks for, of those that are spoken.
+pub(crate) fn language_of(headers: &HeaderMap) -> Option<Language> {
+    text(headers, &header::ACCEPT_LANGUAGE).and_then(Language::accepted)
 }
 
 /// The session that the caller claims to have.

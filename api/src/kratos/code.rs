@@ -314,7 +314,8 @@ async fn take_link(
         code: Some(Secret::new(token.to_owned())),
     };
     let what = (flow.purpose, flow.id);
-    let opened = Opened { flow, manner, secret, from_own_page: false };
+    let opened =
+        Opened { flow, manner, secret, from_own_page: false, language: caller.client.language };
     let done = kratos.service().submit_code(caller.scope, what, submission, &caller.client).await;
     let mut response = match done {
         Ok(outcome) => outcome_of(kratos, caller, &opened, outcome)?,

@@ -5,6 +5,7 @@ use axum::response::Response;
 use cardea_identity::{
     FlowId, Scope,
     flow::{BeginRejection, Flow, Purpose},
+    language::Language,
     ui::Text,
 };
 use http::{HeaderMap, StatusCode, Uri};
@@ -24,7 +25,7 @@ use crate::{
     answer::json,
     error::ApiError,
     query::Query,
-    request::{Caller, is_uuid},
+    request::{Caller, is_uuid, language_of},
 };
 
 /// The browser that begins a flow.
@@ -52,6 +53,8 @@ pub(super) struct Opened {
     pub(super) secret: Option<CsrfSecret>,
     /// Whether a page of ours sent it.
     pub(super) from_own_page: bool,
+    /// The language that it asks for.
+    pub(super) language: Option<Language>,
 }
 
 /// Where a query asks to be sent afterwards, as a whole URL.
@@ -201,7 +204,8 @@ pub(super) fn admit(
         }
     };
     let from_own_page = social::is_from_own_page(kratos, headers);
-    Ok(Opened { flow, manner, secret, from_own_page })
+    let language = language_of(headers);
+    Ok(Opened { flow, manner, secret, from_own_page, language })
 }
 
 fn submitted_flow(query: &Query) -> Result<FlowId, ApiError> {
@@ -261,7 +265,9 @@ pub(super) async fn refused(
         Refused::Flow(flow) => {
             Ok(shown(kratos, StatusCode::BAD_REQUEST, *flow, opened.secret.as_ref()))
         }
-        Refused::Away(url) => social::depart(kratos, opened.manner, opened.from_own_page, &url),
+        Refused::Away(url) => {
+            social::depart(kratos, opened.manner, (opened.from_own_page, opened.language), &url)
+        }
         Refused::Error(error) => {
             // People wait better in front of their form than on a page of errors.
             let wait = error.wait().filter(|_| opened.manner == Manner::Page);

@@ -210,7 +210,7 @@ async fn refused(
                 .beside("redirect_browser_to", again))
         }
         (SettingsRejection::Away(url), manner) => {
-            social::depart(kratos, manner, opened.from_own_page, &url)
+            social::depart(kratos, manner, (opened.from_own_page, opened.language), &url)
         }
         (SettingsRejection::SecondFactorRequired, Manner::Page) => {
             see_other(&second_step(kratos, Some(&page)))

@@ -12,6 +12,7 @@ use cardea_identity::{
         Arrival, ArrivalRejection, Arrived, Brought, ExchangeRejection, Flow, LoggedIn, Purpose,
         SocialSubmission,
     },
+    language::Language,
     session::Proof,
 };
 use cardea_storage::Secret;
@@ -159,6 +160,7 @@ async fn take_in(
         manner: Manner::Page,
         secret: secret.clone(),
         from_own_page: false,
+        language: caller.client.language,
     };
     match arrived {
         Arrived::LoggedIn(issued) => {
@@ -222,12 +224,12 @@ fn not_let_in(rejection: ArrivalRejection) -> ApiError {
 pub(super) fn depart(
     kratos: &Kratos,
     manner: Manner,
-    from_own_page: bool,
+    (from_own_page, language): (bool, Option<Language>),
     url: &str,
 ) -> Result<Response, ApiError> {
     match manner {
         Manner::Page if from_own_page => {
-            let mut response = pages::onward(kratos, url);
+            let mut response = pages::onward(kratos, language, url);
             let refresh = HeaderValue::from_str(&format!("0;url={url}"));
             let refresh = refresh.map_err(|_| ApiError::internal())?;
             response.headers_mut().insert(header::REFRESH, refresh);

@@ -2,6 +2,8 @@
 
 use cardea_identity::model::Session;
 
+use super::words::Words;
+
 /// Browsers by what they call themselves: whose name contains another's comes first.
 const BROWSERS: [(&str, &str); 7] = [
     ("Edg/", "Edge"),
@@ -22,15 +24,18 @@ const SYSTEMS: [(&str, &str); 6] = [
 ];
 
 /// `Firefox on Linux`, as far as it can be told.
-pub(super) fn name(session: &Session) -> String {
+pub(super) fn name(words: Words, session: &Session) -> String {
     let agent = session.devices.last().map_or("", |device| device.user_agent.as_str());
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name)
     };
     match (find(&BROWSERS), find(&SYSTEMS)) {
-        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), Some(system)) => words
+            .say("{browser} on {system}")
+            .replace("{browser}", browser)
+            .replace("{system}", system),
         (Some(known), None) | (None, Some(known)) => known.to_owned(),
-        (None, None) => "Unknown device".to_owned(),
+        (None, None) => words.say("Unknown device").into_owned(),
     }
 }
 

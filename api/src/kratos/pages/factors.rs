@@ -3,7 +3,6 @@
 
 use axum::response::Response;
 use cardea_identity::{
-    Scope,
     flow::Flow,
     session::Proof,
     ui::{Attributes, Container, InputType, Node, node::Group},
@@ -14,26 +13,28 @@ use super::{
     flows::{plain, plain_form},
     form::{Form, notices},
     layout::{Width, brand, flow_page},
+    words::Words,
 };
-use crate::{error::ApiError, kratos::Kratos};
+use crate::{error::ApiError, kratos::Kratos, request::Caller};
 
 /// The page that asks for a second factor: each way has a form of its own.
 pub(super) async fn second_step(
     kratos: &Kratos,
-    scope: Scope,
+    caller: &Caller,
     proof: Option<&Proof>,
     flow: &Flow,
 ) -> Result<Response, ApiError> {
+    let words = Words::of(kratos, caller);
     let offers = |group| flow.ui.nodes.iter().any(|node| node.group == group);
     let form = |group, prefix, submit, focus| Form {
         group: Some(group),
         prefix,
         submit: Some(submit),
         focus,
-        ..plain(flow)
+        ..plain(words, flow)
     };
     let logout = match proof {
-        Some(proof) => kratos.service().logout_token(scope, proof).await.ok(),
+        Some(proof) => kratos.service().logout_token(caller.scope, proof).await.ok(),
         None => None,
     };
     let logout = logout.map(|token| format!("/self-service/logout?token={}", token.expose()));
@@ -44,42 +45,42 @@ pub(super) async fn second_step(
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { "Confirm that it is you" }
+            h1 { (words.say("Confirm that it is you")) }
             p.lead {
-                @if totp { "Enter the code that your authenticator app shows." }
-                @else { "One more step, to keep your account safe." }
+                @if totp { (words.say("Enter the code that your authenticator app shows.")) }
+                @else { (words.say("One more step, to keep your account safe.")) }
             }
-            (notices(&said))
-            (complaint(&flow.ui))
+            (notices(words, &said))
+            (complaint(words, &flow.ui))
             @if totp { (form(Group::Totp, "totp", "Continue", true).html()) }
             @if keys { (form(Group::Webauthn, "key", "Continue", false).html()) }
             @if offers(Group::LookupSecret) {
                 details open[!totp && !keys] {
-                    summary { "Use a backup code" }
+                    summary { (words.say("Use a backup code")) }
                     (form(Group::LookupSecret, "lookup", "Use backup code", false).html())
                 }
             }
         }
         @if let Some(logout) = logout {
-            p.after { a href=(logout) { "Sign in as somebody else" } }
+            p.after { a href=(logout) { (words.say("Sign in as somebody else")) } }
         }
     };
-    Ok(flow_page(kratos, ("Confirm that it is you", Width::Narrow), content, &flow.ui))
+    Ok(flow_page(kratos, (words, "Confirm that it is you", Width::Narrow), content, &flow.ui))
 }
 
 /// Where the script tells what went wrong.
-pub(super) fn complaint(ui: &Container) -> Markup {
+pub(super) fn complaint(words: Words, ui: &Container) -> Markup {
     let scripted = ui.nodes.iter().any(|node| matches!(node.attributes, Attributes::Script(_)));
     html! {
         @if scripted {
             div.notice.error role="alert" hidden
-                data-webauthn-error="That did not work. Try again, or use another way." {}
+                data-webauthn-error=(words.say("That did not work. Try again, or use another way.")) {}
         }
     }
 }
 
 /// The sections of settings.
-pub(super) fn sections(ui: &Container) -> Markup {
+pub(super) fn sections(words: Words, ui: &Container) -> Markup {
     let has = |name: &str| ui.find(name).is_some();
     let offers = |group| ui.nodes.iter().any(|node| node.group == group);
     let form = |group, prefix, submit| Form {
@@ -87,48 +88,48 @@ pub(super) fn sections(ui: &Container) -> Markup {
         prefix,
         submit: Some(submit),
         focus: false,
-        ..plain_form(ui)
+        ..plain_form(words, ui)
     };
     html! {
         @if offers(Group::Passkey) {
             section.card aria-labelledby="passkeys" {
-                h2 id="passkeys" { "Passkeys" }
-                p.lead { "Sign in with your fingerprint, face or screen lock, without a password." }
-                (keys(ui, Group::Passkey, "passkey_remove"))
-                (rest(ui, Group::Passkey, "passkey").html())
+                h2 id="passkeys" { (words.say("Passkeys")) }
+                p.lead { (words.say("Sign in with your fingerprint, face or screen lock, without a password.")) }
+                (keys(words, ui, Group::Passkey, "passkey_remove"))
+                (rest(words, ui, Group::Passkey, "passkey").html())
             }
         }
         @if offers(Group::Totp) {
             section.card aria-labelledby="totp" {
-                h2 id="totp" { "Authenticator app" }
+                h2 id="totp" { (words.say("Authenticator app")) }
                 @if has("totp_unlink") {
-                    p.lead { "When you sign in, you are asked for a code of your app." }
+                    p.lead { (words.say("When you sign in, you are asked for a code of your app.")) }
                 } @else {
-                    p.lead { "Scan the picture with an app, then enter the code that it shows." }
+                    p.lead { (words.say("Scan the picture with an app, then enter the code that it shows.")) }
                 }
                 (form(Group::Totp, "totp", "Add app").html())
             }
         }
         @if offers(Group::LookupSecret) {
             section.card aria-labelledby="lookup" {
-                h2 id="lookup" { "Backup codes" }
-                p.lead { "Each gets you in once, when you have neither your app nor your key." }
+                h2 id="lookup" { (words.say("Backup codes")) }
+                p.lead { (words.say("Each gets you in once, when you have neither your app nor your key.")) }
                 (form(Group::LookupSecret, "lookup", "").html())
             }
         }
         @if offers(Group::Webauthn) && has("webauthn_register") {
             section.card aria-labelledby="webauthn" {
-                h2 id="webauthn" { "Security keys" }
-                p.lead { "A key to plug in or to hold against, as the second step of signing in." }
-                (keys(ui, Group::Webauthn, "webauthn_remove"))
-                (rest(ui, Group::Webauthn, "webauthn").html())
+                h2 id="webauthn" { (words.say("Security keys")) }
+                p.lead { (words.say("A key to plug in or to hold against, as the second step of signing in.")) }
+                (keys(words, ui, Group::Webauthn, "webauthn_remove"))
+                (rest(words, ui, Group::Webauthn, "webauthn").html())
             }
         }
     }
 }
 
 /// The keys that there are, each with a form that removes it.
-fn keys(ui: &Container, group: Group, name: &str) -> Markup {
+fn keys(words: Words, ui: &Container, group: Group, name: &str) -> Markup {
     let removes = |node: &&Node| node.group == group && node.name() == name;
     let token = ui.find("csrf_token").and_then(|node| match &node.attributes {
         Attributes::Input(input) => input.value.as_ref()?.as_str(),
@@ -147,15 +148,23 @@ fn keys(ui: &Container, group: Group, name: &str) -> Markup {
                         @let day = since.split('T').next().unwrap_or_default();
                         li {
                             div.what {
-                                p { (name.unwrap_or(if group == Group::Passkey { "Passkey" } else { "Security key" })) }
-                                p.detail { "added " time datetime=(since) { (day) } }
+                                p {
+                                    @match (name, group) {
+                                        (Some(name), _) => (name),
+                                        (None, Group::Passkey) => (words.say("Passkey")),
+                                        (None, _) => (words.say("Security key")),
+                                    }
+                                }
+                                p.detail {
+                                    (words.fill("added {day}", "day", &html! { time datetime=(since) { (day) } }))
+                                }
                             }
                             form method="post" action=(ui.action) {
                                 input type="hidden" name="csrf_token" value=[token];
                                 button.quiet.small type="submit" name=(input.name)
                                     value=[input.value.as_ref().and_then(|v| v.as_str())]
                                     disabled[input.disabled] {
-                                    "Remove" span.visually-hidden { " " (since) }
+                                    (words.say("Remove")) span.visually-hidden { " " (since) }
                                 }
                             }
                         }
@@ -167,12 +176,12 @@ fn keys(ui: &Container, group: Group, name: &str) -> Markup {
 }
 
 /// The form that adds one.
-fn rest<'a>(ui: &'a Container, group: Group, prefix: &'a str) -> Form<'a> {
+fn rest<'a>(words: Words, ui: &'a Container, group: Group, prefix: &'a str) -> Form<'a> {
     Form {
         group: Some(group),
         prefix,
         focus: false,
         skipped: Some(InputType::Submit),
-        ..plain_form(ui)
+        ..plain_form(words, ui)
     }
 }

@@ -15,6 +15,7 @@ use super::{
     form::{Form, notices},
     layout::{Width, brand, flow_page, page},
     sessions,
+    words::Words,
 };
 use crate::{
     error::ApiError,
@@ -41,8 +42,9 @@ pub(in super::super) async fn login(
         Err(answer) => return answer,
     };
     if flow.requested_aal == Aal::Aal2 {
-        return factors::second_step(&kratos, caller.scope, proof.as_ref(), &flow).await;
+        return factors::second_step(&kratos, &caller, proof.as_ref(), &flow).await;
     }
+    let words = Words::of(&kratos, &caller);
     let back = flow.return_to.as_deref();
     let forgotten = start(Purpose::Recovery, back);
     let offers_recovery = kratos.service().settings().recovery;
@@ -51,29 +53,38 @@ pub(in super::super) async fn login(
         identifier,
         submit: Some("Sign in"),
         forgotten: Some(forgotten.as_str()).filter(|_| offers_recovery),
-        ..plain(&flow)
+        ..plain(words, &flow)
     };
-    let (title, lead) = if flow.refresh {
-        ("Confirm that it is you", Some("Sign in again to go on."))
+    let sent = flow.state == FlowState::SentEmail;
+    let (title, lead) = if sent {
+        ("Check your messages", sent_to(words, &flow))
+    } else if flow.refresh {
+        let lead = words.say("Sign in again to go on.");
+        ("Confirm that it is you", html! { p.lead { (lead) } })
     } else {
-        ("Sign in", None)
+        ("Sign in", html! {})
     };
+    let form = Form { submit: form.submit.filter(|_| !sent), ..form };
     // The flow says it in its own words, which are the title's.
-    let said: Vec<_> = flow.ui.messages.iter().filter(|m| m.id != 1_010_003).cloned().collect();
+    let said = |id: u32| id != 1_010_003 && !is_sent(id);
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { (title) }
-            @if let Some(lead) = lead { p.lead { (lead) } }
-            (notices(&said))
-            (factors::complaint(&flow.ui))
+            h1 { (words.say(title)) }
+            (lead)
+            (notices(words, &said))
+            (factors::complaint(words, &flow.ui))
             (form.html())
         }
         @if !flow.refresh {
-            p.after { "New here? " a href=(start(Purpose::Registration, back)) { "Create an account" } }
+            p.after {
+                (words.say("New here?")) " "
+                a href=(start(Purpose::Registration, back)) { (words.say("Create an account")) }
+            }
         }
     };
-    Ok(flow_page(&kratos, (title, Width::Narrow), content, &flow.ui))
+    Ok(flow_page(&kratos, (words, title, Width::Narrow), content, &flow.ui))
 }
 
 pub(in super::super) async fn registration(
@@ -88,21 +99,25 @@ pub(in super::super) async fn registration(
         Ok((flow, _)) => flow,
         Err(answer) => return answer,
     };
-    let form = Form { submit: Some("Create account"), ..plain(&flow) };
+    let words = Words::of(&kratos, &caller);
+    let sent = flow.state == FlowState::SentEmail;
+    let title = if sent { "Check your messages" } else { "Create your account" };
+    let submit = Some("Create account").filter(|_| !sent);
+    let form = Form { submit, ..plain(words, &flow) };
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { "Create your account" }
-            (notices(&flow.ui.messages))
-            (factors::complaint(&flow.ui))
+            h1 { (words.say(title)) }
+            (notices(words, &flow.ui.messages))
+            (factors::complaint(words, &flow.ui))
             (form.html())
         }
         p.after {
-            "Have an account? "
-            a href=(start(Purpose::Login, flow.return_to.as_deref())) { "Sign in" }
+            (words.say("Have an account?")) " "
+            a href=(start(Purpose::Login, flow.return_to.as_deref())) { (words.say("Sign in")) }
         }
     };
-    Ok(flow_page(&kratos, ("Create your account", Width::Narrow), content, &flow.ui))
+    Ok(flow_page(&kratos, (words, title, Width::Narrow), content, &flow.ui))
 }
 
 pub(in super::super) async fn recovery(
@@ -140,29 +155,32 @@ async fn code(
         Ok(found) => found,
         Err(answer) => return answer,
     };
+    let words = Words::of(kratos, caller);
     let (title, lead) = match flow.state {
-        FlowState::ChooseMethod => (title, html! { p.lead { (lead) } }),
-        FlowState::SentEmail => ("Check your email", sent_to(&flow)),
+        FlowState::ChooseMethod => (title, html! { p.lead { (words.say(lead)) } }),
+        FlowState::SentEmail => ("Check your email", sent_to(words, &flow)),
         _ => ("All done", html! {}),
     };
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| !is_sent(m.id)).cloned().collect();
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { (title) }
+            h1 { (words.say(title)) }
             (lead)
-            (notices(&said))
-            (plain(&flow).html())
+            (notices(words, &said))
+            (plain(words, &flow).html())
         }
         @if purpose == Purpose::Recovery {
             p.after {
-                a href=(start(Purpose::Login, flow.return_to.as_deref())) { "Back to sign in" }
+                a href=(start(Purpose::Login, flow.return_to.as_deref())) { (words.say("Back to sign in")) }
             }
         } @else if flow.state == FlowState::SentEmail {
-            p.after { a href=(kratos.options().urls.default_return) { "Not now" } }
+            p.after {
+                a href=(kratos.options().urls.default_return) { (words.say("Not now")) }
+            }
         }
     };
-    let mut response = page(kratos, StatusCode::OK, (title, Width::Narrow), content);
+    let mut response = page(kratos, StatusCode::OK, (words, title, Width::Narrow), content);
     if let Some(secret) = fresh {
         kratos.set_csrf(&mut response, &secret);
     }
@@ -171,27 +189,33 @@ async fn code(
 
 /// That a code was sent, which the page's own title says.
 fn is_sent(id: u32) -> bool {
-    matches!(id, 1_060_003 | 1_080_003)
+    matches!(id, 1_010_014 | 1_060_003 | 1_080_003)
 }
 
-fn sent_to(flow: &Flow) -> Markup {
-    let address = flow.ui.find("email").and_then(|node| match &node.attributes {
-        cardea_identity::ui::Attributes::Input(input) => input.value.as_ref()?.as_str(),
-        _ => None,
+fn sent_to(words: Words, flow: &Flow) -> Markup {
+    let address = flow.ui.find("email").or_else(|| flow.ui.find("identifier")).and_then(|node| {
+        match &node.attributes {
+            cardea_identity::ui::Attributes::Input(input) => input.value.as_ref()?.as_str(),
+            _ => None,
+        }
     });
     let address = address.filter(|address| !address.is_empty());
     let asked_for = flow.ui.messages.iter().any(|text| is_sent(text.id));
+    let shown = |address: &str| html! { strong { (address) } };
     html! {
         p.lead {
             @match (address, asked_for) {
-                (Some(address), true) => {
-                    "If " strong { (address) } " belongs to an account, a code of six digits is on \
-                     its way there."
-                }
-                (Some(address), false) => {
-                    "Enter the code of six digits that was sent to " strong { (address) } "."
-                }
-                (None, _) => "Enter the code of six digits that you were given.",
+                (Some(address), true) => (words.fill(
+                    "If {address} belongs to an account, a code of six digits is on its way there.",
+                    "address",
+                    &shown(address),
+                )),
+                (Some(address), false) => (words.fill(
+                    "Enter the code of six digits that was sent to {address}.",
+                    "address",
+                    &shown(address),
+                )),
+                (None, _) => (words.say("Enter the code of six digits that you were given.")),
             }
         }
     }
@@ -224,6 +248,7 @@ pub(in super::super) async fn settings(
     let sessions = sessions::list(&kratos, caller.scope, &proof).await?;
     let logout = kratos.service().logout_token(caller.scope, &proof).await?;
     let logout = format!("/self-service/logout?token={}", logout.expose());
+    let words = Words::of(&kratos, &caller);
     let holder = flow.identity.as_ref().map(who).unwrap_or_default();
     let form = |group, prefix, submit| Form {
         group: Some(group),
@@ -231,40 +256,42 @@ pub(in super::super) async fn settings(
         prefix,
         submit: Some(submit),
         focus: false,
-        ..plain(&flow)
+        ..plain(words, &flow)
     };
     let content = html! {
         div.top {
             (brand(&kratos.options().theme))
-            nav aria-label="Account" { a href=(logout) { "Sign out" } }
+            nav aria-label=(words.say("Account")) { a href=(logout) { (words.say("Sign out")) } }
         }
-        h1 { "Settings" }
-        p.lead { "Signed in as " strong { (holder) } }
-        (notices(&flow.ui.messages))
-        (factors::complaint(&flow.ui))
+        h1 { (words.say("Settings")) }
+        p.lead {
+            (words.fill("Signed in as {who}", "who", &html! { strong { (holder) } }))
+        }
+        (notices(words, &flow.ui.messages))
+        (factors::complaint(words, &flow.ui))
         section.card aria-labelledby="profile" {
-            h2 id="profile" { "Profile" }
+            h2 id="profile" { (words.say("Profile")) }
             (form(Group::Profile, "profile", "Save changes").html())
         }
         section.card aria-labelledby="password" {
-            h2 id="password" { "Password" }
-            p.lead { "A new password signs you out everywhere else." }
+            h2 id="password" { (words.say("Password")) }
+            p.lead { (words.say("A new password signs you out everywhere else.")) }
             (form(Group::Password, "password", "Change password").html())
         }
         @if flow.ui.nodes.iter().any(|node| node.group == Group::Oidc) {
             section.card aria-labelledby="accounts" {
-                h2 id="accounts" { "Linked accounts" }
-                p.lead { "Other accounts that you can sign in with." }
+                h2 id="accounts" { (words.say("Linked accounts")) }
+                p.lead { (words.say("Other accounts that you can sign in with.")) }
                 (form(Group::Oidc, "accounts", "").html())
             }
         }
-        (factors::sections(&flow.ui))
+        (factors::sections(words, &flow.ui))
         section.card aria-labelledby="sessions" {
-            h2 id="sessions" { "Where you are signed in" }
-            (sessions::html(&sessions, &token, &flow.id.to_string()))
+            h2 id="sessions" { (words.say("Where you are signed in")) }
+            (sessions::html(words, &sessions, &token, &flow.id.to_string()))
         }
     };
-    Ok(flow_page(&kratos, ("Settings", Width::Wide), content, &flow.ui))
+    Ok(flow_page(&kratos, (words, "Settings", Width::Wide), content, &flow.ui))
 }
 
 /// The flow in the query, if it is this browser's; else an answer that begins one.
@@ -304,12 +331,13 @@ fn start(purpose: Purpose, return_to: Option<&str>) -> String {
     return_to.map_or_else(|| url.clone(), |back| with_return(&url, back))
 }
 
-pub(super) fn plain(flow: &Flow) -> Form<'_> {
-    plain_form(&flow.ui)
+pub(super) fn plain(words: Words, flow: &Flow) -> Form<'_> {
+    plain_form(words, &flow.ui)
 }
 
-pub(super) fn plain_form(ui: &Container) -> Form<'_> {
+pub(super) fn plain_form(words: Words, ui: &Container) -> Form<'_> {
     Form {
+        words,
         ui,
         group: None,
         identifier: "",

@@ -1,13 +1,19 @@
 //! A flow's form as HTML: each node as its element, with what is wrong beside it.
 
+use std::borrow::Cow;
+
 use cardea_identity::ui::{
     Attributes, Container, InputAttributes, InputType, Node, NodeType, Text, TextType,
     node::{Autocomplete, Group, Trigger},
 };
 use maud::{Markup, html};
 
+use super::words::Words;
+
 /// How a form is shown.
 pub(super) struct Form<'a> {
+    /// The reader's words.
+    pub(super) words: Words,
     /// The flow's form.
     pub(super) ui: &'a Container,
     /// The group to show beside the default one; `None`: all.
@@ -62,12 +68,12 @@ impl Form<'_> {
                 @for node in &nodes {
                     @match &node.attributes {
                         Attributes::Input(input) => (self.input(node, input, focus)),
-                        Attributes::Anchor(link) => a.button href=(link.href) { (link.title.text) },
+                        Attributes::Anchor(link) => a.button href=(link.href) { (self.words.text(&link.title)) },
                         Attributes::Image(image) => {
                             img.qr src=(image.src) width=(image.width) height=(image.height)
-                                alt=(label(node));
+                                alt=(self.label(node));
                         }
-                        Attributes::Text(text) => (read(node, &text.text)),
+                        Attributes::Text(text) => (self.read(node, &text.text)),
                         Attributes::Script(_) => {}
                     }
                 }
@@ -92,15 +98,17 @@ impl Form<'_> {
                 let trigger = input.onclick_trigger.map(Trigger::name);
                 html! {
                     button.quiet type="button" name=(input.name) value=[value]
-                        data-onclick-trigger=[trigger] hidden { (label(node)) }
+                        data-onclick-trigger=[trigger] hidden { (self.label(node)) }
                 }
             }
             InputType::Submit => {
                 let method = input.name == "method";
-                let own = self.submit.filter(|_| method).or(own_words(&input.name));
-                let label = own.unwrap_or_else(|| label(node));
+                // Beside another method, a code is the quieter one, in its own words.
+                let beside = node.group == Group::Code && self.submit.is_some();
+                let own = self.submit.filter(|_| method && !beside).or(own_words(&input.name));
+                let label = own.map_or_else(|| self.label(node), |own| self.words.say(own));
                 html! {
-                    button type="submit" name=(input.name) value=[value] .quiet[!method]
+                    button type="submit" name=(input.name) value=[value] .quiet[!method || beside]
                         formnovalidate[!method] disabled[input.disabled] { (label) }
                 }
             }
@@ -127,9 +135,9 @@ impl Form<'_> {
             _ => None,
         });
         let label = match input.name.as_str() {
-            "identifier" => self.identifier,
-            "password" if self.holder.is_some() => "New password",
-            _ => label(node),
+            "identifier" => self.words.say(self.identifier),
+            "password" if self.holder.is_some() => self.words.say("New password"),
+            _ => self.label(node),
         };
         if input.kind == InputType::Checkbox {
             let checked = value.as_deref() == Some("true");
@@ -148,10 +156,10 @@ impl Form<'_> {
                 div.field-head {
                     label for=(id) {
                         (label)
-                        @if !input.required { " " span.optional { "(optional)" } }
+                        @if !input.required { " " span.optional { (self.words.say("(optional)")) } }
                     }
                     @if let Some(url) = self.forgotten.filter(|_| input.name == "password") {
-                        a.hint href=(url) { "Forgot password?" }
+                        a.hint href=(url) { (self.words.say("Forgot password?")) }
                     }
                 }
                 input id=(id) name=(input.name) type=(kind(input.kind)) value=[value]
@@ -163,45 +171,53 @@ impl Form<'_> {
                     aria-invalid=[described.map(|_| "true")] aria-describedby=[described];
                 @if !node.messages.is_empty() {
                     div id=(wrong) {
-                        @for text in &node.messages { p.wrong { (text.text) } }
+                        @for text in &node.messages { p.wrong { (self.words.text(text)) } }
                     }
                 }
             }
         }
     }
-}
 
-/// A text to be read: backup codes one below the other, anything else under its label.
-fn read(node: &Node, text: &Text) -> Markup {
-    let context = text.context.as_ref();
-    let codes = context.and_then(|context| context.get("secrets")?.as_array());
-    html! {
-        @match codes {
-            Some(codes) => {
-                p.lead { (label(node)) }
-                ul.codes {
-                    @for code in codes {
-                        @let used = code["context"].get("used_at").is_some();
-                        li .used[used] { @if used { "used" } @else { (code["text"].as_str().unwrap_or_default()) } }
+    /// A text to be read: backup codes one below the other, anything else under its label.
+    fn read(&self, node: &Node, text: &Text) -> Markup {
+        let context = text.context.as_ref();
+        let codes = context.and_then(|context| context.get("secrets")?.as_array());
+        html! {
+            @match codes {
+                Some(codes) => {
+                    p.lead { (self.label(node)) }
+                    ul.codes {
+                        @for code in codes {
+                            @let used = code["context"].get("used_at").is_some();
+                            li .used[used] { @if used { (self.words.say("used")) } @else { (code["text"].as_str().unwrap_or_default()) } }
+                        }
                     }
                 }
+                None => {
+                    p.hint { (own_words(node.name()).map_or_else(|| self.label(node), |own| self.words.say(own))) }
+                    p { code.secret { (text.text) } }
+                }
             }
-            None => {
-                p.hint { (own_words(node.name()).unwrap_or(label(node))) }
-                p { code.secret { (text.text) } }
-            }
+        }
+    }
+
+    /// What a node is called.
+    fn label<'b>(&self, node: &'b Node) -> Cow<'b, str> {
+        match &node.meta.label {
+            Some(label) => Cow::Owned(self.words.text(label).into_owned()),
+            None => Cow::Borrowed(node.name()),
         }
     }
 }
 
 /// What concerns a form as a whole; errors are read out at once.
-pub(super) fn notices(messages: &[Text]) -> Markup {
+pub(super) fn notices(words: Words, messages: &[Text]) -> Markup {
     html! {
         @for text in messages {
             @match text.kind {
-                TextType::Error => div.notice.error role="alert" { (text.text) },
-                TextType::Success => div.notice.success role="status" { (text.text) },
-                TextType::Info => div.notice role="status" { (text.text) },
+                TextType::Error => div.notice.error role="alert" { (words.text(text)) },
+                TextType::Success => div.notice.success role="status" { (words.text(text)) },
+                TextType::Info => div.notice role="status" { (words.text(text)) },
             }
         }
     }
@@ -218,10 +234,6 @@ fn own_words(name: &str) -> Option<&'static str> {
         "lookup_secret_disable" => Some("Remove codes"),
         _ => None,
     }
-}
-
-fn label(node: &Node) -> &str {
-    node.meta.label.as_ref().map_or_else(|| node.name(), |label| label.text.as_str())
 }
 
 const fn kind(kind: InputType) -> &'static str {

@@ -6,7 +6,7 @@ use cardea_identity::ui::{Attributes, Container, node::ScriptAttributes};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::theme::Theme;
+use super::{theme::Theme, words::Words};
 use crate::kratos::Kratos;
 
 const CSP: HeaderName = HeaderName::from_static("content-security-policy");
@@ -30,7 +30,7 @@ pub(super) enum Width {
 pub(super) fn page(
     kratos: &Kratos,
     status: StatusCode,
-    about: (&str, Width),
+    about: (Words, &str, Width),
     content: Markup,
 ) -> Response {
     framed(kratos, status, about, content, None)
@@ -39,7 +39,7 @@ pub(super) fn page(
 /// A page of a flow, with the script that its form names, if it names one.
 pub(super) fn flow_page(
     kratos: &Kratos,
-    about: (&str, Width),
+    about: (Words, &str, Width),
     content: Markup,
     ui: &Container,
 ) -> Response {
@@ -53,21 +53,21 @@ pub(super) fn flow_page(
 fn framed(
     kratos: &Kratos,
     status: StatusCode,
-    (title, width): (&str, Width),
+    (words, title, width): (Words, &str, Width),
     content: Markup,
     script: Option<&ScriptAttributes>,
 ) -> Response {
     let theme = &kratos.options().theme;
     let text = html! {
         (DOCTYPE)
-        html lang="en" {
+        html lang=(words.tag()) {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
                 meta name="color-scheme" content="light dark";
                 link rel="icon" href="data:,";
-                title { (title) " · " (theme.name) }
+                title { (words.say(title)) " · " (theme.name) }
                 link rel="stylesheet" href="/ui/style.css";
             }
             body class=[(width == Width::Narrow).then_some("centred")] {

@@ -10,14 +10,18 @@ mod form;
 mod layout;
 mod sessions;
 pub mod theme;
+mod words;
 
 use axum::{body::Body, extract::State, response::Response};
-use cardea_identity::webauthn::script;
+use cardea_identity::{language::Language, webauthn::script};
 use cardea_storage::Consistency;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::html;
 
-use self::layout::{Width, brand, page};
+use self::{
+    layout::{Width, brand, page},
+    words::Words,
+};
 use super::{Kratos, browser::see_other, flow::second_step};
 use crate::{
     error::ApiError,
@@ -60,34 +64,39 @@ pub(super) async fn error(
         let error = found.as_ref().map(|found| &found.error)?;
         error[name].as_str().map(str::to_owned)
     };
+    let words = Words::of(&kratos, &caller);
     let reason = told("reason").or_else(|| told("message"));
-    let reason = reason.unwrap_or_else(|| "This error is not known any more.".to_owned());
+    let reason =
+        reason.unwrap_or_else(|| words.say("This error is not known any more.").into_owned());
     let reference = told("id").unwrap_or_else(|| "none".to_owned());
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { "Something went wrong" }
+            h1 { (words.say("Something went wrong")) }
             p.lead { (reason) }
-            a.button href=(kratos.options().urls.default_return) { "Continue" }
+            a.button href=(kratos.options().urls.default_return) { (words.say("Continue")) }
             @if let Some(id) = id {
-                p.small-print { "Reference: " (reference) " · " (id) }
+                p.small-print {
+                    (words.fill("Reference: {reference}", "reference", &html! { (reference) " · " (id) }))
+                }
             }
         }
     };
-    Ok(page(&kratos, StatusCode::OK, ("Error", Width::Narrow), content))
+    Ok(page(&kratos, StatusCode::OK, (words, "Error", Width::Narrow), content))
 }
 
 /// A page that leads on to a provider by itself.
-pub(super) fn onward(kratos: &Kratos, url: &str) -> Response {
+pub(super) fn onward(kratos: &Kratos, language: Option<Language>, url: &str) -> Response {
+    let words = Words::asked_for(kratos, language);
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
-            h1 { "One moment" }
-            p.lead { "You are sent on to sign in there." }
-            a.button href=(url) rel="noreferrer" { "Continue" }
+            h1 { (words.say("One moment")) }
+            p.lead { (words.say("You are sent on to sign in there.")) }
+            a.button href=(url) rel="noreferrer" { (words.say("Continue")) }
         }
     };
-    page(kratos, StatusCode::OK, ("One moment", Width::Narrow), content)
+    page(kratos, StatusCode::OK, (words, "One moment", Width::Narrow), content)
 }
 
 pub(super) async fn welcome(
@@ -113,6 +122,7 @@ pub(super) async fn welcome(
             Err(error) => return Err(error.into()),
         }
     }
+    let words = Words::of(&kratos, &caller);
     let theme = &kratos.options().theme;
     let start = |purpose: &str| format!("/self-service/{purpose}/browser");
     let content = match me {
@@ -122,22 +132,22 @@ pub(super) async fn welcome(
             html! {
                 (brand(theme))
                 section.card {
-                    h1 { "You are signed in" }
-                    p.lead { "as " strong { (who) } }
-                    a.button href=(start("settings")) { "Manage your account" }
-                    a.button.quiet href=(logout) { "Sign out" }
+                    h1 { (words.say("You are signed in")) }
+                    p.lead { (words.fill("as {who}", "who", &html! { strong { (who) } })) }
+                    a.button href=(start("settings")) { (words.say("Manage your account")) }
+                    a.button.quiet href=(logout) { (words.say("Sign out")) }
                 }
             }
         }
         None => html! {
             (brand(theme))
             section.card {
-                h1 { "Welcome" }
-                p.lead { "Sign in to go on, or create an account." }
-                a.button href=(start("login")) { "Sign in" }
-                a.button.quiet href=(start("registration")) { "Create an account" }
+                h1 { (words.say("Welcome")) }
+                p.lead { (words.say("Sign in to go on, or create an account.")) }
+                a.button href=(start("login")) { (words.say("Sign in")) }
+                a.button.quiet href=(start("registration")) { (words.say("Create an account")) }
             }
         },
     };
-    Ok(page(&kratos, StatusCode::OK, ("Welcome", Width::Narrow), content))
+    Ok(page(&kratos, StatusCode::OK, (words, "Welcome", Width::Narrow), content))
 }

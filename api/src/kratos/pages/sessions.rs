@@ -11,7 +11,7 @@ use cardea_storage::Consistency;
 use http::HeaderMap;
 use maud::{Markup, html};
 
-use super::device;
+use super::{device, words::Words};
 use crate::{
     body::Sent,
     error::ApiError,
@@ -48,40 +48,46 @@ pub(super) async fn list(
     Ok(Sessions { own, others })
 }
 
-pub(super) fn html(sessions: &Sessions, token: &str, flow: &str) -> Markup {
+pub(super) fn html(words: Words, sessions: &Sessions, token: &str, flow: &str) -> Markup {
     let form = |session: &str, label: &str, about: &str| {
         html! {
             form method="post" action={ "/ui/sessions?flow=" (flow) } {
                 input type="hidden" name="csrf_token" value=(token);
                 input type="hidden" name="session" value=(session);
                 button.quiet.small type="submit" {
-                    (label) @if !about.is_empty() { span.visually-hidden { " " (about) } }
+                    (words.say(label)) @if !about.is_empty() { span.visually-hidden { " " (about) } }
                 }
             }
         }
     };
     html! {
         ul.sessions {
-            (item(&sessions.own, true, &html! {}))
+            (item(words, &sessions.own, true, &html! {}))
             @for session in &sessions.others {
-                @let end = form(&session.id.to_string(), "Sign out", &device::name(session));
-                (item(session, false, &end))
+                @let end = form(&session.id.to_string(), "Sign out", &device::name(words, session));
+                (item(words, session, false, &end))
             }
             @if sessions.others.len() > 1 {
-                li { div.what { p { "All other devices" } } (form("others", "Sign out all", "")) }
+                li { div.what { p { (words.say("All other devices")) } } (form("others", "Sign out all", "")) }
             }
         }
     }
 }
 
-fn item(session: &Session, is_own: bool, end: &Markup) -> Markup {
+fn item(words: Words, session: &Session, is_own: bool, end: &Markup) -> Markup {
     let since = cardea_identity::time::rfc3339(session.authenticated_at);
     let day = since.split('T').next().unwrap_or_default();
     html! {
         li {
             div.what {
-                p { (device::name(session)) @if is_own { span.tag { "This device" } } }
-                p.detail { (device::address(session)) " · signed in " time datetime=(since) { (day) } }
+                p {
+                    (device::name(words, session))
+                    @if is_own { span.tag { (words.say("This device")) } }
+                }
+                p.detail {
+                    (device::address(session)) " · "
+                    (words.fill("signed in {day}", "day", &html! { time datetime=(since) { (day) } }))
+                }
             }
             (end)
         }

@@ -20,7 +20,8 @@ const freePort = () =>
     })
   })
 
-export async function start() {
+// `settings` are variables beside those that every such node has.
+export async function start(settings = {}) {
   const binary = process.env.CARDEA_BINARY
   if (!binary) {
     throw new Error("CARDEA_BINARY names no binary")
@@ -39,6 +40,7 @@ export async function start() {
     CARDEA_ADMIN_LISTEN: `127.0.0.1:${admin}`,
     CARDEA_SESSIONS_COOKIE_SECURE: "false",
     CARDEA_SECRET_MASTER_KEY: "17".repeat(32),
+    ...settings,
   }
   const log = openSync(join(directory, "log"), "w")
   const child = spawn(binary, ["start"], { env: environment, stdio: ["ignore", log, log] })
@@ -66,7 +68,7 @@ export async function start() {
       }
       const ready = await fetch(`http://127.0.0.1:${open}/health/ready`).catch(() => null)
       if (ready?.ok) {
-        return { url: `http://localhost:${open}`, stop, told }
+        return { url: `http://localhost:${open}`, admin: `http://127.0.0.1:${admin}`, stop, told }
       }
       await pause(100)
     }

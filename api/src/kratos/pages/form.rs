@@ -109,7 +109,7 @@ impl Form<'_> {
                 let label = own.map_or_else(|| self.label(node), |own| self.words.say(own));
                 html! {
                     button type="submit" name=(input.name) value=[value] .quiet[!method || beside]
-                        formnovalidate[!method] disabled[input.disabled] { (label) }
+                        formnovalidate[!method || beside] disabled[input.disabled] { (label) }
                 }
             }
             _ => self.field(node, input, value, focus),

@@ -21,25 +21,25 @@
 //! do not become checks, and everything whenever the closure refuses or writes
 //! nothing, for then it runs again with strong reads before its word counts.
 
+mod state;
+
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message;
 
+use self::state::{Freshness, State, Write, range_check};
 use crate::{
     clock::{Entropy, Timestamp},
     engine::Order,
     error::StoreError,
     key::{Key, KeyRange},
-    planted::{self, Bug},
     row::Row,
     store::{
-        Committed, Consistency, Draft, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
+        Committed, Consistency, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
         Verdict,
     },
     table::{Entry, IndexRow, Table},
-    txn::{Add, At, Condition, Effect, Fingerprint, Put, RangeCheck},
+    txn::Add,
 };
 
 /// How often a transaction is tried before it is given up as contended.
@@ -54,40 +54,6 @@ pub struct Transaction {
     /// Whether reads become checks; not in a mere view.
     tracking: bool,
     state: Arc<Mutex<State>>,
-}
-
-struct State {
-    freshness: Freshness,
-    /// Where the reads so far stood.
-    seen: Snaptoken,
-    /// Where those of them stood that were as fresh as asked, when they were made.
-    confirmed: Snaptoken,
-    read_time: Timestamp,
-    /// The time by which the reads so far judged expiry.
-    judged_at: Option<Timestamp>,
-    reads: u32,
-    /// Point reads that become checks; what was seen.
-    points: BTreeMap<Key, Option<Row>>,
-    ranges: Vec<RangeCheck>,
-    absent: Vec<Key>,
-    /// Writes by key, the last wins; counters apart, for they add up.
-    writes: BTreeMap<Key, Write>,
-    adds: Vec<Add>,
-}
-
-/// How fresh the reads of an attempt are.
-#[derive(Clone)]
-enum Freshness {
-    /// What becomes a check: whatever the nearest replica has. The rest: strong.
-    Optimistic,
-    /// All alike.
-    Named(Consistency),
-}
-
-#[derive(Clone)]
-enum Write {
-    Put { value: Bytes, expires_at: Option<Timestamp> },
-    Delete,
 }
 
 /// What a transaction gave, and where it committed.
@@ -155,19 +121,7 @@ async fn back_off(entropy: &dyn Entropy, attempt: u32) {
 
 impl Transaction {
     fn begin(store: Arc<dyn Store>, freshness: Freshness, tracking: bool) -> Self {
-        let state = State {
-            freshness,
-            seen: Snaptoken::default(),
-            confirmed: Snaptoken::default(),
-            read_time: store.clock().now(),
-            judged_at: None,
-            reads: 0,
-            points: BTreeMap::new(),
-            ranges: Vec::new(),
-            absent: Vec::new(),
-            writes: BTreeMap::new(),
-            adds: Vec::new(),
-        };
+        let state = State::new(freshness, store.clock().now());
         Self { store, tracking, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -467,91 +421,5 @@ impl Transaction {
             Verdict::Committed(committed) => Ok(Some(committed)),
             Verdict::Conflict => Ok(None),
         }
-    }
-}
-
-impl State {
-    /// What this transaction itself wrote at a key: nothing, a row or a deletion.
-    fn written(&self, key: &Key) -> Option<Option<Row>> {
-        self.writes.get(key).map(|write| match write {
-            Write::Delete => None,
-            Write::Put { value, expires_at } => Some(Row {
-                key: key.clone(),
-                value: value.clone(),
-                revision: None,
-                expires_at: *expires_at,
-            }),
-        })
-    }
-
-    fn put(
-        &mut self,
-        key: Key,
-        record: &impl Message,
-        expires_at: Option<Timestamp>,
-        index_rows: Vec<IndexRow>,
-    ) {
-        let value = Bytes::from(record.encode_to_vec());
-        self.writes.insert(key, Write::Put { value, expires_at });
-        let expires_at = expires_at.filter(|_| !planted::is(Bug::IndexOutlived));
-        for row in index_rows {
-            self.writes.insert(row.key, Write::Put { value: row.value, expires_at });
-        }
-    }
-
-    fn draft(&self) -> Draft {
-        let points = self.points.iter().map(|(key, row)| {
-            let key = key.as_bytes().clone();
-            match row.as_ref().map(|row| row.revision) {
-                None => Condition::Absent(key),
-                Some(Some(revision)) => Condition::At(At { key, revision: revision.0 }),
-                Some(None) => Condition::Present(key),
-            }
-        });
-        let absent = self
-            .absent
-            .iter()
-            .filter(|key| !self.points.contains_key(key))
-            .map(|key| Condition::Absent(key.as_bytes().clone()));
-        let ranges = self.ranges.iter().cloned().map(Condition::Range);
-        let writes = self.writes.iter().map(|(key, write)| {
-            let key = key.as_bytes().clone();
-            match write {
-                Write::Delete => Effect::Delete(key),
-                Write::Put { value, expires_at } => Effect::Put(Put {
-                    key,
-                    value: value.clone(),
-                    expires_at: expires_at.map_or(0, Timestamp::as_millis),
-                }),
-            }
-        });
-        let adds = self.adds.iter().cloned().map(Effect::Add);
-        Draft {
-            checks: points.chain(absent).chain(ranges).map(Into::into).collect(),
-            ops: writes.chain(adds).map(Into::into).collect(),
-            read_time: self.read_time,
-        }
-    }
-}
-
-fn range_check(range: &KeyRange, rows: &Rows, order: Order) -> RangeCheck {
-    let (mut start, mut end) = (range.start.clone(), range.end.clone());
-    if let (true, Some(last)) = (rows.more, rows.rows.last()) {
-        match order {
-            Order::Forward => end = last.key.successor(),
-            Order::Reverse => start = last.key.as_bytes().clone(),
-        }
-    }
-    let mut print = Fingerprint::new();
-    let mut add = |row: &Row| print.row(row.key.as_bytes(), row.revision.map_or(0, |r| r.0));
-    match order {
-        Order::Forward => rows.rows.iter().for_each(&mut add),
-        Order::Reverse => rows.rows.iter().rev().for_each(&mut add),
-    }
-    RangeCheck {
-        start,
-        end,
-        rows: u32::try_from(rows.rows.len()).unwrap_or(u32::MAX),
-        fingerprint: print.finish(),
     }
 }

@@ -4,8 +4,9 @@ use std::{error::Error, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/raft.proto");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let files = protox::compile(["raft.proto"], [&root])?;
+    // Where the package is now, and not where this script was compiled.
+    let root = Path::new("proto");
+    let files = protox::compile(["raft.proto"], [root])?;
     tonic_prost_build::configure()
         .bytes(".cardea.raft.v1.AppendRequest.entries")
         .bytes(".cardea.raft.v1.FileData.data")

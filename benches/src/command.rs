@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::run::{
     checks::{self, ChecksArgs},
     cluster::{self, ClusterArgs},
+    figures::{self, FiguresArgs},
     load::{self, LoadArgs},
     restart::{self, RestartArgs},
 };
@@ -19,7 +20,7 @@ use crate::run::{
     name = "cardea-bench",
     version,
     about = "What Cardea costs: load, latency, memory, recovery, beside etcd",
-    after_help = "Examples:\n  cardea-bench cluster\n  cardea-bench cluster --only writes --clients 64 --seconds 3\n  cardea-bench load --identities 1000000 --data target/bench/million\n  cardea-bench restart --data target/bench/million\n  cardea-bench load --identities 1000 --to http://127.0.0.1:4434,http://127.0.0.1:4534"
+    after_help = "Examples:\n  cardea-bench figures\n  cardea-bench cluster\n  cardea-bench cluster --only writes --clients 64 --seconds 3\n  cardea-bench load --identities 1000000 --data target/bench/million\n  cardea-bench restart --data target/bench/million\n  cardea-bench load --identities 1000 --to http://127.0.0.1:4434,http://127.0.0.1:4534"
 )]
 struct Arguments {
     /// Threads of the generator; it shares its cores with the servers
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Three nodes with fsync on, and etcd beside them: writes, session checks, logins, memory, leaders killed
     Cluster(ClusterArgs),
+    /// The tables of the README: `cluster` and `checks` in short, printed in Markdown
+    Figures(FiguresArgs),
     /// Fill a cluster with identities; goes on where it was cut short
     Load(LoadArgs),
     /// Permission checks by themselves: the layer over a store in this process
@@ -63,6 +66,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let command = async {
             match &arguments.command {
                 Command::Cluster(args) => cluster::run(args).await.context("cluster"),
+                Command::Figures(args) => figures::run(args).await.context("figures"),
                 Command::Load(args) => load::run(args).await.context("load"),
                 Command::Checks(args) => checks::run(args).await.context("checks"),
                 Command::Restart(args) => restart::run(args).await.context("restart"),

@@ -99,7 +99,7 @@ impl Report {
     }
 
     /// The best of those measurements that were alike but for the route.
-    fn best(
+    pub(crate) fn best(
         &self,
         system: System,
         kind: Kind,

@@ -65,28 +65,56 @@ pub struct ChecksArgs {
 
 /// What was found at one size.
 #[derive(Debug, Default, Serialize)]
-struct Found {
-    tuples: u64,
-    import: Option<Import>,
-    rest_import: Option<RestImport>,
-    peer_import: Option<PeerImport>,
-    rounds: Vec<Round>,
-    lists: Vec<Listed>,
-    visible: Option<Summary>,
+pub struct Found {
+    /// Tuples asked for.
+    pub tuples: u64,
+    /// Of the store in this process.
+    pub import: Option<Import>,
+    /// Of three processes.
+    pub rest_import: Option<RestImport>,
+    /// Of SpiceDB.
+    pub peer_import: Option<PeerImport>,
+    /// Of everybody who was asked.
+    pub rounds: Vec<Round>,
+    /// Of the store in this process.
+    pub lists: Vec<Listed>,
+    /// How soon another node sees a write.
+    pub visible: Option<Summary>,
 }
 
+/// What was found.
 #[derive(Debug, Serialize)]
-struct Findings {
+pub struct Findings {
     before: Machine,
     after: Machine,
-    sizes: Vec<Found>,
+    /// At each size.
+    pub sizes: Vec<Found>,
 }
 
-/// Runs it.
+impl Findings {
+    /// Of these sizes, on the machine as it is now.
+    pub fn of(sizes: Vec<Found>) -> Self {
+        Self { before: Machine::here(), after: Machine::here(), sizes }
+    }
+}
+
+/// Runs it, and tells what it found.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn run(args: &ChecksArgs) -> anyhow::Result<()> {
+    let findings = measure(args).await?;
+    findings.sizes.iter().for_each(tell);
+    let load = (&findings.before.load_before, &findings.after.load_before);
+    say(&format!("Load of the machine: {} before, {} after.", load.0, load.1));
+    Ok(())
+}
+
+/// Runs it, and keeps what it found in `checks.json`.
 ///
 /// # Errors
 /// If a store, a node or the peer fails.
-pub async fn run(args: &ChecksArgs) -> anyhow::Result<()> {
+pub async fn measure(args: &ChecksArgs) -> anyhow::Result<Findings> {
     std::fs::create_dir_all(&args.dir)?;
     check_disk(&args.dir)?;
     let before = Machine::here();
@@ -106,18 +134,15 @@ pub async fn run(args: &ChecksArgs) -> anyhow::Result<()> {
             found.peer_import = Some(import);
             found.rounds.extend(rounds);
         }
-        tell(&found);
         sizes.push(found);
     }
     if let Some(tuples) = args.nodes {
         let found = three_processes(args, tuples, over).await.context("three processes")?;
-        tell(&found);
         sizes.push(found);
     }
-    let findings = Findings { before, after: Machine::here(), sizes };
-    let load = (&findings.before.load_before, &findings.after.load_before);
-    say(&format!("Load of the machine: {} before, {} after.", load.0, load.1));
-    write_json(&args.dir.join("checks.json"), &findings)
+    let findings = Findings { before, ..Findings::of(sizes) };
+    write_json(&args.dir.join("checks.json"), &findings)?;
+    Ok(findings)
 }
 
 async fn in_process(

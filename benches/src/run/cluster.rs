@@ -172,11 +172,26 @@ impl Run<'_> {
     }
 }
 
-/// Runs it.
+/// Runs it, and tells what it found.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn run(args: &ClusterArgs) -> anyhow::Result<()> {
+    let markdown = measure(args).await?.markdown();
+    std::fs::write(args.dir.join("cluster.md"), &markdown)?;
+    say(&markdown);
+    note(&format!(
+        "also in {} and beside it in cluster.json",
+        args.dir.join("cluster.md").display()
+    ));
+    Ok(())
+}
+
+/// Runs it, and keeps what it found in `cluster.json`.
 ///
 /// # Errors
 /// If servers do not come up, or something that a measurement needs is refused.
-pub async fn run(args: &ClusterArgs) -> anyhow::Result<()> {
+pub async fn measure(args: &ClusterArgs) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&args.dir)?;
     check_disk(&args.dir)?;
     let mut run =
@@ -200,13 +215,8 @@ pub async fn run(args: &ClusterArgs) -> anyhow::Result<()> {
     if !args.keep && scratch.exists() {
         std::fs::remove_dir_all(&scratch)?;
     }
-    let file = args.dir.join("cluster.json");
-    run.report.write(&file)?;
-    let markdown = run.report.markdown();
-    std::fs::write(args.dir.join("cluster.md"), &markdown)?;
-    say(&markdown);
-    note(&format!("also in {} and beside it in cluster.md", file.display()));
-    Ok(())
+    run.report.write(&args.dir.join("cluster.json"))?;
+    Ok(run.report)
 }
 
 /// What is compared, in words.

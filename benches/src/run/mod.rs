@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod compare;
+pub mod figures;
 pub mod load;
 pub mod progress;
 pub mod restart;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cardea_raft::{Admission as RaftAdmission, GroupId, NodeId, ProposeError};
+use cardea_raft::{Admission as RaftAdmission, GroupId, GroupStatus, NodeId, ProposeError};
 use cardea_storage::{
     StoreError, Timestamp,
     protocol::shards::Admission,
@@ -60,7 +60,10 @@ pub(crate) async fn propose(
         let answer = if node == member.node {
             propose_here(member, group, action.clone(), admission).await
         } else {
-            client::propose(member, node, group, &action, admission).await
+            tokio::select! {
+                answer = client::propose(member, node, group, &action, admission) => answer,
+                () = superseded(member, group, node) => Answer::Unknown,
+            }
         };
         match answer {
             Answer::Outcome(outcome) => return Ok(outcome),
@@ -81,6 +84,22 @@ pub(crate) async fn propose(
         }
     }
     Err(StoreError::unavailable(format!("no leader of {group} is known")))
+}
+
+/// Waits until the replica here follows somebody else in a later term. What a leader was
+/// handed that is paused or cut off may never be answered by it; its successor knows what
+/// became of it, and the caller sends it again.
+async fn superseded(member: &Member, group: GroupId, leader: NodeId) {
+    if let Some(mut news) = member.host.watch(group) {
+        let term = news.borrow_and_update().term;
+        let is_another = |status: &GroupStatus| {
+            status.term > term && status.leader.is_some_and(|(_, node)| node != leader)
+        };
+        if news.wait_for(is_another).await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Stamps and proposes, if this node leads. A proposal that came from another

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use cardea_cluster::{
     ClusterNode, DIRECTORY, GroupId, KeyPurpose, OpenError,
-    directory::{edit, records::ClusterKeyRecord},
+    directory::{edit, edit::EditError, records::ClusterKeyRecord},
     runtime::obstacle::Obstacle,
 };
 use cardea_storage::{
@@ -237,6 +237,34 @@ async fn leaders_move_and_the_status_shows_it() {
     eventually("the cluster is well", async || town.nodes[0].status().problems.is_empty()).await;
     let keys = town.nodes[2].keyrings().unwrap();
     assert_eq!(keys.token.digest(b"x"), town.nodes[0].keyrings().unwrap().token.digest(b"x"));
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leaders_go_home_and_stay_there() {
+    let in_region = |number| {
+        let region = format!("region-{number}");
+        Site { region, ..Site::in_memory(number) }
+    };
+    let town = Town::of_three((1..=3).map(in_region).collect()).await;
+    let groups = [GroupId(1), GroupId(2), GroupId(3), GroupId(4), GroupId(5)];
+    for group in groups {
+        town.nodes[0].set_home_region(group, "region-2").await.unwrap();
+    }
+    // Five leads at one node are what placement would even out without a home.
+    let leaders = || {
+        let shards = town.nodes[0].status().shards;
+        groups.map(|group| shards.iter().find(|shard| shard.group == group.0).unwrap().leader)
+    };
+    eventually("all are led at home", async || leaders() == [Some(2); 5]).await;
+    let unknown = town.nodes[0].set_home_region(groups[0], "region-9").await;
+    assert!(matches!(unknown, Err(EditError::NotFound(_))), "{unknown:?}");
+    let absent = town.nodes[0].set_home_region(GroupId(99), "region-2").await;
+    assert!(matches!(absent, Err(EditError::NotFound(_))), "{absent:?}");
+    for group in groups {
+        town.nodes[2].set_home_region(group, "").await.unwrap();
+    }
+    eventually("they spread again", async || leaders() != [Some(2); 5]).await;
     town.stop().await;
 }
 

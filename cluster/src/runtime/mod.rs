@@ -44,7 +44,7 @@ use crate::{
     directory::{
         Directory, KeyRows, edit,
         edit::EditError,
-        records::{ClusterKeyRecord, NodeState, PlacementRecord, Survive},
+        records::{ClusterKeyRecord, NodeRecord, NodeState, PlacementRecord, ShardRecord, Survive},
     },
     keys::{self, KeyError, KeyPurpose, Keyrings},
     member::Member,
@@ -445,13 +445,36 @@ impl ClusterNode {
         operate::move_leader(&self.member_or_unavailable()?, group, to).await
     }
 
+    /// Says in which region the leader of a group should be; empty for anywhere.
+    /// Placement moves it there while a voter that may lead stands in that region,
+    /// and people who come in a region then get their home in a shard of that region.
+    ///
+    /// # Errors
+    /// [`EditError::NotFound`] if there is no such group, or no node that stays in
+    /// the region.
+    pub async fn set_home_region(&self, group: GroupId, region: &str) -> Result<(), EditError> {
+        let view = self.directory.view();
+        let stays = |record: &NodeRecord| {
+            record.region == region
+                && !matches!(record.state(), NodeState::Decommissioning | NodeState::Decommissioned)
+        };
+        if !region.is_empty() && !view.nodes.values().any(stays) {
+            return Err(EditError::NotFound(format!("a node in the region {region:?}")));
+        }
+        let change = |shard: &mut ShardRecord| {
+            region.clone_into(&mut shard.home_region);
+            Ok(())
+        };
+        edit::change_shard(&self.store, group, change).await.map(|_| ())
+    }
+
     /// Says what a node is doing from now on: its own tasks and the leaders of
     /// its groups act on it.
     ///
     /// # Errors
     /// See [`EditError`].
     pub async fn set_node_state(&self, node: NodeId, state: NodeState) -> Result<(), EditError> {
-        let change = |record: &mut crate::directory::records::NodeRecord| {
+        let change = |record: &mut NodeRecord| {
             record.set_state(state);
             Ok(())
         };

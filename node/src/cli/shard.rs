@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{exit::Outcome, output::Printer, status::shard_table};
 use crate::operator::{
     client::OperatorClient,
-    wire::{ClusterStatus, MoveLeader},
+    wire::{ClusterStatus, MoveLeader, SetHome},
 };
 
 /// What may be done with shards.
@@ -23,6 +23,20 @@ pub enum ShardCommand {
         /// The node that should lead
         #[arg(long, value_name = "NODE")]
         to: u64,
+    },
+    /// Say in which region a shard's leader should be, and the people who come there get their home
+    #[command(
+        after_help = "Examples:\n  cardea shard home 4 --region eu-central\n  cardea shard home 4 --anywhere"
+    )]
+    Home {
+        /// The shard's group, as `list` shows it
+        group: u64,
+        /// The region, as nodes name it in `node.region`
+        #[arg(long, value_name = "REGION", required_unless_present = "anywhere")]
+        region: Option<String>,
+        /// Leaders may be in any region again
+        #[arg(long, conflicts_with = "region")]
+        anywhere: bool,
     },
 }
 
@@ -42,6 +56,17 @@ pub(super) async fn run(
                 client.post(&path, &MoveLeader { to_node: to }, Duration::from_secs(30)).await?;
             printer.print(&json!({ "group": group, "leader": to }), |_, _| {
                 format!("Shard {group} is led by node {to}.\n")
+            })
+        }
+        ShardCommand::Home { group, region, anywhere: _ } => {
+            let path = format!("/cluster/shards/{group}/home");
+            let body = SetHome { region: region.clone() };
+            let _: Value = client.post(&path, &body, Duration::from_secs(30)).await?;
+            printer.print(&json!({ "group": group, "home_region": region }), |_, _| match &region {
+                Some(region) => format!(
+                    "Shard {group} has its home in {region}; its leader moves there within seconds.\n"
+                ),
+                None => format!("Shard {group} may be led from anywhere.\n"),
             })
         }
     }

@@ -15,7 +15,8 @@ use super::{
     Declined, Operator, upkeep,
     wire::{
         ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
-        NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey, ShardStatus, VerifyReport,
+        NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey, SetHome, ShardStatus,
+        VerifyReport,
     },
 };
 use crate::{
@@ -75,6 +76,14 @@ impl Operator for ClusterOperator {
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined> {
         let moved = self.backend.node().move_leader(GroupId(group), NodeId(to.to_node)).await;
         moved.map_err(operation_declined)
+    }
+
+    async fn set_home(&self, group: u64, home: SetHome) -> Result<(), Declined> {
+        let region = home.region.unwrap_or_default();
+        let set = self.backend.node().set_home_region(GroupId(group), &region).await;
+        set.map_err(edit_declined)?;
+        tracing::info!(group, region, "a shard has a new home");
+        Ok(())
     }
 
     async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined> {

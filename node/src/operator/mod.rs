@@ -47,6 +47,8 @@ pub trait Operator: Send + Sync + 'static {
     async fn decommission(&self, node: u64, forced: bool) -> Result<(), Declined>;
     /// Hands a shard's leadership to a node.
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined>;
+    /// Says in which region a shard's leader should be.
+    async fn set_home(&self, group: u64, home: wire::SetHome) -> Result<(), Declined>;
     /// Makes a new key for `purpose` the current one.
     async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined>;
     /// Makes an API key of a tenant.

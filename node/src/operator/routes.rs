@@ -28,6 +28,7 @@ pub fn routes() -> Vec<Route> {
         Route::guarded(Method::POST, "/cluster/nodes/{node}/drain", WRITE),
         Route::guarded(Method::POST, "/cluster/nodes/{node}/decommission", WRITE),
         Route::guarded(Method::POST, "/cluster/shards/{group}/leader", WRITE),
+        Route::guarded(Method::POST, "/cluster/shards/{group}/home", WRITE),
         Route::guarded(Method::POST, "/cluster/keys/{purpose}/rotate", WRITE),
         // Making keys is making every right there is.
         Route::guarded(Method::POST, "/cluster/apikeys", Scope::Admin),
@@ -61,6 +62,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
             post(decommission),
         )
         .route("/cluster/shards/{group}/leader", post(move_leader))
+        .route("/cluster/shards/{group}/home", post(set_home))
         .route(
             "/cluster/keys/{purpose}/rotate",
             post(|State(o): Port, id: Id, Path(purpose): Path<String>| async move {
@@ -119,6 +121,20 @@ async fn move_leader(
     match (number(&group), parsed(body)) {
         (Ok(group), Ok(to)) => {
             answer(operator.move_leader(group, to).await.map(|()| serde_json::json!({})), id)
+        }
+        (Err(declined), _) | (_, Err(declined)) => decline(&declined, &id),
+    }
+}
+
+async fn set_home(
+    State(operator): Port,
+    id: Id,
+    Path(group): Path<String>,
+    body: Result<Json<wire::SetHome>, JsonRejection>,
+) -> Response {
+    match (number(&group), parsed(body)) {
+        (Ok(group), Ok(home)) => {
+            answer(operator.set_home(group, home).await.map(|()| serde_json::json!({})), id)
         }
         (Err(declined), _) | (_, Err(declined)) => decline(&declined, &id),
     }

@@ -136,6 +136,14 @@ pub struct MoveLeader {
     pub to_node: u64,
 }
 
+/// The request that a shard's leader be in a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetHome {
+    /// The region; null for anywhere.
+    pub region: Option<String>,
+}
+
 /// The answer to a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotatedKey {

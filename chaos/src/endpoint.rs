@@ -4,7 +4,7 @@
 //! connection was made. Of the refusals, those of the server's side count as
 //! "not done" only where the node says so: 503 and 429 with `Retry-After`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -137,7 +137,7 @@ pub struct Endpoint {
     pub patience: Duration,
     /// The consistency that its clients ask for; none asks for the default, which
     /// is strong. Anything less is for a checker that must find it out.
-    pub consistency: Option<&'static str>,
+    pub consistency: Option<Cow<'static, str>>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -198,8 +198,8 @@ impl Endpoint {
         if call.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        if let Some(consistency) = self.consistency {
-            request = request.header("X-Cardea-Consistency", consistency);
+        if let Some(consistency) = &self.consistency {
+            request = request.header("X-Cardea-Consistency", consistency.as_ref());
         }
         if let Some(token) = call.token {
             request = request.header("X-Session-Token", token);

@@ -147,7 +147,7 @@ pub async fn run(options: &KillOptions) -> anyhow::Result<Report> {
 async fn run_on(cluster: &mut Cluster, options: &KillOptions) -> anyhow::Result<Report> {
     let mut dice = Dice::new(options.seed);
     let mut nodes = cluster.endpoints();
-    nodes.iter_mut().for_each(|node| node.consistency = options.consistency);
+    nodes.iter_mut().for_each(|node| node.consistency = options.consistency.map(Into::into));
     let run = Run::new(nodes, options.seed);
     let homes = pulse::find_homes(&run, &cluster.status(0).await?).await?;
     let stands = [Stand { handle: Handle::current(), run: Arc::clone(&run) }];

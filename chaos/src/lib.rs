@@ -11,7 +11,9 @@
 //! And [`simulation`]: whole nodes on one thread, over a simulated network, disk
 //! and clock, where a seed repeats everything.
 
+pub mod adversity;
 pub mod campaign;
+pub mod chart;
 pub mod check;
 pub mod cluster;
 pub mod dice;
@@ -25,6 +27,8 @@ pub mod kratos;
 pub mod lab;
 pub mod nemesis;
 pub mod process;
+pub mod regions;
+pub mod results;
 pub mod row;
 pub mod scoreboard;
 pub mod scratch;

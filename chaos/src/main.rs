@@ -3,12 +3,13 @@
 use std::{
     io::Write as _,
     path::PathBuf,
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use cardea_chaos::{
+    adversity,
     campaign::{self, Campaign},
     cluster::Plan,
     dice::fresh_seed,
@@ -17,12 +18,15 @@ use cardea_chaos::{
     lab::{Lab, LabPlan},
     nemesis::Nemesis,
     process::find_binary,
+    regions,
+    results::{Circumstances, Machine, Results},
     row::ROWS,
     scoreboard::Bench,
     wan::{self, profile::Profile},
     workload::crowd::Size,
 };
 use clap::{Parser, Subcommand};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Harms a cluster of real cardea processes and checks what it promised
 #[derive(Debug, Parser)]
@@ -40,6 +44,10 @@ enum Command {
     Harm(HarmArgs),
     /// The scoreboard, or some rows of it: `name value unit bar PASS|FAIL`
     Scoreboard(ScoreboardArgs),
+    /// How long what people do takes, by where they and the leaders are, beside the least possible
+    Regions(RegionsArgs),
+    /// One load through seven phases: backups, slow disks, partitions, restarts, a zone and a region lost
+    Adversity(AdversityArgs),
     /// One row of the scoreboard
     #[command(hide = true)]
     Row(ScoreboardArgs),
@@ -135,9 +143,44 @@ struct ScoreboardArgs {
     /// A cardea binary that was built with --features planted, for the controls
     #[arg(long, env = "CARDEA_PLANTED_BINARY")]
     planted: Option<PathBuf>,
+    /// A file that what the rows said is written to; rows that were not run stay as they were
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
     /// A cardea binary of another version, for rows that mix two
     #[arg(long, env = "CARDEA_OLDER_BINARY")]
     older: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct RegionsArgs {
+    /// How often each cheap operation is done at each place; costly ones a quarter as often
+    #[arg(long, default_value_t = 60)]
+    samples: usize,
+    /// Where regions.md and regions.svg are written
+    #[arg(long, default_value = "chaos/results", value_name = "DIR")]
+    out: PathBuf,
+    /// The seed of every choice; by default a new one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The cardea binary; by default CARDEA_BINARY, or the one beside this
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct AdversityArgs {
+    /// How long each phase lasts
+    #[arg(long, default_value_t = 60)]
+    seconds_per_phase: u64,
+    /// Where adversity.md and adversity.svg are written
+    #[arg(long, default_value = "chaos/results", value_name = "DIR")]
+    out: PathBuf,
+    /// The seed of every choice; by default a new one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The cardea binary; by default CARDEA_BINARY, or the one beside this
+    #[arg(long)]
+    binary: Option<PathBuf>,
 }
 
 /// What a row may take, building of its cluster included.
@@ -145,8 +188,14 @@ const ROW_MAX: Duration = Duration::from_secs(900);
 
 fn main() -> anyhow::Result<ExitCode> {
     let command = Cli::parse().command;
-    let needs_isolation =
-        matches!(command, Command::Harm(_) | Command::Row(_) | Command::Check { .. });
+    let needs_isolation = matches!(
+        command,
+        Command::Harm(_)
+            | Command::Regions(_)
+            | Command::Adversity(_)
+            | Command::Row(_)
+            | Command::Check { .. }
+    );
     if needs_isolation && let Some(ended) = isolation::enter()? {
         return Ok(ended);
     }
@@ -156,6 +205,8 @@ fn main() -> anyhow::Result<ExitCode> {
             Command::Kill(args) => kill_many(args).await,
             Command::Harm(args) => harm(args).await,
             Command::Scoreboard(args) => scoreboard(&args).await,
+            Command::Regions(args) => survey(args).await,
+            Command::Adversity(args) => adverse(args).await,
             Command::Row(args) => row(args).await,
             Command::Check { profile } => check(profile).await,
             Command::Simulate { arguments } => simulate(&arguments),
@@ -209,6 +260,46 @@ async fn harm(args: HarmArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+async fn survey(args: RegionsArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(args.samples > 0, "--samples is at least 1");
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    tell(&format!("seed {seed}"));
+    let binary = binary_or_found(args.binary)?;
+    let how = Circumstances::now(100);
+    let machine = Machine::here(&std::env::temp_dir());
+    let plan = LabPlan::new(&binary, Profile::Three, 3, seed);
+    let survey = regions::survey(plan, args.samples, tell).await?;
+    let text = survey.markdown(&how.told(&machine));
+    std::fs::create_dir_all(&args.out)?;
+    std::fs::write(args.out.join("regions.md"), &text)?;
+    std::fs::write(args.out.join("regions.svg"), survey.picture().to_string())?;
+    say(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn adverse(args: AdversityArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(args.seconds_per_phase >= 10, "--seconds-per-phase is at least 10");
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    tell(&format!("seed {seed}"));
+    let binary = binary_or_found(args.binary)?;
+    let how = Circumstances::now(100);
+    let machine = Machine::here(&std::env::temp_dir());
+    let length = Duration::from_secs(args.seconds_per_phase);
+    let run = adversity::run(adversity::plan(&binary, seed), length, tell).await?;
+    let text = run.markdown(&how.told(&machine));
+    std::fs::create_dir_all(&args.out)?;
+    std::fs::write(args.out.join("adversity.md"), &text)?;
+    std::fs::write(args.out.join("adversity.svg"), run.picture().to_string())?;
+    say(&text);
+    Ok(match run.findings.expect_kept() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("FAIL (seed {seed}): {error:#}"));
+            ExitCode::FAILURE
+        }
+    })
+}
+
 /// Runs each row in a process of its own, in namespaces of its own.
 async fn scoreboard(args: &ScoreboardArgs) -> anyhow::Result<ExitCode> {
     let wanted = |name: &str| args.rows.is_empty() || args.rows.iter().any(|row| row == name);
@@ -231,23 +322,51 @@ async fn scoreboard(args: &ScoreboardArgs) -> anyhow::Result<ExitCode> {
         if let Some(seed) = args.seed {
             command.args(["--seed", &seed.to_string()]);
         }
-        let mut child = command.kill_on_drop(true).spawn()?;
-        let ended = tokio::time::timeout(ROW_MAX, child.wait()).await;
-        match ended {
-            Ok(Ok(status)) if status.success() => {}
-            Ok(Ok(status)) if status.code() == Some(i32::from(ROW_FAILED)) => failed += 1,
-            Ok(other) => {
-                failed += 1;
-                say(&format!("{}.run 0 - =1 FAIL ({other:?})", row.name));
-            }
-            Err(_) => {
-                failed += 1;
-                child.kill().await?;
-                say(&format!("{}.run 0 - =1 FAIL (not ended after {ROW_MAX:?})", row.name));
-            }
+        let mut how = Circumstances::now(args.percent);
+        let began = Instant::now();
+        let lines = row_lines(row.name, command).await?;
+        failed += usize::from(lines.iter().any(|line| line.contains(" FAIL")));
+        if let Some(file) = &args.write {
+            how.seconds = began.elapsed().as_secs();
+            let mut results = Results::read(file)?;
+            results.note(row.name, &how, &lines);
+            std::fs::write(file, results.render(&Machine::here(&std::env::temp_dir())))?;
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a row and says its lines as they come; a row that does not end well has a line
+/// that says so.
+async fn row_lines(
+    name: &str,
+    mut command: tokio::process::Command,
+) -> anyhow::Result<Vec<String>> {
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let stdout = child.stdout.take().context("the row has no output")?;
+    let mut lines = Vec::new();
+    let run = async {
+        let mut said = BufReader::new(stdout).lines();
+        while let Some(line) = said.next_line().await? {
+            say(&line);
+            lines.push(line);
+        }
+        anyhow::Ok(child.wait().await?)
+    };
+    let trouble = match tokio::time::timeout(ROW_MAX, run).await {
+        Ok(Ok(status)) if status.success() => None,
+        Ok(Ok(status)) if status.code() == Some(i32::from(ROW_FAILED)) => None,
+        Ok(Ok(status)) => Some(format!("{status}")),
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_) => Some(format!("not ended after {ROW_MAX:?}")),
+    };
+    if let Some(trouble) = trouble {
+        child.kill().await.ok();
+        let line = format!("{name}.run 0 - =1 FAIL ({trouble})");
+        say(&line);
+        lines.push(line);
+    }
+    Ok(lines)
 }
 
 /// How a row ends of which a line failed.

@@ -147,7 +147,7 @@ async fn lies_of(lab: &Lab, victim: usize) -> anyhow::Result<usize> {
     let path = "/admin/identities?page_size=100";
     let local = |node: &Endpoint| {
         let mut node = node.clone();
-        node.consistency = Some("eventual");
+        node.consistency = Some("eventual".into());
         node
     };
     let mut differing: Option<std::collections::BTreeSet<String>> = None;

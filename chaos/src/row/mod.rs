@@ -5,6 +5,7 @@ pub mod consensus;
 pub mod corruption;
 pub mod disk;
 pub mod life;
+pub mod load;
 pub mod region;
 pub mod security;
 pub mod simulated;
@@ -54,9 +55,12 @@ pub const ROWS: &[Row] = &[
     row!("R14", "flipped bits, cut and stale files", corruption::corruption),
     row!("R15", "a node that lost everything", life::total_loss),
     row!("R16", "wrong clocks", clock::wrong),
+    row!("R17", "restarts with a million identities", load::restart),
     row!("R18", "one node after the other is restarted", life::rolling),
     row!("R19", "a node joins under load", life::join),
     row!("R20", "backup and restore", life::restore),
+    row!("R21", "three times as much load as can be served", load::overload),
+    row!("R22", "one load through seven bad minutes", load::phases),
     row!("R23", "single use and throttling over dying leaders", security::security),
     row!("region-loss", "a region dies and comes back", region::loss),
 ];

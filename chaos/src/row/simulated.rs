@@ -18,8 +18,8 @@ const PLANTED: &str = "CARDEA_SIMULATE_PLANTED";
 const LENGTH: Duration = Duration::from_secs(500);
 /// Seeds of one call.
 const BATCH: u64 = 20;
-/// Seeds that each planted bug is looked for in.
-const HUNT: &str = "40";
+/// Minutes that each planted bug is looked for: all of them within the row's time.
+const HUNT_MINUTES: f64 = 0.35;
 
 fn simulate(named: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
     let program = program(named)?;
@@ -52,18 +52,19 @@ pub async fn worlds(bench: &Bench) -> Lines {
         next += BATCH;
     }
     Ok(vec![
-        Line::new("R4.seeds", seeds as f64, "worlds", Bar::AtLeast(500.0)),
+        Line::new("R4.seeds", seeds as f64, "worlds", Bar::AtLeast(bench.part(500) as f64)),
         Line::count("R4.broken", broken, "worlds", Bar::Is(0.0)),
     ])
 }
 
 /// R5: every planted bug, in a build that has them.
 pub async fn hunt(bench: &Bench) -> Lines {
-    let (_, said) =
-        tokio::task::block_in_place(|| simulate(PLANTED, &["--hunt", "--seeds", HUNT]))?;
+    let minutes = (HUNT_MINUTES * bench.percent as f64 / 100.0).to_string();
+    let arguments = ["planted", "--minutes", &minutes, "--jobs", "2"];
+    let (_, said) = tokio::task::block_in_place(|| simulate(PLANTED, &arguments))?;
     (bench.say)(&said);
-    let count = |word: &str| said.lines().filter(|line| line.starts_with(word)).count();
-    let (found, missed) = (count("found"), count("missed"));
+    let count = |what: &str| said.lines().filter(|line| line.contains(what)).count();
+    let (found, missed) = (count(" found after "), count(" NOT FOUND after "));
     ensure!(found + missed > 0, "no bug was looked for: a build with --features planted is needed");
     Ok(vec![
         Line::count("R5.found", found, "bugs", Bar::AtLeast(15.0)),

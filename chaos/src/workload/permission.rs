@@ -23,7 +23,8 @@ const ASKERS: usize = 3;
 /// Changes of one permission.
 const CHANGES: usize = 24;
 
-const LANGUAGE: &str = "
+/// Gates, which the members of groups may enter.
+pub const LANGUAGE: &str = "
 class User implements Namespace {}
 class Group implements Namespace { related: { members: User[] } }
 class Gate implements Namespace {

@@ -28,6 +28,7 @@ const CREATIONS_MAX: usize = 2000;
 pub struct Pulses {
     acknowledged: Mutex<BTreeMap<u64, Vec<Moment>>>,
     spans: Mutex<Vec<Span>>,
+    failures: Mutex<Vec<Moment>>,
 }
 
 impl Pulses {
@@ -56,6 +57,11 @@ impl Pulses {
             spans.iter().filter(within).map(|span| span.began.until(span.ended)).collect();
         took.sort_unstable();
         took.get((took.len() * 99 / 100).min(took.len().checked_sub(1)?)).copied()
+    }
+
+    /// How many writes ended between two moments without being acknowledged.
+    pub fn failures(&self, from: Moment, to: Moment) -> usize {
+        self.failures.lock().iter().filter(|at| **at > from && **at <= to).count()
     }
 
     /// When the group last acknowledged.
@@ -129,8 +135,11 @@ pub async fn beat(
         let fate = reply.fate();
         if fate == Fate::Done {
             pulses.beat(group, span);
-        } else if reply.is_odd() {
-            run.note_odd(node, &format!("pulse of {identity}: {reply:?}"));
+        } else {
+            pulses.failures.lock().push(span.ended);
+            if reply.is_odd() {
+                run.note_odd(node, &format!("pulse of {identity}: {reply:?}"));
+            }
         }
         writes.push((version, Write { span, fate }));
         tokio::time::sleep(dice.pause_ms(INTERVAL_MS.0, INTERVAL_MS.1)).await;

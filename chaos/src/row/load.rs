@@ -1,0 +1,248 @@
+//! Rows about load: many identities, more requests than can be served, and one load
+//! through seven phases.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{Lines, broken};
+use crate::{
+    adversity::{self, Phase},
+    cluster::{Cluster, Plan},
+    endpoint::Endpoint,
+    kratos,
+    scoreboard::{Bar, Bench, Line},
+};
+
+/// Identities of a batch, and batches under way at once.
+const BATCH: usize = 200;
+const BATCHES_AT_ONCE: usize = 8;
+/// How long identities are made at most; a row ends within ten minutes.
+const FILL_MAX: Duration = Duration::from_secs(420);
+/// How long a node is given to be ready.
+const READY_MAX: Duration = Duration::from_secs(120);
+
+/// R17: nodes with many identities start again, after SIGTERM and after SIGKILL.
+pub async fn restart(bench: &Bench) -> Lines {
+    let wanted = bench.part(1_000_000);
+    let mut cluster = Cluster::start(&Plan::new(&bench.binary, 3)).await?;
+    let nodes = cluster.endpoints();
+    let began = Instant::now();
+    let mut filling = stream::iter((0..wanted).step_by(BATCH))
+        .take_while(|_| std::future::ready(began.elapsed() < FILL_MAX))
+        .map(|first| {
+            let node = nodes[first / BATCH % nodes.len()].clone();
+            async move { fill(&node, first, BATCH.min(wanted - first)).await }
+        })
+        .buffer_unordered(BATCHES_AT_ONCE);
+    let mut made = 0;
+    let mut told = Instant::now();
+    while let Some(count) = filling.try_next().await? {
+        made += count;
+        if told.elapsed() > Duration::from_secs(20) {
+            (bench.say)(&format!("{made} of {wanted} identities"));
+            told = Instant::now();
+        }
+    }
+    drop(filling);
+    (bench.say)(&format!("{made} identities in {} s", began.elapsed().as_secs()));
+    let (mut clean, mut killed) = (Duration::ZERO, Duration::ZERO);
+    for node in 0..nodes.len() {
+        cluster.stop(node).await?;
+        clean = clean.max(ready_again(&mut cluster, node).await?);
+    }
+    cluster.settle(READY_MAX).await?;
+    for (at, node) in nodes.iter().enumerate() {
+        // Something that no flush has seen.
+        fill(node, wanted + at * BATCH, BATCH).await?;
+        cluster.kill(at)?;
+        killed = killed.max(ready_again(&mut cluster, at).await?);
+    }
+    cluster.settle(READY_MAX).await?;
+    let mut resident = 0;
+    for node in 0..nodes.len() {
+        resident = resident.max(resident_kib(&mut cluster, node)?);
+    }
+    Ok(vec![
+        Line::count("R17.identities", made, "identities", Bar::AtLeast(wanted as f64)),
+        Line::ms("R17.clean", clean, Bar::Below(5_000.0)),
+        Line::ms("R17.killed", killed, Bar::Below(15_000.0)),
+        Line::new("R17.resident", resident as f64 / 1024.0, "MiB", Bar::Below(1024.0)),
+    ])
+}
+
+/// Makes so many identities from a number on; sent again until it is done.
+async fn fill(node: &Endpoint, first: usize, count: usize) -> anyhow::Result<usize> {
+    let create = |number: usize| json!({"create": {"schema_id": "", "traits": {"email": format!("many-{number}@example.org")}}});
+    let items: Vec<Value> = (first..first + count).map(create).collect();
+    let body = json!({"identities": items});
+    let node = node.patient(Duration::from_secs(60));
+    let mut said = None;
+    for _ in 0..60 {
+        let reply = node.send("PATCH", "/admin/identities", &body).await;
+        if let Some(answer) = reply.done() {
+            let all = answer["identities"].as_array().context("a batch without answers")?;
+            // One that is there already was made by the attempt before.
+            let failed = all.iter().filter(|one| {
+                one["action"] != "create" && one["error"]["code"].as_u64() != Some(409)
+            });
+            if failed.count() == 0 {
+                return Ok(all.len());
+            }
+        }
+        said = Some(reply);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    anyhow::bail!("a batch was not made: {said:?}")
+}
+
+async fn ready_again(cluster: &mut Cluster, node: usize) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    cluster.launch(node)?;
+    while !cluster.is_ready(node).await {
+        cluster.expect_alive()?;
+        ensure!(began.elapsed() < READY_MAX, "node {} is not ready", node + 1);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(began.elapsed())
+}
+
+/// What a node has of its memory in the machine's, in KiB.
+fn resident_kib(cluster: &mut Cluster, node: usize) -> anyhow::Result<usize> {
+    let id = cluster.process(node)?.id();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kib.parse()?)
+}
+
+/// Clients who wait for their answer before they ask again: as many as saturate.
+const WRITERS: usize = 64;
+/// How long the peak is measured.
+const PEAK: Duration = Duration::from_secs(20);
+/// How long more is asked for than can be served.
+const OVERLOAD: Duration = Duration::from_secs(180);
+/// How many times the peak is asked for.
+const TIMES: f64 = 3.0;
+/// How long a client waits under overload.
+const IMPATIENCE: Duration = Duration::from_secs(3);
+/// Requests under way at once; a client who comes then is turned away here.
+const UNDER_WAY_MAX: usize = 4_000;
+
+/// R21: three times as much is asked for as can be served.
+pub async fn overload(bench: &Bench) -> Lines {
+    let mut cluster = Cluster::start(&Plan::new(&bench.binary, 3)).await?;
+    let nodes = cluster.endpoints();
+    let mut people = Vec::new();
+    for number in 0..WRITERS {
+        let email = format!("writer-{number}@example.org");
+        let reply = kratos::create_identity(&nodes[0], &email, &json!({})).await;
+        let id = reply.done().and_then(|body| body["id"].as_str());
+        people.push(id.with_context(|| format!("nobody was made: {reply:?}"))?.to_owned());
+    }
+    let people = Arc::new(people);
+    let done = Arc::new(AtomicUsize::new(0));
+
+    let until = Instant::now() + PEAK;
+    let mut working = JoinSet::new();
+    for number in 0..WRITERS {
+        let (node, people) = (nodes[number % nodes.len()].clone(), Arc::clone(&people));
+        let done = Arc::clone(&done);
+        working.spawn(async move {
+            while Instant::now() < until {
+                done.fetch_add(usize::from(write(&node, &people[number]).await), Ordering::Relaxed);
+            }
+        });
+    }
+    while let Some(ended) = working.join_next().await {
+        ended?;
+    }
+    let peak = done.swap(0, Ordering::Relaxed) as f64 / PEAK.as_secs_f64();
+    (bench.say)(&format!("peak {peak:.0} writes/s"));
+    ensure!(peak > 0.0, "nothing was written");
+
+    let length = OVERLOAD * u32::try_from(bench.percent)? / 100;
+    let began = Instant::now();
+    let mut sent = 0;
+    let mut resident = 0;
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
+    while began.elapsed() < length {
+        pace.tick().await;
+        while working.try_join_next().is_some() {}
+        let due = (began.elapsed().as_secs_f64() * peak * TIMES) as usize;
+        for number in sent..due {
+            if working.len() >= UNDER_WAY_MAX {
+                break;
+            }
+            let node = nodes[number % nodes.len()].patient(IMPATIENCE);
+            let (people, done) = (Arc::clone(&people), Arc::clone(&done));
+            working.spawn(async move {
+                let person = &people[number % people.len()];
+                done.fetch_add(usize::from(write(&node, person).await), Ordering::Relaxed);
+            });
+        }
+        if due / 1000 != sent / 1000 {
+            for node in 0..nodes.len() {
+                resident = resident.max(resident_kib(&mut cluster, node)?);
+            }
+        }
+        sent = due;
+    }
+    let goodput = done.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+    working.abort_all();
+    while working.join_next().await.is_some() {}
+    let calming = Instant::now();
+    let calm = Duration::from_millis(250);
+    // Every node answers a write quickly again.
+    for node in &nodes {
+        loop {
+            let asked = Instant::now();
+            if write(node, &people[0]).await && asked.elapsed() < calm {
+                break;
+            }
+            ensure!(calming.elapsed() < READY_MAX, "node {} stays slow", node.node + 1);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let recovery = calming.elapsed();
+    cluster.expect_alive()?;
+    let share = 100.0 * goodput / peak;
+    Ok(vec![
+        Line::new("R21.peak", peak, "writes/s", Bar::AtLeast(1.0)),
+        Line::new("R21.goodput", share, "% of peak", Bar::AtLeast(80.0)),
+        Line::new("R21.resident", resident as f64 / 1024.0, "MiB", Bar::Below(1024.0)),
+        Line::ms("R21.recovery", recovery, Bar::Below(5_000.0)),
+    ])
+}
+
+async fn write(node: &Endpoint, person: &str) -> bool {
+    let patch = json!([{"op": "add", "path": "/metadata_admin", "value": {"seen": node.node}}]);
+    kratos::patch(node, person, &patch).await.done().is_some()
+}
+
+/// R22: one load through seven phases.
+pub async fn phases(bench: &Bench) -> Lines {
+    let length = Duration::from_secs(60) * u32::try_from(bench.percent)? / 100;
+    let run = adversity::of_bench(bench, length.max(Duration::from_secs(10))).await?;
+    let mut lines = vec![broken("R22", &run.findings)];
+    for passed in &run.phases {
+        let name = passed.phase.to_string().replace(' ', "-");
+        let bar = match passed.phase {
+            Phase::Baseline => Bar::Is(100.0),
+            // The clients of what is dead are lost with it; the others go on.
+            Phase::ZoneLoss | Phase::RegionLoss => Bar::AtLeast(30.0),
+            _ => Bar::AtLeast(50.0),
+        };
+        lines.push(Line::new(&format!("R22.{name}"), run.share(passed.phase), "% of writes", bar));
+    }
+    Ok(lines)
+}

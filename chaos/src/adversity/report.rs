@@ -96,7 +96,7 @@ impl Adversity {
             picture.text(place, 10.0, Anchor::End, BOUND, "half of the baseline");
         }
         let delay = Logarithmic { values: (10.0, 10_000.0), places: (390.0, 260.0) };
-        picture.text((20.0, 270.0), 12.0, Anchor::Start, INK, "p99, ms");
+        picture.text((20.0, 248.0), 12.0, Anchor::Start, INK, "p99, ms");
         for value in [10.0, 100.0, 1000.0, 10_000.0] {
             let y = delay.at(value);
             picture.line((LEFT, y), (RIGHT, y), 1.0, GRID);
@@ -104,7 +104,7 @@ impl Adversity {
         }
         let failed = self.line.iter().map(|window| window.errors).max().unwrap_or(0).max(1);
         let error_y = |errors: usize| 520.0 - 90.0 * errors as f64 / failed as f64;
-        picture.text((20.0, 430.0), 12.0, Anchor::Start, INK, "errors");
+        picture.text((20.0, 416.0), 12.0, Anchor::Start, INK, "errors");
         picture.line((LEFT, 520.0), (RIGHT, 520.0), 1.0, GRID);
         picture.text(
             (LEFT - 6.0, error_y(failed) + 4.0),

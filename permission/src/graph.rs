@@ -72,6 +72,11 @@ impl Graph {
         &self.language
     }
 
+    /// The same, to be held beyond the request.
+    pub(crate) fn language_held(&self) -> &Arc<Language> {
+        &self.language
+    }
+
     /// Where the tuples of a namespace lie.
     pub(crate) fn place(&self, namespace: &str) -> Place {
         Place { tenant: self.tenant, slot: self.language.slot(namespace) }

@@ -15,6 +15,7 @@ use crate::{
     model::{Subject, SubjectSet},
     page::PageKeys,
     rejection::ReadRejection,
+    reverse::{KeptLists, MERGED_MAX},
     table::{
         DEFAULT_SLOT, LanguageHeadKey, LanguageHeads, LanguageVersionKey, LanguageVersions, Place,
     },
@@ -27,6 +28,9 @@ const WALKS_MAX: u32 = 8;
 pub struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pages: PageKeys,
+    pub(crate) kept: KeptLists,
+    /// [`MERGED_MAX`], unless a test says otherwise.
+    pub(crate) merged_max: usize,
     limits: Limits,
     languages: RwLock<BTreeMap<Tenant, Held>>,
 }
@@ -57,7 +61,14 @@ impl fmt::Debug for Service {
 impl Service {
     /// A layer over a store. Page tokens are sealed with keys derived from `cursor`.
     pub fn new(store: Arc<dyn Store>, cursor: &Keyring, limits: Limits) -> Self {
-        Self { store, pages: PageKeys::new(cursor), limits, languages: RwLock::default() }
+        Self {
+            store,
+            pages: PageKeys::new(cursor),
+            kept: KeptLists::default(),
+            merged_max: MERGED_MAX,
+            limits,
+            languages: RwLock::default(),
+        }
     }
 
     /// The bounds of a request; `depth` is what it asks for itself, 0 for the default.

@@ -270,6 +270,51 @@ impl Place {
         key.range()
     }
 
+    /// The objects of a namespace that a subject is named on with a relation, in their
+    /// order, behind a name.
+    pub fn objects_of(
+        self,
+        subject: &Subject,
+        namespace: &str,
+        relation: &str,
+        after: Option<&str>,
+    ) -> KeyRange {
+        let mut key = self.writer(Index::Subject);
+        write_subject(&mut key, subject);
+        key.str(namespace).str(relation);
+        behind(key, after)
+    }
+
+    /// The subject ids that have a relation on an object, in their order, behind one.
+    pub fn ids_of(self, set: &SubjectSet, after: Option<&str>) -> KeyRange {
+        let mut key = self.writer(Index::Object);
+        key.str(&set.namespace).str(&set.object).str(&set.relation).u8(ID);
+        behind(key, after)
+    }
+
+    /// The subject sets on objects of a namespace that have a relation on an object, by
+    /// their objects, behind one.
+    pub fn sets_within(self, set: &SubjectSet, namespace: &str, after: Option<&str>) -> KeyRange {
+        let mut key = self.writer(Index::Object);
+        key.str(&set.namespace).str(&set.object).str(&set.relation).u8(SET).str(namespace);
+        behind(key, after)
+    }
+
+    /// All tuples of a namespace by object, behind an object.
+    pub fn objects_behind(self, namespace: &str, after: Option<&str>) -> KeyRange {
+        let mut key = self.writer(Index::Object);
+        key.str(namespace);
+        behind(key, after)
+    }
+
+    /// All tuples whose subject is a subject set on an object of a namespace, by those
+    /// objects, behind one.
+    pub fn named_behind(self, namespace: &str, after: Option<&str>) -> KeyRange {
+        let mut key = self.writer(Index::Subject);
+        key.u8(SET).str(namespace);
+        behind(key, after)
+    }
+
     /// All tuples whose subject is a subject set on an object, with any relation; of
     /// all objects of the namespace without one.
     pub fn naming(self, namespace: &str, object: Option<&str>) -> KeyRange {
@@ -279,6 +324,18 @@ impl Place {
             key.str(object);
         }
         key.range()
+    }
+}
+
+/// What begins with a key so far, behind all that goes on with a name.
+fn behind(mut key: KeyWriter, after: Option<&str>) -> KeyRange {
+    let range = key.clone().range();
+    match after {
+        None => range,
+        Some(after) => {
+            key.str(after);
+            KeyRange { start: key.range().end, ..range }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `cardea import ory`: bringing identities along from Ory Kratos.
+//! `cardea import ory`: bringing identities along from Ory Kratos, and relation tuples
+//! from Ory Keto.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     block_on,
     exit::{Failure, Outcome},
+    keto::{self, Tuples},
     output::{Printer, Table, Tone},
     schema,
 };
@@ -31,17 +33,21 @@ const BYTES_AT_ONCE: usize = 512 * 1024;
 const SHOWN_MAX: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// From where identities may be brought.
+/// From where identities and relation tuples may be brought.
 #[derive(Debug, clap::Subcommand)]
 pub enum ImportCommand {
-    /// Bring identities along from Ory Kratos; may be done again for what changed since
+    /// Bring identities along from Ory Kratos, relation tuples from Ory Keto; may be done again for
+    /// what changed since
     #[command(
         after_help = "The database is a SQLite file, or a dump by `pg_dump --format=plain`. Ids, \
                       times, states, addresses and passwords are brought as they are; a password \
                       is hashed anew when its owner logs in. What changed here since the last \
-                      import stays as it is here. Sessions are not brought.\n\nExample:\n  cardea \
+                      import stays as it is here. Sessions are not brought.\n\nOf relation tuples that \
+                      Keto holds several times one is brought, and the others are counted. Files \
+                      of its permission language are put in force before.\n\nExample:\n  cardea \
                       import ory kratos.sql --config kratos.yml --dry-run\n  cardea import ory \
-                      kratos.sql --config kratos.yml --report import.jsonl"
+                      kratos.sql --config kratos.yml --report import.jsonl\n  cardea import ory \
+                      keto.sql --opl namespaces.keto.ts"
     )]
     Ory(OryArgs),
 }
@@ -49,16 +55,19 @@ pub enum ImportCommand {
 /// What is brought from Ory.
 #[derive(Debug, clap::Args)]
 pub struct OryArgs {
-    /// Kratos's database
+    /// The database of Kratos or of Keto
     #[arg(value_name = "FILE")]
     pub database: PathBuf,
     /// Kratos's configuration, for its identity schemas
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Whose identities, if the database holds several networks
+    /// Keto's permission language; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub opl: Vec<PathBuf>,
+    /// Whose rows, if the database holds several networks
     #[arg(long, value_name = "ID")]
     pub network: Option<String>,
-    /// Bring nothing, and tell what would become of each identity
+    /// Bring nothing, and tell what would become of everything
     #[arg(long)]
     pub dry_run: bool,
     /// A file for a line of JSON on each identity that was not brought whole
@@ -70,7 +79,9 @@ pub struct OryArgs {
 #[derive(Debug, Default, Serialize)]
 struct Report {
     dry_run: bool,
-    survey: Survey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relation_tuples: Option<Tuples>,
+    survey: Option<Survey>,
     schemas: Vec<String>,
     /// By outcome.
     identities: BTreeMap<String, u64>,
@@ -88,8 +99,15 @@ pub(super) fn run(command: ImportCommand, connection: &Connection, printer: Prin
 
 async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outcome {
     let database = Database::open(&args.database, args.network.as_deref())?;
-    let mut report =
-        Report { dry_run: args.dry_run, survey: database.survey()?, ..Report::default() };
+    let mut report = Report { dry_run: args.dry_run, ..Report::default() };
+    if database.has_identities() {
+        report.survey = Some(database.survey()?);
+    } else if args.config.is_some() {
+        return Err(Failure::Usage("the database has no identities for --config".to_owned()));
+    }
+    if !database.has_tuples() && !args.opl.is_empty() {
+        return Err(Failure::Usage("the database has no relation tuples for --opl".to_owned()));
+    }
     if let Some(file) = &args.config {
         report.schemas = put_schemas(file, args.dry_run, client).await?;
     }
@@ -102,7 +120,10 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
     };
     // The database is read as fast as the cluster takes what it holds.
     let (sender, mut batches) = tokio::sync::mpsc::channel(4);
-    let reader = std::thread::spawn(move || read(&database, &sender));
+    let reader = std::thread::spawn(move || {
+        let read = if database.has_identities() { read(&database, &sender) } else { Ok(()) };
+        (database, read)
+    });
     while let Some(batch) = batches.recv().await {
         let body = json!({ "identities": batch, "dry_run": args.dry_run });
         let done: Value = client.put("/admin/import/identities", &body, PATIENCE).await?;
@@ -113,17 +134,29 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
             }
         }
     }
-    let read = reader.join().map_err(|_| anyhow::anyhow!("reading the database ended early"))?;
+    let (database, read) =
+        reader.join().map_err(|_| anyhow::anyhow!("reading the database ended early"))?;
     read?;
     if let Some(mut lines) = lines {
         lines.flush().map_err(anyhow::Error::from)?;
     }
+    if database.has_tuples() {
+        report.relation_tuples =
+            Some(keto::bring(database, &args.opl, args.dry_run, client).await?);
+    }
     printer.print(&report, Report::show)?;
     let missing: u64 =
         ["refused", "failed"].iter().filter_map(|outcome| report.identities.get(*outcome)).sum();
-    match missing {
-        0 => Ok(()),
-        missing => Err(Failure::Unhealthy(format!("{missing} identities were not brought"))),
+    let refused = report.relation_tuples.as_ref().map_or(0, |tuples| tuples.refused);
+    match (missing, refused) {
+        (0, 0) => Ok(()),
+        (0, refused) => {
+            Err(Failure::Unhealthy(format!("{refused} relation tuples were not brought")))
+        }
+        (missing, 0) => Err(Failure::Unhealthy(format!("{missing} identities were not brought"))),
+        (missing, refused) => Err(Failure::Unhealthy(format!(
+            "{missing} identities and {refused} relation tuples were not brought"
+        ))),
     }
 }
 
@@ -189,7 +222,16 @@ impl Report {
 
     fn show(&self, colour: bool) -> String {
         let mut text = String::new();
-        let found = &self.survey;
+        if let Some(found) = &self.survey {
+            self.show_identities(found, colour, &mut text);
+        }
+        if let Some(tuples) = &self.relation_tuples {
+            tuples.show(self.dry_run, colour, &mut text);
+        }
+        text
+    }
+
+    fn show_identities(&self, found: &Survey, colour: bool, text: &mut String) {
         let kinds: Vec<String> =
             found.credentials.iter().map(|c| format!("{} {}", c.count, c.name)).collect();
         text.push_str(&format!(
@@ -252,6 +294,5 @@ impl Report {
             }
             text.push_str(&table.render(colour));
         }
-        text
     }
 }

@@ -10,6 +10,7 @@ pub mod dev;
 pub mod exit;
 pub mod import;
 pub mod init;
+mod keto;
 pub mod key;
 pub mod node;
 pub mod opl;

@@ -103,16 +103,10 @@ pub(super) fn run(command: OplCommand, connection: &Connection, printer: Printer
         }
         OplCommand::Apply { files, follows, force } => {
             let files = read(&files)?;
-            let parsed = opl::parse(&files);
-            parsed.map_err(|errors| Failure::Usage(told(&files, &errors)))?;
+            namespaces(&files)?;
             let client = OperatorClient::new(connection)?;
             block_on(async {
-                let files: Vec<Value> = files
-                    .iter()
-                    .map(|file| json!({"name": file.name, "text": file.text}))
-                    .collect();
-                let body = json!({"files": files, "follows": follows, "force": force});
-                let done: Value = client.put("/admin/opl", &body, Duration::from_secs(60)).await?;
+                let done = put(&client, &files, follows, force).await?;
                 printer.print(&done, |done, _| {
                     format!("Version {} of the permission language is in force.\n", done["version"])
                 })
@@ -121,7 +115,28 @@ pub(super) fn run(command: OplCommand, connection: &Connection, printer: Printer
     }
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
+/// The namespaces that files declare.
+pub(super) fn namespaces(files: &[SourceFile]) -> Result<Vec<String>, Failure> {
+    match opl::parse(files) {
+        Ok(classes) => Ok(classes.into_iter().map(|class| class.name).collect()),
+        Err(errors) => Err(Failure::Usage(told(files, &errors))),
+    }
+}
+
+/// Puts a language in force.
+pub(super) async fn put(
+    client: &OperatorClient,
+    files: &[SourceFile],
+    follows: Option<u64>,
+    force: bool,
+) -> Result<Value, Failure> {
+    let files: Vec<Value> =
+        files.iter().map(|file| json!({"name": file.name, "text": file.text})).collect();
+    let body = json!({"files": files, "follows": follows, "force": force});
+    client.put("/admin/opl", &body, Duration::from_secs(60)).await
+}
+
+pub(super) fn read(files: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} cannot be read", path.display()))?;

@@ -24,9 +24,9 @@ use crate::operator::client::OperatorClient;
 const IMPORT: &str = "/admin/relation-tuples/import";
 
 /// Bytes of one part, at most, but for one long line: below what listeners take.
-const PART_BYTES: usize = 2 << 20;
+pub(super) const PART_BYTES: usize = 2 << 20;
 /// Lines of one part, at most.
-const PART_LINES: u64 = 20_000;
+pub(super) const PART_LINES: u64 = 20_000;
 /// How long one part may take: longer than a node waits for itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a part is sent again that no node could take now.
@@ -76,9 +76,10 @@ struct Imported {
     seconds: f64,
 }
 
+/// What became of a part.
 #[derive(Deserialize)]
-struct PartTaken {
-    imported: u64,
+pub(super) struct PartTaken {
+    pub(super) imported: u64,
     repeated: u64,
 }
 
@@ -223,7 +224,10 @@ async fn import(
 }
 
 /// Sends a part, again while nobody can take it now: taking it twice does no harm.
-async fn send(client: &OperatorClient, text: bytes::Bytes) -> Result<PartTaken, Failure> {
+pub(super) async fn send(
+    client: &OperatorClient,
+    text: bytes::Bytes,
+) -> Result<PartTaken, Failure> {
     let mut attempt = 0;
     loop {
         match client.post_bytes(IMPORT, text.clone(), PATIENCE).await {

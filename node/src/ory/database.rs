@@ -1,4 +1,4 @@
-//! A database of Kratos, opened for reading.
+//! A database of Kratos or Keto, opened for reading.
 
 use std::{
     fs::File,
@@ -15,12 +15,18 @@ use super::dump;
 
 /// How a SQLite file begins.
 const SQLITE: &[u8; 16] = b"SQLite format 3\0";
+/// Where Keto keeps its tuples.
+const TUPLES: &str = "keto_relation_tuples";
 
-/// A database of Kratos.
+/// A database of Kratos, of Keto, or of both.
 pub struct Database {
     connection: Connection,
     /// Whose rows are read, where the database is of several networks.
     network: Option<String>,
+    /// Whether it is one of Kratos.
+    has_identities: bool,
+    /// Whether it is one of Keto.
+    has_tuples: bool,
     /// What the tables were put into; it goes with this.
     _copy: NamedTempFile,
 }
@@ -35,8 +41,8 @@ impl Database {
     /// Opens a SQLite file, or loads a dump of PostgreSQL.
     ///
     /// # Errors
-    /// If the file is neither, is no database of Kratos, or holds several networks and
-    /// none is named.
+    /// If the file is neither, is no database of Kratos or Keto, or holds several networks
+    /// and none is named.
     pub fn open(file: &Path, network: Option<&str>) -> anyhow::Result<Self> {
         let mut head = Vec::new();
         let opened = File::open(file).with_context(|| file.display().to_string())?;
@@ -52,25 +58,42 @@ impl Database {
         };
         loaded.with_context(|| file.display().to_string())?;
         index(&connection)?;
-        let mut database = Self { connection, network: None, _copy: copy };
-        for table in ["identities", "identity_credentials", "identity_credential_types"] {
-            if !database.has_table(table)? {
-                bail!("{} is no database of Kratos: it has no table {table}", file.display());
+        let (has_identities, has_tuples) = (false, false);
+        let mut database =
+            Self { connection, network: None, has_identities, has_tuples, _copy: copy };
+        database.has_tuples = database.has_table(TUPLES)?;
+        database.has_identities = database.has_table("identities")?;
+        if !database.has_tuples || database.has_identities {
+            for table in ["identities", "identity_credentials", "identity_credential_types"] {
+                if !database.has_table(table)? {
+                    bail!(
+                        "{} is no database of Kratos or Keto: it has neither {TUPLES} nor {table}",
+                        file.display()
+                    );
+                }
             }
+        }
+        if database.has_tuples && !database.has_column(TUPLES, "namespace")? {
+            bail!("{} is of a Keto before v0.9: let a newer one migrate it", file.display());
         }
         database.network = database.choose_network(network)?;
         Ok(database)
     }
 
     fn choose_network(&self, wanted: Option<&str>) -> anyhow::Result<Option<String>> {
-        if !self.has_column("identities", "nid")? {
-            return Ok(None);
-        }
         let mut networks = Vec::new();
-        self.each("SELECT DISTINCT nid FROM identities WHERE nid IS NOT NULL", &[], |row| {
-            networks.extend(text(&row["nid"]));
-            Ok(())
-        })?;
+        for (table, is_there) in [("identities", self.has_identities), (TUPLES, self.has_tuples)] {
+            if !is_there || !self.has_column(table, "nid")? {
+                continue;
+            }
+            let query = format!("SELECT DISTINCT nid FROM {table} WHERE nid IS NOT NULL");
+            self.each(&query, &[], |row| {
+                networks.extend(text(&row["nid"]));
+                Ok(())
+            })?;
+        }
+        networks.sort_unstable();
+        networks.dedup();
         match (wanted, networks.as_slice()) {
             (Some(wanted), _) if networks.iter().any(|network| network == wanted) => {
                 Ok(Some(wanted.to_owned()))
@@ -82,6 +105,16 @@ impl Database {
                 bail!("the database holds several networks, name one: {}", several.join(", "))
             }
         }
+    }
+
+    /// Whether identities are in it.
+    pub fn has_identities(&self) -> bool {
+        self.has_identities
+    }
+
+    /// Whether relation tuples are in it.
+    pub fn has_tuples(&self) -> bool {
+        self.has_tuples
     }
 
     /// The network whose rows are read.
@@ -256,12 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn file_that_is_no_database_of_kratos_is_refused() {
+    fn file_that_is_no_database_of_orys_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.sqlite");
         assert!(Database::open(&file, None).is_err());
         Connection::open(&file).unwrap().execute_batch("CREATE TABLE x (a)").unwrap();
         let refused = Database::open(&file, None).unwrap_err().to_string();
-        assert!(refused.contains("no database of Kratos"), "{refused}");
+        assert!(refused.contains("no database of Kratos or Keto"), "{refused}");
     }
 }

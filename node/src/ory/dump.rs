@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use rusqlite::{Connection, params_from_iter};
 
 /// Tables that are read; what else a dump holds is passed over.
-pub const TABLES: [&str; 9] = [
+pub const TABLES: [&str; 11] = [
     "networks",
     "identities",
     "identity_credential_types",
@@ -18,9 +18,11 @@ pub const TABLES: [&str; 9] = [
     "identity_recovery_addresses",
     "sessions",
     "session_devices",
+    "keto_relation_tuples",
+    "keto_uuid_mappings",
 ];
 
-/// Most columns of a table that is believed to be one of Kratos's.
+/// Most columns of a table that is believed to be one of Ory's.
 const COLUMNS_MAX: usize = 64;
 
 /// The head of a table's data.
@@ -67,7 +69,7 @@ pub fn load(dump: impl BufRead, into: &mut Connection) -> anyhow::Result<()> {
     }
     if loaded == 0 {
         bail!(
-            "the file holds no data of Kratos in the form of COPY: write it by \
+            "the file holds no data of Kratos or Keto in the form of COPY: write it by \
              `pg_dump --format=plain`, without --inserts"
         );
     }
@@ -185,7 +187,7 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         let head = "COPY public.networks (id) FROM stdin;\n";
-        assert!(load("hello\n").unwrap_err().contains("no data of Kratos"));
+        assert!(load("hello\n").unwrap_err().contains("no data of Kratos or Keto"));
         assert!(load(head).unwrap_err().contains("breaks off"));
         assert!(load(&format!("{head}a\tb\n\\.\n")).unwrap_err().contains("2 values"));
         assert!(load(&format!("{head}a\n\\.\n")).is_ok());

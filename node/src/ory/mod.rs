@@ -1,4 +1,4 @@
-//! Coming from Ory: reading Kratos's database and configuration.
+//! Coming from Ory: reading Kratos's database and configuration, and Keto's database.
 //!
 //! A database is a SQLite file, or a dump of PostgreSQL in plain text, which is put into
 //! a SQLite file that lives as long as the import: so there is one way of reading, and
@@ -9,5 +9,6 @@ pub mod database;
 pub mod dump;
 pub mod identities;
 pub mod survey;
+pub mod tuples;
 
 pub use database::Database;

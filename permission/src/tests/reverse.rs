@@ -1,12 +1,12 @@
 //! Expanding and looking up the other way round, against the reference.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use cardea_storage::Consistency;
+use cardea_storage::{Clock as _, Consistency, Timestamp};
 use proptest::prelude::*;
 
 use crate::{
-    Context, ReadRejection, Subject, SubjectSet,
+    Context, ReadRejection, Relationship, Subject, SubjectSet,
     engine::Value,
     expand::{Tree, TreeKind},
     list::PageRequest,
@@ -52,11 +52,19 @@ async fn subjects_of_kind(
     set: &SubjectSet,
     kind: &SubjectKind,
 ) -> Result<Vec<String>, ReadRejection> {
-    let (service, page) = (&world.service, PageRequest { size: 1000, token: None });
-    let answer = service
-        .list_subjects(TENANT, set, kind, &Context::new(), &page, Consistency::Strong)
-        .await?;
-    Ok(answer.value.items)
+    let (mut found, mut token) = (Vec::new(), None);
+    loop {
+        let page = PageRequest { size: 2, token };
+        let answer = world
+            .service
+            .list_subjects(TENANT, set, kind, &Context::new(), &page, Consistency::Strong)
+            .await?;
+        found.extend(answer.value.items);
+        token = answer.value.next;
+        if token.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 #[tokio::test]
@@ -145,7 +153,11 @@ async fn agree(seed: u64, negations: bool) {
     let chance = Chance::new(seed);
     let text = chance.language(negations);
     let language = read(&text);
-    let world = World::of(&text, &[]).await;
+    let mut world = World::of(&text, &[]).await;
+    if chance.below(2) == 0 {
+        // Everything is collected and kept.
+        world.service.merged_max = 0;
+    }
     let mut kept = Kept::new();
     for step in 0..3 {
         let new: Vec<_> = (0..=chance.below(12)).map(|_| chance.tuple()).collect();
@@ -322,5 +334,97 @@ async fn tree_that_is_too_large_is_refused_and_not_cut() {
     let set = "Group:g#members".parse().unwrap();
     let refused = world.service.expand(TENANT, &set, 0, Consistency::Strong).await;
     assert!(matches!(refused, Err(ReadRejection::TooMany { limit: 4_000, .. })));
-    assert_eq!(subjects_of(&world, &set).await.unwrap().len(), 1_000, "lists have pages");
+    assert_eq!(subjects_of(&world, &set).await.unwrap().len(), 4_100, "lists have pages");
+}
+
+/// A page of the documents that ann has a permission on.
+async fn page_of_anns(
+    world: &World,
+    relation: &str,
+    token: Option<String>,
+    consistency: Consistency,
+) -> (Vec<String>, Option<String>) {
+    let page = PageRequest { size: 2, token };
+    let (ann, given) = (Subject::Id("ann".to_owned()), Context::new());
+    let answer = world
+        .service
+        .list_objects(TENANT, "Doc", relation, &ann, &given, &page, consistency)
+        .await
+        .unwrap();
+    (answer.value.items, answer.value.next)
+}
+
+#[tokio::test]
+async fn pages_show_nothing_that_was_taken_away_since_the_first() {
+    for merged_max in [crate::reverse::MERGED_MAX, 0] {
+        for relation in ["view", "open"] {
+            let mut world = World::of(
+                DRIVE,
+                &[
+                    "Group:g#members@ann",
+                    "Doc:1#viewers@(Group:g#members)",
+                    "Doc:2#viewers@ann",
+                    "Doc:3#viewers@ann",
+                    "Doc:4#viewers@ann",
+                    "Doc:5#viewers@(Group:g#members)",
+                    "Doc:6#viewers@ann",
+                ],
+            )
+            .await;
+            world.service.merged_max = merged_max;
+            let strong = || Consistency::Strong;
+            let (first, next) = page_of_anns(&world, relation, None, strong()).await;
+            assert_eq!(first, ["1", "2"]);
+            world.delete("Doc:3#viewers@ann").await;
+            world.delete("Group:g#members@ann").await;
+            let seen = world.insert(&["Doc:7#viewers@ann"]).await;
+            let (second, _) = page_of_anns(&world, relation, next.clone(), strong()).await;
+            assert_eq!(second, ["4", "6"], "{relation} {merged_max}");
+            // Who says what he has seen gets what was there by then.
+            let at_least = Consistency::AtLeast(seen);
+            let (mut found, mut token) = (Vec::new(), next);
+            while token.is_some() {
+                let (page, next) = page_of_anns(&world, relation, token, at_least.clone()).await;
+                found.extend(page);
+                token = next;
+            }
+            assert_eq!(found, ["4", "6", "7"], "{relation} {merged_max}");
+            // A list that begins now is of now, whatever is kept.
+            let (first, _) = page_of_anns(&world, relation, None, strong()).await;
+            assert_eq!(first, ["2", "4"], "{relation} {merged_max}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_forget_what_has_expired_since_the_first() {
+    for merged_max in [crate::reverse::MERGED_MAX, 0] {
+        let mut world = World::of(DRIVE, &[]).await;
+        world.service.merged_max = merged_max;
+        let soon = Timestamp(world.clock.now().0 + 1_000);
+        let changes = ["1", "2", "3", "4"].map(|object| {
+            let tuple = format!("Doc:{object}#viewers@ann").parse().unwrap();
+            let expires_at = (object == "3").then_some(soon);
+            Change::Insert(Relationship { tuple, expires_at, condition: None })
+        });
+        world.service.change_tuples(TENANT, changes.into()).await.unwrap();
+        let (first, next) = page_of_anns(&world, "view", None, Consistency::Strong).await;
+        assert_eq!(first, ["1", "2"]);
+        world.clock.advance(Duration::from_secs(2));
+        let (second, _) = page_of_anns(&world, "view", next, Consistency::Strong).await;
+        assert_eq!(second, ["4"], "{merged_max}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_what_few_candidates_answer_are_short_and_go_on() {
+    let world = World::of(DRIVE, &["Doc:99999#viewers@ann"]).await;
+    let many: Vec<String> = (0..11_000)
+        .flat_map(|at| [format!("Doc:{at:05}#viewers@ann"), format!("Doc:{at:05}#banned@ann")])
+        .collect();
+    world.insert(&many.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (first, next) = page_of_anns(&world, "open", None, Consistency::Strong).await;
+    assert!(first.is_empty() && next.is_some(), "{first:?}");
+    let (second, next) = page_of_anns(&world, "open", next, Consistency::Strong).await;
+    assert_eq!((second, next), (vec!["99999".to_owned()], None));
 }

@@ -1,6 +1,6 @@
 //! `LookupService`: everything that is found, of one instant, in a stream.
 
-use std::{collections::BTreeSet, pin::Pin};
+use std::pin::Pin;
 
 use async_trait::async_trait;
 use cardea_permission::{Answered, SubjectSet, condition::Context, reverse::SubjectKind};
@@ -99,7 +99,7 @@ impl LookupService for Grpc {
 
 /// Names in messages of a bounded size; one without any if there are none.
 fn streamed<T: Send + 'static>(
-    found: Answered<BTreeSet<String>>,
+    found: Answered<Vec<String>>,
     out: impl Fn(Vec<String>, String) -> T + Send + 'static,
 ) -> Response<Messages<T>> {
     let token = text_of(&found.snaptoken);

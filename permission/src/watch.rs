@@ -13,27 +13,22 @@
 use std::{fmt, sync::Arc};
 
 use cardea_storage::{
-    Consistency, KeyRange, Slot, Snaptoken, Store, StoreError, Table, Tenant, Timestamp,
+    Consistency, Fault, KeyRange, Slot, Snaptoken, Store, StoreError, Table, Tenant,
     store::{Change, ReadRequest, Watch},
 };
 use futures::future::select_all;
 
 use crate::{
     ReadRejection, Service,
-    model::{Subject, SubjectSet, Tuple, TupleQuery},
-    table::{Place, Tuples},
+    model::{Relationship, Subject, SubjectSet, Tuple, TupleQuery},
+    table::{Place, Tuples, read_condition},
 };
 
 /// What became of a tuple.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TupleChange {
-    /// It is there, until `expires_at` if it says so; nobody is told of that moment.
-    Inserted {
-        /// The tuple.
-        tuple: Tuple,
-        /// When it ceases to be there.
-        expires_at: Option<Timestamp>,
-    },
+    /// It is there, as far and as long as it says; nobody is told when it expires.
+    Inserted(Relationship),
     /// It is not there any more.
     Deleted(Tuple),
 }
@@ -42,7 +37,7 @@ impl TupleChange {
     /// The tuple.
     pub fn tuple(&self) -> &Tuple {
         match self {
-            Self::Inserted { tuple, .. } | Self::Deleted(tuple) => tuple,
+            Self::Inserted(Relationship { tuple, .. }) | Self::Deleted(tuple) => tuple,
         }
     }
 }
@@ -130,7 +125,7 @@ impl Watching {
             let waiting =
                 waiting.map(|(at, feed)| Box::pin(async move { (at, feed.changes.next().await) }));
             let ((at, changes), _, _) = select_all(waiting).await;
-            let changes = self.take(at, &changes?);
+            let changes = self.take(at, &changes?)?;
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -152,7 +147,7 @@ impl Watching {
                     self.token.note(self.feeds[at].shard, revision);
                     break;
                 }
-                let changes = self.take(at, &changes);
+                let changes = self.take(at, &changes)?;
                 if !changes.is_empty() {
                     return Ok(changes);
                 }
@@ -175,18 +170,26 @@ impl Watching {
     }
 
     /// Moves on behind what a feed gave, and picks what is meant.
-    fn take(&mut self, at: usize, changes: &[Change]) -> Vec<TupleChange> {
+    fn take(&mut self, at: usize, changes: &[Change]) -> Result<Vec<TupleChange>, Fault> {
+        let mut changed = Vec::new();
+        for change in changes {
+            let Some(key) = Tuples::read_key(&change.key) else { continue };
+            if !self.filter.matches(&key.tuple) {
+                continue;
+            }
+            changed.push(match &change.row {
+                None => TupleChange::Deleted(key.tuple),
+                Some(row) => TupleChange::Inserted(Relationship {
+                    tuple: key.tuple,
+                    expires_at: row.expires_at,
+                    condition: read_condition(row)?,
+                }),
+            });
+        }
         if let Some(change) = changes.last() {
             self.token.note(self.feeds[at].shard, change.revision);
         }
-        let changed = changes.iter().filter_map(|change| {
-            let tuple = Tuples::read_key(&change.key)?.tuple;
-            Some(match &change.row {
-                Some(row) => TupleChange::Inserted { tuple, expires_at: row.expires_at },
-                None => TupleChange::Deleted(tuple),
-            })
-        });
-        changed.filter(|change| self.filter.matches(change.tuple())).collect()
+        Ok(changed)
     }
 }
 

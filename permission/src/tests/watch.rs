@@ -6,7 +6,7 @@ use cardea_storage::{Consistency, Revision, Snaptoken, StoreError, Timestamp, st
 use proptest::prelude::*;
 
 use crate::{
-    ReadRejection, Tuple, TupleQuery,
+    Condition, Context, ReadRejection, Tuple, TupleQuery,
     list::PageRequest,
     model::Relationship,
     testing::{TENANT, World, model::Chance, tuple},
@@ -20,7 +20,7 @@ class B implements Namespace {}";
 
 fn shown(changes: &[TupleChange]) -> Vec<String> {
     let sign = |change: &TupleChange| match change {
-        TupleChange::Inserted { .. } => '+',
+        TupleChange::Inserted(_) => '+',
         TupleChange::Deleted(_) => '-',
     };
     changes.iter().map(|change| format!("{}{}", sign(change), change.tuple())).collect()
@@ -96,14 +96,19 @@ async fn filters_leave_out_and_the_token_moves_all_the_same() {
 }
 
 #[tokio::test]
-async fn expiry_is_told_with_the_insertion() {
+async fn expiry_and_condition_are_told_with_the_insertion() {
     let world = World::of(LANGUAGE, &[]).await;
     let mut watching = watch(&world, TupleQuery::default(), None).await;
     let expires_at = Some(Timestamp(crate::testing::START.0 + 60_000));
-    let new = Relationship { expires_at, ..tuple("A:1#r@ann").into() };
-    world.service.change_tuples(TENANT, vec![Change::Insert(new)]).await.unwrap();
+    let condition = Some(Condition {
+        expression: "plan == \"pro\"".to_owned(),
+        parameters: [("plan".to_owned(), "string".to_owned())].into(),
+        context: Context::new(),
+    });
+    let new = Relationship { expires_at, condition, ..tuple("A:1#r@ann").into() };
+    world.service.change_tuples(TENANT, vec![Change::Insert(new.clone())]).await.unwrap();
     let changes = watching.next().await.unwrap();
-    assert_eq!(changes, [TupleChange::Inserted { tuple: tuple("A:1#r@ann"), expires_at }]);
+    assert_eq!(changes, [TupleChange::Inserted(new)]);
 }
 
 #[tokio::test]
@@ -178,7 +183,7 @@ proptest! {
                     }
                     for change in changes {
                         let changed = match &change {
-                            TupleChange::Inserted { tuple, .. } => mirror.insert(tuple.clone()),
+                            TupleChange::Inserted(one) => mirror.insert(one.tuple.clone()),
                             TupleChange::Deleted(tuple) => mirror.remove(tuple),
                         };
                         assert!(changed, "{} changed nothing", change.tuple());

@@ -1,12 +1,12 @@
 //! `CheckService`.
 
 use async_trait::async_trait;
-use cardea_permission::{Tuple, check::BATCH_MAX};
+use cardea_permission::{Ask, Tuple, check::BATCH_MAX};
 use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc, answered,
-    convert::tuple_in,
+    convert::{context_in, tuple_in},
     positive,
     rts::{
         BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse, CheckResponseWithError,
@@ -26,8 +26,10 @@ impl CheckService for Grpc {
         let message = request.get_ref();
         let asked = Asked::of(&request, message.latest, &message.snaptoken)?;
         let depth = positive(message.max_depth);
-        let tuple = tuple_in(Some(tuple_of(request.into_inner())))?;
-        let found = self.service().check(asked.tenant, &tuple, depth, asked.consistency).await;
+        let mut message = request.into_inner();
+        let ask = Ask { depth, context: context_in(message.context.take())? };
+        let tuple = tuple_in(Some(tuple_of(message)))?;
+        let found = self.service().check(asked.tenant, &tuple, ask, asked.consistency).await;
         let found = found.map_err(ApiError::from)?;
         let snaptoken = text_of(&found.snaptoken);
         Ok(answered(CheckResponse { allowed: found.value, snaptoken }, &found.snaptoken))
@@ -43,8 +45,9 @@ impl CheckService for Grpc {
         batch_is_taken(message.tuples.len(), BATCH_MAX)?;
         let tuples = message.tuples.into_iter().map(|tuple| tuple_in(Some(tuple)));
         let tuples: Vec<Tuple> = tuples.collect::<Result<_, ApiError>>()?;
-        let depth = positive(message.max_depth);
-        let found = self.service().check_many(asked.tenant, &tuples, depth, asked.consistency);
+        let (depth, context) = (positive(message.max_depth), context_in(message.context)?);
+        let ask = Ask { depth, context };
+        let found = self.service().check_many(asked.tenant, &tuples, ask, asked.consistency);
         let found = found.await.map_err(ApiError::from)?;
         let snaptoken = text_of(&found.snaptoken);
         let results = found.value.into_iter().map(|answer| {
@@ -63,5 +66,12 @@ impl CheckService for Grpc {
 #[expect(deprecated, reason = "older clients send them")]
 fn tuple_of(message: CheckRequest) -> RelationTuple {
     let CheckRequest { namespace, object, relation, subject, tuple, .. } = message;
-    tuple.unwrap_or(RelationTuple { namespace, object, relation, subject })
+    tuple.unwrap_or(RelationTuple {
+        namespace,
+        object,
+        relation,
+        subject,
+        condition: None,
+        expires_at: None,
+    })
 }

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc, answered,
-    convert::{subject_in, subject_out},
+    convert::{condition_out, subject_in, subject_out, time_out},
     positive,
     rts::{
         ExpandRequest, ExpandResponse, NodeType, RelationTuple, SubjectTree,
@@ -64,7 +64,12 @@ fn tree_out(tree: &Tree) -> SubjectTree {
     SubjectTree {
         node_type: kind.into(),
         subject: Some(subject.clone()),
-        tuple: Some(RelationTuple { subject: Some(subject), ..RelationTuple::default() }),
+        tuple: Some(RelationTuple {
+            subject: Some(subject),
+            condition: tree.condition.as_ref().map(condition_out),
+            expires_at: tree.expires_at.map(time_out),
+            ..RelationTuple::default()
+        }),
         children: tree.children.iter().map(tree_out).collect(),
     }
 }

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use cardea_permission::{Answered, SubjectSet, condition::Context, reverse::SubjectKind};
+use cardea_permission::{Answered, SubjectSet, reverse::SubjectKind};
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc, NAMES_AT_ONCE, answered,
-    convert::subject_in,
+    convert::{context_in, subject_in},
     permission::{
         ListActionsRequest, ListActionsResponse, ListObjectsRequest, ListObjectsResponse,
         ListSubjectsRequest, ListSubjectsResponse, lookup_service_server::LookupService,
@@ -31,18 +31,11 @@ impl LookupService for Grpc {
         let message = request.get_ref();
         let asked = Asked::of(&request, message.latest, &message.snaptoken)?;
         let message = request.into_inner();
-        let subject = subject_in(message.subject)?;
+        let (subject, context) = (subject_in(message.subject)?, context_in(message.context)?);
         let (namespace, relation) = (&message.namespace, &message.relation);
         let found = self
             .service()
-            .all_objects(
-                asked.tenant,
-                namespace,
-                relation,
-                &subject,
-                &Context::new(),
-                asked.consistency,
-            )
+            .all_objects(asked.tenant, namespace, relation, &subject, &context, asked.consistency)
             .await
             .map_err(ApiError::from)?;
         let out = |objects, snaptoken| ListObjectsResponse { objects, snaptoken };
@@ -56,6 +49,7 @@ impl LookupService for Grpc {
         let message = request.get_ref();
         let asked = Asked::of(&request, message.latest, &message.snaptoken)?;
         let message = request.into_inner();
+        let context = context_in(message.context)?;
         let set = SubjectSet::new(message.namespace, message.object, message.relation);
         let kind = match message.subject_namespace {
             None => SubjectKind::Ids,
@@ -63,7 +57,7 @@ impl LookupService for Grpc {
         };
         let found = self
             .service()
-            .all_subjects(asked.tenant, &set, &kind, &Context::new(), asked.consistency)
+            .all_subjects(asked.tenant, &set, &kind, &context, asked.consistency)
             .await
             .map_err(ApiError::from)?;
         let out = |subjects, snaptoken| ListSubjectsResponse { subjects, snaptoken };
@@ -77,18 +71,11 @@ impl LookupService for Grpc {
         let message = request.get_ref();
         let asked = Asked::of(&request, message.latest, &message.snaptoken)?;
         let message = request.into_inner();
-        let subject = subject_in(message.subject)?;
+        let (subject, context) = (subject_in(message.subject)?, context_in(message.context)?);
         let (namespace, object) = (&message.namespace, &message.object);
         let found = self
             .service()
-            .list_actions(
-                asked.tenant,
-                namespace,
-                object,
-                &subject,
-                &Context::new(),
-                asked.consistency,
-            )
+            .list_actions(asked.tenant, namespace, object, &subject, &context, asked.consistency)
             .await
             .map_err(ApiError::from)?;
         let snaptoken = text_of(&found.snaptoken);

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc, answered,
-    convert::{loose_query_in, query_in, tuple_out},
+    convert::{loose_query_in, query_in, relationship_out},
     positive,
     rts::{
         ListRelationTuplesRequest, ListRelationTuplesResponse, RelationTuple,
@@ -31,7 +31,7 @@ impl ReadService for Grpc {
         let found = self.service().list_tuples(asked.tenant, &query, &page, asked.consistency);
         let found = found.await.map_err(ApiError::from)?;
         let tuples = found.value.items.iter().map(|found| {
-            let tuple = tuple_out(&found.tuple);
+            let tuple = relationship_out(found);
             match &mask {
                 Some(mask) => mask.apply(tuple),
                 None => tuple,
@@ -56,7 +56,7 @@ fn query_of(message: ListRelationTuplesRequest) -> Result<TupleQuery, ApiError> 
     }
 }
 
-/// Which parts of tuples are filled in.
+/// Which parts of tuples are filled in. What narrows them always is.
 #[derive(Debug, Default)]
 struct Mask {
     namespace: bool,

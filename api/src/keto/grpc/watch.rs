@@ -5,12 +5,11 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use cardea_permission::{TupleQuery, watch::TupleChange};
 use futures::{Stream, stream};
-use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc,
-    convert::{query_in, tuple_out},
+    convert::{query_in, relationship_out, tuple_out},
     permission::{
         RelationTupleChange, WatchRequest, WatchResponse, relation_tuple_change::Action,
         watch_service_server::WatchService,
@@ -57,17 +56,10 @@ fn event_out(event: Event) -> WatchResponse {
 }
 
 fn change_out(change: &TupleChange) -> RelationTupleChange {
-    let (action, tuple, expires_at) = match change {
-        TupleChange::Inserted { tuple, expires_at } => (Action::Insert, tuple, *expires_at),
-        TupleChange::Deleted(tuple) => (Action::Delete, tuple, None),
+    let (action, tuple) = match change {
+        TupleChange::Inserted(inserted) => (Action::Insert, relationship_out(inserted)),
+        TupleChange::Deleted(tuple) => (Action::Delete, tuple_out(tuple)),
     };
-    let expires_at = expires_at.map(|at| Timestamp {
-        seconds: i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX),
-        nanos: i32::try_from(at.0 % 1_000 * 1_000_000).unwrap_or(0),
-    });
-    RelationTupleChange {
-        action: action.into(),
-        relation_tuple: Some(tuple_out(tuple)),
-        expires_at,
-    }
+    let expires_at = tuple.expires_at;
+    RelationTupleChange { action: action.into(), relation_tuple: Some(tuple), expires_at }
 }

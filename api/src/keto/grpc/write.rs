@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Asked, Grpc, answered,
-    convert::{loose_query_in, query_in, tuple_in},
+    convert::{loose_query_in, query_in, relationship_in, tuple_in},
     rts::{
         DeleteRelationTuplesRequest, DeleteRelationTuplesResponse, TransactRelationTuplesRequest,
         TransactRelationTuplesResponse, relation_tuple_delta::Action,
@@ -26,10 +26,10 @@ impl WriteService for Grpc {
         let given = deltas.len();
         let mut changes = Vec::with_capacity(given);
         for delta in deltas {
-            let tuple = tuple_in(delta.relation_tuple)?;
+            let tuple = delta.relation_tuple;
             changes.push(match Action::try_from(delta.action) {
-                Ok(Action::Insert) => Change::Insert(tuple.into()),
-                Ok(Action::Delete) => Change::Delete(tuple),
+                Ok(Action::Insert) => Change::Insert(relationship_in(tuple)?),
+                Ok(Action::Delete) => Change::Delete(tuple_in(tuple)?),
                 Ok(Action::Unspecified) | Err(_) => {
                     let why = format!("unknown action {}", delta.action);
                     return Err(ApiError::malformed(why).into());

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use http::{Request, header};
 use prost::Message as _;
+use prost_types::value::Kind;
 use tonic::Code;
 use tower::ServiceExt as _;
 
@@ -38,6 +39,8 @@ pub(super) fn tuple(text: &str) -> rts::RelationTuple {
         object: tuple.object,
         relation: tuple.relation,
         subject: Some(subject(&tuple.subject.to_string())),
+        condition: None,
+        expires_at: None,
     }
 }
 
@@ -86,6 +89,83 @@ fn every_method_of_every_service_is_a_route() {
     known.sort_unstable();
     methods.sort_unstable();
     assert_eq!(known, methods);
+}
+
+/// What a request gives to conditions.
+fn given(fields: &[(&str, Kind)]) -> Option<prost_types::Struct> {
+    let value = |kind: &Kind| prost_types::Value { kind: Some(kind.clone()) };
+    let fields = fields.iter().map(|(name, kind)| ((*name).to_owned(), value(kind)));
+    Some(prost_types::Struct { fields: fields.collect() })
+}
+
+#[tokio::test]
+async fn conditions_are_written_listed_and_judged_by_what_is_given() {
+    let world = World::speaking().await;
+    let mut narrowed = tuple("Doc:1#viewers@ann");
+    narrowed.condition = Some(permission::Condition {
+        expression: "level >= least && plan == \"pro\"".to_owned(),
+        parameters: [("level", "int"), ("least", "int"), ("plan", "string")]
+            .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+            .into(),
+        context: "{\"least\":9007199254740993}".to_owned(),
+    });
+    narrowed.expires_at = Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 5_000_000 });
+    let mut write = WriteServiceClient::new(world.grpc());
+    let mut insert = async |tuple: rts::RelationTuple| {
+        let delta = rts::RelationTupleDelta { action: 1, relation_tuple: Some(tuple) };
+        let request = rts::TransactRelationTuplesRequest { relation_tuple_deltas: vec![delta] };
+        write.transact_relation_tuples(request).await.map(|_| ()).map_err(|status| status.code())
+    };
+    insert(narrowed.clone()).await.unwrap();
+
+    let mask = prost_types::FieldMask { paths: vec!["object".to_owned()] };
+    for expand_mask in [None, Some(mask)] {
+        let request = rts::ListRelationTuplesRequest {
+            relation_query: Some(rts::RelationQuery::default()),
+            expand_mask,
+            ..Default::default()
+        };
+        let listed = ReadServiceClient::new(world.grpc()).list_relation_tuples(request).await;
+        let listed = listed.unwrap().into_inner().relation_tuples.remove(0);
+        assert_eq!(listed.condition, narrowed.condition, "every digit of it");
+        assert_eq!(listed.expires_at, narrowed.expires_at);
+    }
+
+    let mut least = narrowed.clone();
+    least.condition.as_mut().unwrap().context = "{\"least\":3}".to_owned();
+    insert(least).await.unwrap();
+    let check = async |context: Option<prost_types::Struct>| {
+        let tuple = Some(tuple("Doc:1#view@ann"));
+        let request = rts::CheckRequest { tuple, context, ..Default::default() };
+        let answer = CheckServiceClient::new(world.grpc()).check(request).await;
+        answer.map(|answer| answer.into_inner().allowed).map_err(|status| status.code())
+    };
+    let pro = ("plan", Kind::StringValue("pro".to_owned()));
+    let level = |level| given(&[("level", Kind::NumberValue(level)), pro.clone()]);
+    assert_eq!(check(level(3.0)).await, Ok(true));
+    assert_eq!(check(level(2.0)).await, Ok(false));
+    assert_eq!(check(None).await, Err(Code::FailedPrecondition), "never a grant");
+    assert_eq!(check(level(1e17)).await, Err(Code::InvalidArgument));
+    let tuples = vec![tuple("Doc:1#view@ann")];
+    let request = rts::BatchCheckRequest { tuples, context: level(4.0), ..Default::default() };
+    let batch = CheckServiceClient::new(world.grpc()).batch_check(request).await.unwrap();
+    assert!(batch.into_inner().results[0].allowed);
+    let request = permission::ListObjectsRequest {
+        namespace: "Doc".to_owned(),
+        relation: "view".to_owned(),
+        subject: Some(subject("ann")),
+        context: level(4.0),
+        ..Default::default()
+    };
+    let found = LookupServiceClient::new(world.grpc()).list_objects(request).await.unwrap();
+    assert_eq!(found.into_inner().message().await.unwrap().unwrap().objects, ["1"]);
+
+    let mut wrong = narrowed.clone();
+    wrong.condition.as_mut().unwrap().context = "[]".to_owned();
+    assert_eq!(insert(wrong).await, Err(Code::InvalidArgument));
+    let mut wrong = narrowed;
+    wrong.condition.as_mut().unwrap().expression = "level >".to_owned();
+    assert_eq!(insert(wrong).await, Err(Code::InvalidArgument));
 }
 
 #[tokio::test]

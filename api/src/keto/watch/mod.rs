@@ -171,10 +171,9 @@ fn frame(snaptoken: Option<&Snaptoken>, name: &str, data: &Value) -> String {
 }
 
 fn change_body(change: &TupleChange) -> ChangeBody {
-    let (action, tuple, expires_at) = match change {
-        TupleChange::Inserted { tuple, expires_at } => ("insert", tuple, *expires_at),
-        TupleChange::Deleted(tuple) => ("delete", tuple, None),
+    let (action, relation_tuple) = match change {
+        TupleChange::Inserted(inserted) => ("insert", RelationshipBody::from(inserted)),
+        TupleChange::Deleted(tuple) => ("delete", tuple.into()),
     };
-    let expires_at = expires_at.map(cardea_identity::time::rfc3339);
-    ChangeBody { action, relation_tuple: RelationshipBody { expires_at, ..tuple.into() } }
+    ChangeBody { action, relation_tuple }
 }

@@ -104,16 +104,16 @@ pub(super) fn append(
     let vote = required(message.vote, "vote")?.into();
     let prev_log_id = message.previous.map(LogId::from);
     let mut entries = Vec::with_capacity(message.entries.len());
-    let mut next = prev_log_id.as_ref().map(|id| id.index + 1);
+    let mut next = prev_log_id.as_ref().map_or(0, |id| id.index + 1);
     for bytes in message.entries {
         let entry = encoding::decode::<EntryRecord>("entry", bytes)
             .and_then(LogEntry::try_from)
             .map_err(|fault| Refusal::Malformed.status(fault.to_string()))?;
         // openraft takes consecutive entries for granted.
-        if next.is_some_and(|next| next != entry.log_id.index) {
+        if entry.log_id.index != next {
             return Err(Refusal::Malformed.status("entries are not consecutive"));
         }
-        next = Some(entry.log_id.index + 1);
+        next += 1;
         entries.push(entry);
     }
     Ok(AppendEntriesRequest {

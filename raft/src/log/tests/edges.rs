@@ -42,6 +42,24 @@ fn a_limited_read_stops_at_its_bound_and_goes_on_from_there() {
     });
 }
 
+/// Found by simulation: replication read a range that a purge had just shortened, and
+/// sent what was left of it as the successors of an entry that they do not follow.
+#[test]
+fn replication_reads_nothing_behind_a_purge_that_was_faster() {
+    TypeConfig::run(async {
+        for tail_bytes_max in [1, 1 << 20] {
+            let (log, _) = open(&memory(), tail_bytes_max);
+            let mut store = log.group(GROUP, REPLICA).unwrap();
+            let entries: Vec<_> = (0..20).map(|index| entry(1, index)).collect();
+            append(&mut store, entries.clone()).await.await.unwrap().unwrap();
+            store.purge(log_id(1, 9)).await.unwrap();
+            assert_eq!(store.limited_get_log_entries(5, 20).await.unwrap(), []);
+            assert_eq!(store.limited_get_log_entries(5, 8).await.unwrap(), []);
+            assert_eq!(store.limited_get_log_entries(10, 20).await.unwrap(), entries[10..]);
+        }
+    });
+}
+
 #[test]
 fn overwritten_entries_are_read_as_the_new_ones() {
     TypeConfig::run(async {

@@ -188,4 +188,9 @@ fn entries_that_are_not_consecutive_are_malformed() {
     message.previous = Some((&id(4)).into());
     let status = wire::append(message).unwrap_err();
     assert_eq!(Refusal::of(&status), Some(Refusal::Malformed));
+    // Nothing comes before the first of all.
+    let mut message = wire::append_request(None, 1, &append());
+    message.previous = None;
+    let status = wire::append(message).unwrap_err();
+    assert_eq!(Refusal::of(&status), Some(Refusal::Malformed));
 }

@@ -196,10 +196,10 @@ impl ClockComparison {
         if 2 * offsets.len() <= nodes {
             return (ClockVerdict::Unconfirmed, false);
         }
-        // Where half the clocks stand against the other half (of three nodes one is
-        // dead, and the other two differ) nobody can tell who is right: what was
-        // last agreed on holds.
-        let divided = is_divided(&mut offsets);
+        // Where no majority of all nodes stands together (of three one is dead, and the
+        // other two differ; of five two are dead, and two of the others wrong) nobody can
+        // tell who is right: what was last agreed on holds.
+        let divided = is_divided(&offsets, nodes);
         if divided {
             match measured.agreed {
                 Some(agreed) => return (agreed, false),
@@ -242,16 +242,11 @@ impl ClockComparison {
     }
 }
 
-/// Whether two halves of the clocks differ by more than is allowed. Sorts.
-fn is_divided(offsets: &mut [i64]) -> bool {
-    offsets.sort_unstable();
-    let middle = offsets.len() / 2;
-    match (offsets.get(middle.wrapping_sub(1)), offsets.get(middle)) {
-        (Some(low), Some(high)) if offsets.len().is_multiple_of(2) => {
-            high.saturating_sub(*low) > OFFSET_MS_MAX
-        }
-        _ => false,
-    }
+/// Whether no majority of all nodes, silent ones included, is near the median.
+fn is_divided(offsets: &[i64], nodes: usize) -> bool {
+    let middle = median(offsets.to_vec());
+    let is_near = |offset: &&i64| offset.saturating_sub(middle).saturating_abs() <= OFFSET_MS_MAX;
+    2 * offsets.iter().filter(is_near).count() <= nodes
 }
 
 /// The middle; of an even number the one nearer to zero, so that of two nodes
@@ -402,6 +397,37 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert_eq!(corrected.now(), Timestamp(9_002_000));
         assert!(leader.stamp(1).is_err());
+    }
+
+    /// Found by simulation: two nodes of five were silent, and of the three that were
+    /// compared the clocks of two were wrong, so that the middle one was a wrong one.
+    #[test]
+    fn two_wrong_clocks_of_five_confirm_none_between_them() {
+        let clock = Arc::new(ManualClock::new(Timestamp(9_000_000)));
+        let comparison = ClockComparison::new(clock.clone());
+        comparison.expect(&[2, 3, 4, 5].map(NodeId));
+        let leader = LeaderClock::new(clock.clone(), comparison.clone());
+        let note = |node: u64, theirs: u64| {
+            comparison.note((NodeId(node), 1), Timestamp(theirs), clock.monotonic());
+            comparison.end_round();
+        };
+        note(2, 9_000_000 - 1_200_000);
+        note(3, 9_000_000 + 600_000);
+        assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
+        assert!(!comparison.has_compared());
+        assert!(leader.stamp(1).is_err());
+        note(4, 9_000_000 - 1_200_000);
+        assert_eq!(comparison.verdict(), ClockVerdict::Unconfirmed);
+        note(5, 9_000_000 - 1_200_000);
+        assert_eq!(comparison.verdict(), ClockVerdict::Off(1_200_000));
+        assert!(leader.stamp(1).is_err());
+        // Of five again two silent: three that agree are a majority.
+        comparison.expect(&[3, 6, 7, 8].map(NodeId));
+        note(6, 9_000_000 + 100);
+        assert_eq!(comparison.verdict(), ClockVerdict::Off(1_200_000));
+        note(7, 9_000_000 - 100);
+        assert_eq!(comparison.verdict(), ClockVerdict::Confirmed(0));
+        assert!(leader.stamp(1).is_ok());
     }
 
     #[test]

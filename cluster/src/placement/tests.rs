@@ -227,6 +227,21 @@ fn a_learner_on_a_node_that_died_is_given_up() {
     assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
 }
 
+/// Found by simulation: a learner had caught up and was to vote when its machine was
+/// lost. It counted as caught up for ever, so it was waited for, for ever.
+#[test]
+fn who_had_caught_up_and_was_to_vote_on_a_node_that_is_lost_is_given_up() {
+    let replicas = vec![voter(1), voter(2), voter(3), replica(4, Voter, false)];
+    let mut picture = three(vec![shard(1, replicas)]);
+    picture.nodes.insert(NodeId(4), node("d"));
+    assert_eq!(steps(&picture), []);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().state = NodeState::Decommissioning;
+    // It answers: it is about to vote, and then another takes its place.
+    assert_eq!(steps(&picture), []);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().silent_ms = 10_000;
+    assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
+}
+
 #[test]
 fn a_voter_whose_state_was_lost_makes_room_for_a_new_one_on_the_same_node() {
     let mut lost = replica(3, Voter, false);

@@ -110,7 +110,10 @@ impl Planner<'_> {
             };
             let state_lost = replica.missing_ms > self.rules.dead_after_ms;
             let node_lost = !self.picture.keeps(replica.node, self.rules);
-            waiting && !replica.caught_up && (state_lost || node_lost)
+            // What it once had caught up with does not bring it here.
+            let arrives =
+                replica.caught_up && self.picture.is_alive(replica.node, self.rules) && !state_lost;
+            waiting && !arrives && (state_lost || node_lost)
         });
         let changes: Vec<_> = lost
             .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Leaving })

@@ -75,10 +75,11 @@ pub fn is_formed(machines: &[Machine], parameters: &Parameters) -> bool {
     let members = members(machines);
     let has_leader = |group| {
         members.iter().any(|member| {
-            member
-                .host()
-                .status(group)
-                .is_some_and(|status| status.leads() && status.voters.len() >= 3 && !status.joint)
+            member.host().status(group).is_some_and(|status| {
+                // Not committed, three voters may still be one, who may be lost.
+                let votes = status.voters.len() >= 3 && !status.joint;
+                status.leads() && votes && status.membership_committed
+            })
         })
     };
     members.len() == machines.len()

@@ -15,6 +15,9 @@ pub struct BackedUp {
     pub began: u64,
     /// When it was done.
     pub ended: u64,
+    /// The newest log time of a group at its cut: what had expired by then is gone,
+    /// though a group whose time was behind still shows it.
+    pub log_time: Timestamp,
     /// Of loans: the expiries of row and index row, as far as they are there.
     pub loans: BTreeMap<u64, (Option<Timestamp>, Option<Timestamp>)>,
     pub(super) cells: BTreeMap<(CellKind, bool, u64), u64>,
@@ -33,6 +36,7 @@ impl BackedUp {
         let mut this = Self { began, ended, ..Self::default() };
         let manifest = read_manifest(disk, directory)?;
         for entry in &manifest.groups {
+            this.log_time = this.log_time.max(Timestamp(entry.log_time));
             let mut rows = RowReader::open(disk, directory, entry)?;
             while let Some(block) = rows.next_block()? {
                 block.iter().for_each(|row| this.take(row));

@@ -79,7 +79,8 @@ impl Promise for IndexedAsLong {
     }
 
     fn backed_up(&mut self, backup: &BackedUp) -> Result<(), String> {
-        let torn = backup.loans.iter().find(|(_, (row, index))| row != index);
+        let live = |expiry: &Option<Timestamp>| expiry.filter(|at| *at > backup.log_time);
+        let torn = backup.loans.iter().find(|(_, (row, index))| live(row) != live(index));
         torn.map_or(Ok(()), |(loan, (row, index))| {
             Err(format!("loan {loan} lives until {row:?} and its index row until {index:?}"))
         })
@@ -118,6 +119,11 @@ mod tests {
         backup.loans.insert(1, (Some(Timestamp(7)), Some(Timestamp(7))));
         assert!(IndexedAsLong.backed_up(&backup).is_ok());
         backup.loans.insert(2, (None, Some(Timestamp(7))));
+        assert!(IndexedAsLong.backed_up(&backup).is_err());
+        // By the time of the other group it had expired.
+        backup.log_time = Timestamp(7);
+        assert!(IndexedAsLong.backed_up(&backup).is_ok());
+        backup.loans.insert(3, (Some(Timestamp(9)), Some(Timestamp(7))));
         assert!(IndexedAsLong.backed_up(&backup).is_err());
     }
 }

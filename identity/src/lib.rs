@@ -6,12 +6,13 @@
 //!
 //! Reading order: [`schema`], [`password`], [`factor`] and [`webauthn`] (pure rules),
 //! [`session`] (tokens and assurance), [`ui`] (what interfaces show), [`table`] (what is kept),
-//! [`identity`], [`flow`] and the rest of [`session`] (operations of [`Service`]).
+//! [`identity`], [`flow`], [`hook`] and the rest of [`session`] (operations of [`Service`]).
 
 pub mod audit;
 pub mod courier;
 pub mod factor;
 pub mod flow;
+pub mod hook;
 pub mod identity;
 pub mod jsonnet;
 pub mod language;

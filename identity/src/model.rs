@@ -1,12 +1,13 @@
 //! Identities, sessions and what belongs to them, as operations return them.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use cardea_storage::{Secret, Tenant, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    hook::Asked,
     language::Language,
     schema::Channel,
     session::{Aal, AuthenticationMethod, CredentialKind, RequiredAal, assurance},
@@ -60,6 +61,10 @@ pub struct Client {
     pub user_agent: String,
     /// What its user reads, if it says so.
     pub language: Option<Language>,
+    /// Its request, as far as hooks are told; `None` where nobody asks for it.
+    pub asked: Option<Arc<Asked>>,
+    /// What it sent along for hooks; null for nothing.
+    pub transient_payload: Value,
 }
 
 /// The digest of the anti-forgery secret that a browser holds in a cookie. A flow

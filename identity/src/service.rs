@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     courier::Templates,
     flow::throttle::Throttle,
+    hook::Hooks,
     language::Language,
     outbound::{NoWayOut, Outbound},
     page::PageKeys,
@@ -36,7 +37,7 @@ pub struct Settings {
     pub flow_retention: Duration,
     /// How long after logging in somebody may change how it logs in.
     pub privileged_session_max_age: Duration,
-    /// Whether signing up logs in.
+    /// Whether signing up logs in, where no hook says it.
     pub session_after_registration: bool,
     /// What a password must be.
     pub password_policy: Policy,
@@ -79,6 +80,8 @@ pub struct Settings {
     pub audit_retention: Duration,
     /// Where people may come from: social sign-in.
     pub providers: Providers,
+    /// What else happens when flows begin and complete.
+    pub hooks: Hooks,
     /// The texts of messages.
     pub templates: Templates,
     /// The language of messages whose reader's is not known.
@@ -111,6 +114,7 @@ impl Default for Settings {
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
             audit_retention: 90 * 24 * hour,
             providers: Providers::default(),
+            hooks: Hooks::default(),
             templates: Templates::default(),
             language: Language::default(),
             session_required_aal: RequiredAal::HighestAvailable,
@@ -188,6 +192,8 @@ pub struct Service {
     schemas: RwLock<Held>,
     /// Rung when a message was written.
     pub(crate) post_bell: Arc<Notify>,
+    /// Rung when a call of a web hook was written.
+    pub(crate) hook_bell: Arc<Notify>,
     /// The way out.
     pub(crate) outbound: Arc<dyn Outbound>,
     /// What providers of social sign-in said.
@@ -222,6 +228,7 @@ impl Service {
             built_in,
             schemas,
             post_bell: Arc::default(),
+            hook_bell: Arc::default(),
             outbound: Arc::new(NoWayOut),
             said: Arc::default(),
         })
@@ -243,6 +250,7 @@ impl Service {
             built_in: self.built_in.clone(),
             schemas: RwLock::new(self.schemas.read().clone()),
             post_bell: self.post_bell.clone(),
+            hook_bell: self.hook_bell.clone(),
             outbound: self.outbound.clone(),
             said: self.said.clone(),
         }

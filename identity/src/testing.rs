@@ -119,7 +119,7 @@ pub(crate) fn traits(email: &str) -> Value {
 
 /// Somebody at an address.
 pub(crate) fn client(ip: &str) -> Client {
-    Client { ip: Some(ip.parse().unwrap()), user_agent: "test".to_owned(), language: None }
+    Client { ip: Some(ip.parse().unwrap()), user_agent: "test".to_owned(), ..Client::default() }
 }
 
 /// A password.

@@ -91,6 +91,12 @@ register! {
     AUDIT_EVENT = 0x031e;
     /// What happened, by time.
     AUDIT_EVENT_BY_TIME = 0x031f;
+    /// A call of a web hook, to be made.
+    HOOK_CALL = 0x0320;
+    /// Calls that wait, by when they are due.
+    HOOK_CALL_DUE = 0x0321;
+    /// Calls by time of creation, for lists.
+    HOOK_CALL_BY_CREATION = 0x0322;
 
     // 0x04xx: identity, index space
     /// A credential identifier's keyed digest, leading to homes.
@@ -181,6 +187,9 @@ mod tests {
             (0x031d, "SESSION_ERA"),
             (0x031e, "AUDIT_EVENT"),
             (0x031f, "AUDIT_EVENT_BY_TIME"),
+            (0x0320, "HOOK_CALL"),
+            (0x0321, "HOOK_CALL_DUE"),
+            (0x0322, "HOOK_CALL_BY_CREATION"),
             (0x0401, "CREDENTIAL_IDENTIFIER"),
             (0x0402, "SOURCE_FAILURES"),
             (0x0403, "VERIFIABLE_ADDRESS"),

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Service,
     courier::{Template, outbox::Letter},
+    hook::HookFailed,
     language::Language,
     model::{CsrfDigest, FlowId, Issued, Scope, session_epoch},
     schema::{Channel, Rule, Violation, is_email, normalize_identifier},
@@ -54,6 +55,8 @@ pub struct BeginCode {
     pub proof: Option<Proof>,
     /// The browser that begins it; `None` for a native flow.
     pub browser: Option<CsrfDigest>,
+    /// Who begins it.
+    pub client: crate::Client,
 }
 
 /// What somebody sent to recover an account, or to verify an address.
@@ -100,6 +103,9 @@ pub enum CodeRejection {
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
+    /// A hook did not answer as it must.
+    #[error(transparent)]
+    Hook(HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -159,7 +165,7 @@ impl Service {
         }
         let mut record = self.new_flow(purpose, begin.request_url, begin.return_to)?;
         record.csrf_digest = csrf_bytes(begin.browser);
-        Ok(self.keep_flow(scope, record).await?)
+        self.keep_begun(scope, record, false, &begin.client).await
     }
 
     /// Submits a recovery or a verification (`updateRecoveryFlow`,
@@ -276,7 +282,7 @@ impl Service {
         };
         match purpose {
             Purpose::Recovery => self.recover(scope, (id, &record), flow, client).await,
-            _ => self.verify(scope, (id, &record), flow).await,
+            _ => self.verify(scope, (id, &record), flow, client).await,
         }
     }
 

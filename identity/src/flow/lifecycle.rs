@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{Flow, FlowState, Purpose};
 use crate::{
     Service,
-    model::{CsrfDigest, FlowId, Scope},
+    hook::{HookFailed, Moment, Occasion, outbox::Calls},
+    model::{Client, CsrfDigest, FlowId, Scope},
     schema::IdentitySchema,
     session::{Aal, check::Proof},
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
@@ -35,6 +36,8 @@ pub struct BeginLogin {
     pub browser: Option<CsrfDigest>,
     /// Whether a native client wants a code to exchange for the session.
     pub exchange: bool,
+    /// Who begins it.
+    pub client: Client,
 }
 
 /// How a registration is to begin.
@@ -52,6 +55,8 @@ pub struct BeginRegistration {
     pub browser: Option<CsrfDigest>,
     /// Whether a native client wants a code to exchange for the session.
     pub exchange: bool,
+    /// Who begins it.
+    pub client: Client,
 }
 
 /// Why a flow does not begin.
@@ -79,6 +84,9 @@ pub enum BeginRejection {
     /// A URL is longer than is kept.
     #[error("a URL is longer than {URL_BYTES_MAX} bytes")]
     UrlTooLong,
+    /// A hook does not let it.
+    #[error(transparent)]
+    Hook(#[from] HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -145,7 +153,7 @@ impl Service {
                 return Err(BeginRejection::NoSecondFactor);
             }
         }
-        Ok(self.keep_with_code(scope, record, begin.exchange).await?)
+        self.keep_begun(scope, record, begin.exchange, &begin.client).await
     }
 
     /// Begins a registration (`createNativeRegistrationFlow`,
@@ -176,7 +184,7 @@ impl Service {
             record.challenge = self.draw_challenge();
             record.user_handle = self.draw_user_handle();
         }
-        Ok(self.keep_with_code(scope, record, begin.exchange).await?)
+        self.keep_begun(scope, record, begin.exchange, &begin.client).await
     }
 
     /// A flow by its id (`getLoginFlow`, `getRegistrationFlow`).
@@ -217,14 +225,25 @@ impl Service {
         })
     }
 
-    async fn keep_with_code(
+    /// Keeps a flow that somebody begins, if hooks let it.
+    pub(super) async fn keep_begun(
         &self,
         scope: Scope,
         record: FlowRecord,
         exchange: bool,
-    ) -> Result<Flow, StoreError> {
+        client: &Client,
+    ) -> Result<Flow, BeginRejection> {
         let exchange = exchange && record.csrf_digest.is_empty();
-        self.keep_new(scope, record, exchange).await
+        let id = self.mint_flow(&record);
+        let purpose = Purpose::from_number(record.purpose).unwrap_or(Purpose::Login);
+        let begun = &record.clone();
+        let flow = (FlowId(id), begun);
+        let occasion = Occasion { moment: Moment::Before, purpose, method: "", flow, client };
+        self.ask_hooks(&occasion, None, None).await?;
+        let calls = self.draw_calls(&occasion, Slot::of_id(&id));
+        let flow = self.keep_new(scope, (id, record), exchange, Some((&occasion, &calls))).await?;
+        self.calls_posted(&calls);
+        Ok(flow)
     }
 
     pub(super) async fn keep_flow(
@@ -232,22 +251,26 @@ impl Service {
         scope: Scope,
         record: FlowRecord,
     ) -> Result<Flow, StoreError> {
-        self.keep_new(scope, record, false).await
+        self.keep_new(scope, (self.mint_flow(&record), record), false, None).await
+    }
+
+    fn mint_flow(&self, record: &FlowRecord) -> Uuid {
+        // What only somebody known may use lives at home.
+        let purpose = Purpose::from_number(record.purpose);
+        let at_home = matches!(purpose, Some(Purpose::Settings | Purpose::Login));
+        match Uuid::from_slice(&record.subject) {
+            Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
+            _ => self.mint_local(),
+        }
     }
 
     async fn keep_new(
         &self,
         scope: Scope,
-        mut record: FlowRecord,
+        (id, mut record): (Uuid, FlowRecord),
         exchange: bool,
+        hooks: Option<(&Occasion<'_>, &Calls)>,
     ) -> Result<Flow, StoreError> {
-        // What only somebody known may use lives at home.
-        let purpose = Purpose::from_number(record.purpose);
-        let at_home = matches!(purpose, Some(Purpose::Settings | Purpose::Login));
-        let id = match Uuid::from_slice(&record.subject) {
-            Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
-            _ => self.mint_local(),
-        };
         let drawn = exchange.then(|| self.draw_exchange(id));
         if let Some((_, digest)) = &drawn {
             record.exchange_init = digest.clone();
@@ -257,6 +280,9 @@ impl Service {
         self.store
             .transact(|t| async move {
                 t.insert::<Flows>(&FlowKey { tenant: scope.tenant, id }, record, Some(kept));
+                if let Some((occasion, calls)) = hooks {
+                    self.post_calls((&t, scope), occasion, calls, None, None);
+                }
                 Ok::<_, StoreError>(())
             })
             .await?;

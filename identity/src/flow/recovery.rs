@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use cardea_storage::{Secret, Slot, StoreError, Timestamp};
+use cardea_storage::{Consistency, Secret, Slot, StoreError, Timestamp};
 use serde_json::json;
 use thiserror::Error;
 
@@ -21,8 +21,9 @@ use super::{
 use crate::{
     Service,
     audit::{Act, Actor},
+    hook::{Action, Moment, Occasion},
     identity::factors::Factors,
-    model::{Client, CsrfDigest, FlowId, IdentityId, Issued, Scope},
+    model::{Client, CsrfDigest, FlowId, Identity, IdentityId, Issued, Scope},
     session::{Aal, CredentialKind, issue::Factor},
     table::{
         AddressRecord, Attempts, CredentialKey, Credentials, FlowKey, FlowRecord, Flows,
@@ -35,6 +36,16 @@ use crate::{
 pub(super) const LINK: &str = "link";
 /// Random bytes of a link's token.
 const LINK_TOKEN_BYTES: usize = 24;
+
+/// What hooks run on once a code or a link was right.
+pub(super) fn after_code<'a>(
+    purpose: Purpose,
+    flow: (FlowId, &'a FlowRecord),
+    client: &'a Client,
+) -> Occasion<'a> {
+    let method = if flow.1.active == LINK { LINK } else { "code" };
+    Occasion { moment: Moment::After, purpose, method, flow, client }
+}
 
 /// How the transaction ended.
 enum Ending {
@@ -197,6 +208,10 @@ impl Service {
     ) -> Result<CodeOutcome, CodeRejection> {
         let record = started.1;
         let subject = id_of(&record.subject);
+        let occasion = &after_code(Purpose::Recovery, started, client);
+        self.consult_code(scope, subject, occasion, &mut flow).await?;
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
+        let revokes = self.settings.hooks.runs(Purpose::Recovery, occasion.method, Action::revokes);
         let drawn = &self.draw_session(scope, subject);
         let settings_id = self.mint_in(Slot::of_id(&subject));
         let done = self
@@ -229,8 +244,8 @@ impl Service {
                         address.updated_at = now;
                     }
                 }
+                identity.session_epoch += u64::from(unverified || revokes);
                 if unverified {
-                    identity.session_epoch += 1;
                     identity.second_factor = false;
                     self.forget_factors(&t, scope, subject).await?;
                 }
@@ -261,6 +276,8 @@ impl Service {
                 self.draw_offers(&mut settings, &factors);
                 let key = FlowKey { tenant: scope.tenant, id: settings_id };
                 t.insert::<Flows>(&key, &settings, Some(self.flow_kept_until(&settings)));
+                let told = Identity::of(IdentityId(subject), &identity);
+                self.post_calls((&t, scope), occasion, calls, Some(&told), Some(&issued.session));
                 let done = (issued, identity, settings, factors);
                 Ok::<_, StoreError>(Ending::Recovered(Box::new(done)))
             })
@@ -268,6 +285,7 @@ impl Service {
         match done.value {
             Ending::Recovered(recovered) => {
                 let (issued, identity, settings, factors) = *recovered;
+                self.calls_posted(calls);
                 self.hint_flow(scope, started, subject).await;
                 let mut settings =
                     self.show_settings(FlowId(settings_id), &settings, &identity, &factors);
@@ -290,6 +308,31 @@ impl Service {
                 flow.ui.messages.push(Text::code_already_completed(Purpose::Recovery));
                 Err(CodeRejection::Invalid(Box::new(flow)))
             }
+        }
+    }
+
+    /// Asks blocking hooks about who has shown a right code.
+    pub(super) async fn consult_code(
+        &self,
+        scope: Scope,
+        subject: uuid::Uuid,
+        occasion: &Occasion<'_>,
+        flow: &mut Flow,
+    ) -> Result<(), CodeRejection> {
+        if !self.asks_hooks(occasion) {
+            return Ok(());
+        }
+        let key = IdentityKey { tenant: scope.tenant, id: subject };
+        let found = self.store.view(Consistency::Strong).peek::<Identities>(&key).await?;
+        // The transaction finds out why not, and nobody is asked.
+        let Some(entry) = found.filter(|entry| !entry.record.inactive) else { return Ok(()) };
+        let identity = Identity::of(IdentityId(subject), &entry.record);
+        match self.ask_hooks(occasion, Some(identity), None).await {
+            Ok(_) => Ok(()),
+            Err(failed) => Err(match failed.tell(flow) {
+                None => CodeRejection::Invalid(Box::new(flow.clone())),
+                Some(failed) => CodeRejection::Hook(failed),
+            }),
         }
     }
 

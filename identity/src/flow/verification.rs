@@ -7,12 +7,13 @@ use uuid::Uuid;
 use super::{
     Flow, FlowState, Purpose,
     code::{Budget, CodeOutcome, CodeRejection, EMAIL, template_of},
+    recovery::after_code,
 };
 use crate::{
     Service,
     courier::outbox::Letter,
     language::Language,
-    model::{FlowId, Scope},
+    model::{Client, FlowId, Identity, IdentityId, Scope},
     schema::Channel,
     table::{
         Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey, IdentityRecord, id_bytes,
@@ -51,9 +52,13 @@ impl Service {
         scope: Scope,
         started: (FlowId, &FlowRecord),
         mut flow: Flow,
+        client: &Client,
     ) -> Result<CodeOutcome, CodeRejection> {
         let record = started.1;
         let subject = id_of(&record.subject);
+        let occasion = &after_code(Purpose::Verification, started, client);
+        self.consult_code(scope, subject, occasion, &mut flow).await?;
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let done = self
             .store
             .transact(|t| async move {
@@ -78,11 +83,14 @@ impl Service {
                 for budget in [Budget::Sending, Budget::Trying] {
                     t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
                 }
+                let told = Identity::of(IdentityId(subject), &identity);
+                self.post_calls((&t, scope), occasion, calls, Some(&told), None);
                 Ok::<_, StoreError>(Ending::Verified)
             })
             .await?;
         match done.value {
             Ending::Verified => {
+                self.calls_posted(calls);
                 self.hint_flow(scope, started, subject).await;
                 let done = FlowRecord { completed_at: self.now().as_millis(), ..record.clone() };
                 let mut flow = self.show_flow(flow.id, &done);

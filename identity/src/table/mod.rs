@@ -9,6 +9,7 @@ pub mod erasure;
 pub mod external;
 pub mod flow;
 pub mod flow_error;
+pub mod hook_call;
 pub mod identity;
 pub mod lane;
 pub mod message;

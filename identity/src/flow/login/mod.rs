@@ -13,6 +13,7 @@
 //!    puts the mark of the flow, clears the counters and issues the session.
 
 mod code;
+mod hooked;
 mod lookup_secret;
 mod passkey;
 mod password;
@@ -20,17 +21,19 @@ mod social;
 mod totp;
 mod webauthn;
 
-use cardea_storage::{Secret, StoreError, Table, Timestamp};
+use cardea_storage::{Secret, Slot, StoreError, Table, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
-    Flow, FlowState, Purpose, SocialSubmission, code::Budget, lifecycle::FlowRejection,
+    Flow, FlowState, Purpose, SocialSubmission, StartedVerification, code::Budget,
+    lifecycle::FlowRejection,
     throttle::TooEarly,
 };
 use crate::{
     Service,
-    model::{Client, FlowId, Issued, Scope},
+    hook::{Edits, HookFailed},
+    model::{Client, FlowId, Identity, IdentityId, Issued, Scope},
     password::Overloaded,
     session::{Aal, CredentialKind, Proof, issue::Factor},
     table::{
@@ -120,6 +123,13 @@ pub enum LoginRejection {
     /// Too many passwords wait to be hashed.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// None of its addresses is verified, and a hook requires it; a verification has
+    /// begun (`session_verified_address_required`).
+    #[error("no address of the account is verified")]
+    Unverified(StartedVerification),
+    /// A hook did not answer as it must.
+    #[error(transparent)]
+    Hook(HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -183,6 +193,7 @@ enum Ending {
     Issued(Box<Issued>),
     AlreadyCompleted,
     Changed,
+    Unverified,
 }
 
 impl Service {
@@ -308,10 +319,11 @@ impl Service {
     pub(super) async fn finish_login(
         &self,
         attempt: &Attempt<'_>,
-        flow: Flow,
+        mut flow: Flow,
         settle: Settle<'_>,
     ) -> Result<LoggedIn, LoginRejection> {
-        let ending = match self.complete_login(attempt, settle).await {
+        let edits = self.consult_login(attempt, &mut flow).await?;
+        let ending = match self.complete_login(attempt, settle, &edits).await {
             Err(LoginRejection::NotLinked) => {
                 return Err(LoginRejection::say(flow, Text::linked_does_not_match()));
             }
@@ -325,6 +337,7 @@ impl Service {
             Ending::AlreadyCompleted => {
                 Err(LoginRejection::say(flow, Text::login_already_completed()))
             }
+            Ending::Unverified => self.lead_to_verification(attempt, flow).await,
             Ending::Changed => {
                 let text = match attempt.factor.kind {
                     CredentialKind::Code => Text::login_code_invalid(),
@@ -342,9 +355,12 @@ impl Service {
         &self,
         attempt: &Attempt<'_>,
         settle: Settle<'_>,
+        edits: &Edits,
     ) -> Result<Ending, LoginRejection> {
         let Attempt { scope, account, client, factor, .. } = *attempt;
         let drawn = &self.draw_session(scope, account);
+        let occasion = &attempt.occasion();
+        let calls = &self.draw_calls(occasion, Slot::of_id(&account));
         let done = self
             .store
             .transact(|t| async move {
@@ -375,7 +391,11 @@ impl Service {
                 if matches!(settled, Settled::Changed) {
                     return Ok(Ending::Changed);
                 }
-                let present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty()) {
+                if self.lacks_verified_address(attempt, &identity) {
+                    return Ok(Ending::Unverified);
+                }
+                let mut present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty())
+                {
                     Some(proof) => self
                         .find_session(&t, scope, proof, true)
                         .await?
@@ -414,6 +434,14 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
+                let changed = self.after_login(attempt, edits, &mut identity);
+                if changed {
+                    t.put::<Identities>(&identity_key, &identity, None).await?;
+                }
+                if let Some((found, _)) = &mut present {
+                    found.session.epoch = identity.session_epoch;
+                    found.identity = identity.clone();
+                }
                 let owner = (account, &identity);
                 let issued = match present {
                     Some(present) => {
@@ -421,9 +449,14 @@ impl Service {
                     }
                     None => self.issue_session(&t, scope, owner, drawn, (factor, client)).await?,
                 };
+                let told = Identity::of(IdentityId(account), &identity);
+                self.post_calls((&t, scope), occasion, calls, Some(&told), Some(&issued.session));
                 Ok(Ending::Issued(Box::new(issued)))
             })
             .await?;
+        if matches!(done.value, Ending::Issued(_)) {
+            self.calls_posted(calls);
+        }
         Ok(done.value)
     }
 }

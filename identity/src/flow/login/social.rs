@@ -49,6 +49,7 @@ impl Service {
             Err(ArrivalRejection::Disabled) => Err(LoginRejection::Disabled),
             Err(ArrivalRejection::Flow(rejection)) => Err(rejection.into()),
             Err(ArrivalRejection::Throttled(early)) => Err(LoginRejection::Throttled(early)),
+            Err(ArrivalRejection::Hook(failed)) => Err(LoginRejection::Hook(failed)),
             Err(ArrivalRejection::Store(error)) => Err(error.into()),
             Err(_) => Err(LoginRejection::IdentityMismatch),
         }

@@ -4,6 +4,7 @@
 //! identifier at once exactly one signs up.
 
 mod code;
+mod hooked;
 mod passkey;
 mod password;
 mod social;
@@ -14,6 +15,7 @@ use cardea_storage::{Secret, Slot, StoreError};
 use serde_json::Value;
 use thiserror::Error;
 
+use self::hooked::Consulted;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
     social::Pending, throttle::TooEarly,
@@ -21,8 +23,9 @@ use super::{
 use crate::{
     Service,
     audit::{Act, Actor},
+    hook::{Action, HookFailed},
     identity::{ImportedAddress, NewIdentity, create::Birth},
-    model::{Client, FlowId, Identity, Issued, Scope},
+    model::{Client, FlowId, Identity, IdentityId, IdentityState, Issued, Scope},
     password::{Overloaded, PasswordHash},
     schema::{Extracted, IdentitySchema},
     session::{CredentialKind, issue::Factor},
@@ -97,6 +100,9 @@ pub enum RegistrationRejection {
     /// Too many passwords wait to be hashed.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// A hook did not answer as it must.
+    #[error(transparent)]
+    Hook(HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -136,6 +142,8 @@ pub(super) struct Newcomer {
     pub(super) addresses: Vec<ImportedAddress>,
     pub(super) metadata_public: Option<Value>,
     pub(super) metadata_admin: Option<Value>,
+    pub(super) external_id: Option<String>,
+    pub(super) state: IdentityState,
 }
 
 /// What somebody will log in by, and is logged in by now.
@@ -247,11 +255,29 @@ impl Service {
         earned: Earned,
     ) -> Result<Registered, RegistrationRejection> {
         let Sender { scope, id, client } = sender;
-        let Opened { record, schema, flow } = opened;
-        let Newcomer { traits, found, source, addresses, metadata_public, metadata_admin } =
-            newcomer;
         let subject = self.mint_in(Slot::of_id(&id.0));
+        let (factor, source) = (earned.factor, newcomer.source);
+        let method = factor.kind.name();
+        let asked = self.consult(sender, &opened, (subject, factor), newcomer).await;
+        let Opened { record, schema, mut flow } = opened;
+        let newcomer = match asked {
+            Ok(newcomer) => newcomer,
+            Err(Consulted::Taken) => {
+                self.source_failed(scope, &source).await?;
+                return Err(RegistrationRejection::say(flow, Text::duplicate_identifier()));
+            }
+            Err(Consulted::Refused(failed)) => {
+                return Err(match failed.tell(&mut flow) {
+                    None => RegistrationRejection::Invalid(Box::new(flow)),
+                    Some(failed) => RegistrationRejection::Hook(failed),
+                });
+            }
+            Err(Consulted::Store(error)) => return Err(error.into()),
+        };
+        let Newcomer { traits, found, addresses, metadata_public, metadata_admin, .. } = newcomer;
         let new = NewIdentity {
+            external_id: newcomer.external_id,
+            state: newcomer.state,
             schema_id: schema.id().0.clone(),
             traits,
             metadata_public,
@@ -267,9 +293,15 @@ impl Service {
             hash: earned.hash.as_ref(),
         };
         let drawn = &self.draw_session(scope, subject);
-        let verification = &self.settings.verification.then(|| self.draw_verification(subject));
+        let hooks = &self.settings.hooks;
+        let purpose = Purpose::Registration;
+        let verifies = self.settings.verification || hooks.runs(purpose, method, Action::verifies);
+        let verification = &verifies.then(|| self.draw_verification(subject));
+        let logs_in = new.state == IdentityState::Active && self.signing_up_logs_in(method);
         let started = (id, &record);
-        let (factor, account) = (earned.factor, earned.account.as_ref());
+        let occasion = &self.signed_up(client, started, factor);
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
+        let account = earned.account.as_ref();
         let other = &earned.credential;
         let ending = self
             .store
@@ -304,7 +336,7 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.put::<Attempts>(&counter, &known, Some(throttle.kept_until(&known, t.now())))
                     .await?;
-                let issued = if self.settings.session_after_registration {
+                let issued = if logs_in {
                     let earned = (factor, client);
                     Some(self.issue_session(&t, scope, (subject, &kept), drawn, earned).await?)
                 } else {
@@ -314,6 +346,9 @@ impl Service {
                     let origin = (started.1, client.language);
                     self.start_verification(&t, scope, (subject, &kept), origin, drawn)
                 });
+                let session = issued.as_ref().map(|issued: &Issued| &issued.session);
+                let told = Identity::of(IdentityId(subject), &kept);
+                self.post_calls((&t, scope), occasion, calls, Some(&told), session);
                 let done = Registered { identity, issued, verification };
                 Ok(Ending::Registered(Box::new(done)))
             })
@@ -328,6 +363,7 @@ impl Service {
                 if registered.verification.is_some() {
                     self.posted();
                 }
+                self.calls_posted(calls);
                 self.hint_flow(scope, started, subject).await;
                 Ok(*registered)
             }

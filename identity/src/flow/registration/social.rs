@@ -50,6 +50,7 @@ impl Service {
             Ok(Arrived::Form(flow)) => Err(RegistrationRejection::Invalid(flow)),
             Err(ArrivalRejection::Flow(rejection)) => Err(rejection.into()),
             Err(ArrivalRejection::Throttled(early)) => Err(RegistrationRejection::Throttled(early)),
+            Err(ArrivalRejection::Hook(failed)) => Err(RegistrationRejection::Hook(failed)),
             Err(ArrivalRejection::Store(error)) => Err(error.into()),
             Ok(Arrived::Linked) | Err(_) => Err(RegistrationRejection::Disabled),
         }

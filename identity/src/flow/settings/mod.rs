@@ -8,6 +8,7 @@
 //! needs a session whose holder was authenticated a short while ago. Where a change
 //! ends all other sessions, it does so in the same transaction.
 
+mod hooked;
 mod lookup_secret;
 mod news;
 mod passkey;
@@ -18,12 +19,15 @@ mod webauthn;
 
 use std::collections::BTreeSet;
 
-use cardea_storage::{Consistency, Secret, StoreError, Timestamp, Transaction};
+use cardea_storage::{Consistency, Secret, Slot, StoreError, Timestamp, Transaction};
 use serde_json::Value;
 use thiserror::Error;
 
-use self::news::{Change, News};
 pub(super) use self::webauthn::kept as kept_key;
+use self::{
+    hooked::settings_saved,
+    news::{Change, News},
+};
 use super::{
     Flow, FlowState, Purpose, SocialSubmission,
     lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
@@ -31,8 +35,9 @@ use super::{
 use crate::{
     Service,
     factor::totp::Seed,
+    hook::HookFailed,
     identity::factors::Factors,
-    model::{CsrfDigest, FlowId, Identity, IdentityId, Scope, json_of},
+    model::{Client, CsrfDigest, FlowId, Identity, IdentityId, Scope, json_of},
     password::{Overloaded, PasswordHash},
     schema::Violation,
     session::{
@@ -58,6 +63,8 @@ pub struct BeginSettings {
     pub proof: Option<Proof>,
     /// The browser that begins it; `None` for a native flow.
     pub browser: Option<CsrfDigest>,
+    /// Who begins it.
+    pub client: Client,
 }
 
 /// What somebody sent to change its settings: the members of all methods, of which each
@@ -68,6 +75,8 @@ pub struct SettingsSubmission {
     pub method: String,
     /// The caller's session.
     pub proof: Option<Proof>,
+    /// Who sends it.
+    pub client: Client,
     /// The traits; null if missing.
     pub traits: Value,
     /// The new password; `None` if missing.
@@ -150,6 +159,9 @@ pub enum SettingsRejection {
     /// Too many passwords wait to be hashed.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// A hook did not answer as it must.
+    #[error(transparent)]
+    Hook(HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -276,7 +288,7 @@ impl Service {
         let view = self.store.view(Consistency::Strong);
         let factors = self.factors_of(&view, scope, me.identity_id).await?;
         self.draw_offers(&mut record, &factors);
-        let flow = self.keep_flow(scope, record.clone()).await?;
+        let flow = self.keep_begun(scope, record.clone(), false, &begin.client).await?;
         let mut flow = self.show_settings(flow.id, &record, &me.identity, &factors);
         self.show_links(scope, &mut flow, me.identity_id).await?;
         Ok(flow)
@@ -338,7 +350,7 @@ impl Service {
         id: FlowId,
         submission: SettingsSubmission,
     ) -> Result<Flow, SettingsRejection> {
-        let proof = submission.proof.clone();
+        let (proof, client) = (submission.proof.clone(), submission.client.clone());
         let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
         let subject = me.identity_id;
@@ -367,8 +379,12 @@ impl Service {
                 None
             }
         };
-        let Some(wanted) = &wanted else { return Err(opened.refuse()) };
-        let letters = &self.draw_news(subject);
+        let Some(mut wanted) = wanted else { return Err(opened.refuse()) };
+        let started = &opened.record.clone();
+        let occasion = &settings_saved(&method, (id, started), &client);
+        let edits = &self.consult_settings(&mut opened, occasion, &mut wanted).await?;
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
+        let (wanted, letters) = (&wanted, &self.draw_news(subject, &method));
         let changed = self
             .store
             .transact(|t| async move {
@@ -377,7 +393,17 @@ impl Service {
                     .await?
                     .filter(|me| me.accepted(t.now()).is_some() && me.identity_id == subject)
                     .ok_or(Refusal::NoSession)?;
-                self.change_mine(&t, scope, (id, me), wanted, letters).await
+                let session = me.view(t.now());
+                let mut changed = self
+                    .change_mine(&t, scope, (id, me), wanted, (letters, occasion.method))
+                    .await?;
+                if !changed.shows {
+                    let identity = &mut changed.identity;
+                    self.write_edits(&t, scope, (subject, identity), edits).await?;
+                    let told = Identity::of(IdentityId(subject), identity);
+                    self.post_calls((&t, scope), occasion, calls, Some(&told), Some(&session));
+                }
+                Ok(changed)
             })
             .await;
         match changed {
@@ -386,9 +412,12 @@ impl Service {
                 if told {
                     self.posted();
                 }
+                if !shows {
+                    self.calls_posted(calls);
+                }
                 let mut flow = self.show_settings(id, &record, &identity, &factors);
                 self.show_links(scope, &mut flow, subject).await?;
-                flow.active = Some(method);
+                flow.active = Some(occasion.method.to_owned());
                 if !shows {
                     flow.state = FlowState::Success;
                     flow.ui.messages.push(Text::settings_saved());
@@ -421,7 +450,7 @@ impl Service {
         scope: Scope,
         (id, me): (FlowId, Found),
         wanted: &Wanted,
-        letters: &News,
+        (letters, method): (&News, &str),
     ) -> Result<Changed, Refusal> {
         // It may have got a second factor since the flow was opened.
         if !self.may_see_settings(&me) {
@@ -456,6 +485,7 @@ impl Service {
             }
             Wanted::Passkey(wanted) => self.apply_passkey(&mut changing, wanted).map(|()| None)?,
         };
+        changing.ends_other_sessions |= !changing.shows && self.saving_ends_sessions(method);
         for kind in &changing.touched {
             let identity = changing.me.identity_id;
             let key = CredentialKey { tenant: scope.tenant, identity, kind: kind.number() };
@@ -485,7 +515,7 @@ impl Service {
             t.put::<Sessions>(&changing.me.key, &session, Some(kept)).await?;
         }
         let news = changing.news.as_ref();
-        let told = news.is_some_and(|change| {
+        let told = news.filter(|change| self.is_news(**change, method)).is_some_and(|change| {
             self.tell(t, scope, (&changing.me.identity, &identity), letters, *change)
         });
         Ok(Changed {

@@ -141,8 +141,8 @@ impl Change {
 pub(super) struct News(Vec<Uuid>);
 
 impl Service {
-    pub(super) fn draw_news(&self, subject: Uuid) -> News {
-        if !self.settings.notify_changes {
+    pub(super) fn draw_news(&self, subject: Uuid, method: &str) -> News {
+        if !self.settings.notify_changes && !self.notifies_addresses(method) {
             return News(Vec::new());
         }
         News((0..ADDRESSES_MAX).map(|_| self.draw_message(Slot::of_id(&subject))).collect())

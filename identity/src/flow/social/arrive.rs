@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Service,
     flow::{Flow, FlowRejection, Purpose, Registered, TooEarly},
+    hook::HookFailed,
     model::{Client, CsrfDigest, FlowId, Issued, Scope},
     session::Proof,
     social::{
@@ -100,6 +101,9 @@ pub enum ArrivalRejection {
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
+    /// A hook did not answer as it must.
+    #[error(transparent)]
+    Hook(#[from] HookFailed),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,6 +154,8 @@ impl Service {
         let record =
             FlowRecord { social_state: Bytes::new(), social_journey: Bytes::new(), ..record };
         let proof = brought.proof.as_ref();
+        let payload = journey.transient_payload.clone();
+        let client = &Client { transient_payload: payload, ..client.clone() };
         let guest = Guest { scope, id, record: &record, provider, client, proof };
         let mut flow = match (purpose, proof) {
             (Purpose::Settings, Some(proof)) => {

@@ -89,6 +89,7 @@ impl Service {
             Err(LoginRejection::Flow(rejection)) => Err(rejection.into()),
             Err(LoginRejection::Disabled) => Err(ArrivalRejection::Disabled),
             Err(LoginRejection::Throttled(early)) => Err(ArrivalRejection::Throttled(early)),
+            Err(LoginRejection::Hook(failed)) => Err(failed.into()),
             Err(LoginRejection::Store(error)) => Err(error.into()),
             Err(_) => Err(ArrivalRejection::IdentityMismatch),
         }

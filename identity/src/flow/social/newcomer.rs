@@ -101,6 +101,7 @@ impl Service {
             addresses: addresses.collect(),
             metadata_public: pending.metadata_public.clone(),
             metadata_admin: pending.metadata_admin.clone(),
+            ..Newcomer::default()
         };
         let earned = Earned { account: Some(pending), ..Earned::by(FACTOR) };
         let opened = Opened { record: guest.record.clone(), schema, flow };
@@ -109,6 +110,7 @@ impl Service {
             Err(RegistrationRejection::Invalid(flow)) => Ok(Arrived::Form(flow)),
             Err(RegistrationRejection::Flow(rejection)) => Err(rejection.into()),
             Err(RegistrationRejection::Throttled(early)) => Err(ArrivalRejection::Throttled(early)),
+            Err(RegistrationRejection::Hook(failed)) => Err(failed.into()),
             Err(RegistrationRejection::Store(error)) => Err(error.into()),
             Err(_) => Err(ArrivalRejection::BadState),
         }
@@ -190,7 +192,11 @@ impl Service {
     }
 
     /// Who has the identifiers and addresses that traits give.
-    async fn holders_of(&self, scope: Scope, found: &Extracted) -> Result<Vec<Uuid>, StoreError> {
+    pub(in crate::flow) async fn holders_of(
+        &self,
+        scope: Scope,
+        found: &Extracted,
+    ) -> Result<Vec<Uuid>, StoreError> {
         let tenant = scope.tenant;
         let kind = CredentialKind::Password.number();
         let identifiers = found.password_identifiers.iter();

@@ -115,6 +115,14 @@ impl Text {
         Self::info(1_050_003, text).with(json!({"provider": provider, "account": account}))
     }
 
+    /// 4000010: none of its addresses is verified.
+    pub fn address_not_verified() -> Self {
+        Self::error(
+            4_000_010,
+            "Account not active yet. Did you forget to verify your email address?",
+        )
+    }
+
     /// 1010003: why a signed-in person is asked again.
     pub fn confirm_that_it_is_you() -> Self {
         Self::info(1_010_003, "Please confirm this action by verifying that it is you.")

@@ -1,0 +1,139 @@
+//! What hooks have to say about a change of settings: blocking ones before its
+//! transaction, ours in it.
+
+use cardea_storage::{StoreError, Transaction};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Change, Opened, Refusal, SettingsRejection, Wanted};
+use crate::{
+    Service,
+    flow::Purpose,
+    hook::{Action, Edits, HookFailed, Moment, Occasion, context::session_json},
+    identity::{
+        create::{EXTERNAL_ID_BYTES_MAX, metadata_bytes},
+        draft::via_number,
+    },
+    model::{Client, FlowId, Identity, IdentityId, IdentityState, Scope},
+    table::{FlowRecord, Identities, IdentityKey, IdentityRecord},
+};
+
+/// What hooks run on once settings are to be changed.
+pub(super) fn settings_saved<'a>(
+    method: &'a str,
+    flow: (FlowId, &'a FlowRecord),
+    client: &'a Client,
+) -> Occasion<'a> {
+    Occasion { moment: Moment::After, purpose: Purpose::Settings, method, flow, client }
+}
+
+impl Service {
+    /// Asks blocking hooks; puts the traits that they want in place of those that were
+    /// sent.
+    pub(super) async fn consult_settings(
+        &self,
+        opened: &mut Opened,
+        occasion: &Occasion<'_>,
+        wanted: &mut Wanted,
+    ) -> Result<Edits, SettingsRejection> {
+        if !self.asks_hooks(occasion) {
+            return Ok(Edits::default());
+        }
+        let id = IdentityId(opened.me.identity_id);
+        let mut identity = Identity::of(id, &opened.me.identity);
+        if let Wanted::Profile(traits) = wanted {
+            // Nobody is asked about what cannot be.
+            let schema = self.schema(&identity.schema_id).or_else(|| self.schema(""));
+            if schema.is_none_or(|schema| schema.check(traits).is_err()) {
+                return Ok(Edits::default());
+            }
+            identity.traits = traits.clone();
+        }
+        let session = session_json(&opened.me.view(self.now()));
+        let mut edits = match self.ask_hooks(occasion, Some(identity), Some(session)).await {
+            Ok(edits) => edits,
+            Err(failed) => {
+                return Err(match failed.tell(&mut opened.flow) {
+                    None => SettingsRejection::Invalid(Box::new(opened.flow.clone())),
+                    Some(failed) => SettingsRejection::Hook(failed),
+                });
+            }
+        };
+        let failed = |why: &str| {
+            SettingsRejection::Hook(HookFailed::Failed {
+                hook: "settings".to_owned(),
+                why: why.to_owned(),
+            })
+        };
+        if edits.state == Some(IdentityState::Inactive) {
+            return Err(failed("a change of settings cannot deactivate who makes it"));
+        }
+        for metadata in [&edits.metadata_public, &edits.metadata_admin] {
+            if metadata_bytes(metadata.as_ref()).is_none() {
+                return Err(failed("its metadata is too large"));
+            }
+        }
+        if edits.external_id.as_ref().is_some_and(|id| id.len() > EXTERNAL_ID_BYTES_MAX) {
+            return Err(failed("its external id is too long"));
+        }
+        match (edits.traits.take(), wanted) {
+            (None, _) => {}
+            (Some(traits), Wanted::Profile(sent)) => *sent = traits,
+            (Some(traits), _) if is_same(&traits, &opened.me.identity) => {}
+            (Some(_), _) => return Err(failed("traits are changed with the profile alone")),
+        }
+        Ok(edits)
+    }
+
+    /// Writes what else hooks want to be changed.
+    pub(super) async fn write_edits(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (subject, identity): (Uuid, &mut IdentityRecord),
+        edits: &Edits,
+    ) -> Result<(), Refusal> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        edits.write_metadata(identity);
+        if let Some(external_id) = &edits.external_id {
+            let filed = self.claim_external(t, scope, subject, external_id).await?;
+            identity.external_id_digest = filed.map_err(|_| Refusal::Taken)?;
+            identity.external_id.clone_from(external_id);
+        }
+        let now = t.now().as_millis();
+        for (via, value) in &edits.verified {
+            let via = via_number(*via);
+            let theirs = identity.verifiable.iter_mut();
+            for address in theirs.filter(|a| a.via == via && a.value == *value) {
+                if address.verified_at == 0 {
+                    (address.verified_at, address.updated_at) = (now, now);
+                }
+            }
+        }
+        identity.updated_at = now;
+        let key = IdentityKey { tenant: scope.tenant, id: subject };
+        t.put::<Identities>(&key, identity, None).await.map_err(|error: StoreError| error.into())
+    }
+
+    /// Whether saving by a method ends all other sessions.
+    pub(super) fn saving_ends_sessions(&self, method: &str) -> bool {
+        self.settings.hooks.runs(Purpose::Settings, method, Action::revokes)
+    }
+
+    /// Whether addresses that an identity had are told when they change.
+    pub(super) fn notifies_addresses(&self, method: &str) -> bool {
+        self.settings.hooks.runs(Purpose::Settings, method, Action::notifies)
+    }
+
+    /// Whether people are told of a change.
+    pub(super) fn is_news(&self, change: Change, method: &str) -> bool {
+        let told = self.settings.notify_changes;
+        told || (change == Change::Address && self.notifies_addresses(method))
+    }
+}
+
+fn is_same(traits: &Value, identity: &IdentityRecord) -> bool {
+    *traits == crate::model::json_of(&identity.traits)
+}

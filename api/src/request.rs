@@ -66,7 +66,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let ip = parts.extensions.get::<ClientAddress>().map(|address| address.0);
         let user_agent = text(&parts.headers, &header::USER_AGENT).unwrap_or_default().to_owned();
         let language = language_of(&parts.headers);
-        Ok(Self { scope: Scope { tenant }, client: Client { ip, user_agent, language } })
+        Ok(Self {
+            scope: Scope { tenant },
+            client: Client { ip, user_agent, language, ..Client::default() },
+        })
     }
 }
 

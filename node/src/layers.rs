@@ -277,6 +277,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         recovery: flows.recovery.unwrap_or(mails),
         code_login: flows.code_login,
         code_lifespan: flows.code_lifespan,
+        session_after_registration: flows.session_after_registration,
         session_required_aal: required_aal(sessions.required_aal),
         settings_required_aal: required_aal(flows.settings_required_aal),
         totp: factors

@@ -16,6 +16,7 @@ pub mod courier;
 pub mod dev;
 pub mod entropy;
 pub mod erasure;
+pub mod hooks;
 pub mod layers;
 pub mod listener;
 pub mod operator;

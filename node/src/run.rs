@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use axum::Router;
 use cardea_api::keto::Door;
 use cardea_cluster::{ClusterNode, directory::KeyRows};
+use cardea_identity::Settings;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -23,6 +24,7 @@ use crate::{
     config::Config,
     courier,
     entropy::SystemEntropy,
+    hooks,
     layers::{self, Layers, Rings},
     listener::{
         self,
@@ -128,6 +130,8 @@ async fn serve_node(
     let store = backend.node().store();
     let providers = providers::providers(config)?;
     let settings = layers::identity_settings(config, courier::templates(config)?, providers);
+    let settings = Settings { hooks: hooks::hooks(config)?, ..settings };
+    let calls_hooks = !settings.hooks.is_empty();
     let authority = config.outbound.authority_file.as_deref();
     let outbound = outbound::Client::new(OutboundOptions::of(config), authority)?;
     let mut options = layers::identity_options(config);
@@ -169,6 +173,7 @@ async fn serve_node(
     backend.node().directory().expect_layers();
     let posting = courier::carrier(config)?
         .map(|carrier| tokio::spawn(courier::run(layers.clone(), carrier)));
+    let calling = calls_hooks.then(|| tokio::spawn(hooks::run(layers.clone())));
     let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
     let sealing = tokio::spawn(crate::audit::run(layers.clone()));
     let informed = tokio::spawn(crate::schemas::run(layers.clone()));
@@ -196,8 +201,8 @@ async fn serve_node(
     informed.abort();
     sealing.abort();
     erasing.abort();
-    if let Some(posting) = posting {
-        posting.abort();
+    for task in [posting, calling].into_iter().flatten() {
+        task.abort();
     }
     outcome
 }

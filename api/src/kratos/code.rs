@@ -24,8 +24,8 @@ use super::{
     Kratos,
     browser::see_other,
     flow::{
-        Browser, Opened, admit, begun, open, owned, refused, request_url, return_to, show, shown,
-        shown_with, text,
+        Browser, Opened, admit, beginner, begun, open, owned, refused, request_url, return_to,
+        sender, show, shown, shown_with, text,
     },
     manner::Manner,
     rejection::{Refused, not_begun},
@@ -51,8 +51,9 @@ macro_rules! handlers {
                 Claimed(proof): Claimed,
                 query: Query,
                 uri: Uri,
+                headers: HeaderMap,
             ) -> Result<Response, ApiError> {
-                begin_native(&kratos, caller, $purpose, proof, (&query, &uri)).await
+                begin_native(&kratos, caller, $purpose, proof, (&query, &uri), &headers).await
             }
 
             pub(in super::super) async fn create_browser(
@@ -103,12 +104,14 @@ async fn begin_native(
     purpose: Purpose,
     proof: Option<Proof>,
     (query, uri): (&Query, &Uri),
+    headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let begin = BeginCode {
         request_url: request_url(kratos, uri),
         return_to: return_to(kratos, query)?,
         proof,
         browser: None,
+        client: beginner(kratos, &caller.client, uri, headers),
     };
     let flow = kratos.service().begin_code(caller.scope, purpose, begin).await;
     let flow = flow.map_err(|rejection| not_begun(rejection, purpose))?;
@@ -133,6 +136,7 @@ async fn begin_browser(
         return_to: back.clone(),
         proof,
         browser: Some(browser.secret.digest()),
+        client: beginner(kratos, &caller.client, uri, headers),
     };
     let flow = kratos.service().begin_code(caller.scope, purpose, begin).await;
     begun(kratos, (caller.scope, purpose), browser, back.as_deref(), flow).await
@@ -147,13 +151,14 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let (mut body, _) = sent.json_or_form()?;
     let opened = admit(kratos, flow, headers, &mut body)?;
+    let client = &sender(kratos, &caller.client, &opened.flow, headers, &body)?;
     let submission = CodeSubmission {
         method: text(&mut body, "method")?.unwrap_or_default(),
         email: text(&mut body, "email")?,
         code: text(&mut body, "code")?.map(Secret::new),
     };
     let what = (opened.flow.purpose, opened.flow.id);
-    let done = kratos.service().submit_code(caller.scope, what, submission, &caller.client);
+    let done = kratos.service().submit_code(caller.scope, what, submission, client);
     match done.await {
         Ok(outcome) => outcome_of(kratos, caller, &opened, outcome),
         Err(rejection) => refused(kratos, caller.scope, &opened, Refused::from(rejection)).await,

@@ -1,15 +1,18 @@
 //! What the flows have in common: how one begins, is shown, and how what was sent to
 //! it is looked at, by native clients, scripts and pages.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use cardea_identity::{
-    FlowId, Scope,
-    flow::{BeginRejection, Flow, Purpose},
+    Client, FlowId, Scope,
+    flow::{BeginRejection, Flow, Purpose, StartedVerification},
+    hook::Asked,
     language::Language,
     ui::Text,
 };
 use http::{HeaderMap, StatusCode, Uri};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json as value};
 
 use super::{
     Kratos,
@@ -25,7 +28,7 @@ use crate::{
     answer::json,
     error::ApiError,
     query::Query,
-    request::{Caller, is_uuid, language_of},
+    request::{Caller, cookies, is_uuid, language_of},
 };
 
 /// The browser that begins a flow.
@@ -55,6 +58,59 @@ pub(super) struct Opened {
     pub(super) from_own_page: bool,
     /// The language that it asks for.
     pub(super) language: Option<Language>,
+}
+
+/// The longest transient payload, in bytes of JSON.
+const TRANSIENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The client that begins a flow, with what hooks are told of its request.
+pub(super) fn beginner(kratos: &Kratos, client: &Client, uri: &Uri, headers: &HeaderMap) -> Client {
+    let asked = asked(kratos, ("GET", &request_url(kratos, uri)), headers);
+    Client { asked, ..client.clone() }
+}
+
+/// The client that sends something to a flow, with what hooks are told of it.
+///
+/// # Errors
+/// 400 if it sends along more than is taken.
+pub(super) fn sender(
+    kratos: &Kratos,
+    client: &Client,
+    flow: &Flow,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Client, ApiError> {
+    let transient_payload = match body.get("transient_payload") {
+        // In a form it is a text.
+        Some(Value::String(text)) => {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+        }
+        sent => sent.cloned().unwrap_or_default(),
+    };
+    if transient_payload.to_string().len() > TRANSIENT_PAYLOAD_BYTES_MAX {
+        return Err(ApiError::bad_request(format!(
+            "The transient payload may have at most {TRANSIENT_PAYLOAD_BYTES_MAX} bytes of JSON."
+        )));
+    }
+    let name = flow.purpose.name();
+    let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
+    let asked = asked(kratos, ("POST", &url), headers);
+    Ok(Client { asked, transient_payload, ..client.clone() })
+}
+
+/// What hooks are told of a request; nothing where there are none.
+pub(super) fn asked(
+    kratos: &Kratos,
+    what: (&str, &str),
+    headers: &HeaderMap,
+) -> Option<Arc<Asked>> {
+    if kratos.service().settings().hooks.is_empty() {
+        return None;
+    }
+    let told =
+        headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let hidden = [kratos.options().cookies.name.as_str(), kratos.csrf_cookie()];
+    Some(Arc::new(Asked::new(what, told, cookies(headers), &hidden)))
 }
 
 /// Where a query asks to be sent afterwards, as a whole URL.
@@ -265,6 +321,7 @@ pub(super) async fn refused(
         Refused::Flow(flow) => {
             Ok(shown(kratos, StatusCode::BAD_REQUEST, *flow, opened.secret.as_ref()))
         }
+        Refused::Unverified(started) => unverified(kratos, opened, &started),
         Refused::Away(url) => {
             social::depart(kratos, opened.manner, (opened.from_own_page, opened.language), &url)
         }
@@ -279,6 +336,30 @@ pub(super) async fn refused(
             Err(error)
         }
     }
+}
+
+/// Leads who may not log in before an address is verified to the verification that has
+/// begun.
+fn unverified(
+    kratos: &Kratos,
+    opened: &Opened,
+    started: &StartedVerification,
+) -> Result<Response, ApiError> {
+    let id = started.flow.to_string();
+    let page = kratos.options().urls.page(Purpose::Verification, &id);
+    if opened.manner == Manner::Page {
+        return see_other(&page);
+    }
+    let mut flow = value!({"id": id, "verifiable_address": started.address});
+    if opened.manner != Manner::Native {
+        flow["url"] = page.into();
+    }
+    let step = value!([{"action": "show_verification_ui", "flow": flow}]);
+    Err(ApiError::new(StatusCode::FORBIDDEN)
+        .id("session_verified_address_required")
+        .message("account address not yet verified")
+        .reason("Account not active yet. Did you forget to verify your email address?")
+        .detail("continue_with", step))
 }
 
 /// The URL that began a flow, as clients reach it.

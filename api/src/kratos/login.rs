@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cardea_identity::{
+    Client,
     flow::{BeginLogin, Flow, LoggedIn, LoginSubmission, Purpose, SocialSubmission},
     session::{Aal, Proof},
 };
@@ -17,8 +18,9 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, answer_text, begun, open, place_after, refuse_unsupported, refused,
-        request_url, return_to, second_step, show, shown, text, wants_exchange,
+        Browser, Opened, admit, answer_text, beginner, begun, open, place_after,
+        refuse_unsupported, refused, request_url, return_to, second_step, sender, show, shown,
+        text, wants_exchange,
     },
     manner::Manner,
     rejection::{location_change_required, not_begun},
@@ -43,8 +45,11 @@ pub(super) async fn create_native(
     Claimed(proof): Claimed,
     query: Query,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let begin = wanted(&kratos, proof, &query, &uri)?;
+    let client = beginner(&kratos, &caller.client, &uri, &headers);
+    let begin = BeginLogin { client, ..begin };
     let flow = kratos.service().begin_login(caller.scope, begin).await;
     let flow = flow.map_err(|rejection| not_begun(rejection, Purpose::Login))?;
     Ok(shown(&kratos, StatusCode::OK, flow, None))
@@ -60,7 +65,11 @@ pub(super) async fn create_browser(
 ) -> Result<Response, ApiError> {
     let browser = Browser::of(&kratos, &headers);
     let begin = match wanted(&kratos, proof, &query, &uri) {
-        Ok(begin) => BeginLogin { browser: Some(browser.secret.digest()), ..begin },
+        Ok(begin) => BeginLogin {
+            browser: Some(browser.secret.digest()),
+            client: beginner(&kratos, &caller.client, &uri, &headers),
+            ..begin
+        },
         Err(error) => return kratos.answer(caller.scope, browser.manner, Err(error)).await,
     };
     let back = begin.return_to.clone();
@@ -92,6 +101,7 @@ fn wanted(
         proof,
         browser: None,
         exchange: wants_exchange(query),
+        client: Client::default(),
     })
 }
 
@@ -131,6 +141,7 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let (mut body, _) = sent.json_or_form()?;
     let opened = admit(kratos, flow, headers, &mut body)?;
+    let client = &sender(kratos, &caller.client, &opened.flow, headers, &body)?;
     // The name that the field had in older versions.
     let legacy = text(&mut body, "password_identifier")?;
     let submission = LoginSubmission {
@@ -149,8 +160,7 @@ async fn take(
             ..social::submission(&mut body)?
         },
     };
-    let done =
-        kratos.service().submit_login(caller.scope, opened.flow.id, submission, &caller.client);
+    let done = kratos.service().submit_login(caller.scope, opened.flow.id, submission, client);
     match done.await {
         Ok(logged_in) => answered(kratos, caller, &opened, &logged_in),
         Err(rejection) => refused(kratos, caller.scope, &opened, rejection.into()).await,

@@ -23,6 +23,7 @@ mod csrf;
 mod erasure;
 mod errors;
 mod flow;
+mod hooks;
 mod identities;
 mod import;
 mod login;
@@ -141,6 +142,9 @@ enum Operation {
     FollowRecoveryLink,
     ListCourierMessages,
     GetCourierMessage,
+    ListHookCalls,
+    GetHookCall,
+    RetryHookCall,
     PageLogin,
     PageRegistration,
     PageRecovery,
@@ -219,6 +223,9 @@ impl Operation {
             Self::FollowRecoveryLink => "followRecoveryLink",
             Self::ListCourierMessages => "listCourierMessages",
             Self::GetCourierMessage => "getCourierMessage",
+            Self::ListHookCalls => "listHookCalls",
+            Self::GetHookCall => "getHookCall",
+            Self::RetryHookCall => "retryHookCall",
             Self::PageLogin => "pageLogin",
             Self::PageRegistration => "pageRegistration",
             Self::PageRecovery => "pageRecovery",
@@ -297,6 +304,9 @@ impl Operation {
             Self::FollowRecoveryLink => on(filter, code::follow_link),
             Self::ListCourierMessages => on(filter, courier::list),
             Self::GetCourierMessage => on(filter, courier::get),
+            Self::ListHookCalls => on(filter, hooks::list),
+            Self::GetHookCall => on(filter, hooks::get),
+            Self::RetryHookCall => on(filter, hooks::retry),
             Self::PageLogin => on(filter, pages::login),
             Self::PageRegistration => on(filter, pages::registration),
             Self::PageRecovery => on(filter, pages::recovery),
@@ -403,6 +413,9 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/self-service/recovery", Operation::FollowRecoveryLink),
     read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
     read(Method::GET, "/admin/courier/messages/{id}", Operation::GetCourierMessage, "courier"),
+    read(Method::GET, "/admin/hooks/calls", Operation::ListHookCalls, "courier"),
+    read(Method::GET, "/admin/hooks/calls/{id}", Operation::GetHookCall, "courier"),
+    write(Method::POST, "/admin/hooks/calls/{id}/retry", Operation::RetryHookCall, "courier"),
     read(Method::GET, "/admin/schemas", Operation::ListIdentitySchemas, "identity"),
     read(Method::GET, SCHEMA, Operation::GetIdentitySchema, "identity"),
     write(Method::PUT, SCHEMA, Operation::PutIdentitySchema, "identity"),
@@ -472,7 +485,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 85;
+const COUNT: usize = 88;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

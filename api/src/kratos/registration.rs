@@ -3,6 +3,7 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
+    Client,
     flow::{
         BeginRegistration, Flow, LoggedIn, Purpose, Registered, RegistrationRejection,
         RegistrationSubmission,
@@ -18,8 +19,9 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, answer_text, begun, open, place_after, refuse_unsupported, refused,
-        request_url, return_to, show, shown, text, wants_exchange,
+        Browser, Opened, admit, answer_text, beginner, begun, open, place_after,
+        refuse_unsupported, refused, request_url, return_to, sender, show, shown, text,
+        wants_exchange,
     },
     login,
     manner::Manner,
@@ -45,8 +47,11 @@ pub(super) async fn create_native(
     Claimed(proof): Claimed,
     query: Query,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let begin = wanted(&kratos, proof, &query, &uri)?;
+    let client = beginner(&kratos, &caller.client, &uri, &headers);
+    let begin = BeginRegistration { client, ..begin };
     let flow = kratos.service().begin_registration(caller.scope, begin).await;
     let flow = flow.map_err(|rejection| not_begun(rejection, Purpose::Registration))?;
     Ok(shown(&kratos, StatusCode::OK, flow, None))
@@ -62,7 +67,11 @@ pub(super) async fn create_browser(
 ) -> Result<Response, ApiError> {
     let browser = Browser::of(&kratos, &headers);
     let begin = match wanted(&kratos, proof, &query, &uri) {
-        Ok(begin) => BeginRegistration { browser: Some(browser.secret.digest()), ..begin },
+        Ok(begin) => BeginRegistration {
+            browser: Some(browser.secret.digest()),
+            client: beginner(&kratos, &caller.client, &uri, &headers),
+            ..begin
+        },
         Err(error) => return kratos.answer(caller.scope, browser.manner, Err(error)).await,
     };
     let back = begin.return_to.clone();
@@ -84,6 +93,7 @@ fn wanted(
         proof,
         browser: None,
         exchange: wants_exchange(query),
+        client: Client::default(),
     })
 }
 
@@ -121,6 +131,7 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let (mut body, encoding) = sent.json_or_form()?;
     let opened = admit(kratos, flow, headers, &mut body)?;
+    let client = &sender(kratos, &caller.client, &opened.flow, headers, &body)?;
     let mut traits = body.remove("traits").unwrap_or_default();
     if encoding == Encoding::Form {
         type_traits(kratos, &opened.flow.schema_id, &mut traits);
@@ -135,7 +146,7 @@ async fn take(
         passkey_register: answer_text(&mut body, "passkey_register")?,
     };
     let id = opened.flow.id;
-    let done = kratos.service().submit_registration(caller.scope, id, submission, &caller.client);
+    let done = kratos.service().submit_registration(caller.scope, id, submission, client);
     match done.await {
         Ok(registered) => answered(kratos, caller, &opened, &registered),
         Err(RegistrationRejection::LoggedIn(issued)) => {

@@ -3,8 +3,9 @@
 use cardea_identity::{
     flow::{
         BeginRejection, CodeRejection, Flow, FlowRejection, LoginRejection, Purpose,
-        RegistrationRejection,
+        RegistrationRejection, StartedVerification,
     },
+    hook::HookFailed,
     identity::{
         ChangeRejection, CreateRejection, CredentialsRefused, DeleteRejection, ListRejection,
         ReadRejection, create, list,
@@ -203,6 +204,21 @@ impl From<CheckRejection> for ApiError {
     }
 }
 
+/// A web hook that did not let something be done, in the words of Kratos. Which it was,
+/// and how it failed, is for the log.
+pub(super) fn hook_failed(failed: HookFailed) -> ApiError {
+    match failed {
+        HookFailed::Interrupted(words) => {
+            let told = words.into_iter().map(|(_, text)| text.text);
+            ApiError::bad_request(told.collect::<Vec<_>>().join("\n"))
+        }
+        HookFailed::TooLate { .. } => ApiError::new(StatusCode::GATEWAY_TIMEOUT)
+            .reason("A third-party upstream service could not be reached. Please try again later."),
+        HookFailed::Failed { .. } => ApiError::new(StatusCode::BAD_GATEWAY)
+            .reason("A third-party upstream service responded improperly. Please try again later."),
+    }
+}
+
 /// Why a flow does not begin.
 pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError {
     match rejection {
@@ -222,6 +238,7 @@ pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError
                 .message(format!("{name} flow disabled"))
         }
         BeginRejection::UnknownSchema(id) => unknown_schema(&id),
+        BeginRejection::Hook(failed) => hook_failed(failed),
         BeginRejection::UrlTooLong => ApiError::bad_request("A URL is longer than is taken."),
         BeginRejection::Store(error) => error.into(),
     }
@@ -330,6 +347,8 @@ pub(super) enum Refused {
     Flow(Box<Flow>),
     /// The browser must go there.
     Away(String),
+    /// An address must be verified first.
+    Unverified(StartedVerification),
 }
 
 impl From<StoreError> for Refused {
@@ -360,6 +379,8 @@ impl From<LoginRejection> for Refused {
                 ApiError::bad_request("The credentials are those of another identity.")
                     .id("security_identity_mismatch")
             }
+            LoginRejection::Unverified(started) => return Self::Unverified(started),
+            LoginRejection::Hook(failed) => hook_failed(failed),
             LoginRejection::Throttled(early) => ApiError::too_many_requests(early.retry_after),
             LoginRejection::Overloaded(error) => overloaded(error),
             LoginRejection::Store(error) => error.into(),
@@ -375,6 +396,7 @@ impl From<CodeRejection> for Refused {
             CodeRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")
                 .message("identity is disabled"),
+            CodeRejection::Hook(failed) => hook_failed(failed),
             CodeRejection::Throttled(early) => ApiError::too_many_requests(early.retry_after),
             CodeRejection::Store(error) => error.into(),
         })
@@ -391,6 +413,7 @@ impl From<RegistrationRejection> for Refused {
                 .message("identity is disabled"),
             // Answered before, as a login.
             RegistrationRejection::LoggedIn(_) => ApiError::internal(),
+            RegistrationRejection::Hook(failed) => hook_failed(failed),
             RegistrationRejection::Flow(rejection) => not_taken(rejection).0,
             RegistrationRejection::Throttled(early) => {
                 ApiError::too_many_requests(early.retry_after)

@@ -17,8 +17,8 @@ use super::{
     browser::see_other,
     csrf::check_owner,
     flow::{
-        Browser, Opened, admit, answer_text, begun, choice, flow_id, open, request_url, return_to,
-        second_factor_required, second_step, shown, text, with_return,
+        Browser, Opened, admit, answer_text, beginner, begun, choice, flow_id, open, request_url,
+        return_to, second_factor_required, second_step, sender, shown, text, with_return,
     },
     manner::Manner,
     registration::type_traits,
@@ -37,10 +37,12 @@ pub(super) async fn create_native(
     caller: Caller,
     Claimed(proof): Claimed,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let begin = BeginSettings {
         request_url: request_url(&kratos, &uri),
         proof,
+        client: beginner(&kratos, &caller.client, &uri, &headers),
         ..BeginSettings::default()
     };
     match kratos.service().begin_settings(caller.scope, begin).await {
@@ -77,6 +79,7 @@ pub(super) async fn create_browser(
         return_to: back.clone(),
         proof,
         browser: Some(browser.secret.digest()),
+        client: beginner(&kratos, &caller.client, &uri, &headers),
     };
     match kratos.service().begin_settings(caller.scope, begin).await {
         Err(BeginRejection::SessionRequired) if browser.manner == Manner::Page => {
@@ -142,6 +145,7 @@ async fn take(
 ) -> Result<Response, ApiError> {
     let (mut body, encoding) = sent.json_or_form()?;
     let opened = admit(kratos, flow, headers, &mut body)?;
+    let client = sender(kratos, &caller.client, &opened.flow, headers, &body)?;
     let mut traits = body.remove("traits").unwrap_or_default();
     if encoding == Encoding::Form {
         type_traits(kratos, &opened.flow.schema_id, &mut traits);
@@ -165,6 +169,7 @@ async fn take(
         passkey_settings_register: answer_text(&mut body, "passkey_settings_register")?,
         passkey_remove: answer_text(&mut body, "passkey_remove")?,
         proof,
+        client,
     };
     let id = opened.flow.id;
     match kratos.service().submit_settings(caller.scope, id, submission).await {
@@ -240,6 +245,7 @@ pub(super) fn unseen(kratos: &Kratos, rejection: SettingsRejection) -> ApiError 
             .id("security_identity_mismatch")
             .reason("The request was made for another identity and has been blocked."),
         SettingsRejection::Overloaded(error) => super::rejection::overloaded(error),
+        SettingsRejection::Hook(failed) => super::rejection::hook_failed(failed),
         SettingsRejection::Store(error) => error.into(),
         // Answered before, each in its own way.
         SettingsRejection::RefreshRequired

@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use cardea_identity::{
+    Client,
     flow::{
         Arrival, ArrivalRejection, Arrived, Brought, ExchangeRejection, Flow, LoggedIn, Purpose,
         SocialSubmission,
@@ -23,11 +24,11 @@ use super::{
     Kratos,
     browser::see_other,
     csrf::{self, CsrfSecret},
-    flow::{Opened, place_after, text},
+    flow::{Opened, asked, place_after, text},
     login,
     manner::Manner,
     pages, registration,
-    rejection::{no_active_session, not_taken},
+    rejection::{hook_failed, no_active_session, not_taken},
     urls::with_parameter,
     wire::{
         flow::LoggedInBody,
@@ -149,7 +150,9 @@ async fn take_in(
         browser: secret.as_ref().map(CsrfSecret::digest),
         proof,
     };
-    let arrival = kratos.service().arrive(caller.scope, brought, &caller.client).await;
+    let url = format!("{}/self-service/methods/oidc/callback", kratos.public_url());
+    let client = Client { asked: asked(kratos, ("GET", &url), headers), ..caller.client.clone() };
+    let arrival = kratos.service().arrive(caller.scope, brought, &client).await;
     let arrival = arrival.map_err(not_let_in)?;
     if arrival.flow.browser.is_none() {
         return back_to_application(kratos, &arrival);
@@ -211,6 +214,7 @@ fn not_let_in(rejection: ArrivalRejection) -> ApiError {
                 .id("security_identity_mismatch")
         }
         ArrivalRejection::NoSession => no_active_session(),
+        ArrivalRejection::Hook(failed) => hook_failed(failed),
         ArrivalRejection::Throttled(early) => ApiError::too_many_requests(early.retry_after),
         ArrivalRejection::Store(error) => error.into(),
     }

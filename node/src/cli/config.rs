@@ -44,6 +44,11 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
         ConfigCommand::Import { file } => return import(&file, printer),
     };
     let loaded = load(args.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
+    // What a start would refuse, too.
+    let config = &loaded.config;
+    let refused = |error: anyhow::Error| Failure::Usage(format!("{error:#}"));
+    crate::providers::providers(config).map_err(refused)?;
+    crate::hooks::hooks(config).map_err(refused)?;
     let explained = loaded.layers.explain();
     let state: Vec<_> = explained
         .iter()

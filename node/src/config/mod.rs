@@ -3,6 +3,7 @@
 //! wrong is reported at once, with its origin.
 
 pub mod cidr;
+pub mod hooks;
 pub mod layers;
 pub mod refusal;
 pub mod relying_party;

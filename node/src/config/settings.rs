@@ -376,6 +376,8 @@ sections! {
         verification: Option<bool> = "",
         /// Let people sign in and sign up by a code to an address that their schema says codes go to.
         code_login: bool = "false",
+        /// Log in whoever signs up, where no `session` hook says after which methods.
+        session_after_registration: bool = "true",
         /// Let people back in by a code to their address; by default if there is a mail server.
         recovery: Option<bool> = "",
         /// How long such a code is good.

@@ -2,7 +2,7 @@
 //! (`[oidc.google]`), and hooks of flows, in order (`[[hooks]]`).
 //!
 //! They stand in the file alone; their secrets are files, or variables of the
-//! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`.
+//! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`, `CARDEA_SECRET_HOOK_<ID>_…`.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Origin, refusal::Refusal};
+use super::{Origin, hooks::HookTable, refusal::Refusal};
 
 /// The tables of a file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -19,10 +19,13 @@ pub struct Tables {
     /// Providers, by their ids.
     #[serde(default)]
     pub oidc: BTreeMap<String, ProviderTable>,
+    /// Hooks, in order.
+    #[serde(default)]
+    pub hooks: Vec<HookTable>,
 }
 
 /// The names of the tables, which are no sections.
-pub const NAMES: [&str; 1] = ["oidc"];
+pub const NAMES: [&str; 2] = ["oidc", "hooks"];
 
 /// A provider.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -77,6 +80,9 @@ pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tabl
     };
     match toml::from_str::<Tables>(text) {
         Ok(mut tables) => {
+            for hook in &mut tables.hooks {
+                hook.anchor(path);
+            }
             for (id, provider) in &mut tables.oidc {
                 anchor(path, provider);
                 if !is_id(id) {

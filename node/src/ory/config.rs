@@ -144,6 +144,13 @@ pub fn translate(kratos: &Value) -> Translated {
             None => left.push(Left::new(path, "it is no URL of a mail server")),
         }
     }
+    let hooks = super::hooks::translate(kratos);
+    taken.extend(hooks.taken);
+    left.extend(hooks.left);
+    if hooks.no_session {
+        let setting = "flows.session_after_registration".to_owned();
+        settings.push((setting, "false".to_owned()));
+    }
     let mut paths = Vec::new();
     leaves(kratos, String::new(), &mut paths);
     for path in paths {
@@ -159,7 +166,7 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     left.sort_by(|a, b| a.setting.cmp(&b.setting));
     left.dedup();
-    Translated { toml: toml(&settings), left }
+    Translated { toml: toml(&settings) + &hooks.toml, left }
 }
 
 /// The schemas that a configuration names; files are read beside it.
@@ -190,12 +197,12 @@ pub fn schemas(kratos: &Value, beside: &Path) -> anyhow::Result<Vec<NamedSchema>
 }
 
 impl Left {
-    fn new(setting: &str, why: impl Into<String>) -> Self {
+    pub(super) fn new(setting: &str, why: impl Into<String>) -> Self {
         Self { setting: setting.to_owned(), why: why.into() }
     }
 }
 
-fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+pub(super) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, name| value.get(name)).filter(|v| !v.is_null())
 }
 
@@ -274,7 +281,7 @@ fn mail_server(uri: &str) -> Option<(String, bool)> {
 }
 
 /// A string of TOML; JSON's escapes are TOML's too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 

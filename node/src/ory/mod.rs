@@ -7,6 +7,7 @@
 pub mod config;
 pub mod database;
 pub mod dump;
+mod hooks;
 pub mod identities;
 pub mod survey;
 pub mod tuples;

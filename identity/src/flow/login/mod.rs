@@ -27,8 +27,7 @@ use uuid::Uuid;
 
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, code::Budget,
-    lifecycle::FlowRejection,
-    throttle::TooEarly,
+    lifecycle::FlowRejection, throttle::TooEarly,
 };
 use crate::{
     Service,

@@ -1,0 +1,243 @@
+//! Kratos's hooks, as `[[hooks]]`. Secrets that stand in its configuration are not carried:
+//! they belong into files, which are named.
+
+use std::fmt::Write as _;
+
+use cardea_identity::flow::Purpose;
+use serde_json::Value;
+
+use super::config::{Left, at, quoted};
+use crate::hooks::methods;
+
+/// Translated hooks.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    /// In TOML.
+    pub(super) toml: String,
+    /// The paths that were looked at.
+    pub(super) taken: Vec<String>,
+    /// What was left.
+    pub(super) left: Vec<Left>,
+    /// Whether nobody is logged in by signing up.
+    pub(super) no_session: bool,
+}
+
+/// The hooks of a configuration.
+pub(super) fn translate(kratos: &Value) -> Hooks {
+    let mut hooks = Hooks::default();
+    for purpose in Purpose::ALL {
+        let flow = format!("selfservice.flows.{}", purpose.name());
+        hooks.list(kratos, &format!("{flow}.before.hooks"), (purpose, "before", None));
+        hooks.list(kratos, &format!("{flow}.after.hooks"), (purpose, "after", None));
+        for method in methods(purpose) {
+            let path = format!("{flow}.after.{method}.hooks");
+            hooks.list(kratos, &path, (purpose, "after", Some(*method)));
+        }
+    }
+    // There, nobody is logged in without that hook.
+    let signs_up = at(kratos, "selfservice.flows.registration").is_some();
+    hooks.no_session = signs_up && !hooks.toml.contains("hook = \"session\"");
+    hooks
+}
+
+impl Hooks {
+    fn list(&mut self, kratos: &Value, path: &str, place: (Purpose, &str, Option<&str>)) {
+        let Some(found) = at(kratos, path) else { return };
+        self.taken.push(path.to_owned());
+        for (number, hook) in found.as_array().into_iter().flatten().enumerate() {
+            let path = format!("{path}[{number}]");
+            let name = hook["hook"].as_str().unwrap_or_default();
+            match name {
+                "session"
+                | "revoke_active_sessions"
+                | "require_verified_address"
+                | "show_verification_ui"
+                | "verification"
+                | "notify_previous_addresses" => self.write(name, place, ""),
+                "web_hook" => match self.web_hook(&path, &hook["config"], place, number) {
+                    Ok(text) => self.write(name, place, &text),
+                    Err(why) => self.left.push(Left::new(&path, why)),
+                },
+                "verifier" => self.write("verification", place, ""),
+                other => {
+                    self.left.push(Left::new(&path, format!("the hook {other} is not there")));
+                }
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        hook: &str,
+        (purpose, when, method): (Purpose, &str, Option<&str>),
+        rest: &str,
+    ) {
+        // Writing into a string cannot fail.
+        let _ = writeln!(self.toml, "\n[[hooks]]\nflow = \"{}\"", purpose.name());
+        if when != "after" {
+            let _ = writeln!(self.toml, "when = \"{when}\"");
+        }
+        if let Some(method) = method {
+            let _ = writeln!(self.toml, "method = \"{method}\"");
+        }
+        let _ = writeln!(self.toml, "hook = \"{hook}\"");
+        self.toml.push_str(rest);
+    }
+
+    fn web_hook(
+        &mut self,
+        path: &str,
+        config: &Value,
+        (purpose, when, method): (Purpose, &str, Option<&str>),
+        number: usize,
+    ) -> Result<String, String> {
+        let url = config["url"].as_str().ok_or("it has no url")?;
+        let place = [Some(purpose.name()), Some(when), method, Some(&number.to_string())]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("_");
+        let id: String = config["id"].as_str().unwrap_or(&place).to_lowercase();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let id: String = id.chars().map(plain).take(63).collect();
+        let mut text = format!("id = {}\nurl = {}\n", quoted(&id), quoted(url));
+        if let Some(verb) = config["method"].as_str().filter(|verb| *verb != "POST") {
+            let _ = writeln!(text, "verb = {}", quoted(verb));
+        }
+        match config["body"].as_str() {
+            Some(body) if body.starts_with("http://") || body.starts_with("https://") => {
+                let why = format!("the program at {body} is to be put into a file");
+                self.left.push(Left::new(&format!("{path}.config.body"), why));
+            }
+            Some(body) => {
+                let _ = writeln!(text, "body = {}", quoted(body));
+            }
+            None => {}
+        }
+        let flag = |value: &Value| value.as_bool().unwrap_or_default();
+        let response = &config["response"];
+        if flag(&response["ignore"]) {
+            text.push_str("response = \"ignore\"\n");
+        } else if flag(&response["parse"]) {
+            text.push_str("response = \"parse\"\n");
+        }
+        if flag(&config["can_interrupt"]) {
+            text.push_str("can_interrupt = true\n");
+        }
+        let headers: Vec<_> = config["headers"].as_object().into_iter().flatten().collect();
+        let headers: Option<Vec<_>> = headers
+            .into_iter()
+            .map(|(name, value)| Some(format!("{} = {}", quoted(name), quoted(value.as_str()?))))
+            .collect();
+        let headers = headers.ok_or("not all of its headers are texts")?;
+        if !headers.is_empty() {
+            let _ = writeln!(text, "headers = {{ {} }}", headers.join(", "));
+        }
+        self.auth(path, config, &id, &mut text)?;
+        Ok(text)
+    }
+
+    fn auth(
+        &mut self,
+        path: &str,
+        config: &Value,
+        id: &str,
+        text: &mut String,
+    ) -> Result<(), String> {
+        let auth = &config["auth"];
+        let (kind, auth) = (auth["type"].as_str(), &auth["config"]);
+        let file = match kind {
+            None => return Ok(()),
+            Some("basic_auth") => {
+                let user = auth["user"].as_str().ok_or("its auth names no user")?;
+                let _ = writeln!(text, "basic_user = {}", quoted(user));
+                let file = format!("{id}.password");
+                let _ = writeln!(text, "basic_password_file = {}", quoted(&file));
+                file
+            }
+            Some("api_key") => {
+                let name = auth["name"].as_str().ok_or("its auth names no key")?;
+                let _ = writeln!(text, "api_key_name = {}", quoted(name));
+                if auth["in"].as_str() == Some("cookie") {
+                    text.push_str("api_key_in = \"cookie\"\n");
+                }
+                let file = format!("{id}.key");
+                let _ = writeln!(text, "api_key_file = {}", quoted(&file));
+                file
+            }
+            Some(other) => return Err(format!("its auth is of the kind {other}")),
+        };
+        let why = format!("its secret belongs into the file {file}");
+        self.left.push(Left::new(&format!("{path}.config.auth"), why));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::layers::Layers;
+
+    const KRATOS: &str = r#"
+selfservice:
+  flows:
+    registration:
+      before: {hooks: [{hook: web_hook, config: {url: "https://a.example/", method: GET}}]}
+      after:
+        password:
+          hooks:
+            - hook: web_hook
+              config:
+                id: CRM Hook
+                url: https://crm.example/new
+                method: POST
+                body: base64://e30=
+                headers: {X-A: b}
+                response: {ignore: true}
+                auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}
+            - {hook: show_verification_ui}
+    login:
+      after:
+        hooks:
+          - {hook: require_verified_address}
+          - {hook: b2b_sso}
+          - hook: web_hook
+            config:
+              url: https://l.example/
+              method: POST
+              body: https://elsewhere.example/body.jsonnet
+              can_interrupt: true
+              auth: {type: basic_auth, config: {user: u, password: s3cret}}
+"#;
+
+    #[test]
+    fn hooks_are_translated_and_secrets_are_not() {
+        let translated =
+            super::super::config::translate(&super::super::config::read(KRATOS).unwrap());
+        let (toml, mut refusals) = (&translated.toml, Vec::new());
+        assert!(!toml.contains("s3cret"), "{toml}");
+        let mut layers = Layers::default();
+        layers.add_file("kratos.toml".into(), toml, &mut refusals);
+        assert!(refusals.is_empty(), "{refusals:?}\n{toml}");
+        for part in [
+            "session_after_registration = false",
+            "when = \"before\"\nhook = \"web_hook\"\nid = \"registration_before_0\"",
+            "verb = \"GET\"",
+            "method = \"password\"\nhook = \"web_hook\"\nid = \"crm-hook\"",
+            "response = \"ignore\"\nheaders = { \"X-A\" = \"b\" }\napi_key_name = \"X-Key\"",
+            "hook = \"require_verified_address\"",
+            "can_interrupt = true\nbasic_user = \"u\"",
+        ] {
+            assert!(toml.contains(part), "{part}\n{toml}");
+        }
+        let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
+        for setting in [
+            "selfservice.flows.login.after.hooks[1]",
+            "selfservice.flows.login.after.hooks[2].config.body",
+            "selfservice.flows.login.after.hooks[2].config.auth",
+            "selfservice.flows.registration.after.password.hooks[0].config.auth",
+        ] {
+            assert!(left.contains(&setting), "{setting}: {left:?}");
+        }
+        assert!(!left.contains(&"selfservice.flows.login.after.hooks"), "{left:?}");
+    }
+}

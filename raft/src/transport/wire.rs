@@ -104,8 +104,8 @@ pub(super) fn append(
     let vote = required(message.vote, "vote")?.into();
     let prev_log_id = message.previous.map(LogId::from);
     let mut entries = Vec::with_capacity(message.entries.len());
-    let mut next = prev_log_id.as_ref().map_or(0, |id| id.index + 1);
-    for bytes in message.entries {
+    let first = prev_log_id.as_ref().map_or(0, |id| id.index + 1);
+    for (next, bytes) in (first..).zip(message.entries) {
         let entry = encoding::decode::<EntryRecord>("entry", bytes)
             .and_then(LogEntry::try_from)
             .map_err(|fault| Refusal::Malformed.status(fault.to_string()))?;
@@ -113,7 +113,6 @@ pub(super) fn append(
         if entry.log_id.index != next {
             return Err(Refusal::Malformed.status("entries are not consecutive"));
         }
-        next += 1;
         entries.push(entry);
     }
     Ok(AppendEntriesRequest {

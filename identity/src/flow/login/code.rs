@@ -182,6 +182,7 @@ fn rejected(rejection: CodeRejection) -> LoginRejection {
         CodeRejection::Flow(flow) => LoginRejection::Flow(flow),
         CodeRejection::Invalid(flow) => LoginRejection::Invalid(flow),
         CodeRejection::Disabled => LoginRejection::Disabled,
+        CodeRejection::Hook(failed) => LoginRejection::Hook(failed),
     }
 }
 

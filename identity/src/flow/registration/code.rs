@@ -130,6 +130,7 @@ fn rejected(rejection: CodeRejection) -> RegistrationRejection {
         CodeRejection::Store(error) => RegistrationRejection::Store(error),
         CodeRejection::Flow(flow) => RegistrationRejection::Flow(flow),
         CodeRejection::Invalid(flow) => RegistrationRejection::Invalid(flow),
+        CodeRejection::Hook(failed) => RegistrationRejection::Hook(failed),
         // Nobody is asked about here who could be disabled.
         CodeRejection::Disabled => {
             RegistrationRejection::Flow(crate::flow::FlowRejection::NotFound)

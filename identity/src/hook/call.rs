@@ -201,7 +201,7 @@ impl Service {
 mod call_tests {
     use super::*;
 
-    /// The vector of the Standard Webhooks specification's libraries.
+    /// What is signed, and in which form, as Standard Webhooks says.
     #[test]
     fn signatures_are_those_of_standard_webhooks() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();

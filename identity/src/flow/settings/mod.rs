@@ -8,6 +8,7 @@
 //! needs a session whose holder was authenticated a short while ago. Where a change
 //! ends all other sessions, it does so in the same transaction.
 
+mod changing;
 mod hooked;
 mod lookup_secret;
 mod news;
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 pub(super) use self::webauthn::kept as kept_key;
 use self::{
+    changing::Changing,
     hooked::settings_saved,
     news::{Change, News},
 };
@@ -43,10 +45,10 @@ use crate::{
     session::{
         CredentialKind, Proof,
         check::Found,
-        issue::{Factor, add_method},
+        issue::add_method,
     },
     table::{
-        CredentialKey, CredentialRecord, Credentials, FlowKey, FlowRecord, Flows, Identities,
+        CredentialKey, Credentials, FlowKey, FlowRecord, Flows, Identities,
         IdentityKey, IdentityRecord, SessionRecord, Sessions, id_bytes, id_of,
     },
     ui::{Text, forms},
@@ -203,26 +205,6 @@ enum Wanted {
     Passkey(passkey::Wanted),
 }
 
-/// What is being changed, within a transaction. Methods change what is here; it is
-/// written once they are done.
-struct Changing<'a> {
-    t: &'a Transaction,
-    scope: Scope,
-    me: Found,
-    privileged: bool,
-    /// The flow as it is now: what was drawn in it is used once.
-    record: FlowRecord,
-    factors: Factors,
-    /// The kinds of credentials that were changed.
-    touched: BTreeSet<CredentialKind>,
-    /// What was shown on the way, which counts for the session.
-    proven: Option<Factor>,
-    ends_other_sessions: bool,
-    news: Option<Change>,
-    /// Whether the form only shows something.
-    shows: bool,
-}
-
 /// What is there once it was written.
 struct Changed {
     identity: IdentityRecord,
@@ -236,33 +218,6 @@ impl Opened {
     /// The form, as it says what is wrong.
     fn refuse(self) -> SettingsRejection {
         SettingsRejection::Invalid(Box::new(self.flow))
-    }
-}
-
-impl Changing<'_> {
-    /// The credential of a kind, to be changed; a new one if there is none.
-    fn credential(&mut self, kind: CredentialKind) -> CredentialRecord {
-        let now = self.t.now().as_millis();
-        let found = self.factors.get(kind).cloned();
-        let mut record = found
-            .unwrap_or_else(|| CredentialRecord { created_at: now, ..CredentialRecord::default() });
-        record.updated_at = now;
-        record
-    }
-
-    fn keep(&mut self, kind: CredentialKind, record: CredentialRecord) {
-        self.factors.set(kind, record);
-        self.touched.insert(kind);
-    }
-
-    fn remove(&mut self, kind: CredentialKind) {
-        self.factors.remove(kind);
-        self.touched.insert(kind);
-    }
-
-    /// Refuses a session whose holder was authenticated too long ago.
-    fn need_fresh(&self) -> Result<(), Refusal> {
-        if self.privileged { Ok(()) } else { Err(Refusal::RefreshRequired) }
     }
 }
 

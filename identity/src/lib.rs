@@ -19,6 +19,7 @@ pub mod language;
 mod merge;
 pub mod model;
 pub mod outbound;
+pub mod outbox;
 pub mod page;
 pub mod password;
 pub mod schema;

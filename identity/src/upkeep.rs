@@ -14,8 +14,10 @@ use crate::{
         RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue,
         VerifiableAddresses,
         audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
+        hook_call::HookCalls,
         id_of,
-        message::{MessageKey, Messages, MessagesByCreation, MessagesDue},
+        message::Messages,
+        outbox::{ByCreation, Due, Outbox, PostKey},
     },
 };
 
@@ -40,6 +42,7 @@ pub fn expected_index_rows(row: &Row) -> Option<Vec<IndexRow>> {
     match row.key.tag() {
         Tag::IDENTITY => of::<Identities>(row),
         Tag::MESSAGE => of::<Messages>(row),
+        Tag::HOOK_CALL => of::<HookCalls>(row),
         Tag::CREDENTIAL => of::<Credentials>(row),
         Tag::SESSION => of::<Sessions>(row),
         Tag::AUDIT_EVENT => of::<AuditEvents>(row),
@@ -50,6 +53,14 @@ pub fn expected_index_rows(row: &Row) -> Option<Vec<IndexRow>> {
 /// The record that an index row leads to; `None` if the row is of no index of this
 /// layer, or cannot be read.
 pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
+    fn due<T: Outbox>(row: &Row) -> Option<Key> {
+        let key = Due::<T>::decode(row).ok()?.key;
+        Some(T::key(&PostKey { tenant: key.tenant, id: key.id }))
+    }
+    fn listed<T: Outbox>(row: &Row) -> Option<Key> {
+        let key = ByCreation::<T>::decode(row).ok()?.key;
+        Some(T::key(&PostKey { tenant: key.tenant, id: key.id }))
+    }
     let record = match row.key.tag() {
         Tag::CREDENTIAL_IDENTIFIER => {
             let entry = CredentialIdentifiers::decode(row).ok()?;
@@ -75,14 +86,10 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
             let entry = RecoveryAddresses::decode(row).ok()?;
             Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.record.id() })
         }
-        Tag::MESSAGE_DUE => {
-            let entry = MessagesDue::decode(row).ok()?;
-            Messages::key(&MessageKey { tenant: entry.key.tenant, id: entry.key.message })
-        }
-        Tag::MESSAGE_BY_CREATION => {
-            let entry = MessagesByCreation::decode(row).ok()?;
-            Messages::key(&MessageKey { tenant: entry.key.tenant, id: entry.key.message })
-        }
+        Tag::MESSAGE_DUE => due::<Messages>(row)?,
+        Tag::MESSAGE_BY_CREATION => listed::<Messages>(row)?,
+        Tag::HOOK_CALL_DUE => due::<HookCalls>(row)?,
+        Tag::HOOK_CALL_BY_CREATION => listed::<HookCalls>(row)?,
         Tag::SESSION_TOKEN => {
             let entry = SessionTokens::decode(row).ok()?;
             let id = id_of(&entry.record.session);
@@ -155,8 +162,12 @@ mod tests {
             user_handle_digest: vec![9; 32].into(),
             ..CredentialRecord::default()
         };
-        let stored = world.service.store.transact(|t| async move {
+        let (service, post) =
+            (&world.service, &PostKey { tenant: world.scope.tenant, id: identity });
+        let stored = service.store.transact(|t| async move {
             t.insert::<Credentials>(key, passkeys, None);
+            service.put_post::<Messages>(&t, post, Default::default(), &Default::default());
+            service.put_post::<HookCalls>(&t, post, Default::default(), &Default::default());
             Ok::<_, StoreError>(())
         });
         stored.await.unwrap();
@@ -192,7 +203,7 @@ mod tests {
                 followed += 1;
             }
         }
-        assert!(expected >= 5 && expected == followed, "{expected} expected, {followed} followed");
+        assert!(expected >= 9 && expected == followed, "{expected} expected, {followed} followed");
     }
 
     #[tokio::test]

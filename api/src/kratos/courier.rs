@@ -3,7 +3,8 @@
 use axum::{extract::State, response::Response};
 use cardea_identity::{
     PageRequest,
-    courier::{ListMessagesRejection, MessageFilter, MessageStatus, SentMessage},
+    courier::{MessageFilter, SentMessage},
+    outbox::Status,
     time::rfc3339,
 };
 use http::{StatusCode, Uri};
@@ -18,6 +19,9 @@ use crate::{
     request::{Caller, IdOr404},
 };
 
+/// What a message is that was taken.
+const SENT: &str = "sent";
+
 pub(super) async fn list(
     State(kratos): State<Kratos>,
     caller: Caller,
@@ -27,7 +31,7 @@ pub(super) async fn list(
     let status = match query.first("status") {
         None => None,
         Some(name) => Some(
-            MessageStatus::parse(name)
+            Status::parse(name, SENT)
                 .ok_or_else(|| ApiError::bad_request("Unable to parse the message status."))?,
         ),
     };
@@ -37,11 +41,7 @@ pub(super) async fn list(
         Paging::Legacy { size, .. } => PageRequest { size, token: None },
     };
     let size = wanted.size;
-    let found = kratos.service().list_messages(caller.scope, &filter, &wanted).await;
-    let found = found.map_err(|rejection| match rejection {
-        ListMessagesRejection::BadPageToken(error) => ApiError::from(error),
-        ListMessagesRejection::Store(error) => error.into(),
-    })?;
+    let found = kratos.service().list_messages(caller.scope, &filter, &wanted).await?;
     let items: Vec<Value> = found.items.iter().map(|message| body(message, false)).collect();
     let mut response = json(StatusCode::OK, &items);
     link_by_token(response.headers_mut(), &uri, size, found.next.as_deref());
@@ -62,7 +62,7 @@ pub(super) async fn get(
 pub(super) fn body(message: &SentMessage, with_dispatches: bool) -> Value {
     let mut body = value!({
         "id": message.id.to_string(),
-        "status": message.status.name(),
+        "status": message.status.name(SENT),
         // The name that the newest clients know; older ones say "phone" for "sms".
         "type": message.via.name(),
         "recipient": message.recipient,

@@ -5,7 +5,8 @@
 use axum::{extract::State, response::Response};
 use cardea_identity::{
     PageRequest,
-    hook::{CallFilter, CallStatus, HookCall, ListCallsRejection, RetryRejection},
+    hook::{CallFilter, HookCall, RetryRejection},
+    outbox::Status,
     time::rfc3339,
 };
 use http::{StatusCode, Uri};
@@ -20,6 +21,9 @@ use crate::{
     request::{Caller, IdOr404},
 };
 
+/// What a call is that was taken.
+const ANSWERED: &str = "answered";
+
 pub(super) async fn list(
     State(kratos): State<Kratos>,
     caller: Caller,
@@ -28,7 +32,7 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let status = match query.first("status") {
         None => None,
-        Some(name) => Some(CallStatus::parse(name).ok_or_else(|| {
+        Some(name) => Some(Status::parse(name, ANSWERED).ok_or_else(|| {
             ApiError::bad_request("status is one of queued, processing, answered and abandoned.")
         })?),
     };
@@ -37,11 +41,7 @@ pub(super) async fn list(
         Paging::Token(wanted) => wanted,
         Paging::Legacy { size, .. } => PageRequest { size, token: None },
     };
-    let found = kratos.service().list_calls(caller.scope, &filter, &wanted).await;
-    let found = found.map_err(|rejection| match rejection {
-        ListCallsRejection::BadPageToken(error) => ApiError::from(error),
-        ListCallsRejection::Store(error) => error.into(),
-    })?;
+    let found = kratos.service().list_calls(caller.scope, &filter, &wanted).await?;
     let items: Vec<Value> = found.items.iter().map(body).collect();
     let mut response = json(StatusCode::OK, &items);
     link_by_token(response.headers_mut(), &uri, wanted.size, found.next.as_deref());
@@ -75,7 +75,7 @@ pub(super) async fn retry(
 fn body(call: &HookCall) -> Value {
     value!({
         "id": call.id.to_string(),
-        "status": call.status.name(),
+        "status": call.status.name(ANSWERED),
         "hook": call.hook,
         "flow": call.flow,
         "identity_id": call.identity.map(|id| id.to_string()),

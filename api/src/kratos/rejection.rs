@@ -10,7 +10,7 @@ use cardea_identity::{
         ChangeRejection, CreateRejection, CredentialsRefused, DeleteRejection, ListRejection,
         ReadRejection, create, list,
     },
-    page::BadPageToken,
+    page::{BadPageToken, PageRejection},
     password::Overloaded,
     schema::Violation,
     session::{
@@ -131,6 +131,15 @@ impl From<ReadRejection> for ApiError {
         match rejection {
             ReadRejection::NotFound => Self::no_such_row(),
             ReadRejection::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PageRejection> for ApiError {
+    fn from(rejection: PageRejection) -> Self {
+        match rejection {
+            PageRejection::BadPageToken(error) => error.into(),
+            PageRejection::Store(error) => error.into(),
         }
     }
 }

@@ -1,8 +1,6 @@
-//! Writing to the outbox, as part of the transaction that brings a message about.
+//! Writing messages to the outbox, as part of the transaction that brings them about.
 
-use std::time::Duration;
-
-use cardea_storage::{Slot, Timestamp, Transaction};
+use cardea_storage::{Slot, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -13,11 +11,8 @@ use crate::{
     language::Language,
     model::Scope,
     schema::Channel,
-    table::message::{MessageKey, MessageRecord, Messages, QUEUED, lane_of},
+    table::message::{MessageKey, MessageRecord, Messages, lane_of},
 };
-
-/// How long a message is listed.
-const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A message to be written.
 pub(crate) struct Letter<'a> {
@@ -41,27 +36,16 @@ impl Service {
 
     /// Writes a message; call [`posted`](Self::posted) once the transaction committed.
     pub(crate) fn post(&self, t: &Transaction, scope: Scope, letter: &Letter<'_>) {
-        let now = t.now();
-        let plain = letter.model.to_string();
         let record = MessageRecord {
-            status: QUEUED,
             template: letter.template.name().to_owned(),
             recipient: letter.recipient.to_owned(),
-            model: self.keys.seal.seal(
-                self.store.entropy().as_ref(),
-                &sealed_for(letter.id),
-                plain.as_bytes(),
-            ),
-            created_at: now.as_millis(),
-            updated_at: now.as_millis(),
-            due_at: now.as_millis(),
             decoy: letter.decoy,
             via: via_number(letter.via),
             language: letter.language.map_or(0, Language::number),
             ..MessageRecord::default()
         };
         let key = MessageKey { tenant: scope.tenant, id: letter.id };
-        t.insert::<Messages>(&key, &record, Some(kept_until(&record)));
+        self.put_post::<Messages>(t, &key, record, letter.model);
     }
 
     /// Wakes this node's courier.
@@ -73,27 +57,4 @@ impl Service {
     pub async fn wait_for_post(&self) {
         self.post_bell.notified().await;
     }
-
-    /// What a message is filled with; `None` if it was erased.
-    pub(super) fn model_of(&self, id: Uuid, record: &MessageRecord) -> Option<Value> {
-        if record.model.is_empty() {
-            return None;
-        }
-        match self.keys.seal.open(&sealed_for(id), &record.model) {
-            Ok(plain) => serde_json::from_slice(plain.expose()).ok(),
-            Err(_) => {
-                tracing::error!(message = %id, "a message does not open; its key is gone");
-                None
-            }
-        }
-    }
-}
-
-/// When the row of a message ceases to exist.
-pub(super) fn kept_until(record: &MessageRecord) -> Timestamp {
-    Timestamp(record.created_at).after(RETENTION)
-}
-
-fn sealed_for(id: Uuid) -> String {
-    format!("message {id}")
 }

@@ -5,9 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{delivery::Round, *};
+use super::*;
 use crate::{
     PageRequest, Settings,
+    outbox::{Round, Status},
     testing::{World, settings},
 };
 
@@ -43,7 +44,7 @@ async fn message_is_sent_once_and_what_it_said_is_erased() {
     let world = world();
     world.register("ann@example.org").await;
     let before = only(&world).await;
-    assert_eq!(before.status, MessageStatus::Queued);
+    assert_eq!(before.status, Status::Queued);
     assert!(before.body.contains("code"));
     let postman = Postman::default();
     let round = world.service.deliver_due(&postman).await.unwrap();
@@ -53,7 +54,7 @@ async fn message_is_sent_once_and_what_it_said_is_erased() {
     assert_eq!(carried.len(), 1);
     assert_eq!((carried[0].id, carried[0].recipient.as_str()), (before.id, "ann@example.org"));
     let after = only(&world).await;
-    assert_eq!((after.status, after.send_count), (MessageStatus::Sent, 1));
+    assert_eq!((after.status, after.send_count), (Status::Sent, 1));
     assert_eq!((after.body.as_str(), after.subject.as_str()), ("", ""));
 }
 
@@ -67,7 +68,7 @@ async fn failure_is_tried_again_later_and_given_up_at_last() {
     let round = world.service.deliver_due(&postman).await.unwrap();
     assert_eq!(round, Round { postponed: 1, ..Round::default() });
     let told = only(&world).await;
-    assert_eq!(told.status, MessageStatus::Queued);
+    assert_eq!(told.status, Status::Queued);
     assert_eq!(told.last, Some(Delivery { error: Some("no route".to_owned()) }));
     assert_eq!(world.service.deliver_due(&postman).await.unwrap(), Round::default());
     world.clock.advance(Duration::from_secs(5));
@@ -80,7 +81,7 @@ async fn failure_is_tried_again_later_and_given_up_at_last() {
     assert_eq!(abandoned, 1);
     assert_eq!(postman.carried.lock().len(), 12);
     let given_up = only(&world).await;
-    assert_eq!((given_up.status, given_up.body.as_str()), (MessageStatus::Abandoned, ""));
+    assert_eq!((given_up.status, given_up.body.as_str()), (Status::Abandoned, ""));
 }
 
 #[tokio::test]
@@ -90,7 +91,7 @@ async fn refusal_is_not_tried_again() {
     let postman = Postman::default();
     postman.answers.lock().push_back(Undelivered::Refused("550 no such user".to_owned()));
     assert_eq!(world.service.deliver_due(&postman).await.unwrap().abandoned, 1);
-    assert_eq!(only(&world).await.status, MessageStatus::Abandoned);
+    assert_eq!(only(&world).await.status, Status::Abandoned);
 }
 
 /// Two couriers at once; and one that dies between claiming and sending.
@@ -117,7 +118,7 @@ async fn message_has_one_claim_at_a_time_and_outlives_who_claimed_it() {
             tokio::task::yield_now().await;
         }
     }
-    assert_eq!(only(&world).await.status, MessageStatus::Processing);
+    assert_eq!(only(&world).await.status, Status::Processing);
     world.clock.advance(Duration::from_secs(60));
     let postman = Postman::default();
     assert_eq!(world.service.deliver_due(&postman).await.unwrap().sent, 1);

@@ -38,6 +38,5 @@ pub(crate) use answer::Edits;
 pub use answer::HookFailed;
 pub use context::Asked;
 pub(crate) use context::Occasion;
-pub use delivery::CallRound;
-pub use list::{CallFilter, CallStatus, HookCall, ListCallsRejection, RetryRejection};
+pub use list::{CallFilter, HookCall, RetryRejection};
 pub use plan::{Action, Auth, Hook, Hooks, Moment, Response, WebHook};

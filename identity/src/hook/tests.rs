@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
-    Action, Asked, Auth, CallFilter, CallRound, CallStatus, Hook, HookFailed, Hooks, Moment,
-    Response, RetryRejection, WebHook, call::default_body, delivery::TRIES_MAX,
+    Action, Asked, Auth, CallFilter, Hook, HookFailed, Hooks, Moment, Response, RetryRejection,
+    WebHook, call::default_body,
 };
 use crate::{
     Client, PageRequest, Settings,
@@ -19,7 +19,9 @@ use crate::{
     },
     jsonnet::{Limits, Program},
     outbound::{Outbound, Question, Reply, Unanswered, Verb},
+    outbox::{Round, Status},
     session::Proof,
+    table::{hook_call::HookCalls, outbox::Outbox as _},
     testing::{PASSWORD, World, client, secret, settings, traits},
 };
 
@@ -103,13 +105,13 @@ async fn an_ignored_hook_is_called_after_the_commit_until_it_is_answered() {
     assert_eq!(receiver.asked(), 0, "nobody waits for it");
     receiver.will(500, json!("broken"));
     let round = world.service.make_calls().await.unwrap();
-    assert_eq!(round, CallRound { postponed: 1, ..CallRound::default() });
-    assert_eq!(world.service.make_calls().await.unwrap(), CallRound::default(), "not due yet");
+    assert_eq!(round, Round { postponed: 1, ..Round::default() });
+    assert_eq!(world.service.make_calls().await.unwrap(), Round::default(), "not due yet");
     world.clock.advance(Duration::from_secs(6));
     let round = world.service.make_calls().await.unwrap();
-    assert_eq!(round, CallRound { answered: 1, ..CallRound::default() });
+    assert_eq!(round, Round { sent: 1, ..Round::default() });
     world.clock.advance(Duration::from_secs(3600));
-    assert_eq!(world.service.make_calls().await.unwrap(), CallRound::default());
+    assert_eq!(world.service.make_calls().await.unwrap(), Round::default());
     assert_eq!(receiver.asked(), 2);
     assert_eq!(receiver.header(0, "webhook-id"), receiver.header(1, "webhook-id"));
     assert_ne!(receiver.header(0, "webhook-timestamp"), receiver.header(1, "webhook-timestamp"));
@@ -123,7 +125,7 @@ async fn an_ignored_hook_is_called_after_the_commit_until_it_is_answered() {
     );
     let filter = CallFilter::default();
     let listed = world.service.list_calls(world.scope, &filter, &PAGE).await.unwrap().items;
-    assert_eq!((listed[0].status, listed[0].attempts), (CallStatus::Answered, 2));
+    assert_eq!((listed[0].status, listed[0].attempts), (Status::Sent, 2));
     assert_eq!(listed[0].identity, Some(registered.identity.id));
 }
 
@@ -134,7 +136,7 @@ async fn what_did_not_come_about_is_told_to_nobody() {
     world.register("ann@example.com").await;
     let flow = world.begin_registration().await;
     world.submit_registration(flow.id, "ann@example.com").await.unwrap_err();
-    assert_eq!(world.service.make_calls().await.unwrap().answered, 1);
+    assert_eq!(world.service.make_calls().await.unwrap().sent, 1);
     assert_eq!(receiver.asked(), 1);
 }
 
@@ -143,24 +145,24 @@ async fn calls_that_nobody_takes_are_given_up_visibly_and_can_be_tried_again() {
     let (world, receiver) =
         world(Purpose::Registration, Moment::After, web_hook(Response::Ignored));
     world.register("ann@example.com").await;
-    for last in (1..=TRIES_MAX).map(|at| at == TRIES_MAX) {
+    for last in (1..=HookCalls::TRIES_MAX).map(|at| at == HookCalls::TRIES_MAX) {
         receiver.will_not(Unanswered::Forbidden);
         let round = world.service.make_calls().await.unwrap();
         assert_eq!((round.postponed, round.abandoned), (u32::from(!last), u32::from(last)));
         world.clock.advance(Duration::from_secs(1801));
     }
-    assert_eq!(world.service.make_calls().await.unwrap(), CallRound::default());
-    let filter = CallFilter { status: Some(CallStatus::Abandoned), ..CallFilter::default() };
+    assert_eq!(world.service.make_calls().await.unwrap(), Round::default());
+    let filter = CallFilter { status: Some(Status::Abandoned), ..CallFilter::default() };
     let listed = world.service.list_calls(world.scope, &filter, &PAGE).await.unwrap().items;
     let call = &listed[0];
-    assert_eq!(call.attempts, TRIES_MAX);
+    assert_eq!(call.attempts, HookCalls::TRIES_MAX);
     assert!(call.last_error.as_ref().unwrap().contains("not to be reached"));
     world.service.retry_call(world.scope, call.id).await.unwrap();
     assert!(matches!(
         world.service.retry_call(world.scope, call.id).await,
         Err(RetryRejection::NotAbandoned)
     ));
-    assert_eq!(world.service.make_calls().await.unwrap().answered, 1);
+    assert_eq!(world.service.make_calls().await.unwrap().sent, 1);
 }
 
 #[tokio::test]

@@ -24,9 +24,9 @@ use thiserror::Error;
 use crate::{
     PageRequest, Service,
     audit::{Act, Actor},
-    courier::{ListMessagesRejection, MessageFilter},
+    courier::MessageFilter,
     model::{IdentityId, Scope},
-    page::PAGE_SIZE_MAX,
+    page::{PAGE_SIZE_MAX, PageRejection},
     table::{
         AddressRecord, Credentials, ErasureKey, ErasureRecord, Erasures, Identities, IdentityKey,
         lane::lanes,
@@ -188,9 +188,9 @@ impl Service {
         loop {
             let found = match self.list_messages(scope, &filter, &page).await {
                 Ok(found) => found,
-                Err(ListMessagesRejection::Store(error)) => return Err(error),
+                Err(PageRejection::Store(error)) => return Err(error),
                 // Tokens of its own.
-                Err(ListMessagesRejection::BadPageToken(_)) => return Ok(()),
+                Err(PageRejection::BadPageToken(_)) => return Ok(()),
             };
             for message in &found.items {
                 let key = MessageKey { tenant: scope.tenant, id: message.id };

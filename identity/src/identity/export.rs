@@ -9,9 +9,9 @@ use super::read::{CredentialDetail, ReadRejection};
 use crate::{
     PageRequest, Service,
     audit::{Act, Actor, AuditEvent, AuditFilter, ListEventsRejection},
-    courier::{ListMessagesRejection, MessageFilter, SentMessage},
+    courier::{MessageFilter, SentMessage},
     model::{Identity, IdentityId, Scope, Session},
-    page::PAGE_SIZE_MAX,
+    page::{PAGE_SIZE_MAX, PageRejection},
     session::ListSessionsRejection,
 };
 
@@ -130,8 +130,8 @@ impl Service {
             for turn in 0.. {
                 let found = self.list_messages(scope, &filter, &page).await;
                 let found = found.map_err(|rejection| match rejection {
-                    ListMessagesRejection::Store(error) => ExportRejection::Store(error),
-                    ListMessagesRejection::BadPageToken(_) => ExportRejection::NotFound,
+                    PageRejection::Store(error) => ExportRejection::Store(error),
+                    PageRejection::BadPageToken(_) => ExportRejection::NotFound,
                 })?;
                 export.messages.extend(found.items);
                 page.token = found.next;

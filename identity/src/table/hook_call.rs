@@ -2,25 +2,15 @@
 //! [lane](super::lane) of what brought it about.
 
 use bytes::Bytes;
-use cardea_storage::{
-    IndexRow, Slot, Table, TableKey, Tag, Tenant,
-    key::{KeyRange, KeyReader, KeyWriter},
-};
+use cardea_storage::{IndexRow, Table, Tag};
 use prost::Message as Prost;
-use uuid::Uuid;
+
+pub use super::outbox::{ABANDONED, PostKey as HookCallKey, QUEUED, SENT as ANSWERED};
+use super::outbox::{Outbox, Posted, Standing, index_rows};
 
 /// `hook_call/<id>`.
 #[derive(Debug)]
 pub struct HookCalls;
-
-/// The key of a call. Its id lies in a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HookCallKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The call.
-    pub id: Uuid,
-}
 
 /// A call as it is kept.
 #[derive(Clone, PartialEq, Eq, Prost)]
@@ -63,28 +53,33 @@ pub struct HookCallRecord {
     pub last_status: u32,
 }
 
-/// See [`HookCallRecord::status`].
-pub const QUEUED: u32 = 1;
-/// See [`HookCallRecord::status`].
-pub const ANSWERED: u32 = 2;
-/// See [`HookCallRecord::status`].
-pub const ABANDONED: u32 = 3;
-
-impl TableKey for HookCallKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
+impl Posted for HookCallRecord {
+    fn standing(&self) -> Standing {
+        Standing {
+            status: self.status,
+            body: self.context.clone(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            tries: self.attempts,
+            due_at: self.due_at,
+            claim: self.claim.clone(),
+            last_error: self.last_error.clone(),
+        }
     }
 
-    fn tenant(&self) -> Tenant {
-        self.tenant
+    fn stand(&mut self, standing: Standing) {
+        self.status = standing.status;
+        self.context = standing.body;
+        self.created_at = standing.created_at;
+        self.updated_at = standing.updated_at;
+        self.attempts = standing.tries;
+        self.due_at = standing.due_at;
+        self.claim = standing.claim;
+        self.last_error = standing.last_error;
     }
 
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
+    fn answered(&mut self, status: u32) {
+        self.last_status = status;
     }
 }
 
@@ -95,105 +90,17 @@ impl Table for HookCalls {
     type Record = HookCallRecord;
 
     fn index_rows(key: &HookCallKey, record: &HookCallRecord) -> Vec<IndexRow> {
-        let (tenant, call) = (key.tenant, key.id);
-        let due = HookCallDueKey { tenant, due_at: record.due_at, call };
-        let due = IndexRow { key: HookCallsDue::key(&due), value: Bytes::new() };
-        let listed = HookCallByCreationKey { tenant, created_at: record.created_at, call };
-        let listed = IndexRow { key: HookCallsByCreation::key(&listed), value: Bytes::new() };
-        let waits = record.status == QUEUED;
-        [listed].into_iter().chain(waits.then_some(due)).collect()
+        index_rows::<Self>(key, record)
     }
 }
 
-/// `hook_call_due/<due_at>/<id>`: calls that wait.
-#[derive(Debug)]
-pub struct HookCallsDue;
-
-/// The key of a call that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HookCallDueKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// When it is due; milliseconds.
-    pub due_at: u64,
-    /// The call.
-    pub call: Uuid,
-}
-
-/// Nothing: the key says it all.
-#[derive(Clone, Copy, PartialEq, Eq, Prost)]
-pub struct HookCallMark {}
-
-impl HookCallsDue {
-    /// The calls of all tenants that wait in a lane.
-    pub fn lane(lane: Slot) -> KeyRange {
-        let mut prefix = lane.bits().to_be_bytes().to_vec();
-        prefix.extend_from_slice(&Self::TAG.0.to_be_bytes());
-        KeyRange::prefix(&prefix)
-    }
-}
-
-impl TableKey for HookCallDueKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.call)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64(self.due_at).uuid(&self.call);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, due_at: rest.u64()?, call: rest.uuid()? })
-    }
-}
-
-impl Table for HookCallsDue {
-    const TAG: Tag = Tag::HOOK_CALL_DUE;
-    type Key = HookCallDueKey;
-    type Record = HookCallMark;
-}
-
-/// `hook_call_by_creation/<created_at>/<id>`: the newest first.
-#[derive(Debug)]
-pub struct HookCallsByCreation;
-
-/// The key of a call in lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HookCallByCreationKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// When it was written; milliseconds.
-    pub created_at: u64,
-    /// The call.
-    pub call: Uuid,
-}
-
-impl TableKey for HookCallByCreationKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.call)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64_descending(self.created_at).uuid(&self.call);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, created_at: rest.u64_descending()?, call: rest.uuid()? })
-    }
-}
-
-impl Table for HookCallsByCreation {
-    const TAG: Tag = Tag::HOOK_CALL_BY_CREATION;
-    type Key = HookCallByCreationKey;
-    type Record = HookCallMark;
+impl Outbox for HookCalls {
+    const DUE: Tag = Tag::HOOK_CALL_DUE;
+    const BY_CREATION: Tag = Tag::HOOK_CALL_BY_CREATION;
+    const NAME: &'static str = "hook call";
+    const ABANDONED_KEEPS_BODY: bool = true;
+    // About seven hours.
+    const TRIES_MAX: u32 = 20;
 }
 
 #[cfg(test)]
@@ -226,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_found_by_when_it_is_due_and_what_is_over_is_listed() {
-        let key = HookCallKey { tenant: Tenant::default(), id: Uuid::from_u128(7) };
+        let key = HookCallKey { tenant: Default::default(), id: uuid::Uuid::from_u128(7) };
         let mut record = HookCallRecord { status: QUEUED, ..HookCallRecord::default() };
         assert_eq!(HookCalls::index_rows(&key, &record).len(), 2);
         for over in [ANSWERED, ABANDONED] {

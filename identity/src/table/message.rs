@@ -2,27 +2,18 @@
 //! brought it about.
 
 use bytes::Bytes;
-use cardea_storage::{
-    IndexRow, Slot, Table, TableKey, Tag, Tenant,
-    key::{KeyRange, KeyReader, KeyWriter},
-};
+use cardea_storage::{IndexRow, Table, Tag};
 use prost::Message as Prost;
-use uuid::Uuid;
 
-pub use super::lane::{lane_of, lanes};
+use super::outbox::{Outbox, Posted, Standing, index_rows};
+pub use super::{
+    lane::lane_of,
+    outbox::{ABANDONED, PostKey as MessageKey, QUEUED, SENT},
+};
 
 /// `message/<id>`.
 #[derive(Debug)]
 pub struct Messages;
-
-/// The key of a message. Its id lies in a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MessageKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The message.
-    pub id: Uuid,
-}
 
 /// A message as it is kept.
 #[derive(Clone, PartialEq, Eq, Prost)]
@@ -72,28 +63,29 @@ pub struct MessageRecord {
     pub language: u32,
 }
 
-/// See [`MessageRecord::status`].
-pub const QUEUED: u32 = 1;
-/// See [`MessageRecord::status`].
-pub const SENT: u32 = 2;
-/// See [`MessageRecord::status`].
-pub const ABANDONED: u32 = 3;
-
-impl TableKey for MessageKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
+impl Posted for MessageRecord {
+    fn standing(&self) -> Standing {
+        Standing {
+            status: self.status,
+            body: self.model.clone(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            tries: self.send_count,
+            due_at: self.due_at,
+            claim: self.claim.clone(),
+            last_error: self.last_error.clone(),
+        }
     }
 
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
+    fn stand(&mut self, standing: Standing) {
+        self.status = standing.status;
+        self.model = standing.body;
+        self.created_at = standing.created_at;
+        self.updated_at = standing.updated_at;
+        self.send_count = standing.tries;
+        self.due_at = standing.due_at;
+        self.claim = standing.claim;
+        self.last_error = standing.last_error;
     }
 }
 
@@ -104,105 +96,17 @@ impl Table for Messages {
     type Record = MessageRecord;
 
     fn index_rows(key: &MessageKey, record: &MessageRecord) -> Vec<IndexRow> {
-        let (tenant, message) = (key.tenant, key.id);
-        let due = MessageDueKey { tenant, due_at: record.due_at, message };
-        let due = IndexRow { key: MessagesDue::key(&due), value: Bytes::new() };
-        let listed = MessageByCreationKey { tenant, created_at: record.created_at, message };
-        let listed = IndexRow { key: MessagesByCreation::key(&listed), value: Bytes::new() };
-        let waits = record.status == QUEUED;
-        [listed].into_iter().chain(waits.then_some(due)).collect()
+        index_rows::<Self>(key, record)
     }
 }
 
-/// `message_due/<due_at>/<id>`: messages that wait.
-#[derive(Debug)]
-pub struct MessagesDue;
-
-/// The key of a message that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MessageDueKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// When it is due; milliseconds.
-    pub due_at: u64,
-    /// The message.
-    pub message: Uuid,
-}
-
-/// Nothing: the key says it all.
-#[derive(Clone, Copy, PartialEq, Eq, Prost)]
-pub struct MessageMark {}
-
-impl MessagesDue {
-    /// The messages of all tenants that wait in a lane.
-    pub fn lane(lane: Slot) -> KeyRange {
-        let mut prefix = lane.bits().to_be_bytes().to_vec();
-        prefix.extend_from_slice(&Self::TAG.0.to_be_bytes());
-        KeyRange::prefix(&prefix)
-    }
-}
-
-impl TableKey for MessageDueKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.message)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64(self.due_at).uuid(&self.message);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, due_at: rest.u64()?, message: rest.uuid()? })
-    }
-}
-
-impl Table for MessagesDue {
-    const TAG: Tag = Tag::MESSAGE_DUE;
-    type Key = MessageDueKey;
-    type Record = MessageMark;
-}
-
-/// `message_by_creation/<created_at>/<id>`: the newest first.
-#[derive(Debug)]
-pub struct MessagesByCreation;
-
-/// The key of a message in lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MessageByCreationKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// When it was written; milliseconds.
-    pub created_at: u64,
-    /// The message.
-    pub message: Uuid,
-}
-
-impl TableKey for MessageByCreationKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.message)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64_descending(self.created_at).uuid(&self.message);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, created_at: rest.u64_descending()?, message: rest.uuid()? })
-    }
-}
-
-impl Table for MessagesByCreation {
-    const TAG: Tag = Tag::MESSAGE_BY_CREATION;
-    type Key = MessageByCreationKey;
-    type Record = MessageMark;
+impl Outbox for Messages {
+    const DUE: Tag = Tag::MESSAGE_DUE;
+    const BY_CREATION: Tag = Tag::MESSAGE_BY_CREATION;
+    const NAME: &'static str = "message";
+    // A code that comes hours late is of no use, and is nobody's to read meanwhile.
+    const ABANDONED_KEEPS_BODY: bool = false;
+    const TRIES_MAX: u32 = 12;
 }
 
 #[cfg(test)]

@@ -142,6 +142,9 @@ impl Carrier for Smtp {
             Err(error) if error.is_permanent() && !is_about_us(&error) => {
                 Err(Undelivered::Refused(error.to_string()))
             }
+            Err(error) if error.status().is_none() => {
+                Err(Undelivered::Unreachable(error.to_string()))
+            }
             Err(error) => Err(Undelivered::Failed(error.to_string())),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     language::Language,
     outbound::{NoWayOut, Outbound},
     page::PageKeys,
-    password::{Argon2Cost, Passwords, Policy, PoolOptions, PoolUsage},
+    password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
     session::{CookieKeys, RequiredAal, TokenKeys},
     social::{self, Providers},
@@ -41,6 +41,9 @@ pub struct Settings {
     pub session_after_registration: bool,
     /// What a password must be.
     pub password_policy: Policy,
+    /// Who is asked whether a password was breached, beside the list that is included;
+    /// `None`: nobody.
+    pub breaches: Option<Breaches>,
     /// The cost of new password hashes.
     pub argon2: Argon2Cost,
     /// How large the pool of hashing threads is.
@@ -104,6 +107,7 @@ impl Default for Settings {
             privileged_session_max_age: hour,
             session_after_registration: true,
             password_policy: Policy::default(),
+            breaches: None,
             argon2: Argon2Cost::default(),
             pool: PoolOptions::default(),
             throttle: Throttle::default(),

@@ -24,7 +24,7 @@ use cardea_identity::{
     Keys, Service, Settings,
     courier::Templates,
     outbound::Outbound,
-    password::{Argon2Cost, PoolOptions, PoolUsage},
+    password::{Argon2Cost, Breaches, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
     social::Providers,
     table::{Identities, IdentityKey},
@@ -294,6 +294,8 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         providers,
         default_return_url: identity_options(config).urls.default_return,
         privileged_session_max_age: flows.privileged_session_max_age,
+        password_policy: password_policy(config),
+        breaches: breaches(config),
         argon2: Argon2Cost {
             memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),
             passes: argon2.iterations,
@@ -308,6 +310,28 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         public_url: public_url(config),
         ..Settings::default()
     }
+}
+
+/// What new passwords must be under a configuration.
+fn password_policy(config: &Config) -> Policy {
+    let passwords = &config.passwords;
+    Policy {
+        length_min: passwords.min_length as usize,
+        length_min_beside_second: passwords.min_length_with_second_factor as usize,
+        identifier_similarity_check: passwords.similarity_check,
+        ..Policy::default()
+    }
+}
+
+/// Who is asked about breached passwords under a configuration.
+fn breaches(config: &Config) -> Option<Breaches> {
+    let passwords = &config.passwords;
+    passwords.breaches.then(|| Breaches {
+        url: passwords.breaches_url.trim_end_matches('/').to_owned(),
+        found_max: passwords.breaches_max.into(),
+        errors_ignored: passwords.breaches_ignore_network_errors,
+        within: passwords.breaches_timeout,
+    })
 }
 
 const fn required_aal(named: RequiredAal) -> cardea_identity::session::RequiredAal {

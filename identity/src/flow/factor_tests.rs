@@ -2,6 +2,7 @@
 
 mod imported;
 mod key;
+mod password;
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ mod form;
 mod key;
 pub mod lifecycle;
 pub mod login;
+mod new_password;
 pub mod recovery;
 pub mod registration;
 pub mod settings;

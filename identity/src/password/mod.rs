@@ -6,13 +6,15 @@
 //! flood of logins slows only logins. An identifier that nobody has costs the
 //! same work: a decoy is verified instead.
 
+mod breached;
 mod hash;
 mod hasher;
 mod known;
 mod policy;
 mod pool;
 
+pub use breached::{Breaches, NotToldOf};
 pub use hash::{Argon2Cost, HashRefused, PasswordHash};
 pub use hasher::{Passwords, Verified};
-pub use policy::{Policy, PolicyViolation};
+pub use policy::{Policy, PolicyViolation, Standing};
 pub use pool::{Overloaded, Permit, Pool, PoolOptions, PoolUsage};

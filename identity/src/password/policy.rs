@@ -1,6 +1,7 @@
-//! Which passwords are refused. NIST SP 800-63B: length counts, composition does
-//! not, and neither do passwords that everybody tries first. Similarity to an identifier
-//! is judged as Kratos does.
+//! Which passwords are refused. NIST SP 800-63B-4 section 3.1.1.2: length counts, more of
+//! it where the password stands alone; composition does not, and neither do passwords that
+//! everybody tries first. Similarity to an identifier is judged as Kratos does. New
+//! passwords are judged alone: what somebody has already keeps working.
 
 use super::known::is_common;
 use crate::ui::Text;
@@ -13,8 +14,10 @@ const DISTANCE_MIN: usize = 5;
 /// What a password must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Shortest password, in characters.
+    /// Shortest password that stands alone, in characters.
     pub length_min: usize,
+    /// Shortest password beside a second factor, in characters, if that is less.
+    pub length_min_beside_second: usize,
     /// Longest password, in bytes. Nothing is ever cut off: longer is refused.
     pub length_bytes_max: usize,
     /// Whether a password may not resemble an identifier.
@@ -26,12 +29,22 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            length_min: 8,
+            length_min: 15,
+            length_min_beside_second: 8,
             length_bytes_max: 1024,
             identifier_similarity_check: true,
             common_passwords_refused: true,
         }
     }
+}
+
+/// What a password stands beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It logs in by itself.
+    Alone,
+    /// Its identity has a second factor.
+    BesideSecond,
 }
 
 /// Why a password is refused.
@@ -53,8 +66,10 @@ pub enum PolicyViolation {
     },
     /// Too similar to an identifier.
     TooSimilar,
-    /// Known to everybody.
+    /// Known to everybody, or found in a breach.
     Common,
+    /// Nobody could say whether it was found in a breach.
+    NotJudged,
 }
 
 impl PolicyViolation {
@@ -65,6 +80,7 @@ impl PolicyViolation {
             Self::TooLong { length_max, length } => Text::password_too_long(length_max, length),
             Self::TooSimilar => Text::password_too_similar(),
             Self::Common => Text::password_breached(),
+            Self::NotJudged => Text::password_not_judged(),
         }
     }
 }
@@ -74,17 +90,19 @@ impl Policy {
     ///
     /// # Errors
     /// The first rule it breaks.
-    pub fn check(&self, password: &str, identifiers: &[String]) -> Result<(), PolicyViolation> {
+    pub fn check(
+        &self,
+        password: &str,
+        identifiers: &[String],
+        standing: Standing,
+    ) -> Result<(), PolicyViolation> {
         if password.len() > self.length_bytes_max {
             return Err(PolicyViolation::TooLong {
                 length_max: self.length_bytes_max,
                 length: password.len(),
             });
         }
-        let length = password.chars().count();
-        if length < self.length_min {
-            return Err(PolicyViolation::TooShort { length_min: self.length_min, length });
-        }
+        self.check_length(password.chars().count(), standing)?;
         if self.identifier_similarity_check
             && identifiers.iter().any(|identifier| is_similar(identifier, password))
         {
@@ -92,6 +110,21 @@ impl Policy {
         }
         if self.common_passwords_refused && is_common(password) {
             return Err(PolicyViolation::Common);
+        }
+        Ok(())
+    }
+
+    /// Judges the length of a password, in characters.
+    ///
+    /// # Errors
+    /// If it is too short for what it stands beside.
+    pub fn check_length(&self, length: usize, standing: Standing) -> Result<(), PolicyViolation> {
+        let length_min = match standing {
+            Standing::Alone => self.length_min,
+            Standing::BesideSecond => self.length_min.min(self.length_min_beside_second),
+        };
+        if length < length_min {
+            return Err(PolicyViolation::TooShort { length_min, length });
         }
         Ok(())
     }
@@ -174,26 +207,44 @@ mod tests {
             ("ann@example.org", "Baseball", Err(PolicyViolation::Common)),
         ];
         for (identifier, password, verdict) in table {
-            assert_eq!(policy.check(password, &[identifier.to_owned()]), verdict, "{password:.20}");
+            let judged = policy.check(password, &[identifier.to_owned()], Standing::BesideSecond);
+            assert_eq!(judged, verdict, "{password:.20}");
         }
+    }
+
+    #[test]
+    fn passwords_that_stand_alone_are_longer() {
+        let policy = Policy::default();
+        let judged = |length: usize, standing| policy.check(&"é".repeat(length), &[], standing);
+        let short = |length_min, length| Err(PolicyViolation::TooShort { length_min, length });
+        assert_eq!(judged(14, Standing::Alone), short(15, 14));
+        assert_eq!(judged(15, Standing::Alone), Ok(()));
+        assert_eq!(judged(7, Standing::BesideSecond), short(8, 7));
+        assert_eq!(judged(8, Standing::BesideSecond), Ok(()));
+        // A second factor never asks for more.
+        let policy = Policy { length_min: 6, ..policy };
+        assert_eq!(policy.check("ééééééé", &[], Standing::BesideSecond), Ok(()));
+        assert_eq!(policy.check("ééééé", &[], Standing::BesideSecond), short(6, 5));
     }
 
     #[test]
     fn similarity_can_be_switched_off() {
         let policy = Policy { identifier_similarity_check: false, ..Policy::default() };
-        assert_eq!(policy.check("ann@example.org", &["ann@example.org".to_owned()]), Ok(()));
+        let identifiers = ["ann@example.org".to_owned()];
+        assert_eq!(policy.check("ann@example.org", &identifiers, Standing::Alone), Ok(()));
     }
 
     #[test]
     fn common_passwords_can_be_let_through() {
         let policy = Policy { common_passwords_refused: false, ..Policy::default() };
-        assert_eq!(policy.check("baseball", &[]), Ok(()));
+        assert_eq!(policy.check("baseball", &[], Standing::BesideSecond), Ok(()));
     }
 
     #[test]
     fn every_identifier_is_compared() {
         let identifiers = ["other".to_owned(), "annannann".to_owned()];
-        let verdict = Policy::default().check("annannann", &identifiers);
+        let policy = Policy::default();
+        let verdict = policy.check("annannann", &identifiers, Standing::BesideSecond);
         assert_eq!(verdict, Err(PolicyViolation::TooSimilar));
     }
 

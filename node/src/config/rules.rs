@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
     check_public(config, &mut refuse);
     super::relying_party::check(config, &mut refuse);
     check_permission(config, &mut refuse);
+    check_passwords(config, &mut refuse);
     check_bounds(config, &mut refuse);
     refusals
 }
@@ -192,6 +193,22 @@ fn check_permission(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         if value == 0 {
             refuse(name, "0 would answer nothing".to_owned());
         }
+    }
+}
+
+fn check_passwords(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let passwords = &config.passwords;
+    for (name, length) in [
+        ("passwords.min_length", passwords.min_length),
+        ("passwords.min_length_with_second_factor", passwords.min_length_with_second_factor),
+    ] {
+        if !(6..=64).contains(&length) {
+            refuse(name, format!("expected 6 to 64 characters, found {length}"));
+        }
+    }
+    check_url("passwords.breaches_url", Some(&passwords.breaches_url), refuse);
+    if passwords.breaches_timeout.is_zero() {
+        refuse("passwords.breaches_timeout", "must be longer than nothing".to_owned());
     }
 }
 

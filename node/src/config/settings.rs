@@ -296,6 +296,26 @@ sections! {
         queue: u32 = "512",
     }
 
+    /// Which new passwords are taken; those that people have already keep working.
+    Passwords as passwords = "passwords" {
+        /// The fewest characters of a password that stands alone, at least 6 (NIST SP 800-63B-4 asks for 15).
+        min_length: u32 = "15",
+        /// The fewest characters of a password whose owner has a second factor; `passwords.min_length` if that is less.
+        min_length_with_second_factor: u32 = "8",
+        /// Refuse passwords that resemble what their owner signs in with.
+        similarity_check: bool = "true",
+        /// Ask a server whether a new password is known from breaches, by 5 of the 40 digits of its SHA-1, beside the list that is included.
+        breaches: bool = "false",
+        /// That server, which speaks the range protocol of Have I Been Pwned.
+        breaches_url: String = "https://api.pwnedpasswords.com",
+        /// How often a password may have been found.
+        breaches_max: u32 = "0",
+        /// How long that server may take to answer.
+        breaches_timeout: Duration = "2s",
+        /// Take a password of which that server says nothing.
+        breaches_ignore_network_errors: bool = "true",
+    }
+
     /// Sessions.
     Sessions as sessions = "sessions" {
         /// How long a session lives.

@@ -37,6 +37,37 @@ const CARRIED: &[(&str, &str, Form)] = &[
     ),
     ("selfservice.flows.recovery.enabled", "flows.recovery", Form::Flag),
     ("selfservice.flows.verification.enabled", "flows.verification", Form::Flag),
+    (
+        "selfservice.methods.password.config.min_password_length",
+        "passwords.min_length",
+        Form::Number,
+    ),
+    (
+        "selfservice.methods.password.config.min_password_length",
+        "passwords.min_length_with_second_factor",
+        Form::Number,
+    ),
+    (
+        "selfservice.methods.password.config.identifier_similarity_check_enabled",
+        "passwords.similarity_check",
+        Form::Flag,
+    ),
+    (
+        "selfservice.methods.password.config.haveibeenpwned_enabled",
+        "passwords.breaches",
+        Form::Flag,
+    ),
+    (
+        "selfservice.methods.password.config.haveibeenpwned_host",
+        "passwords.breaches_url",
+        Form::Host,
+    ),
+    ("selfservice.methods.password.config.max_breaches", "passwords.breaches_max", Form::Number),
+    (
+        "selfservice.methods.password.config.ignore_network_errors",
+        "passwords.breaches_ignore_network_errors",
+        Form::Flag,
+    ),
     ("selfservice.methods.code.config.lifespan", "flows.code_lifespan", Form::Duration),
     ("courier.smtp.from_address", "courier.from_address", Form::Text),
     ("courier.smtp.from_name", "courier.from_name", Form::Text),
@@ -68,6 +99,8 @@ const NEEDLESS: &[(&str, &str)] = &[
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Text,
+    /// The host of an `https` URL.
+    Host,
     Lower,
     Texts,
     Flag,
@@ -129,6 +162,10 @@ pub fn translate(kratos: &Value) -> Translated {
             Ok(_) => left.push(Left::new(path, format!("{ours} was set by another"))),
             Err(why) => left.push(Left::new(path, why)),
         }
+    }
+    // What Kratos does unless it is told otherwise, and we do not.
+    if settings.iter().all(|(known, _)| known != "passwords.breaches") {
+        settings.push(("passwords.breaches".to_owned(), true.to_string()));
     }
     if let Some(uri) = at(kratos, "courier.smtp.connection_uri").and_then(Value::as_str) {
         let path = "courier.smtp.connection_uri";
@@ -223,6 +260,7 @@ fn written(value: &Value, form: Form) -> Result<String, String> {
     let text = || value.as_str().ok_or_else(|| format!("{value} is no text"));
     match form {
         Form::Text => Ok(quoted(text()?)),
+        Form::Host => Ok(quoted(&format!("https://{}", text()?))),
         Form::Lower => Ok(quoted(&text()?.to_lowercase())),
         Form::Texts => {
             let items = value.as_array().ok_or_else(|| format!("{value} is no list"))?;
@@ -321,7 +359,7 @@ selfservice:
   default_browser_return_url: https://www.example.org/
   allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
   methods:
-    password: {enabled: true, config: {haveibeenpwned_enabled: false}}
+    password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3}}
     code: {config: {lifespan: 15m}}
     oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
   flows:
@@ -353,6 +391,11 @@ identity:
             "memory = \"128MiB\"",
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",
+            "min_length = 10",
+            "min_length_with_second_factor = 10",
+            "breaches = false",
+            "breaches_url = \"https://pwned.example.org\"",
+            "breaches_max = 3",
         ] {
             assert!(translated.toml.contains(line), "{line}\n{}", translated.toml);
         }
@@ -362,7 +405,6 @@ identity:
             "serve.public.cors.enabled",
             "selfservice.methods.oidc.enabled",
             "selfservice.methods.oidc.config.providers",
-            "selfservice.methods.password.config.haveibeenpwned_enabled",
             "secrets.cookie",
             "courier.smtp.connection_uri",
         ] {

@@ -331,12 +331,12 @@ class OfficialClient(unittest.TestCase):
         self.assert_recognised(token, created.id)
         self.refuses(400, submit, 0, flow.id, code=code)
 
-        method = UpdateSettingsFlowWithPasswordMethod(method="password", password="a new password")
+        method = UpdateSettingsFlowWithPasswordMethod(method="password", password="a new and longer password")
         saved = self.frontend[1].update_settings_flow(
             flow=str(steps["show_settings_ui"].flow.id), x_session_token=token,
             update_settings_flow_body=UpdateSettingsFlowBody(method))
         self.assertEqual(saved.state, "success")
-        self.log_in(email, node=0, password="a new password")
+        self.log_in(email, node=0, password="a new and longer password")
         self.refuses(400, self.log_in, email, node=2)
 
         # Whoever has no account is told the same.

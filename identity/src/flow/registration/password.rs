@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     Service,
+    password::Standing,
     schema::{Extracted, Violation},
     session::issue::Factor,
     ui::forms,
@@ -27,7 +28,7 @@ impl Service {
         };
         let password = password.filter(|password| !password.expose().is_empty());
         let typed = password.as_ref().map(|password| password.expose().as_str());
-        let Some(found) = self.read_form(&mut opened, &traits, typed) else {
+        let Some(found) = self.read_form(&mut opened, &traits, typed).await else {
             return Err(RegistrationRejection::Invalid(Box::new(opened.flow)));
         };
         let Some(password) = password else {
@@ -42,7 +43,7 @@ impl Service {
 
     /// What the traits give; `None` if the form is told what is wrong with them or with
     /// the password.
-    fn read_form(
+    async fn read_form(
         &self,
         opened: &mut Opened,
         traits: &Value,
@@ -57,8 +58,7 @@ impl Service {
             return None;
         };
         let identifiers = found.as_ref().map_or(&[][..], |f| &f.password_identifiers);
-        let policy = &self.settings.password_policy;
-        if let Err(violation) = policy.check(password, identifiers) {
+        if let Err(violation) = self.judge_password(password, identifiers, Standing::Alone).await {
             flow.ui.say("password", violation.text());
             return None;
         }

@@ -40,7 +40,6 @@ use crate::{
     factor::totp::Seed,
     identity::factors::Factors,
     model::{FlowId, Identity, IdentityId, Scope, json_of},
-    password::PasswordHash,
     schema::Violation,
     session::{CredentialKind, Proof, check::Found, issue::add_method},
     table::{
@@ -74,12 +73,14 @@ struct Opened {
     me: Found,
     record: FlowRecord,
     flow: Flow,
+    /// How it can log in.
+    factors: Factors,
 }
 
 /// What is asked for, once a method has looked at it.
 enum Wanted {
     Profile(Value),
-    Password(PasswordHash),
+    Password(password::NewPassword),
     Totp(totp::Wanted),
     LookupSecret(lookup_secret::Wanted),
     Webauthn(webauthn::Wanted),
@@ -201,7 +202,7 @@ impl Service {
             let asked = (proof, link, unlink);
             return self.change_links(scope, (id, &record), (flow, &me), asked, social).await;
         }
-        let mut opened = Opened { scope, me, record, flow };
+        let mut opened = Opened { scope, me, record, flow, factors };
         let wanted = match method.as_str() {
             "profile" => Some(Self::want_profile(&mut opened, submission)),
             "password" => self.want_password(&mut opened, submission).await?,
@@ -311,7 +312,7 @@ impl Service {
         };
         let now = match wanted {
             Wanted::Profile(traits) => Some(self.apply_profile(&mut changing, traits).await?),
-            Wanted::Password(hash) => Some(self.apply_password(&mut changing, hash).await?),
+            Wanted::Password(new) => Some(self.apply_password(&mut changing, new).await?),
             Wanted::Totp(wanted) => self.apply_totp(&mut changing, wanted).map(|()| None)?,
             Wanted::LookupSecret(wanted) => {
                 self.apply_lookup_secret(&mut changing, wanted).map(|()| None)?

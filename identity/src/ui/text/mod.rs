@@ -210,6 +210,13 @@ impl Text {
         )
     }
 
+    /// 4000005: whether the password was breached could not be found out.
+    pub fn password_not_judged() -> Self {
+        let reason = "unable to check if password has been leaked because an unexpected network error occurred";
+        Self::error(4_000_005, format!("The password can not be used because {reason}."))
+            .with(json!({"reason": reason}))
+    }
+
     /// 4000032: the password is too short; lengths in characters.
     pub fn password_too_short(length_min: usize, length: usize) -> Self {
         Self::error(

@@ -1,0 +1,119 @@
+//! New passwords: what they stand beside, and what servers know of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    identity::NewPassword,
+    outbound::{Outbound, Question, Reply, Unanswered},
+    password::{Breaches, Policy},
+};
+
+const TOO_SHORT: u32 = 4_000_032;
+const BREACHED: u32 = 4_000_034;
+const NOT_JUDGED: u32 = 4_000_005;
+/// Eleven characters.
+const SHORT: &str = "hinge + bar";
+
+fn to(password: &str) -> SettingsSubmission {
+    SettingsSubmission {
+        method: "password".to_owned(),
+        password: Some(secret(password)),
+        ..SettingsSubmission::default()
+    }
+}
+
+#[tokio::test]
+async fn shorter_password_is_taken_beside_a_second_factor_alone() {
+    let world = world();
+    let (proof, _) = world.join("ann@example.org").await;
+    let flow = world.settings(&proof).await.unwrap();
+    assert!(unchanged(world.change(&flow, &proof, to(SHORT)).await).contains(&TOO_SHORT));
+    world.add_totp(&proof).await;
+    let flow = world.settings(&proof).await.unwrap();
+    assert_eq!(world.change(&flow, &proof, to(SHORT)).await.unwrap().state, FlowState::Success);
+    let told = unchanged(world.change(&flow, &proof, to("7 chars")).await);
+    assert!(told.contains(&TOO_SHORT), "{told:?}");
+    // Without the factor it stays good, and no other as short is taken.
+    let remove = SettingsSubmission { totp_unlink: true, ..SettingsSubmission::default() };
+    world.change(&flow, &proof, remove).await.unwrap();
+    assert!(world.log_in("ann@example.org", SHORT).await.is_ok());
+    let told = unchanged(world.change(&flow, &proof, to("hinge + door")).await);
+    assert!(told.contains(&TOO_SHORT), "{told:?}");
+}
+
+#[tokio::test]
+async fn short_password_that_somebody_has_already_logs_in() {
+    let world = World::new();
+    let old = Some(NewPassword::Clear(secret("s3cret")));
+    world.create("ann@example.org", old).await.unwrap();
+    assert!(world.log_in("ann@example.org", "s3cret").await.is_ok());
+}
+
+#[tokio::test]
+async fn signing_up_takes_no_password_that_is_short() {
+    let policy = Policy { length_min: PASSWORD.len() + 1, ..Policy::default() };
+    let world = World::with(Settings { password_policy: policy, ..settings() });
+    let flow = world.begin_registration().await;
+    let Err(RegistrationRejection::Invalid(flow)) =
+        world.submit_registration(flow.id, "ann@example.org").await
+    else {
+        panic!("somebody signed up")
+    };
+    assert!(ids(&flow).contains(&TOO_SHORT));
+}
+
+/// Knows one password, or is not there.
+struct Server(Mutex<Option<String>>);
+
+#[async_trait]
+impl Outbound for Server {
+    async fn ask(&self, question: Question) -> Result<Reply, Unanswered> {
+        let known = self.0.lock().clone().ok_or(Unanswered::TooLate)?;
+        assert!(question.url.starts_with("https://pwned.example.org/range/"), "{}", question.url);
+        Ok(Reply { status: 200, body: Bytes::from(known) })
+    }
+}
+
+#[tokio::test]
+async fn breached_passwords_are_refused_in_every_flow() {
+    let server = Arc::new(Server(Mutex::default()));
+    let breaches = Breaches {
+        url: "https://pwned.example.org".to_owned(),
+        errors_ignored: false,
+        ..Breaches::default()
+    };
+    let settings = Settings { breaches: Some(breaches), ..settings() };
+    let world = World::reaching(settings, server.clone());
+    // Nobody answers, and that is not ignored.
+    let flow = world.begin_registration().await;
+    let signed_up = world.submit_registration(flow.id, "ann@example.org").await;
+    let Err(RegistrationRejection::Invalid(refused)) = signed_up else { panic!("signed up") };
+    assert!(ids(&refused).contains(&NOT_JUDGED));
+    *server.0.lock() = Some(format!("{}:7\r\n", rest_of_sha1(PASSWORD)));
+    let signed_up = world.submit_registration(flow.id, "ann@example.org").await;
+    let Err(RegistrationRejection::Invalid(refused)) = signed_up else { panic!("signed up") };
+    assert!(ids(&refused).contains(&BREACHED));
+    *server.0.lock() = Some(format!("{}:0\r\n", rest_of_sha1(PASSWORD)));
+    let registered = world.submit_registration(flow.id, "ann@example.org").await.unwrap();
+    let proof = Proof::Token(registered.issued.unwrap().token);
+    *server.0.lock() = Some(format!("{}:7\r\n", rest_of_sha1("another long password")));
+    let flow = world.settings(&proof).await.unwrap();
+    let told = unchanged(world.change(&flow, &proof, to("another long password")).await);
+    assert!(told.contains(&BREACHED), "{told:?}");
+    // Logging in asks nobody.
+    *server.0.lock() = None;
+    assert!(world.log_in("ann@example.org", PASSWORD).await.is_ok());
+}
+
+/// What follows the first five of the 40 digits.
+fn rest_of_sha1(password: &str) -> String {
+    use sha1::Digest as _;
+    let digits = sha1::Sha1::digest(password.as_bytes());
+    let digits: String = digits.iter().map(|byte| format!("{byte:02X}")).collect();
+    digits[5..].to_owned()
+}

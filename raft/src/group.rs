@@ -19,6 +19,7 @@ use crate::{
     ids::{GroupId, ReplicaId},
     log::Glance,
     machine::{Machine, Position},
+    office,
     patience::Patience,
     propose::{ProposeError, Proposed},
     read::{ReadError, ReadIndexAnswer, Witnesses},
@@ -291,17 +292,21 @@ impl Group {
     /// Publishes the status whenever leader, term, role or membership change;
     /// ends with the replica.
     pub(crate) async fn follow(group: std::sync::Weak<Self>) {
-        let Some(mut news) = group.upgrade().map(|group| group.raft.server_metrics()) else {
+        let Some((server, whole)) =
+            group.upgrade().map(|group| (group.raft.server_metrics(), group.raft.metrics()))
+        else {
             return;
         };
-        while news.changed().await.is_ok() {
-            let Some(group) = group.upgrade() else { return };
-            let status = group.status();
+        office::follow(server, whole, |metrics| {
+            let Some(group) = group.upgrade() else { return false };
+            let status = GroupStatus::of(metrics, group.progress.applied());
             if group.status.borrow().term != status.term {
                 group.patience.begin_term();
             }
             group.status.send_replace(status);
-        }
+            true
+        })
+        .await;
     }
 }
 

@@ -29,6 +29,7 @@ mod group;
 mod host;
 mod keeper;
 mod log;
+mod office;
 mod patience;
 mod peers;
 mod propose;

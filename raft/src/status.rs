@@ -64,7 +64,7 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, Option<u64>>,
 }
 
-type Metrics = openraft::RaftMetrics<TypeConfig>;
+pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 impl GroupStatus {
     /// From openraft's metrics, and the applied index as the machine has it.

@@ -8,24 +8,14 @@ use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cardea_identity::{
     flow::Purpose,
-    hook::{
-        Action, Auth, Hook, Hooks, Moment, Response, WebHook,
-        call::{BODY_BYTES_MAX, default_body},
-    },
-    jsonnet::{Limits, Program},
-    outbound::Verb,
+    hook::{Action, Hook, Hooks, Moment, Response, WebHook, call::default_body},
 };
 use cardea_storage::Secret;
-use http::{HeaderName, HeaderValue};
 
 use crate::{
-    config::{
-        Config,
-        hooks::HookTable,
-        secret::read_text,
-        value::{FromRaw as _, Raw},
-    },
+    config::{Config, hooks::HookTable},
     layers::Layers,
+    request::{RequestTable, request, secret},
 };
 
 /// How often a node looks for what others left, or what is due again.
@@ -34,18 +24,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const HOOKS_MAX: usize = 64;
 /// The shortest key of signatures, in bytes (Standard Webhooks).
 const SIGNING_KEY_BYTES_MIN: usize = 24;
-/// Headers that are ours to set.
-const OURS: [&str; 8] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "ory-webhook-trigger-id",
-];
-
 /// The hooks of a configuration.
 ///
 /// # Errors
@@ -135,25 +113,15 @@ fn web_hook(
     table: &HookTable,
     (purpose, moment): (Purpose, Moment),
 ) -> anyhow::Result<WebHook> {
-    let url = table.url.clone().context("url is missing")?;
-    let uri: http::Uri = url.parse().context("url")?;
-    match uri.scheme_str() {
-        Some("https") => {}
-        Some("http") if config.outbound.plain_http => {}
-        Some("http") => bail!("url: plain HTTP needs outbound.plain_http = true"),
-        _ => bail!("url: expected a web address"),
-    }
     let id = match &table.id {
         Some(id) => id.clone(),
-        None => derived_id(table, &url),
+        None => derived_id(table, table.url.as_deref().unwrap_or_default()),
     };
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     ensure!(
         (1..=63).contains(&id.len()) && id.bytes().all(plain),
         "id: expected lower-case letters, digits, \"-\" and \"_\", at most 63"
     );
-    let verb = table.verb.as_deref().unwrap_or("POST");
-    let verb = Verb::parse(verb).context("verb: expected GET, POST, PUT, PATCH or DELETE")?;
     let response = match table.response.as_deref().unwrap_or("await") {
         "await" => Response::Awaited,
         "ignore" => Response::Ignored,
@@ -169,34 +137,30 @@ fn web_hook(
         response != Response::Parsed || (changes && moment == Moment::After),
         "response: there is nothing to change here that an answer could say"
     );
-    let within = match &table.timeout {
-        None => config.outbound.timeout,
-        Some(text) => Duration::from_raw(&Raw::Loose(text.clone()))
-            .map_err(|why| anyhow::anyhow!("timeout: {why}"))?,
+    let described = RequestTable {
+        url: table.url.as_deref(),
+        verb: table.verb.as_deref(),
+        body: table.body.as_deref(),
+        timeout: table.timeout.as_deref(),
+        headers: &table.headers,
+        basic_user: table.basic_user.as_deref(),
+        basic_password_file: table.basic_password_file.as_deref(),
+        api_key_name: table.api_key_name.as_deref(),
+        api_key_in: table.api_key_in.as_deref(),
+        api_key_file: table.api_key_file.as_deref(),
     };
-    let most = config.limits.request_timeout;
-    ensure!(!within.is_zero(), "timeout: must be longer than nothing");
+    let owner = format!("hook_{id}");
+    let request = request(config, &owner, &described, || Ok(default_body()?))?;
     ensure!(
-        response == Response::Ignored || within < most,
+        response == Response::Ignored || request.within < config.limits.request_timeout,
         "timeout: somebody waits for it, and is given up after limits.request_timeout"
     );
-    for (name, value) in &table.headers {
-        let is_name = HeaderName::try_from(name.as_str()).is_ok();
-        ensure!(is_name && HeaderValue::from_str(value).is_ok(), "headers: {name} is none");
-        let ours = OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name));
-        ensure!(!ours, "headers: {name} is not to be set");
-    }
     Ok(WebHook {
-        url,
-        verb,
-        body: program(table.body.as_deref()).context("body")?,
-        headers: table.headers.clone().into_iter().collect(),
-        auth: auth(&id, table)?,
-        signing: signing_key(&id, table)?,
+        request,
+        signing: signing_key(&owner, table)?,
         id,
         response,
         can_interrupt: table.can_interrupt,
-        within,
     })
 }
 
@@ -209,52 +173,11 @@ fn derived_id(table: &HookTable, url: &str) -> String {
     format!("{}_{}", place.join("_"), &digest.as_str()[..8])
 }
 
-fn secret(
-    id: &str,
-    what: &str,
-    file: Option<&std::path::Path>,
-) -> anyhow::Result<Option<Secret<String>>> {
-    let name = format!("hook_{}_{what}", id.replace('-', "_"));
-    let text = read_text(&name, file, |name| std::env::var(name).ok())?;
-    Ok(text.map(|text| Secret::new(text.expose().to_string())))
-}
-
-fn auth(id: &str, table: &HookTable) -> anyhow::Result<Auth> {
-    match (&table.basic_user, &table.api_key_name) {
-        (Some(_), Some(_)) => bail!("basic_user and api_key_name: one of them is enough"),
-        (None, None) => {
-            ensure!(table.basic_password_file.is_none(), "basic_password_file needs basic_user");
-            ensure!(
-                table.api_key_file.is_none() && table.api_key_in.is_none(),
-                "api_key_file and api_key_in need api_key_name"
-            );
-            Ok(Auth::None)
-        }
-        (Some(user), None) => {
-            let password = secret(id, "password", table.basic_password_file.as_deref())?;
-            let password = password.context("basic_user needs a password: basic_password_file")?;
-            Ok(Auth::Basic { user: user.clone(), password })
-        }
-        (None, Some(name)) => {
-            let value = secret(id, "api_key", table.api_key_file.as_deref())?;
-            let value = value.context("api_key_name needs a key: api_key_file")?;
-            ensure!(HeaderValue::from_str(value.expose()).is_ok(), "the API key is no header");
-            let name = name.clone();
-            ensure!(HeaderName::try_from(name.as_str()).is_ok(), "api_key_name is no name");
-            match table.api_key_in.as_deref().unwrap_or("header") {
-                "header" => Ok(Auth::Header { name, value }),
-                "cookie" => Ok(Auth::Cookie { name, value }),
-                _ => bail!("api_key_in: expected header or cookie"),
-            }
-        }
-    }
-}
-
-fn signing_key(id: &str, table: &HookTable) -> anyhow::Result<Option<Secret<Vec<u8>>>> {
+fn signing_key(owner: &str, table: &HookTable) -> anyhow::Result<Option<Secret<Vec<u8>>>> {
     if !table.signed && table.signing_key_file.is_none() {
         return Ok(None);
     }
-    let text = secret(id, "signing_key", table.signing_key_file.as_deref())?;
+    let text = secret(owner, "signing_key", table.signing_key_file.as_deref())?;
     let text = text.context("signed needs a key: signing_key_file")?;
     let key = match text.expose().strip_prefix("whsec_") {
         Some(encoded) => STANDARD.decode(encoded).context("the signing key is no base64")?,
@@ -265,19 +188,6 @@ fn signing_key(id: &str, table: &HookTable) -> anyhow::Result<Option<Secret<Vec<
         "the signing key has fewer than {SIGNING_KEY_BYTES_MIN} bytes"
     );
     Ok(Some(Secret::new(key)))
-}
-
-fn program(source: Option<&str>) -> anyhow::Result<Program> {
-    let Some(source) = source else { return Ok(default_body()?) };
-    let text = match source.strip_prefix("base64://") {
-        Some(encoded) => String::from_utf8(STANDARD.decode(encoded).context("no base64")?)?,
-        None => {
-            let path = source.strip_prefix("file://").unwrap_or(source);
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?
-        }
-    };
-    let limits = Limits { output_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
-    Ok(Program::parse(&text, limits)?)
 }
 
 /// Makes calls that are due, until it is dropped.
@@ -297,6 +207,8 @@ pub async fn run(layers: Arc<Layers>) {
 
 #[cfg(test)]
 mod tests {
+    use cardea_identity::outbound::request::Auth;
+
     use super::*;
     use crate::config::{Sources, load};
 
@@ -329,8 +241,8 @@ mod tests {
         ))
         .unwrap();
         let crm = hooks.web_hook("crm").unwrap();
-        assert!(crm.signing.is_some() && matches!(crm.auth, Auth::Header { .. }));
-        assert_eq!(crm.within, Duration::from_secs(3));
+        assert!(crm.signing.is_some() && matches!(crm.request.auth, Auth::Header { .. }));
+        assert_eq!(crm.request.within, Duration::from_secs(3));
         assert_eq!(hooks.at(Purpose::Login, Moment::After, "password").count(), 1);
         // Without an id it has one all the same.
         let hooks = made(WEB).unwrap();

@@ -42,6 +42,7 @@ use crate::{
         relying_party::relying_party,
         settings::{RequiredAal, SameSite},
     },
+    courier,
     listener::{
         client::ClientAddress,
         keys::{Caller, Presented},
@@ -264,7 +265,7 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
 /// The identity layer's settings under a configuration.
 pub fn identity_settings(config: &Config, templates: Templates, providers: Providers) -> Settings {
     let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
-    let mails = config.courier.smtp_url.is_some();
+    let mails = courier::sends_mails(config);
     let factors = &config.factors;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Settings {

@@ -25,6 +25,7 @@ pub mod outbound;
 pub mod panic;
 pub mod providers;
 pub mod readiness;
+pub mod request;
 pub mod run;
 pub mod schemas;
 pub mod stall;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use axum::Router;
 use cardea_api::keto::Door;
 use cardea_cluster::{ClusterNode, directory::KeyRows};
-use cardea_identity::Settings;
+use cardea_identity::{Settings, outbound::Outbound};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -144,7 +144,9 @@ async fn serve_node(
         Arc::new(move || node.obstacle())
     };
     let limits = layers::permission_limits(config);
-    let (keto, outbound) = (layers::keto_options(config), Arc::new(outbound));
+    let keto = layers::keto_options(config);
+    let outbound: Arc<dyn Outbound> = Arc::new(outbound);
+    let carriers = courier::carriers(config, &outbound)?;
     let layers = Layers::new(store.clone(), settings, options, outbound, limits, keto, obstacles);
     let keys = Arc::new(KeyStore::new(store));
     let readiness = Arc::new(NodeReadiness::new(backend.clone(), layers.clone()));
@@ -171,8 +173,7 @@ async fn serve_node(
     let refused = fail.clone();
     backend.seek(move |error| refused(anyhow::Error::new(error)));
     backend.node().directory().expect_layers();
-    let posting = courier::carrier(config)?
-        .map(|carrier| tokio::spawn(courier::run(layers.clone(), carrier)));
+    let posting = carriers.map(|carriers| tokio::spawn(courier::run(layers.clone(), carriers)));
     let calling = calls_hooks.then(|| tokio::spawn(hooks::run(layers.clone())));
     let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
     let sealing = tokio::spawn(crate::audit::run(layers.clone()));

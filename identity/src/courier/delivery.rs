@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cardea_storage::StoreError;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -40,6 +41,8 @@ pub struct Mail {
     pub text: String,
     /// The body in HTML; empty for a text message.
     pub html: String,
+    /// What the template was filled with.
+    pub model: Map<String, Value>,
 }
 
 /// Why a message was not taken.
@@ -108,15 +111,15 @@ impl Service {
     /// A message as it is sent or shown; `None` if what it said was erased.
     pub(super) fn mail(&self, id: Uuid, record: &MessageRecord) -> Option<Mail> {
         let template = Template::parse(&record.template)?;
-        let model = self.body_of::<Messages>(id, record)?;
+        let Value::Object(model) = self.body_of::<Messages>(id, record)? else { return None };
         let language = Language::from_number(record.language).unwrap_or(self.settings.language);
-        let filled = self.settings.templates.fill(template, language, model.as_object()?);
-        let via = via_of(record.via);
+        let filled = self.settings.templates.fill(template, language, &model);
+        let (via, recipient) = (via_of(record.via), record.recipient.clone());
         let (subject, text, html) = match via {
             Channel::Email => (filled.subject, filled.text, filled.html),
             Channel::Sms => (String::new(), filled.sms, String::new()),
         };
-        Some(Mail { id, via, template, recipient: record.recipient.clone(), subject, text, html })
+        Some(Mail { id, via, template, recipient, subject, text, html, model })
     }
 }
 

@@ -4,6 +4,7 @@
 //! bear the same Message-ID however often they are sent.
 
 pub mod delivery;
+pub mod gateway;
 pub mod list;
 pub mod outbox;
 pub mod template;
@@ -12,5 +13,6 @@ mod tests;
 mod words;
 
 pub use delivery::{Carrier, Mail, Undelivered};
+pub use gateway::Gateway;
 pub use list::{Delivery, MessageFilter, SentMessage};
 pub use template::{Template, TemplateRefused, Templates};

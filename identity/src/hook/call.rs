@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cardea_storage::{Secret, Timestamp};
-use form_urlencoded::Serializer;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Auth, WebHook};
+use super::WebHook;
 use crate::{
     Service,
-    jsonnet::{Failed, Limits, Program},
-    outbound::{Question, Reply, Unanswered, Verb},
+    jsonnet::{Failed, Program},
+    outbound::{
+        Question, Reply, Unanswered,
+        request::{Body, Unmade, program},
+    },
 };
 
-/// The largest body that is sent, in bytes.
-pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Tries of one blocking call, all within its time.
 const TRIES_MAX: u32 = 3;
 /// The wait after the first failed try of a blocking call; it doubles.
@@ -35,30 +35,16 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 const DEFAULT_BODY: &str = "function(ctx) { [name]: ctx[name] for name in ['event', 'flow', \
                             'identity', 'session', 'transient_payload'] if std.objectHas(ctx, \
                             name) }";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Why a call was not answered well.
 #[derive(Debug, Clone, Error)]
 pub enum CallFailed {
-    /// Its program makes no body.
-    #[error("its body: {0}")]
-    Body(#[from] Failed),
-    /// What its program makes is no form.
-    #[error("its body is to be a form, and is no object")]
-    NoForm,
-    /// What its program makes is larger than is sent.
-    #[error("its body is larger than {BODY_BYTES_MAX} bytes")]
-    BodyTooLarge,
+    /// There is no body.
+    #[error(transparent)]
+    Unmade(#[from] Unmade),
     /// Nobody answered.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-}
-
-/// What a program made of an occasion.
-#[derive(Debug, Clone)]
-pub(super) struct Body {
-    content_type: String,
-    bytes: Vec<u8>,
 }
 
 /// The program that makes bodies where none is named: event, flow, identity, session and
@@ -67,69 +53,16 @@ pub(super) struct Body {
 /// # Errors
 /// Never, as far as tests can tell.
 pub fn default_body() -> Result<Program, Failed> {
-    Program::parse(DEFAULT_BODY, Limits { output_bytes_max: BODY_BYTES_MAX, ..Limits::default() })
+    program(DEFAULT_BODY)
 }
 
 impl WebHook {
-    /// The body; `None` if the program says that there is nothing to send
-    /// (`error "cancel"`).
-    pub(super) async fn body(&self, ctx: Value) -> Result<Option<Body>, CallFailed> {
-        let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("content-type");
-        let content_type = self.headers.iter().find(named).map(|(_, value)| value.clone());
-        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
-        let made = match self.body.run(Vec::new(), ctx).await {
-            Ok(made) => made,
-            Err(Failed::Raised(why)) if why.trim() == "cancel" => return Ok(None),
-            Err(failed) => return Err(failed.into()),
-        };
-        let bytes = match (&made, content_type.starts_with(FORM)) {
-            (_, false) => made.to_string().into_bytes(),
-            (Value::Object(members), true) => {
-                let mut form = Serializer::new(String::new());
-                for (name, value) in members {
-                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    form.append_pair(name, &text);
-                }
-                form.finish().into_bytes()
-            }
-            (_, true) => return Err(CallFailed::NoForm),
-        };
-        if bytes.len() > BODY_BYTES_MAX {
-            return Err(CallFailed::BodyTooLarge);
-        }
-        Ok(Some(Body { content_type, bytes }))
-    }
-
     /// The question of one try.
     pub(super) fn question(&self, id: Uuid, body: &Body, now: Timestamp) -> Question {
-        let bytes = if self.verb == Verb::Get { Vec::new() } else { body.bytes.clone() };
+        let question = self.request.question(body);
         let seconds = (now.as_millis() / 1000).to_string();
-        let signature = self.signing.as_ref().map(|key| sign(key, id, &seconds, &bytes));
-        let mut question = Question::get(&self.url);
-        question.verb = self.verb;
-        question.within = Some(self.within);
-        if self.verb != Verb::Get {
-            question = question.with("content-type", body.content_type.clone());
-        }
-        question.body = bytes.into();
-        for (name, value) in &self.headers {
-            if !name.eq_ignore_ascii_case("content-type") {
-                question = question.with(name, value.clone());
-            }
-        }
-        question = match &self.auth {
-            Auth::None => question,
-            Auth::Basic { user, password } => {
-                let pair = Secret::new(format!("{user}:{}", password.expose()));
-                let encoded = STANDARD.encode(pair.expose());
-                question.with("authorization", format!("Basic {encoded}"))
-            }
-            Auth::Header { name, value } => question.with(name, value.expose().clone()),
-            Auth::Cookie { name, value } => {
-                question.with("cookie", format!("{name}={}", value.expose()))
-            }
-        };
-        question = question
+        let signature = self.signing.as_ref().map(|key| sign(key, id, &seconds, &question.body));
+        let question = question
             .with("webhook-id", id.to_string())
             .with("webhook-timestamp", seconds)
             .with("ory-webhook-trigger-id", id.to_string());
@@ -168,7 +101,7 @@ impl Service {
         id: Uuid,
         ctx: Value,
     ) -> Result<Option<Reply>, CallFailed> {
-        let Some(body) = hook.body(ctx).await? else { return Ok(None) };
+        let Some(body) = hook.request.body(ctx).await? else { return Ok(None) };
         let tries = async {
             let mut wait = WAIT_FIRST;
             for last in (1..=TRIES_MAX).map(|number| number == TRIES_MAX) {
@@ -192,7 +125,7 @@ impl Service {
             }
             Err(Unanswered::TooLate)
         };
-        let done = tokio::time::timeout(hook.within, tries).await;
+        let done = tokio::time::timeout(hook.request.within, tries).await;
         Ok(Some(done.unwrap_or(Err(Unanswered::TooLate))?))
     }
 }

@@ -26,7 +26,7 @@ struct Caller<'a>(&'a Service);
 impl Sender<HookCalls> for Caller<'_> {
     fn place(&self, record: &HookCallRecord) -> Place {
         let hook = self.0.settings.hooks.web_hook(&record.hook);
-        let within = hook.map_or(Duration::ZERO, |hook| hook.within) + BODY_WITHIN;
+        let within = hook.map_or(Duration::ZERO, |hook| hook.request.within) + BODY_WITHIN;
         Place { name: record.hook.clone(), within }
     }
 
@@ -38,7 +38,7 @@ impl Sender<HookCalls> for Caller<'_> {
         let Some(ctx) = self.0.body_of::<HookCalls>(id, record) else {
             return Outcome::Refused("what it says cannot be read any more".to_owned()).with(0);
         };
-        let body = match hook.body(ctx).await {
+        let body = match hook.request.body(ctx).await {
             Ok(Some(body)) => body,
             // There is nothing to tell.
             Ok(None) => return Outcome::Sent.with(0),

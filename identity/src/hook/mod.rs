@@ -39,4 +39,4 @@ pub use answer::HookFailed;
 pub use context::Asked;
 pub(crate) use context::Occasion;
 pub use list::{CallFilter, HookCall, RetryRejection};
-pub use plan::{Action, Auth, Hook, Hooks, Moment, Response, WebHook};
+pub use plan::{Action, Hook, Hooks, Moment, Response, WebHook};

@@ -1,10 +1,10 @@
 //! Which hooks there are, and which of them run on what occasion.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use cardea_storage::Secret;
 
-use crate::{flow::Purpose, jsonnet::Program, outbound::Verb};
+use crate::{flow::Purpose, outbound::request::Request};
 
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,57 +60,19 @@ pub enum Response {
     Parsed,
 }
 
-/// How a caller proves itself to a web hook.
-#[derive(Debug, Clone)]
-pub enum Auth {
-    /// Not at all.
-    None,
-    /// By user and password (RFC 7617).
-    Basic {
-        /// The user.
-        user: String,
-        /// The password.
-        password: Secret<String>,
-    },
-    /// By a header.
-    Header {
-        /// Its name.
-        name: String,
-        /// Its value.
-        value: Secret<String>,
-    },
-    /// By a cookie.
-    Cookie {
-        /// Its name.
-        name: String,
-        /// Its value.
-        value: Secret<String>,
-    },
-}
-
 /// A server to be asked or told.
 #[derive(Debug, Clone)]
 pub struct WebHook {
     /// What calls and logs name it by.
     pub id: String,
-    /// Where it is.
-    pub url: String,
-    /// How it is asked; without a body by `GET`.
-    pub verb: Verb,
-    /// What makes the body.
-    pub body: Program,
-    /// Headers beside those that are always sent.
-    pub headers: Vec<(String, String)>,
-    /// How we prove ourselves.
-    pub auth: Auth,
+    /// Where it is, and what it is sent.
+    pub request: Request,
     /// The key of signatures; `None`: calls are not signed.
     pub signing: Option<Secret<Vec<u8>>>,
     /// What becomes of its answer.
     pub response: Response,
     /// Whether its refusal is shown in the form.
     pub can_interrupt: bool,
-    /// How long all of a call may take, further tries included.
-    pub within: Duration,
 }
 
 /// A hook in its place.

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
-    Action, Asked, Auth, CallFilter, Hook, HookFailed, Hooks, Moment, Response, RetryRejection,
-    WebHook, call::default_body,
+    Action, Asked, CallFilter, Hook, HookFailed, Hooks, Moment, Response, RetryRejection, WebHook,
+    call::default_body,
 };
 use crate::{
     Client, PageRequest, Settings,
@@ -18,7 +18,10 @@ use crate::{
         SettingsRejection, SettingsSubmission,
     },
     jsonnet::{Limits, Program},
-    outbound::{Outbound, Question, Reply, Unanswered, Verb},
+    outbound::{
+        Outbound, Question, Reply, Unanswered, Verb,
+        request::{Auth, Request},
+    },
     outbox::{Round, Status},
     session::Proof,
     table::{hook_call::HookCalls, outbox::Outbox as _},
@@ -69,16 +72,24 @@ impl Outbound for Receiver {
 fn web_hook(response: Response) -> WebHook {
     WebHook {
         id: "crm".to_owned(),
-        url: "https://hooks.example/crm".to_owned(),
-        verb: Verb::Post,
-        body: default_body().unwrap(),
-        headers: Vec::new(),
-        auth: Auth::None,
+        request: Request {
+            url: "https://hooks.example/crm".to_owned(),
+            verb: Verb::Post,
+            body: default_body().unwrap(),
+            headers: Vec::new(),
+            auth: Auth::None,
+            within: Duration::from_secs(5),
+        },
         signing: None,
         response,
         can_interrupt: false,
-        within: Duration::from_secs(5),
     }
+}
+
+fn with_request(response: Response, change: impl FnOnce(&mut Request)) -> WebHook {
+    let mut made = web_hook(response);
+    change(&mut made.request);
+    made
 }
 
 fn hook(purpose: Purpose, moment: Moment, action: Action) -> Hook {
@@ -263,7 +274,7 @@ async fn a_program_may_say_that_there_is_nothing_to_send() {
     let source = "function(ctx) if ctx.identity.traits.email == 'ann@example.com' \
                   then error 'cancel' else {id: ctx.identity.id}";
     let body = Program::parse(source, Limits::default()).unwrap();
-    let called = WebHook { body, ..web_hook(Response::Awaited) };
+    let called = with_request(Response::Awaited, |request| request.body = body);
     let (world, receiver) = world(Purpose::Registration, Moment::After, called);
     world.register("ann@example.com").await;
     assert_eq!(receiver.asked(), 0);
@@ -275,7 +286,7 @@ async fn a_program_may_say_that_there_is_nothing_to_send() {
 async fn a_program_without_end_is_an_error_that_names_its_bound() {
     let source = "function(ctx) local f(n) = f(n + 1); f(0)";
     let body = Program::parse(source, Limits::default()).unwrap();
-    let called = WebHook { body, ..web_hook(Response::Awaited) };
+    let called = with_request(Response::Awaited, |request| request.body = body);
     let (world, receiver) = world(Purpose::Registration, Moment::After, called);
     let flow = world.begin_registration().await;
     let refused = world.submit_registration(flow.id, "ann@example.com").await.unwrap_err();
@@ -295,10 +306,11 @@ async fn calls_prove_themselves_and_are_signed() {
         (Auth::Cookie { name: "key".to_owned(), value: secret("k") }, "cookie", "key=k"),
     ] {
         let called = WebHook {
-            auth,
             signing: Some(Secret::new(b"0123456789abcdef01234567".to_vec())),
-            headers: vec![("x-own".to_owned(), "1".to_owned())],
-            ..web_hook(Response::Awaited)
+            ..with_request(Response::Awaited, |request| {
+                request.auth = auth;
+                request.headers = vec![("x-own".to_owned(), "1".to_owned())];
+            })
         };
         let (world, receiver) = world(Purpose::Registration, Moment::After, called);
         world.register("ann@example.com").await;
@@ -416,7 +428,7 @@ async fn saving_settings_may_end_all_other_sessions() {
 async fn hooks_are_told_the_request_and_what_was_sent_along_but_not_our_cookies() {
     let source = "function(ctx) ctx";
     let body = Program::parse(source, Limits::default()).unwrap();
-    let called = WebHook { body, ..web_hook(Response::Ignored) };
+    let called = with_request(Response::Ignored, |request| request.body = body);
     let (world, receiver) = world(Purpose::Login, Moment::After, called);
     world.register("ann@example.com").await;
     let asked = Asked::new(

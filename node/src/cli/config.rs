@@ -1,9 +1,13 @@
 //! `cardea config check`: what a node would run with, and why. `cardea config import`:
 //! what of Kratos's configuration has a counterpart.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
+use cardea_identity::outbound::{NoWayOut, Outbound};
 use serde_json::json;
 
 use super::{
@@ -49,6 +53,9 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
     let refused = |error: anyhow::Error| Failure::Usage(format!("{error:#}"));
     crate::providers::providers(config).map_err(refused)?;
     crate::hooks::hooks(config).map_err(refused)?;
+    let no_way_out: Arc<dyn Outbound> = Arc::new(NoWayOut);
+    crate::courier::carriers(config, &no_way_out).map_err(refused)?;
+    crate::courier::templates(config).map_err(refused)?;
     let explained = loaded.layers.explain();
     let state: Vec<_> = explained
         .iter()

@@ -107,6 +107,9 @@ impl Layers {
             for (key, value) in keys {
                 let name = format!("{}.{}", section.get_ref(), key.get_ref());
                 let at = origin(key.span().start);
+                if tables::WITHIN.contains(&name.as_str()) {
+                    continue;
+                }
                 if Setting::find(&name).is_none() {
                     refusals.push(Refusal { origin: Some(at), message: unknown(&name) });
                     continue;

@@ -2,6 +2,7 @@
 //! flags. Unknown names are refused with the nearest known one; everything
 //! wrong is reported at once, with its origin.
 
+pub mod channels;
 pub mod cidr;
 pub mod hooks;
 pub mod layers;

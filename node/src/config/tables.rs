@@ -1,8 +1,10 @@
 //! What a configuration has many of: providers of social sign-in, one table each
-//! (`[oidc.google]`), and hooks of flows, in order (`[[hooks]]`).
+//! (`[oidc.google]`), hooks of flows, in order (`[[hooks]]`), and gateways of messages
+//! (`[[courier.channels]]`).
 //!
 //! They stand in the file alone; their secrets are files, or variables of the
-//! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`, `CARDEA_SECRET_HOOK_<ID>_…`.
+//! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`, `CARDEA_SECRET_HOOK_<ID>_…`,
+//! `CARDEA_SECRET_CHANNEL_<ID>_…`.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +13,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Origin, hooks::HookTable, refusal::Refusal};
+use super::{Origin, channels::CourierTables, hooks::HookTable, refusal::Refusal};
 
 /// The tables of a file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -22,10 +24,15 @@ pub struct Tables {
     /// Hooks, in order.
     #[serde(default)]
     pub hooks: Vec<HookTable>,
+    /// Gateways of messages.
+    #[serde(default)]
+    pub courier: CourierTables,
 }
 
 /// The names of the tables, which are no sections.
 pub const NAMES: [&str; 2] = ["oidc", "hooks"];
+/// Those that lie within a section.
+pub const WITHIN: [&str; 1] = ["courier.channels"];
 
 /// A provider.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -82,6 +89,9 @@ pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tabl
         Ok(mut tables) => {
             for hook in &mut tables.hooks {
                 hook.anchor(path);
+            }
+            for channel in &mut tables.courier.channels {
+                channel.anchor(path);
             }
             for (id, provider) in &mut tables.oidc {
                 anchor(path, provider);

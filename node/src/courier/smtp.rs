@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use cardea_identity::{
-    courier::{Carrier, Mail, Undelivered},
-    schema::Channel,
-};
+use cardea_identity::courier::{Carrier, Mail, Undelivered};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
     message::{Mailbox, MultiPart},
@@ -132,9 +129,6 @@ impl Smtp {
 #[async_trait]
 impl Carrier for Smtp {
     async fn carry(&self, mail: &Mail) -> Result<(), Undelivered> {
-        if mail.via != Channel::Email {
-            return Err(Undelivered::Failed("no gateway for text messages is named".to_owned()));
-        }
         let message = self.message(mail).map_err(Undelivered::Refused)?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),

@@ -91,6 +91,8 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("selfservice.methods.password.enabled", ""),
     ("selfservice.methods.code.enabled", ""),
     ("selfservice.methods.profile.enabled", ""),
+    ("courier.message_retries", "a message is tried 12 times, over about two hours"),
+    ("courier.worker", "every node sends as it can"),
     ("hashers.algorithm", "new passwords are hashed with argon2id"),
     ("identity.schemas", "put them in force by `cardea import ory --config`"),
     ("identity.default_schema_id", "put it in force by `cardea import ory --config`"),
@@ -167,10 +169,12 @@ pub fn translate(kratos: &Value) -> Translated {
     if settings.iter().all(|(known, _)| known != "passwords.breaches") {
         settings.push(("passwords.breaches".to_owned(), true.to_string()));
     }
+    let courier = super::courier::translate(kratos);
     if let Some(uri) = at(kratos, "courier.smtp.connection_uri").and_then(Value::as_str) {
         let path = "courier.smtp.connection_uri";
         taken.insert(path.to_owned());
         match mail_server(uri) {
+            _ if courier.mails_by_http => left.push(Left::new(path, "mails go by HTTP")),
             Some((url, has_password)) => {
                 settings.push(("courier.smtp_url".to_owned(), quoted(&url)));
                 if has_password {
@@ -181,6 +185,8 @@ pub fn translate(kratos: &Value) -> Translated {
             None => left.push(Left::new(path, "it is no URL of a mail server")),
         }
     }
+    taken.extend(courier.taken);
+    left.extend(courier.left);
     let hooks = super::hooks::translate(kratos);
     taken.extend(hooks.taken);
     left.extend(hooks.left);
@@ -203,7 +209,7 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     left.sort_by(|a, b| a.setting.cmp(&b.setting));
     left.dedup();
-    Translated { toml: toml(&settings) + &hooks.toml, left }
+    Translated { toml: toml(&settings) + &courier.toml + &hooks.toml, left }
 }
 
 /// The schemas that a configuration names; files are read beside it.

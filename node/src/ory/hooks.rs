@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use cardea_identity::flow::Purpose;
 use serde_json::Value;
 
-use super::config::{Left, at, quoted};
+use super::{
+    config::{Left, at, quoted},
+    request,
+};
 use crate::hooks::methods;
 
 /// Translated hooks.
@@ -91,7 +94,6 @@ impl Hooks {
         (purpose, when, method): (Purpose, &str, Option<&str>),
         number: usize,
     ) -> Result<String, String> {
-        let url = config["url"].as_str().ok_or("it has no url")?;
         let place = [Some(purpose.name()), Some(when), method, Some(&number.to_string())]
             .into_iter()
             .flatten()
@@ -100,20 +102,8 @@ impl Hooks {
         let id: String = config["id"].as_str().unwrap_or(&place).to_lowercase();
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         let id: String = id.chars().map(plain).take(63).collect();
-        let mut text = format!("id = {}\nurl = {}\n", quoted(&id), quoted(url));
-        if let Some(verb) = config["method"].as_str().filter(|verb| *verb != "POST") {
-            let _ = writeln!(text, "verb = {}", quoted(verb));
-        }
-        match config["body"].as_str() {
-            Some(body) if body.starts_with("http://") || body.starts_with("https://") => {
-                let why = format!("the program at {body} is to be put into a file");
-                self.left.push(Left::new(&format!("{path}.config.body"), why));
-            }
-            Some(body) => {
-                let _ = writeln!(text, "body = {}", quoted(body));
-            }
-            None => {}
-        }
+        let request = request::translate(&format!("{path}.config"), config, &id, &mut self.left)?;
+        let mut text = format!("id = {}\n{request}", quoted(&id));
         let flag = |value: &Value| value.as_bool().unwrap_or_default();
         let response = &config["response"];
         if flag(&response["ignore"]) {
@@ -124,52 +114,7 @@ impl Hooks {
         if flag(&config["can_interrupt"]) {
             text.push_str("can_interrupt = true\n");
         }
-        let headers: Vec<_> = config["headers"].as_object().into_iter().flatten().collect();
-        let headers: Option<Vec<_>> = headers
-            .into_iter()
-            .map(|(name, value)| Some(format!("{} = {}", quoted(name), quoted(value.as_str()?))))
-            .collect();
-        let headers = headers.ok_or("not all of its headers are texts")?;
-        if !headers.is_empty() {
-            let _ = writeln!(text, "headers = {{ {} }}", headers.join(", "));
-        }
-        self.auth(path, config, &id, &mut text)?;
         Ok(text)
-    }
-
-    fn auth(
-        &mut self,
-        path: &str,
-        config: &Value,
-        id: &str,
-        text: &mut String,
-    ) -> Result<(), String> {
-        let auth = &config["auth"];
-        let (kind, auth) = (auth["type"].as_str(), &auth["config"]);
-        let file = match kind {
-            None => return Ok(()),
-            Some("basic_auth") => {
-                let user = auth["user"].as_str().ok_or("its auth names no user")?;
-                let _ = writeln!(text, "basic_user = {}", quoted(user));
-                let file = format!("{id}.password");
-                let _ = writeln!(text, "basic_password_file = {}", quoted(&file));
-                file
-            }
-            Some("api_key") => {
-                let name = auth["name"].as_str().ok_or("its auth names no key")?;
-                let _ = writeln!(text, "api_key_name = {}", quoted(name));
-                if auth["in"].as_str() == Some("cookie") {
-                    text.push_str("api_key_in = \"cookie\"\n");
-                }
-                let file = format!("{id}.key");
-                let _ = writeln!(text, "api_key_file = {}", quoted(&file));
-                file
-            }
-            Some(other) => return Err(format!("its auth is of the kind {other}")),
-        };
-        let why = format!("its secret belongs into the file {file}");
-        self.left.push(Left::new(&format!("{path}.config.auth"), why));
-        Ok(())
     }
 }
 
@@ -223,9 +168,10 @@ selfservice:
             "when = \"before\"\nhook = \"web_hook\"\nid = \"registration_before_0\"",
             "verb = \"GET\"",
             "method = \"password\"\nhook = \"web_hook\"\nid = \"crm-hook\"",
-            "response = \"ignore\"\nheaders = { \"X-A\" = \"b\" }\napi_key_name = \"X-Key\"",
+            "headers = { \"X-A\" = \"b\" }\napi_key_name = \"X-Key\"",
+            "api_key_file = \"crm-hook.key\"\nresponse = \"ignore\"",
             "hook = \"require_verified_address\"",
-            "can_interrupt = true\nbasic_user = \"u\"",
+            "basic_password_file = \"login_after_2.password\"\ncan_interrupt = true",
         ] {
             assert!(toml.contains(part), "{part}\n{toml}");
         }

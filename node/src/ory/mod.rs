@@ -5,10 +5,12 @@
 //! what is larger than memory is no trouble.
 
 pub mod config;
+mod courier;
 pub mod database;
 pub mod dump;
 mod hooks;
 pub mod identities;
+mod request;
 pub mod survey;
 pub mod tuples;
 

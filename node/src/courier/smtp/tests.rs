@@ -117,6 +117,7 @@ fn mail() -> Mail {
         subject: "Grüße, 123456 is your code".to_owned(),
         text: "123456".to_owned(),
         html: "<p>123456</p>".to_owned(),
+        model: Default::default(),
     }
 }
 
@@ -171,14 +172,14 @@ async fn encryption_and_login_are_not_given_up() {
     let wrong = smtp(url.clone(), Some("wrong"), trusted.clone()).carry(&mail()).await;
     assert!(matches!(wrong, Err(Undelivered::Failed(_))), "{wrong:?}");
     let stranger = smtp(url, Some("sesame"), None).carry(&mail()).await;
-    assert!(matches!(stranger, Err(Undelivered::Failed(_))), "{stranger:?}");
+    assert!(matches!(stranger, Err(Undelivered::Unreachable(_))), "{stranger:?}");
 
     // A server without TLS gets neither password nor message.
     let plain = Arc::new(Post::default());
     let port = serve(plain.clone(), None).await;
     let url = format!("smtp://ann@localhost:{port}");
     let refused = smtp(url, Some("sesame"), trusted).carry(&mail()).await;
-    assert!(matches!(refused, Err(Undelivered::Failed(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Undelivered::Unreachable(_))), "{refused:?}");
     let told = plain.lines.lock().clone();
     assert!(!told.iter().any(|line| line.starts_with("AUTH") || line.starts_with("MAIL")));
 }
@@ -199,7 +200,7 @@ async fn refused_recipients_are_told_from_servers_that_are_busy_or_away() {
     let free = listener.local_addr().unwrap().port();
     drop(listener);
     let away = smtp(free).carry(&mail()).await;
-    assert!(matches!(away, Err(Undelivered::Failed(_))), "{away:?}");
+    assert!(matches!(away, Err(Undelivered::Unreachable(_))), "{away:?}");
     let nobody = Mail { recipient: "nobody".to_owned(), ..mail() };
     let refused = smtp(port).carry(&nobody).await;
     assert!(matches!(refused, Err(Undelivered::Refused(_))), "{refused:?}");

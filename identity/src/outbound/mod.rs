@@ -1,9 +1,11 @@
 //! Asking other servers: the one way out of this layer, for discovery documents, keys,
-//! tokens, claims and webhooks.
+//! tokens, claims, webhooks and gateways of messages.
 //!
 //! Whoever implements [`Outbound`] guards it: URLs come from operators, but also from
 //! documents that strangers serve, and nobody may make a node ask what only the node can
 //! reach. It follows no redirects, and what comes back is bounded.
+
+pub mod request;
 
 use std::time::Duration;
 

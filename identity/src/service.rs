@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     courier::Templates,
-    flow::throttle::Throttle,
+    flow::{AddressProof, throttle::Throttle},
     hook::Hooks,
     language::Language,
     outbound::{NoWayOut, Outbound},
@@ -59,6 +59,12 @@ pub struct Settings {
     pub recovery: bool,
     /// How long a code is good.
     pub code_lifespan: Duration,
+    /// How long a link is good.
+    pub link_lifespan: Duration,
+    /// How an address shows that it lets its owner back in.
+    pub recovery_proof: AddressProof,
+    /// How an address is verified.
+    pub verification_proof: AddressProof,
     /// What a session must be for whoever asks whose it is.
     pub session_required_aal: RequiredAal,
     /// What a session must be to see and change settings.
@@ -115,6 +121,9 @@ impl Default for Settings {
             code_login: false,
             recovery: false,
             code_lifespan: hour,
+            link_lifespan: hour,
+            recovery_proof: AddressProof::default(),
+            verification_proof: AddressProof::default(),
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
             audit_retention: 90 * 24 * hour,
             providers: Providers::default(),

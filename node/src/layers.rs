@@ -40,7 +40,7 @@ use crate::{
     config::{
         Config,
         relying_party::relying_party,
-        settings::{RequiredAal, SameSite},
+        settings::{AddressProof, RequiredAal, SameSite},
     },
     courier,
     listener::{
@@ -278,6 +278,9 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         recovery: flows.recovery.unwrap_or(mails),
         code_login: flows.code_login,
         code_lifespan: flows.code_lifespan,
+        link_lifespan: flows.link_lifespan,
+        recovery_proof: address_proof(flows.recovery_use),
+        verification_proof: address_proof(flows.verification_use),
         session_after_registration: flows.session_after_registration,
         session_required_aal: required_aal(sessions.required_aal),
         settings_required_aal: required_aal(flows.settings_required_aal),
@@ -339,6 +342,13 @@ const fn required_aal(named: RequiredAal) -> cardea_identity::session::RequiredA
     match named {
         RequiredAal::Aal1 => cardea_identity::session::RequiredAal::Aal1,
         RequiredAal::HighestAvailable => cardea_identity::session::RequiredAal::HighestAvailable,
+    }
+}
+
+const fn address_proof(named: AddressProof) -> cardea_identity::flow::AddressProof {
+    match named {
+        AddressProof::Code => cardea_identity::flow::AddressProof::Code,
+        AddressProof::Link => cardea_identity::flow::AddressProof::Link,
     }
 }
 

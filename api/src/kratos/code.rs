@@ -9,23 +9,24 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cardea_identity::{
-    IdentityId,
+    CsrfDigest, IdentityId,
     flow::{
-        BeginCode, CodeOutcome, CodeSubmission, Flow, NewRecovery, Purpose, RecoveryCodeRejection,
+        BeginCode, CodeOutcome, CodeRejection, CodeSubmission, Flow, NewRecovery, Purpose,
+        RecoveryCodeRejection,
     },
     session::Proof,
     time::rfc3339,
 };
 use cardea_storage::Secret;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::json as value;
 
 use super::{
     Kratos,
     browser::see_other,
     flow::{
-        Browser, Opened, admit, beginner, begun, open, owned, refused, request_url, return_to,
-        sender, show, shown, shown_with, text,
+        Browser, Opened, admit, beginner, begun, open, refused, request_url, return_to, sender,
+        show, shown, shown_with, text,
     },
     manner::Manner,
     rejection::{Refused, not_begun},
@@ -80,9 +81,13 @@ macro_rules! handlers {
                 State(kratos): State<Kratos>,
                 caller: Caller,
                 query: Query,
+                uri: Uri,
                 headers: HeaderMap,
                 sent: Sent,
             ) -> Result<Response, ApiError> {
+                if query.first("token").is_some() {
+                    return follow(&kratos, &caller, $purpose, (&query, &uri), &headers).await;
+                }
                 let opened = open(&kratos, caller.scope, $purpose, &query, &headers).await;
                 let (flow, manner) = match opened {
                     Ok(opened) => opened,
@@ -90,6 +95,21 @@ macro_rules! handlers {
                 };
                 let done = take(&kratos, &caller, (flow, manner), &headers, &sent).await;
                 kratos.answer(caller.scope, manner, done).await
+            }
+
+            pub(in super::super) async fn follow_link(
+                State(kratos): State<Kratos>,
+                caller: Caller,
+                query: Query,
+                uri: Uri,
+                method: Method,
+                headers: HeaderMap,
+            ) -> Result<Response, ApiError> {
+                // Programs that look at the links in mails ask so, and follow none.
+                if method == Method::HEAD {
+                    return Ok(StatusCode::NO_CONTENT.into_response());
+                }
+                follow(&kratos, &caller, $purpose, (&query, &uri), &headers).await
             }
         }
     };
@@ -156,6 +176,7 @@ async fn take(
         method: text(&mut body, "method")?.unwrap_or_default(),
         email: text(&mut body, "email")?,
         code: text(&mut body, "code")?.map(Secret::new),
+        token: None,
     };
     let what = (opened.flow.purpose, opened.flow.id);
     let done = kratos.service().submit_code(caller.scope, what, submission, client);
@@ -250,12 +271,7 @@ pub(super) async fn create_link(
     let made =
         kratos.service().create_recovery_link(caller.scope, id, NewRecovery { return_to, ..new });
     let made = made.await.map_err(not_made)?;
-    let link = format!(
-        "{}/self-service/recovery?flow={}&token={}",
-        kratos.public_url(),
-        made.flow,
-        made.code.expose()
-    );
+    let link = kratos.service().link(Purpose::Recovery, made.flow, &made.code);
     let body = value!({"recovery_link": link, "expires_at": rfc3339(made.expires_at)});
     Ok(json(StatusCode::OK, &body))
 }
@@ -283,53 +299,78 @@ fn not_made(rejection: RecoveryCodeRejection) -> ApiError {
     }
 }
 
-/// Follows a link: the browser that does so first has the flow from then on, and is let
-/// in if the token is right.
-pub(super) async fn follow_link(
-    State(kratos): State<Kratos>,
-    caller: Caller,
-    query: Query,
-    headers: HeaderMap,
+/// A link that is followed: the token in it is all that counts, whatever browser brings
+/// it, and that browser has the flow from then on. Who brings a wrong one to a flow of
+/// another browser gets a flow of its own, which says so.
+async fn follow(
+    kratos: &Kratos,
+    caller: &Caller,
+    purpose: Purpose,
+    (query, uri): (&Query, &Uri),
+    headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let purpose = Purpose::Recovery;
-    let opened = open(&kratos, caller.scope, purpose, &query, &headers).await;
-    let (flow, manner) = match opened {
-        Ok((flow, _)) => (flow, Manner::of_browser(&headers)),
+    let (flow, manner) = match open(kratos, caller.scope, purpose, query, headers).await {
+        Ok((flow, _)) => (flow, Manner::of_browser(headers)),
         Err(answer) => return answer,
     };
-    let done = take_link(&kratos, &caller, flow, manner, (&query, &headers)).await;
+    let done = take_link(kratos, caller, (flow, manner), (query, uri), headers).await;
     kratos.answer(caller.scope, manner, done).await
 }
 
 async fn take_link(
     kratos: &Kratos,
     caller: &Caller,
-    flow: Flow,
-    manner: Manner,
-    (query, headers): (&Query, &HeaderMap),
+    (flow, manner): (Flow, Manner),
+    (query, uri): (&Query, &Uri),
+    headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let token = query
         .first("token")
         .ok_or_else(|| ApiError::bad_request("The token query parameter is missing."))?;
-    let (flow, secret, is_new) =
-        owned(kratos, caller.scope, flow.purpose, flow.id, headers).await?;
-    let submission = CodeSubmission {
-        method: "link".to_owned(),
-        email: None,
-        code: Some(Secret::new(token.to_owned())),
-    };
-    let what = (flow.purpose, flow.id);
-    let opened =
-        Opened { flow, manner, secret, from_own_page: false, language: caller.client.language };
-    let done = kratos.service().submit_code(caller.scope, what, submission, &caller.client).await;
+    let Browser { secret, .. } = Browser::of(kratos, headers);
+    let (scope, purpose, digest) = (caller.scope, flow.purpose, secret.digest());
+    let submission = CodeSubmission::followed(token.to_owned(), digest);
+    let what = (purpose, flow.id);
+    let done = kratos.service().submit_code(scope, what, submission, &caller.client).await;
+    let language = caller.client.language;
+    let mut opened =
+        Opened { flow, manner, secret: Some(secret.clone()), from_own_page: false, language };
     let mut response = match done {
         Ok(outcome) => outcome_of(kratos, caller, &opened, outcome)?,
-        Err(rejection) => refused(kratos, caller.scope, &opened, Refused::from(rejection)).await?,
+        Err(CodeRejection::Invalid(refusal)) => {
+            let mine = refusal.browser == Some(digest);
+            opened.flow = if mine {
+                *refusal
+            } else {
+                begin_again(kratos, caller, purpose, uri, digest).await?
+            };
+            let refusal = Refused::Flow(Box::new(opened.flow.clone()));
+            refused(kratos, scope, &opened, refusal).await?
+        }
+        Err(rejection) => refused(kratos, scope, &opened, Refused::from(rejection)).await?,
     };
-    if let Some(secret) = opened.secret.as_ref().filter(|_| is_new) {
-        kratos.set_csrf(&mut response, secret);
-    }
+    kratos.set_csrf(&mut response, &secret);
     Ok(response)
+}
+
+/// A flow for a browser that followed a link which is no good.
+async fn begin_again(
+    kratos: &Kratos,
+    caller: &Caller,
+    purpose: Purpose,
+    uri: &Uri,
+    browser: CsrfDigest,
+) -> Result<Flow, ApiError> {
+    // The token is nobody's to keep.
+    let request_url = format!("{}{}", kratos.public_url(), uri.path());
+    let begin = BeginCode {
+        request_url,
+        browser: Some(browser),
+        client: caller.client.clone(),
+        ..BeginCode::default()
+    };
+    let flow = kratos.service().begin_after_link(caller.scope, purpose, begin).await;
+    flow.map_err(|rejection| not_begun(rejection, purpose))
 }
 
 /// A duration as Go writes it, in whole hours, minutes and seconds.

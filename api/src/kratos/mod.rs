@@ -140,6 +140,7 @@ enum Operation {
     CreateRecoveryCodeForIdentity,
     CreateRecoveryLinkForIdentity,
     FollowRecoveryLink,
+    FollowVerificationLink,
     ListCourierMessages,
     GetCourierMessage,
     ListHookCalls,
@@ -221,6 +222,7 @@ impl Operation {
             Self::CreateRecoveryCodeForIdentity => "createRecoveryCodeForIdentity",
             Self::CreateRecoveryLinkForIdentity => "createRecoveryLinkForIdentity",
             Self::FollowRecoveryLink => "followRecoveryLink",
+            Self::FollowVerificationLink => "followVerificationLink",
             Self::ListCourierMessages => "listCourierMessages",
             Self::GetCourierMessage => "getCourierMessage",
             Self::ListHookCalls => "listHookCalls",
@@ -301,7 +303,8 @@ impl Operation {
             Self::UpdateVerificationFlow => on(filter, code::verification::submit),
             Self::CreateRecoveryCodeForIdentity => on(filter, code::create_code),
             Self::CreateRecoveryLinkForIdentity => on(filter, code::create_link),
-            Self::FollowRecoveryLink => on(filter, code::follow_link),
+            Self::FollowRecoveryLink => on(filter, code::recovery::follow_link),
+            Self::FollowVerificationLink => on(filter, code::verification::follow_link),
             Self::ListCourierMessages => on(filter, courier::list),
             Self::GetCourierMessage => on(filter, courier::get),
             Self::ListHookCalls => on(filter, hooks::list),
@@ -411,6 +414,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
         "identity",
     ),
     public(Method::GET, "/self-service/recovery", Operation::FollowRecoveryLink),
+    public(Method::GET, "/self-service/verification", Operation::FollowVerificationLink),
     read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
     read(Method::GET, "/admin/courier/messages/{id}", Operation::GetCourierMessage, "courier"),
     read(Method::GET, "/admin/hooks/calls", Operation::ListHookCalls, "courier"),
@@ -485,7 +489,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 88;
+const COUNT: usize = 89;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -24,17 +24,23 @@ pub enum Template {
     LoginCode,
     /// The code that signs somebody up.
     RegistrationCode,
+    /// The link that recovers an account.
+    RecoveryLink,
+    /// The link that verifies an address.
+    VerificationLink,
     /// That how one logs in has changed.
     CredentialChanged,
 }
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::RecoveryCode,
         Self::VerificationCode,
         Self::LoginCode,
         Self::RegistrationCode,
+        Self::RecoveryLink,
+        Self::VerificationLink,
         Self::CredentialChanged,
     ];
 
@@ -45,6 +51,8 @@ impl Template {
             Self::VerificationCode => "verification_code_valid",
             Self::LoginCode => "login_code_valid",
             Self::RegistrationCode => "registration_code_valid",
+            Self::RecoveryLink => "recovery_valid",
+            Self::VerificationLink => "verification_valid",
             Self::CredentialChanged => "credential_changed",
         }
     }
@@ -69,17 +77,26 @@ impl Template {
             Self::VerificationCode => "verification_code/valid",
             Self::LoginCode => "login_code/valid",
             Self::RegistrationCode => "registration_code/valid",
+            Self::RecoveryLink => "recovery/valid",
+            Self::VerificationLink => "verification/valid",
             Self::CredentialChanged => "credential_changed",
         }
     }
 
-    /// What the code is called that it brings; `""` if it brings none.
-    pub(crate) const fn code_field(self) -> &'static str {
+    /// Whether it brings a link, which is followed, and not typed.
+    pub(crate) const fn is_link(self) -> bool {
+        matches!(self, Self::RecoveryLink | Self::VerificationLink)
+    }
+
+    /// What the code or the link is called that it brings; `""` if it brings none.
+    pub(crate) const fn proof_field(self) -> &'static str {
         match self {
             Self::RecoveryCode => "RecoveryCode",
             Self::VerificationCode => "VerificationCode",
             Self::LoginCode => "LoginCode",
             Self::RegistrationCode => "RegistrationCode",
+            Self::RecoveryLink => "RecoveryURL",
+            Self::VerificationLink => "VerificationURL",
             Self::CredentialChanged => "",
         }
     }
@@ -91,6 +108,8 @@ impl Template {
             Self::VerificationCode => &["To", "VerificationCode", "ExpiresInMinutes", DOMAIN],
             Self::LoginCode => &["To", "LoginCode", "ExpiresInMinutes", DOMAIN],
             Self::RegistrationCode => &["To", "RegistrationCode", "ExpiresInMinutes", DOMAIN],
+            Self::RecoveryLink => &["To", "RecoveryURL", "ExpiresInMinutes", DOMAIN],
+            Self::VerificationLink => &["To", "VerificationURL", "ExpiresInMinutes", DOMAIN],
             Self::CredentialChanged => &["To", "Change", "At"],
         }
     }
@@ -263,6 +282,7 @@ mod tests {
     fn included_texts_are_templates_and_tell_the_code_in_every_language() {
         let model = model(json!({"To": "a@b.c", "RecoveryCode": "123456",
             "VerificationCode": "123456", "LoginCode": "123456", "RegistrationCode": "123456",
+            "RecoveryURL": "https://id.example/?123456", "VerificationURL": "https://id.example/?123456",
             "ExpiresInMinutes": 60, "RequestURLDomain": "id.example",
             "Change": "Changed 123456.", "At": "60"}));
         let mut subjects = std::collections::BTreeSet::new();
@@ -275,15 +295,17 @@ mod tests {
                 }
                 let filled = Templates::default().fill(template, language, &model);
                 assert_eq!(filled, templates.fill(template, language, &model));
-                let is_code = template != Template::CredentialChanged;
+                let is_code = !template.is_link() && !template.proof_field().is_empty();
                 for text in [&filled.subject, &filled.text, &filled.html, &filled.sms] {
                     let is_subject = text == &filled.subject;
                     assert!(text.contains("123456") || (is_subject && !is_code), "{text}");
                     assert!(!text.contains("{{") && !text.contains("[l"), "{text}");
-                    assert!(!text.contains("[shown]"), "{text}");
+                    assert!(!text.contains("[shown]") && !text.contains("[link]"), "{text}");
                 }
                 assert!(filled.text.contains("60") && filled.html.contains("60"));
                 assert!(filled.html.contains(&format!("lang=\"{}\"", language.tag())));
+                let linked = filled.html.contains("href=\"https://id.example/?123456\"");
+                assert_eq!(linked, template.is_link(), "{}", filled.html);
                 let bound = filled.sms.ends_with("@id.example #123456");
                 assert_eq!(bound, is_code, "{}", filled.sms);
                 assert!(subjects.insert(filled.subject), "{template:?} {language:?}");

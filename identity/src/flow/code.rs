@@ -1,5 +1,5 @@
 //! What recovery and verification share: a code of six digits goes to an address, and
-//! comes back.
+//! comes back; or a link does (see [`link`](super::link)).
 //!
 //! The steps, the same for an address that somebody has and one that nobody has:
 //! 1. To send: find whose address it is, or the decoy that stands for nobody; charge
@@ -19,9 +19,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
-    Flow, FlowState, Purpose,
+    AddressProof, Flow, FlowState, Purpose,
     lifecycle::{BeginRejection, FlowRejection, csrf_bytes},
-    recovery::LINK,
     throttle::TooEarly,
 };
 use crate::{
@@ -68,6 +67,8 @@ pub struct CodeSubmission {
     pub email: Option<String>,
     /// The code.
     pub code: Option<Secret<String>>,
+    /// The token of a link, and the browser that follows it.
+    pub token: Option<(Secret<String>, CsrfDigest)>,
 }
 
 /// What a submission brought about.
@@ -165,6 +166,7 @@ impl Service {
         }
         let mut record = self.new_flow(purpose, begin.request_url, begin.return_to)?;
         record.csrf_digest = csrf_bytes(begin.browser);
+        record.active = self.proof_for(purpose).name().to_owned();
         self.keep_begun(scope, record, false, &begin.client).await
     }
 
@@ -205,22 +207,30 @@ impl Service {
             flow.ui.messages = vec![Text::code_already_completed(purpose)];
             return invalid(flow);
         }
-        // A link's token is sent as a code is, and belongs to a flow of links.
-        let is_link = submission.method == LINK && record.active == LINK;
-        if !is_link && !matches!(submission.method.as_str(), "" | "code") {
+        let proof = AddressProof::of(&record);
+        if let Some((token, follower)) = submission.token {
+            if proof != AddressProof::Link || flow.state != FlowState::SentEmail {
+                flow.ui.messages.push(Text::link_invalid(purpose));
+                return invalid(flow);
+            }
+            let follower = Some(follower);
+            return self.try_code(scope, (id, &record), (flow, follower), &token, client).await;
+        }
+        if !submission.method.is_empty() && submission.method != proof.name() {
             flow.ui.messages.push(Text::code_method_missing(purpose));
             return invalid(flow);
         }
-        flow.active = Some(if is_link { LINK } else { "code" }.to_owned());
         let code = submission.code.filter(|code| !code.expose().trim().is_empty());
         let email = submission.email.filter(|email| !email.trim().is_empty());
         match (code, email) {
-            (Some(code), _) if flow.state == FlowState::SentEmail => {
-                self.try_code(scope, (id, &record), flow, &code, client).await
+            (Some(code), _)
+                if flow.state == FlowState::SentEmail && proof == AddressProof::Code =>
+            {
+                self.try_code(scope, (id, &record), (flow, None), &code, client).await
             }
             (_, Some(email)) => self.send_code(scope, (id, &record), flow, &email, client).await,
             _ => {
-                let sent = flow.state == FlowState::SentEmail;
+                let sent = flow.state == FlowState::SentEmail && proof == AddressProof::Code;
                 let field = if sent { "code" } else { "email" };
                 forms::say_violations(&mut flow.ui, &[Violation::required("#", field)]);
                 invalid(flow)
@@ -242,20 +252,20 @@ impl Service {
             flow.ui.fill("email", email.into());
             return Err(CodeRejection::Invalid(Box::new(flow)));
         }
+        let proof = AddressProof::of(record);
         let account = self.holder(scope, flow.purpose, &address).await?;
         let known = self.charge_code(scope, account, Budget::Sending).await?;
         let sending = Sending {
             known,
             via: Channel::Email,
             address: &address,
-            template: template_of(flow.purpose),
+            template: proof.template(flow.purpose),
             language: client.language,
         };
         let changed = FlowRecord { subject: id_bytes(&account), ..record.clone() };
         let changed = &self.write_code(scope, id, changed, &sending).await?;
         let mut flow = self.show_flow(id, changed);
-        flow.active = Some("code".to_owned());
-        flow.ui.messages.push(Text::code_sent(flow.purpose));
+        flow.ui.messages.push(proof.sent(flow.purpose));
         Ok(CodeOutcome::Sent(Box::new(flow)))
     }
 
@@ -263,16 +273,16 @@ impl Service {
         &self,
         scope: Scope,
         (id, record): (FlowId, &FlowRecord),
-        mut flow: Flow,
+        (mut flow, follower): (Flow, Option<CsrfDigest>),
         code: &Secret<String>,
         client: &crate::Client,
     ) -> Result<CodeOutcome, CodeRejection> {
         let purpose = flow.purpose;
         let subject = id_of(&record.subject);
-        let record = match self.try_code_of(scope, id, subject, code).await? {
+        let mut record = match self.try_code_of(scope, id, subject, code).await? {
             Tried::Right(record) => *record,
             Tried::Wrong => {
-                flow.ui.messages.push(Text::code_invalid(purpose));
+                flow.ui.messages.push(AddressProof::of(record).invalid(purpose));
                 return Err(CodeRejection::Invalid(Box::new(flow)));
             }
             Tried::NoneLeft => {
@@ -280,6 +290,9 @@ impl Service {
                 return Err(CodeRejection::Invalid(Box::new(flow)));
             }
         };
+        if follower.is_some() {
+            record.csrf_digest = csrf_bytes(follower);
+        }
         match purpose {
             Purpose::Recovery => self.recover(scope, (id, &record), flow, client).await,
             _ => self.verify(scope, (id, &record), flow, client).await,
@@ -295,8 +308,9 @@ impl Service {
         record: FlowRecord,
         sending: &Sending<'_>,
     ) -> Result<FlowRecord, StoreError> {
-        let code = self.draw_code();
-        let digests = self.code_digests(scope.tenant, id.0, code.expose());
+        let template = sending.template;
+        let proof = self.draw_proof(template);
+        let digests = self.code_digests(scope.tenant, id.0, proof.expose());
         // Nobody's code is one that nobody can know.
         let unknown: [u8; 32] = self.store.entropy().bytes();
         let digest = digests.first().filter(|_| sending.known).copied().unwrap_or(unknown);
@@ -304,16 +318,16 @@ impl Service {
             state: 1,
             address: sending.address.to_owned(),
             code_digest: digest.to_vec().into(),
-            code_expires_at: self.now().after(self.settings.code_lifespan).as_millis(),
+            code_expires_at: self.now().after(self.proof_lifespan(template)).as_millis(),
             ..record
         };
         let letter = &Letter {
             id: self.draw_message(Slot::of_id(&id.0)),
-            template: sending.template,
+            template,
             recipient: sending.address,
             via: sending.via,
             language: sending.language,
-            model: &self.code_model(sending.template, sending.address, &code),
+            model: &self.proof_model(template, id, sending.address, &proof),
             decoy: !sending.known,
         };
         let key = &FlowKey { tenant: scope.tenant, id: id.0 };
@@ -445,7 +459,7 @@ impl Service {
     }
 
     /// The host of the public API, which is what codes are good for.
-    fn public_host(&self) -> &str {
+    pub(super) fn public_host(&self) -> &str {
         let url = self.settings.public_url.as_str();
         let place = url.split_once("://").map_or(url, |(_, place)| place);
         place.split(['/', ':']).next().unwrap_or_default()
@@ -460,17 +474,10 @@ impl Service {
         let minutes = self.settings.code_lifespan.as_secs().div_ceil(60);
         json!({
             "To": address,
-            template.code_field(): code.expose(),
+            template.proof_field(): code.expose(),
             "ExpiresInMinutes": minutes,
             "RequestURLDomain": self.public_host(),
         })
-    }
-}
-
-pub(super) const fn template_of(purpose: Purpose) -> Template {
-    match purpose {
-        Purpose::Recovery => Template::RecoveryCode,
-        _ => Template::VerificationCode,
     }
 }
 

@@ -5,7 +5,7 @@ use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Flow, FlowState, Purpose};
+use super::{AddressProof, Flow, FlowState, Purpose};
 use crate::{
     Service,
     hook::{HookFailed, Moment, Occasion, outbox::Calls},
@@ -329,7 +329,7 @@ impl Service {
             expires_at: now.after(self.settings.flow_lifespan).as_millis(),
             completed_at: 0,
             form: Bytes::new(),
-            active: String::new(),
+            active: self.active_at_first(purpose),
             state: 0,
             address: String::new(),
             code_digest: Bytes::new(),
@@ -365,6 +365,14 @@ impl Service {
         }
     }
 
+    /// The method that a flow has before anybody chose one.
+    fn active_at_first(&self, purpose: Purpose) -> String {
+        match purpose {
+            Purpose::Recovery | Purpose::Verification => self.proof_for(purpose).name().to_owned(),
+            _ => String::new(),
+        }
+    }
+
     pub(super) fn flow_schema(
         &self,
         record: &FlowRecord,
@@ -378,6 +386,7 @@ impl Service {
         let state = FlowState::of(purpose, record);
         let public_url = &self.settings.public_url;
         let action = format!("{public_url}/self-service/{}?flow={id}", purpose.name());
+        let proof = AddressProof::of(record);
         let mut ui = match (purpose, self.flow_schema(record)) {
             (Purpose::Login, _) if state == FlowState::SentEmail => {
                 forms::login_code(&action, &record.address)
@@ -394,6 +403,9 @@ impl Service {
             }
             // Made with what the identity says of itself, by who may see that.
             (Purpose::Settings, _) => Container::new(&action),
+            (Purpose::Recovery | Purpose::Verification, _) if proof == AddressProof::Link => {
+                forms::link(&action, &record.address)
+            }
             (Purpose::Recovery | Purpose::Verification, _) if state == FlowState::SentEmail => {
                 forms::code(&action, Text::label_code(purpose), &record.address)
             }
@@ -403,6 +415,7 @@ impl Service {
         if record.requested_aal != 2 {
             self.offer_providers(&mut ui, purpose, (id, record));
         }
+        let by_address = matches!(purpose, Purpose::Recovery | Purpose::Verification);
         let mut flow = Flow {
             id,
             purpose,
@@ -414,7 +427,7 @@ impl Service {
             refresh: record.refresh,
             requested_aal: if record.requested_aal == 2 { Aal::Aal2 } else { Aal::Aal1 },
             state,
-            active: None,
+            active: by_address.then(|| proof.name().to_owned()),
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
             unclaimed: record.unclaimed,
             exchange_code: None,
@@ -422,7 +435,7 @@ impl Service {
             ui,
         };
         if state == FlowState::PassedChallenge && purpose == Purpose::Verification {
-            self.show_verified(&mut flow);
+            self.show_verified(&mut flow, proof);
         }
         flow
     }

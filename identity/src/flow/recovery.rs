@@ -8,14 +8,13 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cardea_storage::{Consistency, Secret, Slot, StoreError, Timestamp};
 use serde_json::json;
 use thiserror::Error;
 
 use super::{
-    Flow, FlowState, Purpose,
+    AddressProof, Flow, FlowState, Purpose,
     code::{Budget, CodeOutcome, CodeRejection, EMAIL, privileged_minutes},
 };
 use crate::{
@@ -32,18 +31,13 @@ use crate::{
     ui::Text,
 };
 
-/// The method of flows that a link completes.
-pub(super) const LINK: &str = "link";
-/// Random bytes of a link's token.
-const LINK_TOKEN_BYTES: usize = 24;
-
 /// What hooks run on once a code or a link was right.
 pub(super) fn after_code<'a>(
     purpose: Purpose,
     flow: (FlowId, &'a FlowRecord),
     client: &'a Client,
 ) -> Occasion<'a> {
-    let method = if flow.1.active == LINK { LINK } else { "code" };
+    let method = AddressProof::of(flow.1).name();
     Occasion { moment: Moment::After, purpose, method, flow, client }
 }
 
@@ -105,7 +99,7 @@ impl Service {
         id: IdentityId,
         new: NewRecovery,
     ) -> Result<RecoveryCode, RecoveryCodeRejection> {
-        self.begin_for(scope, id, new, ("code", self.draw_code())).await
+        self.begin_for(scope, id, new, (AddressProof::Code, self.draw_code())).await
     }
 
     /// The same with a token that stands in a link (`createRecoveryLinkForIdentity`): who
@@ -119,9 +113,7 @@ impl Service {
         id: IdentityId,
         new: NewRecovery,
     ) -> Result<RecoveryCode, RecoveryCodeRejection> {
-        let token: [u8; LINK_TOKEN_BYTES] = self.store.entropy().bytes();
-        let token = Secret::new(URL_SAFE_NO_PAD.encode(token));
-        self.begin_for(scope, id, new, (LINK, token)).await
+        self.begin_for(scope, id, new, (AddressProof::Link, self.draw_token())).await
     }
 
     async fn begin_for(
@@ -129,7 +121,7 @@ impl Service {
         scope: Scope,
         id: IdentityId,
         new: NewRecovery,
-        (method, code): (&str, Secret<String>),
+        (proof, code): (AddressProof, Secret<String>),
     ) -> Result<RecoveryCode, RecoveryCodeRejection> {
         if !self.settings.recovery {
             return Err(RecoveryCodeRejection::NotOffered);
@@ -153,7 +145,7 @@ impl Service {
                     return_to: new.return_to.clone(),
                     schema_id: identity.schema_id,
                     subject: id_bytes(&id.0),
-                    active: method.to_owned(),
+                    active: proof.name().to_owned(),
                     state: 1,
                     code_digest: digests.first().map(|d| d.to_vec().into()).unwrap_or_default(),
                     code_expires_at: expires_at.as_millis(),
@@ -163,7 +155,7 @@ impl Service {
                 let key = FlowKey { tenant: scope.tenant, id: flow.0 };
                 t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
                 let what = (Act::RecoveryIssued, Actor::Administrator);
-                self.audit(&t, scope, id.0, what, json!({"method": method})).await?;
+                self.audit(&t, scope, id.0, what, json!({"method": proof.name()})).await?;
                 Ok::<_, RecoveryCodeRejection>(expires_at)
             })
             .await?;
@@ -301,7 +293,7 @@ impl Service {
             }
             Ending::Disabled => Err(CodeRejection::Disabled),
             Ending::Gone => {
-                flow.ui.messages.push(Text::code_invalid(Purpose::Recovery));
+                flow.ui.messages.push(AddressProof::of(record).invalid(Purpose::Recovery));
                 Err(CodeRejection::Invalid(Box::new(flow)))
             }
             Ending::AlreadyCompleted => {

@@ -1,17 +1,17 @@
-//! Showing that an address is one's own: a right code marks it as verified, if the
-//! identity still has it. Whoever signs up is sent a code at once.
+//! Showing that an address is one's own: a right code, or a link that is followed, marks
+//! it as verified, if the identity still has it. Whoever signs up is sent one at once.
 
 use cardea_storage::{Slot, StoreError, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Flow, FlowState, Purpose,
-    code::{Budget, CodeOutcome, CodeRejection, EMAIL, template_of},
+    AddressProof, Flow, FlowState, Purpose,
+    code::{Budget, CodeOutcome, CodeRejection, EMAIL},
     recovery::after_code,
 };
 use crate::{
     Service,
-    courier::outbox::Letter,
+    courier::{Template, outbox::Letter},
     language::Language,
     model::{Client, FlowId, Identity, IdentityId, Scope},
     schema::Channel,
@@ -27,7 +27,7 @@ use crate::{
 pub struct StartedVerification {
     /// The flow.
     pub flow: FlowId,
-    /// The address that a code was sent to.
+    /// The address that a code or link was sent to.
     pub address: String,
 }
 
@@ -35,7 +35,7 @@ pub struct StartedVerification {
 pub(super) struct DrawnVerification {
     flow: FlowId,
     message: Uuid,
-    code: cardea_storage::Secret<String>,
+    proof: cardea_storage::Secret<String>,
 }
 
 /// How the transaction ended.
@@ -95,11 +95,10 @@ impl Service {
                 let done = FlowRecord { completed_at: self.now().as_millis(), ..record.clone() };
                 let mut flow = self.show_flow(flow.id, &done);
                 flow.state = FlowState::PassedChallenge;
-                flow.active = Some("code".to_owned());
                 Ok(CodeOutcome::Verified(Box::new(flow)))
             }
             Ending::Gone => {
-                flow.ui.messages.push(Text::code_invalid(Purpose::Verification));
+                flow.ui.messages.push(AddressProof::of(record).invalid(Purpose::Verification));
                 Err(CodeRejection::Invalid(Box::new(flow)))
             }
             Ending::AlreadyCompleted => {
@@ -110,11 +109,12 @@ impl Service {
     }
 
     /// What is shown of a verification that was completed: that it was, and the way on.
-    pub(super) fn show_verified(&self, flow: &mut Flow) {
+    pub(super) fn show_verified(&self, flow: &mut Flow, proof: AddressProof) {
         let on = flow.return_to.clone().unwrap_or_else(|| self.settings.default_return_url.clone());
         flow.ui.nodes.clear();
         flow.ui.messages = vec![Text::verified()];
-        let on = Node::anchor(Group::Code, "continue", &on, Text::label_continue());
+        let group = if proof == AddressProof::Link { Group::Link } else { Group::Code };
+        let on = Node::anchor(group, "continue", &on, Text::label_continue());
         flow.ui.nodes.push(on);
     }
 
@@ -124,12 +124,17 @@ impl Service {
         DrawnVerification {
             flow: FlowId(self.mint_in(slot)),
             message: self.draw_message(slot),
-            code: self.draw_code(),
+            proof: self.draw_proof(self.verification_template()),
         }
     }
 
+    /// The message that a verification which begins by itself sends.
+    const fn verification_template(&self) -> Template {
+        self.proof_for(Purpose::Verification).template(Purpose::Verification)
+    }
+
     /// Begins to verify the first address of an identity that is not verified, and
-    /// writes the message with the code; `None` if there is none.
+    /// writes the message with the code or link; `None` if there is none.
     pub(super) fn start_verification(
         &self,
         t: &Transaction,
@@ -142,7 +147,8 @@ impl Service {
             .verifiable
             .iter()
             .find(|address| address.via == EMAIL && address.verified_at == 0)?;
-        let digests = self.code_digests(scope.tenant, drawn.flow.0, drawn.code.expose());
+        let template = self.verification_template();
+        let digests = self.code_digests(scope.tenant, drawn.flow.0, drawn.proof.expose());
         let now = t.now();
         let record = FlowRecord {
             purpose: Purpose::Verification.number(),
@@ -153,23 +159,22 @@ impl Service {
             schema_id: identity.schema_id.clone(),
             csrf_digest: origin.csrf_digest.clone(),
             subject: id_bytes(&subject),
-            active: "code".to_owned(),
+            active: self.proof_for(Purpose::Verification).name().to_owned(),
             state: 1,
             address: address.value.clone(),
             code_digest: digests.first().map(|digest| digest.to_vec().into()).unwrap_or_default(),
-            code_expires_at: now.after(self.settings.code_lifespan).as_millis(),
+            code_expires_at: now.after(self.proof_lifespan(template)).as_millis(),
             ..FlowRecord::default()
         };
         let key = FlowKey { tenant: scope.tenant, id: drawn.flow.0 };
         t.insert::<Flows>(&key, &record, Some(self.flow_kept_until(&record)));
-        let template = template_of(Purpose::Verification);
         let letter = Letter {
             id: drawn.message,
             template,
             recipient: &address.value,
             via: Channel::Email,
             language,
-            model: &self.code_model(template, &address.value, &drawn.code),
+            model: &self.proof_model(template, drawn.flow, &address.value, &drawn.proof),
             decoy: false,
         };
         self.post(t, scope, &letter);

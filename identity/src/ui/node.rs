@@ -37,6 +37,8 @@ pub enum Group {
     Passkey,
     /// Codes that are sent.
     Code,
+    /// Links that are sent.
+    Link,
     /// Accounts at other providers.
     Oidc,
     /// Time-based codes.

@@ -151,6 +151,16 @@ choice! {
     }
 }
 
+choice! {
+    /// How somebody shows that an address is its own.
+    AddressProof {
+        /// A code that was sent there.
+        Code = "code",
+        /// A link that was sent there.
+        Link = "link",
+    }
+}
+
 sections! {
     /// The node itself.
     Node as node = "node" {
@@ -402,6 +412,12 @@ sections! {
         recovery: Option<bool> = "",
         /// How long such a code is good.
         code_lifespan: Duration = "1h",
+        /// What lets people back in: "code", or "link", which they follow.
+        recovery_use: AddressProof = "code",
+        /// What verifies an address: "code", or "link", which people follow.
+        verification_use: AddressProof = "code",
+        /// How long such a link is good.
+        link_lifespan: Duration = "1h",
         /// How long after logging in somebody may change how it logs in.
         privileged_session_max_age: Duration = "1h",
         /// What settings ask of a session: "aal1", or "highest_available".

@@ -69,6 +69,9 @@ const CARRIED: &[(&str, &str, Form)] = &[
         Form::Flag,
     ),
     ("selfservice.methods.code.config.lifespan", "flows.code_lifespan", Form::Duration),
+    ("selfservice.methods.link.config.lifespan", "flows.link_lifespan", Form::Duration),
+    ("selfservice.flows.recovery.use", "flows.recovery_use", Form::Text),
+    ("selfservice.flows.verification.use", "flows.verification_use", Form::Text),
     ("courier.smtp.from_address", "courier.from_address", Form::Text),
     ("courier.smtp.from_name", "courier.from_name", Form::Text),
     ("courier.template_override_path", "courier.templates_dir", Form::Text),
@@ -90,6 +93,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("serve.admin.port", "see admin.listen"),
     ("selfservice.methods.password.enabled", ""),
     ("selfservice.methods.code.enabled", ""),
+    ("selfservice.methods.link.enabled", ""),
     ("selfservice.methods.profile.enabled", ""),
     ("courier.message_retries", "a message is tried 12 times, over about two hours"),
     ("courier.worker", "every node sends as it can"),
@@ -371,7 +375,7 @@ selfservice:
   flows:
     login: {ui_url: "https://www.example.org/login", lifespan: 10m}
     settings: {privileged_session_max_age: 15m}
-    recovery: {enabled: true}
+    recovery: {enabled: true, use: link}
 hashers: {algorithm: bcrypt, argon2: {memory: 128MB, iterations: 3}}
 courier: {smtp: {connection_uri: "smtps://me:pass@mail.example.org:465/?skip_ssl_verify=true", from_address: id@example.org}}
 secrets: {cookie: [PLEASE-CHANGE-ME]}
@@ -397,6 +401,7 @@ identity:
             "memory = \"128MiB\"",
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",
+            "recovery_use = \"link\"",
             "min_length = 10",
             "min_length_with_second_factor = 10",
             "breaches = false",

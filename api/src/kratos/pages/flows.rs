@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    flow::{Flow, FlowState, Purpose, SettingsRejection},
+    flow::{AddressProof, Flow, FlowState, Purpose, SettingsRejection},
     model::Identity,
     session::Aal,
     ui::{Container, InputType, node::Group},
@@ -127,7 +127,10 @@ pub(in super::super) async fn recovery(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let lead = "Enter the address of your account, and we send you a code.";
+    let lead = match kratos.service().settings().recovery_proof {
+        AddressProof::Code => "Enter the address of your account, and we send you a code.",
+        AddressProof::Link => "Enter the address of your account, and we send you a link.",
+    };
     let about = ("Recover your account", lead);
     code(&kratos, &caller, Purpose::Recovery, (&query, &uri), &headers, about).await
 }
@@ -139,7 +142,11 @@ pub(in super::super) async fn verification(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let about = ("Verify your email", "Enter your address, and we send you a code.");
+    let lead = match kratos.service().settings().verification_proof {
+        AddressProof::Code => "Enter your address, and we send you a code.",
+        AddressProof::Link => "Enter your address, and we send you a link.",
+    };
+    let about = ("Verify your email", lead);
     code(&kratos, &caller, Purpose::Verification, (&query, &uri), &headers, about).await
 }
 
@@ -162,13 +169,16 @@ async fn code(
         _ => ("All done", html! {}),
     };
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| !is_sent(m.id)).cloned().collect();
+    let again = flow.state == FlowState::SentEmail && is_by_link(&flow);
+    let form =
+        Form { submit: again.then_some("Send another link"), focus: !again, ..plain(words, &flow) };
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
             h1 { (words.say(title)) }
             (lead)
             (notices(words, &said))
-            (plain(words, &flow).html())
+            (form.html())
         }
         @if purpose == Purpose::Recovery {
             p.after {
@@ -187,9 +197,14 @@ async fn code(
     Ok(response)
 }
 
-/// That a code was sent, which the page's own title says.
+/// That a code or a link was sent, which the page's own title says.
 fn is_sent(id: u32) -> bool {
-    matches!(id, 1_010_014 | 1_060_003 | 1_080_003)
+    matches!(id, 1_010_014 | 1_060_002 | 1_060_003 | 1_080_001 | 1_080_003)
+}
+
+/// Whether a link completes the flow.
+fn is_by_link(flow: &Flow) -> bool {
+    flow.ui.nodes.iter().any(|node| node.group == Group::Link)
 }
 
 fn sent_to(words: Words, flow: &Flow) -> Markup {
@@ -202,9 +217,20 @@ fn sent_to(words: Words, flow: &Flow) -> Markup {
     let address = address.filter(|address| !address.is_empty());
     let asked_for = flow.ui.messages.iter().any(|text| is_sent(text.id));
     let shown = |address: &str| html! { strong { (address) } };
+    let by_link = is_by_link(flow);
     html! {
         p.lead {
             @match (address, asked_for) {
+                (Some(address), true) if by_link => (words.fill(
+                    "If {address} belongs to an account, a link is on its way there.",
+                    "address",
+                    &shown(address),
+                )),
+                (Some(address), false) if by_link => (words.fill(
+                    "Follow the link that was sent to {address}.",
+                    "address",
+                    &shown(address),
+                )),
                 (Some(address), true) => (words.fill(
                     "If {address} belongs to an account, a code of six digits is on its way there.",
                     "address",

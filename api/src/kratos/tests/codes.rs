@@ -340,7 +340,7 @@ async fn link_of_an_administrator_lets_its_owner_in_once() {
     // Of another browser, and used.
     world.public(page()).await.is(303);
     let again = world.public(Ask::get(&path).header("accept", "application/json")).await;
-    assert_eq!(again.status, 403, "{}", again.body);
+    assert_eq!(message(&again.is(400)), 4_060_004);
 }
 
 /// N9, N12: a token that was cut or altered lets nobody in, and a flow has five tries.
@@ -353,7 +353,7 @@ async fn altered_token_of_a_link_is_refused() {
     let path = path_of(made.text("/recovery_link"));
     let cut = path[..path.len() - 1].to_owned();
     let first = world.public(Ask::get(&cut).header("accept", "application/json")).await.is(400);
-    assert_eq!(message(&first), 4_060_006);
+    assert_eq!(message(&first), 4_060_004);
     let cookie = first.header("set-cookie").split(';').next().unwrap().to_owned();
     let follow = |path: &str| {
         let ask = Ask::get(path).header("accept", "application/json");

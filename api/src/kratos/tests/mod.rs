@@ -8,6 +8,7 @@ mod codes;
 mod factors;
 mod flows;
 mod identities;
+mod links;
 mod pages;
 mod routes;
 mod sessions;

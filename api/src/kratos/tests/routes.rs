@@ -127,6 +127,7 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateRecoveryFlow" => format!("?flow={recovery}"),
             "verifyAudit" => "?identity_id=6ba7b810-9dad-41d1-80b4-00c04fd430c8".to_owned(),
             "followRecoveryLink" => format!("?flow={recovery}&token=x"),
+            "followVerificationLink" => format!("?flow={verification}&token=x"),
             "getVerificationFlow" => format!("?id={verification}"),
             "updateVerificationFlow" => format!("?flow={verification}"),
             "getSettingsFlow" => format!("?id={login}"),

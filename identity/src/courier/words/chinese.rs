@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "代码在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息：不会创建帐户。",
             short: "您的注册代码是 {{ .RegistrationCode }}，{{ .ExpiresInMinutes }} 分钟内有效。",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "恢复您的帐户",
+            lead: "请打开此链接恢复对帐户的访问。",
+            shown: "{{ .RecoveryURL }}",
+            note: "链接在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息：没有任何更改。",
+            short: "请打开此链接恢复帐户：{{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "验证您的地址",
+            lead: "请打开此链接验证您的地址。",
+            shown: "{{ .VerificationURL }}",
+            note: "链接在 {{ .ExpiresInMinutes }} 分钟内有效，只能使用一次。如果这不是您的请求，请忽略此消息。",
+            short: "请打开此链接验证地址：{{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "您的账户已更改",

@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "It is good for {{ .ExpiresInMinutes }} minutes, once. If you did not ask for it, ignore this message: no account is created.",
             short: "Your sign-up code is {{ .RegistrationCode }}. It is good for {{ .ExpiresInMinutes }} minutes.",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "Recover your account",
+            lead: "Follow this link to get back into your account.",
+            shown: "{{ .RecoveryURL }}",
+            note: "It is good for {{ .ExpiresInMinutes }} minutes, once. If you did not ask for it, ignore this message: nothing has changed.",
+            short: "Follow this link to get back into your account: {{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "Verify your address",
+            lead: "Follow this link to verify your address.",
+            shown: "{{ .VerificationURL }}",
+            note: "It is good for {{ .ExpiresInMinutes }} minutes, once. If you did not ask for it, ignore this message.",
+            short: "Follow this link to verify your address: {{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "Your account was changed",

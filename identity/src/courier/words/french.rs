@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message : aucun compte n’est créé.",
             short: "Votre code d’inscription est {{ .RegistrationCode }}. Il est valable {{ .ExpiresInMinutes }} minutes.",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "Récupérez votre compte",
+            lead: "Suivez ce lien pour retrouver l’accès à votre compte.",
+            shown: "{{ .RecoveryURL }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message : rien n’a changé.",
+            short: "Suivez ce lien pour retrouver l’accès à votre compte : {{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "Vérifiez votre adresse",
+            lead: "Suivez ce lien pour vérifier votre adresse.",
+            shown: "{{ .VerificationURL }}",
+            note: "Il est valable {{ .ExpiresInMinutes }} minutes, une seule fois. Si vous ne l’avez pas demandé, ignorez ce message.",
+            short: "Suivez ce lien pour vérifier votre adresse : {{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "Votre compte a été modifié",

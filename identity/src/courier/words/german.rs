@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht: Es wird kein Konto angelegt.",
             short: "Ihr Registrierungscode ist {{ .RegistrationCode }}. Er gilt {{ .ExpiresInMinutes }} Minuten.",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "Konto wiederherstellen",
+            lead: "Über diesen Link kommen Sie wieder in Ihr Konto.",
+            shown: "{{ .RecoveryURL }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht: Es hat sich nichts geändert.",
+            short: "Über diesen Link kommen Sie wieder in Ihr Konto: {{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "Adresse bestätigen",
+            lead: "Über diesen Link bestätigen Sie Ihre Adresse.",
+            shown: "{{ .VerificationURL }}",
+            note: "Er gilt {{ .ExpiresInMinutes }} Minuten lang, einmal. Falls Sie ihn nicht angefordert haben, beachten Sie diese Nachricht nicht.",
+            short: "Über diesen Link bestätigen Sie Ihre Adresse: {{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "Ihr Konto wurde geändert",

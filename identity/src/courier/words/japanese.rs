@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "有効期間は {{ .ExpiresInMinutes }} 分で、一度だけ使えます。お心当たりがない場合は、このメッセージを無視してください。アカウントは作成されません。",
             short: "登録コードは {{ .RegistrationCode }} です。有効期間は {{ .ExpiresInMinutes }} 分です。",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "アカウントの復元",
+            lead: "このリンクを開くと、アカウントに再びアクセスできます。",
+            shown: "{{ .RecoveryURL }}",
+            note: "有効期間は {{ .ExpiresInMinutes }} 分で、一度だけ使えます。お心当たりがない場合は、このメッセージを無視してください。何も変更されていません。",
+            short: "アカウントを復元するには、このリンクを開いてください: {{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "アドレスの確認",
+            lead: "このリンクを開いて、アドレスを確認してください。",
+            shown: "{{ .VerificationURL }}",
+            note: "有効期間は {{ .ExpiresInMinutes }} 分で、一度だけ使えます。お心当たりがない場合は、このメッセージを無視してください。",
+            short: "アドレスを確認するには、このリンクを開いてください: {{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "アカウントが変更されました",

@@ -18,7 +18,7 @@ pub(super) struct Words {
     subject: &'static str,
     /// What to do.
     lead: &'static str,
-    /// What stands out: the code; empty where there is none.
+    /// What stands out: the code, or the link; empty where there is none.
     shown: &'static str,
     /// What else to know.
     note: &'static str,
@@ -45,15 +45,20 @@ pub(super) fn included(template: Template, part: Part, language: Language) -> St
     match part {
         Part::Subject => subject.to_owned(),
         Part::Text if shown.is_empty() => format!("{greeting}\n\n{lead}\n\n{note}\n"),
-        Part::Sms if shown.is_empty() => short.to_owned(),
+        Part::Sms if shown.is_empty() || template.is_link() => short.to_owned(),
         Part::Text => format!("{greeting}\n\n{lead}\n\n    {shown}\n\n{note}\n"),
         Part::Html => FRAME
             .lines()
-            .filter(|line| !(shown.is_empty() && line.contains("[shown]")))
+            .filter(|line| {
+                let is_code = !shown.is_empty() && !template.is_link();
+                (is_code || !line.contains("[shown]"))
+                    && (template.is_link() || !line.contains("[link]"))
+            })
             .fold(String::new(), |text, line| text + line + "\n")
             .replace("[language]", language.tag())
             .replace("[lead]", lead)
             .replace("[shown]", shown)
+            .replace("[link]", shown)
             .replace("[note]", note),
         // Phones fill in a code from the last line, for the site that it names alone
         // (the WICG's origin-bound one-time codes).

@@ -36,6 +36,22 @@ pub(super) const fn words(template: Template) -> Words {
             note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje: no se crea ninguna cuenta.",
             short: "Su código de registro es {{ .RegistrationCode }}. Es válido durante {{ .ExpiresInMinutes }} minutos.",
         },
+        Template::RecoveryLink => Words {
+            greeting: GREETING,
+            subject: "Recupere su cuenta",
+            lead: "Siga este enlace para recuperar el acceso a su cuenta.",
+            shown: "{{ .RecoveryURL }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje: nada ha cambiado.",
+            short: "Siga este enlace para recuperar el acceso a su cuenta: {{ .RecoveryURL }}",
+        },
+        Template::VerificationLink => Words {
+            greeting: GREETING,
+            subject: "Verifique su dirección",
+            lead: "Siga este enlace para verificar su dirección.",
+            shown: "{{ .VerificationURL }}",
+            note: "Es válido durante {{ .ExpiresInMinutes }} minutos, una sola vez. Si no lo ha solicitado, ignore este mensaje.",
+            short: "Siga este enlace para verificar su dirección: {{ .VerificationURL }}",
+        },
         Template::CredentialChanged => Words {
             greeting: GREETING,
             subject: "Su cuenta ha cambiado",

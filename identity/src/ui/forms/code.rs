@@ -18,6 +18,20 @@ pub fn address(action: &str) -> Container {
     form
 }
 
+/// The form that asks for an address, to send a link to; with the one that it was sent to.
+pub fn link(action: &str, address: &str) -> Container {
+    let mut email = InputAttributes::new("email", InputType::Email);
+    email.required = true;
+    email.autocomplete = Some(Autocomplete::Email);
+    email.value = Some(json!(address)).filter(|_| !address.is_empty());
+    let mut form = begin(action);
+    form.nodes.extend([
+        Node::input(Group::Link, email, Some(Text::label_email())),
+        button(Group::Link, "link", Text::label_continue()),
+    ]);
+    form
+}
+
 /// The button that has a code sent, to log in or to sign up.
 pub(super) fn send(label: Text) -> Node {
     button(Group::Code, "code", label)

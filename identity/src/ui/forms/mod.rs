@@ -21,7 +21,7 @@ use crate::{
     schema::{IdentitySchema, Violation},
 };
 
-pub use code::{address, code, login_code, registration_code};
+pub use code::{address, code, link, login_code, registration_code};
 pub use lookup_secret::LookupSecrets;
 pub use webauthn::{ListedKey, Script};
 
@@ -224,6 +224,7 @@ const fn rank(group: Group) -> u8 {
         Group::Password => 2,
         Group::Webauthn => 4,
         Group::Passkey => 5,
+        Group::Link => 3,
         Group::Code => 6,
         Group::Totp => 7,
         Group::LookupSecret => 8,

@@ -1,6 +1,7 @@
-//! What is said of codes that log somebody in or sign somebody up.
+//! What is said of codes that log somebody in or sign somebody up, and of links.
 
 use super::Text;
+use crate::flow::Purpose;
 
 impl Text {
     /// 1010014: a code was sent, if the address is known.
@@ -15,6 +16,34 @@ impl Text {
     /// 1010015: the button that has a code sent.
     pub fn send_login_code() -> Self {
         Self::info(1_010_015, "Send sign in code")
+    }
+
+    /// 1060002, 1080001: a link was sent, if the address is known.
+    pub fn link_sent(purpose: Purpose) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (1_060_002, "recovery"),
+            _ => (1_080_001, "verification"),
+        };
+        Self::info(
+            id,
+            format!(
+                "An email containing a {what} link has been sent to the email address you \
+                 provided. If you have not received an email, check the spelling of the address \
+                 and make sure to use the address you registered with."
+            ),
+        )
+    }
+
+    /// 4060004, 4070001: the link is wrong, over, or was used.
+    pub fn link_invalid(purpose: Purpose) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (4_060_004, "recovery"),
+            _ => (4_070_001, "verification"),
+        };
+        Self::error(
+            id,
+            format!("The {what} token is invalid or has already been used. Please retry the flow."),
+        )
     }
 
     /// 1040005: a code was sent.

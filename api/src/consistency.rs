@@ -152,6 +152,10 @@ impl Store for Observed {
         self.0.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.0.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.0.clock()
     }

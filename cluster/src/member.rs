@@ -44,6 +44,8 @@ pub struct Member {
     pub(crate) region: String,
     pub(crate) address: String,
     pub(crate) binary_version: String,
+    /// The newest cluster version that the node knows.
+    pub(crate) version_max: u32,
     /// Drawn when the process started.
     pub(crate) process: u64,
     pub(crate) clock: Arc<dyn Clock>,

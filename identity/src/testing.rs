@@ -93,6 +93,10 @@ impl Store for Counted {
         self.inner.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.inner.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.skewed.get().unwrap_or_else(|| self.inner.clock())
     }

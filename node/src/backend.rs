@@ -85,6 +85,7 @@ impl Backend {
             dial: dialled(&config.cluster.dial)?,
             raft: raft_settings(config),
             flush: FlushSettings::default(),
+            version_max: cardea_cluster::runtime::VERSION_MAX,
             raft_runtime,
             clock,
             entropy,

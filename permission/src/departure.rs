@@ -143,6 +143,10 @@ impl Store for Bound {
         self.store.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.store.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.store.clock()
     }

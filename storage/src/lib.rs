@@ -30,6 +30,7 @@ pub mod tablet;
 pub mod tag;
 pub mod transact;
 pub mod txn;
+pub mod version;
 
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, Timestamp};
 pub use error::StoreError;
@@ -43,3 +44,4 @@ pub use store::{Consistency, Snaptoken, Store};
 pub use table::{Entry, IndexRow, Table, TableKey};
 pub use tag::Tag;
 pub use transact::{Transacted, Transaction};
+pub use version::Feature;

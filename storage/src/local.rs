@@ -1,7 +1,13 @@
 //! A store in one process, without a network and without a log: each shard is a
 //! machine over an engine of its own. For the tests of every layer.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -30,12 +36,14 @@ use crate::{
         Command, Outcome,
         command::{Action, Own, Time},
     },
+    version::VERSION_MAX,
 };
 
 /// Shards in this process.
 pub struct LocalShards {
     shards: Vec<LocalShard>,
     clock: Arc<dyn Clock>,
+    version: AtomicU32,
 }
 
 struct LocalShard {
@@ -77,7 +85,8 @@ impl LocalShards {
                 shards.push(LocalShard { range, machine, next: Mutex::new(next) });
             }
         }
-        let shards = Arc::new(Self { shards, clock });
+        let version = AtomicU32::new(VERSION_MAX);
+        let shards = Arc::new(Self { shards, clock, version });
         shards.begin()?;
         Ok(shards)
     }
@@ -85,6 +94,11 @@ impl LocalShards {
     /// A store over these shards.
     pub fn store(self: &Arc<Self>, entropy: Arc<dyn Entropy>) -> Arc<dyn Store> {
         ShardedStore::new(self.clone(), self.clock.clone(), entropy)
+    }
+
+    /// Makes the store say that its cluster is of another version.
+    pub fn set_version(&self, version: u32) {
+        self.version.store(version, Ordering::Release);
     }
 
     /// The machine of a shard.
@@ -152,6 +166,10 @@ impl Shards for LocalShards {
 
     fn local_home(&self) -> Vec<SlotRange> {
         vec![SlotRange::whole(Space::Home)]
+    }
+
+    fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn incarnation(&self) -> u64 {

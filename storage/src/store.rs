@@ -17,6 +17,7 @@ use crate::{
     row::{Revision, Row},
     slot::{Slot, SlotRange},
     txn::{Check, Op},
+    version::Feature,
 };
 
 /// Most rows that one scan returns.
@@ -236,6 +237,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The slot ranges of all shards of a space, for merges over shards.
     fn shards(&self, space: crate::slot::Space) -> Vec<SlotRange>;
+
+    /// The cluster version: what every node understands, at least 1.
+    fn version(&self) -> u32;
+
+    /// Whether every node knows a feature, so that it may be written.
+    fn speaks(&self, feature: Feature) -> bool {
+        self.version() >= feature.since()
+    }
 
     /// What time it is.
     fn clock(&self) -> &Arc<dyn Clock>;

@@ -58,6 +58,10 @@ impl Store for Lagging {
         self.current.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.current.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.current.clock()
     }

@@ -174,6 +174,7 @@ impl Machine {
                 entries_max: parameters.flush_entries_max,
                 ..FlushSettings::default()
             },
+            version_max: cardea_cluster::runtime::VERSION_MAX,
             raft_runtime: runtime.handle().clone(),
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(self.dice.draw())),

@@ -76,6 +76,10 @@ impl Shards for Replaying {
         self.shards.local_home()
     }
 
+    fn version(&self) -> u32 {
+        self.shards.version()
+    }
+
     fn incarnation(&self) -> u64 {
         self.shards.incarnation()
     }

@@ -36,6 +36,16 @@ pub enum EditError {
     /// It makes no sense as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// A node does not know the cluster's version.
+    #[error(
+        "the cluster is at version {cluster}, the node's binary knows versions up to {node}: start a newer one"
+    )]
+    TooOld {
+        /// The cluster's version.
+        cluster: u32,
+        /// The newest that the node knows.
+        node: u32,
+    },
     /// The store could not answer.
     #[error("the directory was not changed")]
     Store(#[from] StoreError),
@@ -91,12 +101,14 @@ pub async fn create_cluster(
 /// request with a ticket that was seen gets what the first got.
 ///
 /// # Errors
-/// [`EditError::NotFound`] before the cluster is initialised.
+/// [`EditError::NotFound`] before the cluster is initialised, and
+/// [`EditError::TooOld`].
 pub async fn admit_node(store: &Arc<dyn Store>, record: NodeRecord) -> Result<Admitted, EditError> {
     let done = store.transact(|t| {
         let mut record = record.clone();
         async move {
             let mut cluster = the_cluster(&t).await?;
+            must_know(&record, &cluster)?;
             let mut shard = shard_row(&t, DIRECTORY).await?;
             let range = Nodes::slot_range(Slot::DIRECTORY, Tenant::default());
             let (nodes, _) = t.peek_range::<Nodes>(range, SCAN_ROWS_MAX, Order::Forward).await?;
@@ -130,6 +142,67 @@ pub async fn admit_node(store: &Arc<dyn Store>, record: NodeRecord) -> Result<Ad
         }
     });
     done.await.map(|admitted: Transacted<Admitted>| admitted.value)
+}
+
+/// Writes what a node says of itself when it starts.
+///
+/// # Errors
+/// [`EditError::NotFound`] if there is no such node, and [`EditError::TooOld`]: a
+/// version that was raised while it was away counts, and one that is raised at the
+/// same time meets its row.
+pub async fn announce_node(
+    store: &Arc<dyn Store>,
+    node: NodeId,
+    say: impl Fn(&mut NodeRecord) + Send + Sync,
+) -> Result<(), EditError> {
+    let say = &say;
+    let done = store.transact(|t| async move {
+        let cluster = the_cluster(&t).await?;
+        let Some(mut found) = t.get::<Nodes>(&NodeKey(node)).await? else {
+            return Err(EditError::NotFound(format!("node {node}")));
+        };
+        say(&mut found.record);
+        must_know(&found.record, &cluster)?;
+        t.put::<Nodes>(&NodeKey(node), &found.record, None).await.map_err(EditError::from)
+    });
+    done.await.map(|_| ())
+}
+
+/// Raises the cluster version to the newest that every node knows and nobody
+/// holds back. Gives what it is then. A node that comes, or says something else of
+/// itself, at the same time makes it decide again.
+///
+/// # Errors
+/// [`EditError::NotFound`] before the cluster is initialised.
+pub async fn raise_version(store: &Arc<dyn Store>) -> Result<u32, EditError> {
+    let done = store.transact(|t| async move {
+        let mut cluster = the_cluster(&t).await?;
+        let range = Nodes::slot_range(Slot::DIRECTORY, Tenant::default());
+        let (nodes, _) = t.scan::<Nodes>(range, SCAN_ROWS_MAX, Order::Forward).await?;
+        let known = version_known(nodes.iter().map(|node| &node.record));
+        let next = match cluster.version_held {
+            0 => known,
+            held => known.min(held),
+        };
+        if next > cluster.version {
+            cluster.version = next;
+            t.put::<Clusters>(&TheCluster, &cluster, None).await?;
+        }
+        Ok::<_, EditError>(cluster.version)
+    });
+    done.await.map(|done| done.value)
+}
+
+/// The newest cluster version that all of these nodes know; those that have left
+/// do not count.
+pub fn version_known<'a>(nodes: impl Iterator<Item = &'a NodeRecord>) -> u32 {
+    let there = nodes.filter(|node| node.state() != NodeState::Decommissioned);
+    there.map(|node| node.version_max).min().unwrap_or(1)
+}
+
+fn must_know(node: &NodeRecord, cluster: &ClusterRecord) -> Result<(), EditError> {
+    let (cluster, node) = (cluster.version, node.version_max);
+    if cluster > node { Err(EditError::TooOld { cluster, node }) } else { Ok(()) }
 }
 
 /// Changes a node's row.

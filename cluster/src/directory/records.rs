@@ -40,6 +40,10 @@ pub struct ClusterRecord {
     /// the cluster does not serve.
     #[prost(bytes = "bytes", tag = "9")]
     pub restoring: Bytes,
+    /// The version beyond which an operator does not want the cluster's to be
+    /// raised; 0 for as far as every node goes.
+    #[prost(uint32, tag = "10")]
+    pub version_held: u32,
 }
 
 /// What a node is to the cluster.
@@ -265,8 +269,12 @@ mod tests {
             next_group: 5,
             created_at: 6,
             restoring: Bytes::new(),
+            version_held: 0,
         };
-        assert_eq!(hex(&cluster), "0a016912016e1801200228033004380540".to_owned() + "06");
+        let first = "0a016912016e180120022803300438054006";
+        assert_eq!(hex(&cluster), first);
+        let held = ClusterRecord { version_held: 2, ..cluster };
+        assert_eq!(hex(&held), format!("{first}5002"));
         let node = NodeRecord {
             name: "n".to_owned(),
             region: "r".to_owned(),

@@ -33,6 +33,7 @@ impl From<EditError> for OperationError {
         match error {
             EditError::NotFound(what) => Self::NotFound(format!("{what} does not exist")),
             EditError::Conflict(reason) => Self::Conflict(reason),
+            error @ EditError::TooOld { .. } => Self::Conflict(error.to_string()),
             EditError::Store(cardea_storage::StoreError::Unknown) => {
                 Self::Unknown("the directory did not say whether it was changed".to_owned())
             }

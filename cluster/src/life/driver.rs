@@ -18,7 +18,7 @@ use std::{
 use cardea_raft::{GroupId, NodeId, ReplicaId};
 use futures::future::join_all;
 
-use super::changes;
+use super::{changes, version};
 use crate::{
     DIRECTORY,
     directory::{
@@ -70,6 +70,7 @@ pub(crate) async fn run(member: Arc<Member>) {
         let rules = *member.rules.read();
         let view = member.directory.view();
         activate(&member, office.left_staged(&member)).await;
+        version::raise_if_known(&member, &view).await;
         let steps = plan(&picture(&view, &office.observe(&member)), &rules);
         tokio::select! {
             () = member.stopping.cancelled() => return,

@@ -5,6 +5,7 @@
 //! - [`departure`]: draining a node, and letting one go for good
 //! - [`mod@backup`] and [`mod@restore`]: a fenced copy of everything, and a cluster
 //!   made from one
+//! - [`version`]: what every node understands, raised when they all do
 //! - [`mod@verify`]: whether indexes lead to homes, and replicas are the same
 //!
 //! Every step is a change of a row of the directory that names the generation it
@@ -17,6 +18,7 @@ pub mod departure;
 pub mod driver;
 pub mod restore;
 pub mod verify;
+pub mod version;
 
 pub use self::{
     backup::{BackupError, BackupPlan, BackupReport, Progress, back_up},

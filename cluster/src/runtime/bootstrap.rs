@@ -98,6 +98,7 @@ fn founding_identity(node: &ClusterNode) -> Result<Identity, OpenError> {
         founding: true,
         ticket,
         started: false,
+        version: node.options.version_max,
     };
     identity.write(node.options.disk.as_ref(), &node.options.data_dir)?;
     Ok(identity)
@@ -131,12 +132,13 @@ async fn write_rows(
         id: Bytes::copy_from_slice(&cluster.0),
         name: plan.name.clone(),
         incarnation: 1,
-        version: 1,
+        version: options.version_max,
         next_node: FIRST_NODE.0 + 1,
         next_replica: FIRST_REPLICA.0 + count,
         next_group: count,
         created_at: now.0,
         restoring: Bytes::new(),
+        version_held: 0,
     };
     let own = NodeRecord {
         name: profile.name.clone(),
@@ -148,7 +150,7 @@ async fn write_rows(
         state: NodeState::Live.into(),
         started_at: now.0,
         binary_version: profile.binary_version.clone(),
-        version_max: super::VERSION_MAX,
+        version_max: options.version_max,
         ticket: identity.ticket.clone(),
         process: options.process,
     };

@@ -171,7 +171,7 @@ pub(crate) fn report(member: &Member) -> proto::StatusResponse {
         disk_used: replicas.iter().map(|replica| replica.disk_bytes).sum(),
         replicas,
         binary_version: member.binary_version.clone(),
-        version_max: super::VERSION_MAX,
+        version_max: member.version_max,
         draining: member.is_draining(),
         directory_revision: member.directory.acknowledged().0,
         memory_bytes: 0,

@@ -1,11 +1,13 @@
 //! Who a data directory belongs to: the file `IDENTITY` in it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use cardea_raft::{ClusterId, NodeId, ReplicaId};
 use cardea_storage::{Fault, engine::Disk};
 use prost::Message;
+
+use crate::member::Member;
 
 const FILE: &str = "IDENTITY";
 
@@ -31,6 +33,10 @@ pub(crate) struct Identity {
     /// with the votes in it.
     #[prost(bool, tag = "6")]
     pub(crate) started: bool,
+    /// The newest cluster version that the node was a member under: its data is
+    /// not for binaries that do not know it. 0 in files of the first version.
+    #[prost(uint32, tag = "7")]
+    pub(crate) version: u32,
 }
 
 impl Identity {
@@ -57,6 +63,34 @@ impl Identity {
     }
 }
 
+/// Writes the cluster's version into the file whenever it was raised.
+pub(super) async fn note_version(member: Arc<Member>) {
+    let mut views = member.directory.watch();
+    let mut noted = 0;
+    loop {
+        let version = views.borrow_and_update().version();
+        if version > noted {
+            let (disk, data_dir) = (member.disk.clone(), member.data_dir.clone());
+            let written = cardea_raft::blocking::spawn(move || {
+                let found = Identity::read(disk.as_ref(), &data_dir)?;
+                match found.filter(|found| found.version < version) {
+                    Some(found) => Identity { version, ..found }.write(disk.as_ref(), &data_dir),
+                    None => Ok(()),
+                }
+            });
+            match written.await {
+                Ok(Ok(())) => noted = version,
+                Ok(Err(fault)) => return member.raise(fault),
+                Err(_) => return,
+            }
+        }
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,9 +104,14 @@ mod tests {
             founding: true,
             ticket: Bytes::from_static(b"t"),
             started: true,
+            version: 0,
         };
-        let hex: String = identity.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "0a01631001180220012a01743001");
+        let hex = |identity: &Identity| -> String {
+            identity.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect()
+        };
+        assert_eq!(hex(&identity), "0a01631001180220012a01743001");
+        let noted = Identity { version: 2, ..identity.clone() };
+        assert_eq!(hex(&noted), "0a01631001180220012a017430013802");
         assert_eq!(identity.of_member(), None);
     }
 }

@@ -99,7 +99,7 @@ async fn ask(
         public_url: profile.public_url.clone(),
         admin_url: profile.admin_url.clone(),
         binary_version: profile.binary_version.clone(),
-        version_max: super::VERSION_MAX,
+        version_max: node.options.version_max,
         ticket: identity.ticket.clone(),
     };
     let seeds = Seeds::new(seeds, &node.options, tls);
@@ -146,13 +146,6 @@ pub(crate) async fn admit(member: &Arc<Member>, request: proto::JoinRequest) -> 
     if request.address.is_empty() || request.region.is_empty() {
         return refused("the request names no address or no region");
     }
-    let version = member.directory.view().version();
-    if request.version_max < version {
-        return refused(&format!(
-            "the cluster runs at version {version}, the binary knows {}",
-            request.version_max
-        ));
-    }
     let record = NodeRecord {
         name: request.name,
         region: request.region,
@@ -181,6 +174,7 @@ pub(crate) async fn admit(member: &Arc<Member>, request: proto::JoinRequest) -> 
             })
         }
         Err(edit::EditError::Conflict(reason)) => refused(&reason),
+        Err(error @ edit::EditError::TooOld { .. }) => refused(&error.to_string()),
         Err(error) => Answer::Unavailable(proto::Unavailable { reason: error.to_string() }),
     }
 }

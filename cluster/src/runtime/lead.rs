@@ -3,6 +3,7 @@
 //! - its first entries: the time, then what it owns
 //! - a `Time` entry when log time has fallen behind, so that expiry goes on in an
 //!   idle shard
+//! - the cluster version, so that its tablet says who may open it
 //! - the membership that the directory asks for, one step at a time
 //! - the end of transactions that somebody else left
 //! - to hand over when its node drains, or its clock is off
@@ -22,7 +23,7 @@ use cardea_storage::{
     },
     txn::{
         Outcome,
-        command::{Action, Own, Time},
+        command::{Action, Own, Raise, Time},
     },
 };
 use tokio::task::{AbortHandle, JoinSet};
@@ -111,6 +112,10 @@ async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus
     }
     if member.clock.now().since(replica.log_time()) > LOG_TIME_AGE_MAX {
         propose_here(member, group, Action::Time(Time {}), Admission::Bypass).await;
+    }
+    if replica.machine().state().version < view.version() {
+        let raise = Action::Raise(Raise { version: view.version() });
+        propose_here(member, group, raise, Admission::Bypass).await;
     }
     if sweeps {
         settle_left(member, replica).await;

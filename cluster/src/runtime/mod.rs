@@ -54,7 +54,7 @@ use crate::{
 };
 
 /// The newest cluster version that this binary understands.
-pub const VERSION_MAX: u32 = cardea_storage::machine::apply::VERSION_MAX;
+pub const VERSION_MAX: u32 = cardea_storage::version::VERSION_MAX;
 
 /// How a node presents itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,9 @@ pub struct ClusterOptions {
     pub master: Keyring,
     /// Rewritten addresses: advertised to dialled.
     pub dial: BTreeMap<String, String>,
+    /// The newest cluster version that the node claims to know, [`VERSION_MAX`]
+    /// but in rehearsals of an upgrade.
+    pub version_max: u32,
     /// Bounds and timings of Raft.
     pub raft: cardea_raft::Settings,
     /// Bounds of what may stay unflushed.
@@ -164,6 +167,17 @@ pub enum OpenError {
     /// The certificates cannot be used.
     #[error("the certificates cannot be used: {0}")]
     Tls(String),
+    /// The cluster, or the data on the disk, is of a version that the binary does
+    /// not know.
+    #[error(
+        "the cluster is at version {cluster}, this binary knows versions up to {binary}: start a newer one"
+    )]
+    TooOld {
+        /// The cluster's version.
+        cluster: u32,
+        /// The newest that the binary knows.
+        binary: u32,
+    },
     /// The log of the directory says that it had state, and there is none.
     #[error("the directory's state on this node is lost: remove the data directory and join anew")]
     StateLost,
@@ -218,6 +232,7 @@ struct Opened {
     master: Keyring,
     dial: BTreeMap<String, String>,
     network: Network,
+    version_max: u32,
     raft: cardea_raft::Settings,
     flush: FlushSettings,
     raft_runtime: Handle,
@@ -243,6 +258,7 @@ impl ClusterNode {
             reserve_bytes,
             master,
             dial,
+            version_max,
             raft,
             flush,
             raft_runtime,
@@ -266,6 +282,7 @@ impl ClusterNode {
                 master,
                 dial,
                 network: listener.network(),
+                version_max,
                 raft,
                 flush,
                 raft_runtime,
@@ -283,6 +300,10 @@ impl ClusterNode {
             changing: tokio::sync::Mutex::new(()),
         });
         let found = node.identity()?;
+        if let Some(identity) = &found {
+            // Before anything of it is read in a way that may be outdated.
+            node.must_know(identity.version)?;
+        }
         if let Some(identity) = found.filter(|identity| identity.of_member().is_some()) {
             let _serial = node.changing.lock().await;
             node.become_member(&identity).await?;
@@ -512,6 +533,12 @@ impl ClusterNode {
     /// the disk holds decides how it goes on. For tests and for faults.
     pub async fn abandon(&self) {
         stop::abandon(self).await;
+    }
+
+    /// Refuses a cluster version that this node does not know.
+    fn must_know(&self, cluster: u32) -> Result<(), OpenError> {
+        let binary = self.options.version_max;
+        if cluster > binary { Err(OpenError::TooOld { cluster, binary }) } else { Ok(()) }
     }
 
     fn identity(&self) -> Result<Option<Identity>, Fault> {

@@ -16,7 +16,11 @@ use cardea_storage::Fault;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::{ClusterNode, OpenError, Security, heartbeat, identity::Identity, lead, reconcile};
+use super::{
+    ClusterNode, OpenError, Security, heartbeat,
+    identity::{self, Identity},
+    lead, reconcile,
+};
 use crate::{
     DIRECTORY,
     directory::{edit, follow, records::NodeState},
@@ -66,6 +70,7 @@ impl ClusterNode {
             region: options.profile.region.clone(),
             address: options.profile.address.clone(),
             binary_version: options.profile.binary_version.clone(),
+            version_max: options.version_max,
             process: options.process,
             clock: options.clock.clone(),
             entropy: options.entropy.clone(),
@@ -162,11 +167,16 @@ impl ClusterNode {
     }
 
     /// Tells the directory that the node has started, and where it is now. Refuses
-    /// if another process answers under its id. Goes on in the background if the
-    /// directory cannot be written yet.
+    /// if another process answers under its id, or the cluster's version is not known
+    /// here. Goes on in the background if the directory cannot be written yet.
     pub(super) async fn announce(&self, identity: &Identity) -> Result<(), OpenError> {
         let Some(member) = self.member() else { return Ok(()) };
-        let known = self.directory.view().nodes.get(&member.node).cloned();
+        let view = self.directory.view();
+        if let Err(too_old) = self.must_know(view.version()) {
+            super::stop::abandon(self).await;
+            return Err(too_old);
+        }
+        let known = view.nodes.get(&member.node).cloned();
         if let Some(record) = known
             && record.address != self.options.profile.address
             && let Ok(report) = client::status(&member, member.node).await
@@ -177,7 +187,9 @@ impl ClusterNode {
             return Err(OpenError::NodeRunsElsewhere(member.node, record.address));
         }
         let (profile, identity) = (self.options.profile.clone(), identity.clone());
-        self.tasks.lock().push(tokio::spawn(async move {
+        let mut tasks = self.tasks.lock();
+        tasks.push(tokio::spawn(identity::note_version(member.clone())));
+        tasks.push(tokio::spawn(async move {
             announce(&member, &profile, &identity).await;
         }));
         Ok(())
@@ -217,7 +229,7 @@ impl Groups for Served {
 async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: &Identity) {
     let started_at = member.clock.now().0;
     while !member.stopping.is_cancelled() {
-        let written = edit::change_node(&member.store, member.node, |record| {
+        let written = edit::announce_node(&member.store, member.node, |record| {
             record.name.clone_from(&profile.name);
             record.region.clone_from(&profile.region);
             record.zone.clone_from(&profile.zone);
@@ -225,13 +237,12 @@ async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: 
             record.public_url.clone_from(&profile.public_url);
             record.admin_url.clone_from(&profile.admin_url);
             record.binary_version.clone_from(&profile.binary_version);
-            record.version_max = super::VERSION_MAX;
+            record.version_max = member.version_max;
             record.started_at = started_at;
             record.process = member.process;
             if matches!(record.state(), NodeState::Joining | NodeState::Draining) {
                 record.set_state(NodeState::Live);
             }
-            Ok(())
         });
         match written.await {
             Ok(_) => {
@@ -249,6 +260,10 @@ async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: 
                 return;
             }
             Err(edit::EditError::NotFound(_)) if identity.founding => return,
+            Err(error @ edit::EditError::TooOld { .. }) => {
+                member.raise(Fault::caused("announce this node", error));
+                return;
+            }
             Err(error) => tracing::debug!(?error, "the directory does not know yet that we run"),
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

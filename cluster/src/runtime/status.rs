@@ -7,7 +7,7 @@ use super::ClusterNode;
 use crate::{
     clocks::OFFSET_MS_MAX,
     directory::{
-        DirectoryView,
+        DirectoryView, edit,
         records::{NodeRecord, NodeState, ReplicaRole},
     },
     member::{HEARD_MAX, Member},
@@ -23,6 +23,10 @@ pub struct ClusterStatus {
     pub cluster_id: Option<String>,
     /// The cluster version.
     pub version: u32,
+    /// The newest cluster version that every node knows.
+    pub version_known: u32,
+    /// The version beyond which an operator does not want it raised.
+    pub version_held: Option<u32>,
     /// How often it was restored.
     pub incarnation: u64,
     /// The node that answers.
@@ -78,6 +82,8 @@ pub struct NodeStatus {
     pub health: NodeHealth,
     /// The version of its binary.
     pub binary_version: String,
+    /// The newest cluster version that it knows.
+    pub version_max: u32,
     /// When it started, in milliseconds since the Unix epoch.
     pub started_at: u64,
     /// Shards that it should have a replica of.
@@ -149,6 +155,8 @@ pub(super) fn of(node: &ClusterNode) -> ClusterStatus {
         name: cluster.name,
         cluster_id: None,
         version: cluster.version,
+        version_known: edit::version_known(view.nodes.values()),
+        version_held: (cluster.version_held != 0).then_some(cluster.version_held),
         incarnation: cluster.incarnation,
         answered_by: 0,
         confirmed_ms_ago,
@@ -222,6 +230,7 @@ fn node_status(
             NodeState::Live => NodeHealth::Live,
         },
         binary_version: record.binary_version.clone(),
+        version_max: record.version_max,
         started_at: record.started_at,
         replicas: count(view.replicas_on(id).count()),
         leaders: count(shards.iter().filter(|shard| shard.leader == Some(id.0)).count()),

@@ -79,6 +79,10 @@ impl Shards for ClusterShards {
         if ranges.is_empty() { vec![SlotRange::whole(Space::Home)] } else { ranges }
     }
 
+    fn version(&self) -> u32 {
+        self.member().map_or(1, |member| member.directory.view().version())
+    }
+
     fn incarnation(&self) -> u64 {
         self.member().map_or(0, |member| member.directory.view().incarnation())
     }

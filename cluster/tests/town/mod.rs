@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use cardea_cluster::{ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security};
+use cardea_cluster::{
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, runtime::VERSION_MAX,
+};
 use cardea_raft::Settings;
 use cardea_storage::{
     Clock, Key, KeyId, Keyring, Secret, SeededEntropy, Slot, Space, Store, StoreError, Tag, Tenant,
@@ -49,6 +51,8 @@ pub struct Site {
     pub region: String,
     /// Where it listened first; 0 before.
     pub port: Arc<AtomicU16>,
+    /// The newest cluster version that it claims to know.
+    pub version_max: u32,
 }
 
 impl Site {
@@ -59,7 +63,13 @@ impl Site {
             number,
             region: "here".to_owned(),
             port: Arc::default(),
+            version_max: VERSION_MAX,
         }
+    }
+
+    /// The same node with a binary that knows versions up to this one.
+    pub fn knowing(&self, version_max: u32) -> Self {
+        Self { version_max, ..self.clone() }
     }
 
     /// The same node at another address.
@@ -68,7 +78,7 @@ impl Site {
     }
 
     pub fn on(disk: Arc<dyn Disk>, data_dir: PathBuf, number: u64) -> Self {
-        Self { disk, data_dir, number, region: "here".to_owned(), port: Arc::default() }
+        Self { disk, data_dir, ..Self::in_memory(number) }
     }
 
     pub fn port(&self) -> u16 {
@@ -107,6 +117,7 @@ impl Site {
             reserve_bytes: RESERVE_BYTES,
             master: Keyring::new(vec![(KeyId(1), Secret::new([7; 32]))]).unwrap(),
             dial: Default::default(),
+            version_max: self.version_max,
             raft: Settings::default(),
             flush: Default::default(),
             raft_runtime: tokio::runtime::Handle::current(),

@@ -4,6 +4,7 @@
 pub mod apikey;
 pub mod archive;
 pub mod cert;
+pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod dev;
@@ -64,6 +65,9 @@ pub enum Command {
     Init,
     /// Show nodes, regions, shards, leaders, lag, clocks, disks
     Status,
+    /// Show, hold and raise the cluster version
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Take a node out of service
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -143,6 +147,7 @@ fn run(cli: Cli) -> Outcome {
                 match asking {
                     Command::Init => init::run(&client, printer).await,
                     Command::Status => status::run(&client, printer).await,
+                    Command::Cluster(command) => cluster::run(command, &client, printer).await,
                     Command::Node(command) => node::run(command, &client, printer).await,
                     Command::Shard(command) => shard::run(command, &client, printer).await,
                     Command::Key(command) => key::run(command, &client, printer).await,
@@ -188,6 +193,8 @@ mod tests {
             "cardea dev link cut eu-central us-east",
             "cardea start --config a.toml --set public.listen=127.0.0.1:1",
             "cardea status --output json",
+            "cardea cluster version",
+            "cardea cluster version --hold",
             "cardea node drain 3",
             "cardea shard move-leader 4 --to 2",
             "cardea cert authority --out certs",

@@ -27,11 +27,17 @@ fn show(status: &ClusterStatus, colour: bool) -> String {
         "{}  {}  {}\n\n",
         Tone::Strong.paint(&status.name, colour),
         Tone::Faint.paint(id, colour),
-        Tone::Faint.paint(&format!("answered by node {}", status.answered_by), colour),
+        Tone::Faint.paint(
+            &format!("version {}, answered by node {}", status.version, status.answered_by),
+            colour,
+        ),
     );
     text.push_str(&node_table(&status.nodes).render(colour));
     text.push('\n');
     text.push_str(&shard_table(&status.shards).render(colour));
+    if let Some(pending) = super::cluster::pending(status) {
+        text.push_str(&format!("\n{pending}.\n"));
+    }
     if problems(status).is_empty() {
         text.push_str(&format!("\n{} All is well.\n", Tone::Good.paint("✓", colour)));
     }
@@ -154,6 +160,7 @@ mod tests {
             zone: None,
             state,
             version: "0.1.0".to_owned(),
+            version_max: 2,
             replicas: 6,
             leaders: 2,
             clock_offset_ms: Some(-3),
@@ -165,7 +172,9 @@ mod tests {
         ClusterStatus {
             name: "cardea".to_owned(),
             cluster_id: Some("c1".to_owned()),
-            version: 1,
+            version: 2,
+            version_known: 2,
+            version_held: None,
             answered_by: 1,
             nodes: vec![node(1, NodeState::Live), node(2, NodeState::Live)],
             shards: vec![ShardStatus {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use cardea_cluster::{
     GroupId, KeyPurpose, NodeId, OpenError, OperationError,
     directory::edit::EditError,
+    life,
     member::Member,
     runtime::status::{self, NodeHealth},
 };
@@ -14,9 +15,9 @@ use cardea_storage::{StoreError, Timestamp};
 use super::{
     Declined, Operator, upkeep,
     wire::{
-        ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
-        NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey, SetHome, ShardStatus,
-        VerifyReport,
+        ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, HoldVersion,
+        Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey,
+        SetHome, ShardStatus, VerifyReport, VersionReport,
     },
 };
 use crate::{
@@ -86,6 +87,17 @@ impl Operator for ClusterOperator {
         Ok(())
     }
 
+    async fn hold_version(&self, asked: HoldVersion) -> Result<VersionReport, Declined> {
+        let member = self.member()?;
+        let version = match asked.held {
+            true => life::version::hold(member.store()).await,
+            false => life::version::finalize(member.store()).await,
+        };
+        let version = version.map_err(edit_declined)?;
+        tracing::info!(version, held = asked.held, "an operator decided on the cluster version");
+        Ok(VersionReport { version, held: asked.held })
+    }
+
     async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined> {
         let Some(known) = KeyPurpose::from_name(purpose) else {
             return Err(Declined::NotFound(format!("There is no key for \"{purpose}\".")));
@@ -141,6 +153,8 @@ fn shown(status: status::ClusterStatus) -> ClusterStatus {
         name: status.name,
         cluster_id: status.cluster_id,
         version: status.version,
+        version_known: status.version_known,
+        version_held: status.version_held,
         answered_by,
         nodes: status.nodes.into_iter().map(|node| shown_node(node, answered_by)).collect(),
         shards: status.shards.into_iter().map(shown_shard).collect(),
@@ -162,6 +176,7 @@ fn shown_node(node: status::NodeStatus, answered_by: u64) -> NodeStatus {
             NodeHealth::Decommissioned => NodeState::Decommissioned,
         },
         version: node.binary_version,
+        version_max: node.version_max,
         replicas: node.replicas,
         leaders: node.leaders,
         clock_offset_ms: node.clock_ahead_ms,
@@ -235,7 +250,7 @@ pub(super) fn operation_declined(error: OperationError) -> Declined {
 fn edit_declined(error: EditError) -> Declined {
     match &error {
         EditError::NotFound(_) => Declined::NotFound(sentence(&error)),
-        EditError::Conflict(_) => Declined::Conflict(sentence(&error)),
+        EditError::Conflict(_) | EditError::TooOld { .. } => Declined::Conflict(sentence(&error)),
         EditError::Store(_) => Declined::Unavailable(sentence(&error)),
     }
 }

@@ -9,8 +9,8 @@ pub mod wire;
 
 use async_trait::async_trait;
 use wire::{
-    ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, Initialized, MoveLeader,
-    NewApiKey, RotatedKey, VerifyReport,
+    ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, HoldVersion, Initialized,
+    MoveLeader, NewApiKey, RotatedKey, VerifyReport, VersionReport,
 };
 
 use crate::{apikey::ApiKeyId, listener::keys::Tenant};
@@ -49,6 +49,9 @@ pub trait Operator: Send + Sync + 'static {
     async fn move_leader(&self, group: u64, to: MoveLeader) -> Result<(), Declined>;
     /// Says in which region a shard's leader should be.
     async fn set_home(&self, group: u64, home: wire::SetHome) -> Result<(), Declined>;
+    /// Holds the cluster version where it is, or lets it be raised as far as every
+    /// node goes.
+    async fn hold_version(&self, asked: HoldVersion) -> Result<VersionReport, Declined>;
     /// Makes a new key for `purpose` the current one.
     async fn rotate_key(&self, purpose: &str) -> Result<RotatedKey, Declined>;
     /// Makes an API key of a tenant.

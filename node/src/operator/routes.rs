@@ -29,6 +29,7 @@ pub fn routes() -> Vec<Route> {
         Route::guarded(Method::POST, "/cluster/nodes/{node}/decommission", WRITE),
         Route::guarded(Method::POST, "/cluster/shards/{group}/leader", WRITE),
         Route::guarded(Method::POST, "/cluster/shards/{group}/home", WRITE),
+        Route::guarded(Method::POST, "/cluster/version", WRITE),
         Route::guarded(Method::POST, "/cluster/keys/{purpose}/rotate", WRITE),
         // Making keys is making every right there is.
         Route::guarded(Method::POST, "/cluster/apikeys", Scope::Admin),
@@ -63,6 +64,15 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         )
         .route("/cluster/shards/{group}/leader", post(move_leader))
         .route("/cluster/shards/{group}/home", post(set_home))
+        .route(
+            "/cluster/version",
+            post(|State(o): Port, id: Id, body: Result<Json<wire::HoldVersion>, JsonRejection>| async move {
+                match parsed(body) {
+                    Ok(asked) => answer(o.hold_version(asked).await, id),
+                    Err(declined) => decline(&declined, &id),
+                }
+            }),
+        )
         .route(
             "/cluster/keys/{purpose}/rotate",
             post(|State(o): Port, id: Id, Path(purpose): Path<String>| async move {

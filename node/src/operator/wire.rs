@@ -12,6 +12,12 @@ pub struct ClusterStatus {
     pub cluster_id: Option<String>,
     /// The cluster version: what every node supports.
     pub version: u32,
+    /// The newest cluster version that every node knows.
+    #[serde(default)]
+    pub version_known: u32,
+    /// The version beyond which an operator does not want it raised.
+    #[serde(default)]
+    pub version_held: Option<u32>,
     /// The node that answered.
     pub answered_by: u64,
     /// Its nodes.
@@ -53,6 +59,9 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The version of its binary.
     pub version: String,
+    /// The newest cluster version that it knows.
+    #[serde(default)]
+    pub version_max: u32,
     /// Shards it holds a replica of.
     pub replicas: u32,
     /// Shards it leads.
@@ -142,6 +151,23 @@ pub struct MoveLeader {
 pub struct SetHome {
     /// The region; null for anywhere.
     pub region: Option<String>,
+}
+
+/// The request to hold the cluster version where it is, or to let it be raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldVersion {
+    /// Whether it is held.
+    pub held: bool,
+}
+
+/// The cluster version after such a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionReport {
+    /// The cluster version.
+    pub version: u32,
+    /// Whether it is held there.
+    pub held: bool,
 }
 
 /// The answer to a rotation.

@@ -77,6 +77,10 @@ impl Store for Interrupted {
         self.inner.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.inner.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.inner.clock()
     }

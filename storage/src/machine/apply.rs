@@ -27,10 +27,8 @@ use crate::{
         Command, Outcome, RequestId, Txn,
         command::{Acknowledge, Action, Decide, Finish, Prepare, Settle},
     },
+    version::VERSION_MAX,
 };
-
-/// The newest cluster version whose commands this code understands.
-pub const VERSION_MAX: u32 = 1;
 
 /// A row that an entry changed: the new one, or none.
 pub(super) type Changed = (Bytes, Option<Stored>);

@@ -46,6 +46,7 @@ use crate::{
     row::{Revision, Row},
     store::Change,
     txn::{Command, Outcome},
+    version::VERSION_MAX,
 };
 
 /// An entry of a group's log.
@@ -265,6 +266,12 @@ impl View for Unpinned {
 fn read_applied(engine: &dyn Engine) -> Result<Applied, Fault> {
     let view = engine.view()?;
     let state = read_state(view.as_ref())?;
+    if state.version > VERSION_MAX {
+        return Err(Fault::new(format!(
+            "the tablet was written under cluster version {}, this binary knows {VERSION_MAX}",
+            state.version
+        )));
+    }
     Ok(Applied { state, held: Held::load(view.as_ref())? })
 }
 

@@ -84,6 +84,10 @@ impl Store for ShardedStore {
         self.shards.ranges(space)
     }
 
+    fn version(&self) -> u32 {
+        self.shards.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }

@@ -88,6 +88,9 @@ pub trait Shards: Send + Sync + 'static {
     /// The home slots of this node's region.
     fn local_home(&self) -> Vec<SlotRange>;
 
+    /// The cluster version, at least 1.
+    fn version(&self) -> u32;
+
     /// Names the cluster's incarnation in snaptokens.
     fn incarnation(&self) -> u64;
 

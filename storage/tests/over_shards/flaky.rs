@@ -150,6 +150,10 @@ impl Shards for Flaky {
         self.local.local_home()
     }
 
+    fn version(&self) -> u32 {
+        self.local.version()
+    }
+
     fn incarnation(&self) -> u64 {
         self.local.incarnation()
     }

@@ -83,6 +83,10 @@ impl Store for Failing {
         self.inner.shards(space)
     }
 
+    fn version(&self) -> u32 {
+        self.inner.version()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.inner.clock()
     }

@@ -1,0 +1,47 @@
+//! The cluster version: what every node of a cluster understands.
+//!
+//! A node that meets a field or a row which it does not know would drop the one
+//! and misread the other, and a command that it does not know would part its
+//! replicas from the rest. So whoever writes something new asks first whether the
+//! cluster's version is that far ([`Store::speaks`](crate::Store::speaks)). The
+//! version is raised by a committed transaction once every node says that its
+//! binary knows it, and never lowered; a node that is too old for it is refused.
+//!
+//! A new feature gets the next version and a line in the register below; both
+//! stay for ever. What reads need not ask: a row that is there may be read.
+
+/// The newest cluster version that this code understands.
+pub const VERSION_MAX: u32 = Feature::REGISTER[Feature::REGISTER.len() - 1].1;
+
+/// Something that older nodes do not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Everything that the first version wrote.
+    First,
+    /// Rows that say how far the index rows of older records are made up for.
+    Reindexing,
+}
+
+impl Feature {
+    /// Every feature, with the version that brought it, in order.
+    pub const REGISTER: &'static [(Self, u32)] = &[(Self::First, 1), (Self::Reindexing, 2)];
+
+    /// The cluster version from which on it may be written.
+    pub fn since(self) -> u32 {
+        let found = Self::REGISTER.iter().find(|(feature, _)| *feature == self);
+        found.map_or(u32::MAX, |(_, since)| *since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_features_are_frozen() {
+        assert_eq!(Feature::First.since(), 1);
+        assert_eq!(Feature::Reindexing.since(), 2);
+        assert_eq!(VERSION_MAX, 2);
+        assert!(Feature::REGISTER.is_sorted_by_key(|(_, since)| *since));
+    }
+}

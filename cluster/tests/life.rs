@@ -13,7 +13,7 @@ use std::{
 };
 
 use cardea_cluster::{
-    ClusterNode, DIRECTORY, Member, NodeId, OperationError,
+    ClusterNode, DIRECTORY, InitPlan, Member, NodeId, OperationError,
     directory::records::{NodeState, ReplicaRole},
     life,
     placement::Rules,
@@ -290,5 +290,33 @@ async fn a_change_whose_driver_died_half_way_is_finished_by_the_next() {
     assert_eq!(view.replicas_on(NodeId(2)).count(), 0);
     let row = key(Space::Index, 1, 1);
     town::write(&town.store(2), vec![], vec![put(&row, "v")]).await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_stops_soon_after_it_joined_starts_again() {
+    log();
+    let sites: Vec<Site> = (1..=3).map(Site::in_memory).collect();
+    let first = sites[0].open().await.unwrap();
+    first.init(InitPlan::small("test")).await.unwrap();
+    let mut nodes = vec![first];
+    for site in &sites[1..] {
+        let mut node = site.open().await.unwrap();
+        node.join(&[address_of(&nodes[0])]).await.unwrap();
+        for again in 0..4 {
+            // Whatever it has begun by now: announcing itself, its replicas, its first look.
+            for _ in 0..again * 50 {
+                tokio::task::yield_now().await;
+            }
+            match again % 2 {
+                0 => node.shutdown().await.unwrap(),
+                _ => node.abandon().await,
+            }
+            node = site.open().await.unwrap();
+        }
+        nodes.push(node);
+    }
+    let town = Town { sites, nodes };
+    town.settled(3).await;
     town.stop().await;
 }

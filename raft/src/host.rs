@@ -1,13 +1,18 @@
 //! The host: every group that runs on this node, over one log and one
 //! transport.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cardea_storage::{
     Fault,
-    engine::Disk,
+    engine::{Disk, Engine},
     planted::{self, Bug},
 };
 use parking_lot::RwLock;
@@ -412,6 +417,11 @@ impl Host {
     /// A fault if the log cannot be read.
     pub fn log_positions(&self, group: GroupId, from: u64) -> Result<Option<LogPositions>, Fault> {
         self.log.positions(group, from)
+    }
+
+    /// The engine of the log. While it lives, the log is open on its disk.
+    pub fn log_engine(&self) -> Weak<dyn Engine> {
+        self.log.engine()
     }
 
     /// Stops every group and closes the log.

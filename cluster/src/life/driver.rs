@@ -69,12 +69,14 @@ pub(crate) async fn run(member: Arc<Member>) {
         }
         let rules = *member.rules.read();
         let view = member.directory.view();
-        activate(&member, office.left_staged(&member)).await;
-        version::raise_if_known(&member, &view).await;
-        let steps = plan(&picture(&view, &office.observe(&member)), &rules);
+        let turn = async {
+            activate(&member, office.left_staged(&member)).await;
+            version::raise_if_known(&member, &view).await;
+            take(&member, plan(&picture(&view, &office.observe(&member)), &rules)).await;
+        };
         tokio::select! {
             () = member.stopping.cancelled() => return,
-            () = take(&member, steps) => {}
+            () = turn => {}
         }
     }
 }

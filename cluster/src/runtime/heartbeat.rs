@@ -34,9 +34,15 @@ pub(super) async fn run(member: Arc<Member>) {
     let mut views = member.directory.watch();
     loop {
         look_at_disk(&member).await;
-        ask_everybody(&member).await;
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            () = ask_everybody(&member) => {}
+        }
         look_for_room(&member);
-        super::seeds::ask(&member).await;
+        tokio::select! {
+            () = member.stopping.cancelled() => return,
+            () = super::seeds::ask(&member) => {}
+        }
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
         }

@@ -244,8 +244,12 @@ async fn announce(member: &Arc<Member>, profile: &super::NodeProfile, identity: 
                 record.set_state(NodeState::Live);
             }
         });
-        match written.await {
-            Ok(_) => {
+        let written = tokio::select! {
+            () = member.stopping.cancelled() => return,
+            written = written => written,
+        };
+        match written {
+            Ok(()) => {
                 // Once the view has it, another process in the row is another one.
                 let mut views = member.directory.watch();
                 let own = |view: &Arc<crate::directory::DirectoryView>| {

@@ -1,8 +1,11 @@
 //! Stopping a node.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Weak, atomic::Ordering},
+    time::Duration,
+};
 
-use cardea_storage::Fault;
+use cardea_storage::{Fault, engine::Engine};
 use futures::future::join_all;
 
 use super::{ClusterNode, lead};
@@ -12,6 +15,10 @@ use crate::member::Member;
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// How long tasks may take to notice that the node stops.
 const TASKS_MAX: Duration = Duration::from_secs(5);
+/// How long reads and writes that were begun may hold what the disk has open.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at that.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// See [`ClusterNode::shutdown`].
 pub(super) async fn shutdown(node: &ClusterNode) -> Result<(), Fault> {
@@ -44,6 +51,7 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
     drop(node.listener.lock().take());
     let Some(member) = node.member.send_replace(None) else { return Ok(()) };
     node.shards.release();
+    let engines = engines(&member);
     let mut outcome = member.host.close().await;
     let replicas = std::mem::take(&mut *member.replicas.write());
     member.offices.write().clear();
@@ -53,8 +61,34 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
         });
         let flushed = flushed.await.map_err(|error| Fault::caused("flush the tablets", error));
         outcome = outcome.and(flushed.and_then(|flushed| flushed));
+    } else {
+        drop(replicas);
     }
+    drop(member);
+    let_go(engines).await;
     outcome
+}
+
+/// What the node has open: its log, and its tablets.
+fn engines(member: &Member) -> Vec<Weak<dyn Engine>> {
+    let tablets = member.replicas().into_iter();
+    let tablets = tablets.map(|replica| std::sync::Arc::downgrade(&replica.machine().engine()));
+    tablets.chain([member.host.log_engine()]).collect()
+}
+
+/// Waits until nothing of it is open. A task that ended a moment ago may still have
+/// somebody on a thread of its own read a tablet for it; whoever opens the data
+/// directory when this node has stopped must not be told that it is in use.
+async fn let_go(engines: Vec<Weak<dyn Engine>>) {
+    let is_open = || engines.iter().any(|engine| engine.strong_count() > 0);
+    let waited = tokio::time::timeout(LET_GO_MAX, async {
+        while is_open() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    if waited.await.is_err() {
+        tracing::warn!("something still reads the data directory of the node that stopped");
+    }
 }
 
 /// Hands every leadership to another voter, as far as there are others.
@@ -70,4 +104,37 @@ async fn hand_over(member: &Member) {
         }
     }))
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use cardea_storage::engine::{Disk, EngineOptions, Purpose, memory::MemoryDisk};
+
+    use super::*;
+
+    /// A node that was opened again right after it had stopped found its log or a
+    /// tablet in use, by a read that somebody else's thread had not brought to its end.
+    #[tokio::test]
+    async fn a_node_has_stopped_when_its_data_can_be_opened_again() {
+        let disk = MemoryDisk::new(1);
+        let at = Path::new("/data/log");
+        let options = || EngineOptions { purpose: Purpose::Log, retention: None };
+        let engine = disk.open(at, options()).unwrap();
+        let held = Arc::downgrade(&engine);
+        assert!(disk.open(at, options()).is_err());
+        let (read, reading) = std::sync::mpsc::channel::<()>();
+        let reader = std::thread::spawn(move || {
+            let _ = reading.recv();
+            drop(engine);
+        });
+        let stopped = tokio::spawn(let_go(vec![held]));
+        tokio::task::yield_now().await;
+        assert!(!stopped.is_finished());
+        drop(read);
+        stopped.await.unwrap();
+        disk.open(at, options()).unwrap();
+        reader.join().unwrap();
+    }
 }

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -250,6 +250,11 @@ impl Log {
     /// Jobs that wait to be written.
     pub(crate) fn queued(&self) -> usize {
         self.writer.queued()
+    }
+
+    /// The engine, which others keep open.
+    pub(crate) fn engine(&self) -> Weak<dyn Engine> {
+        Arc::downgrade(&self.engine)
     }
 
     /// Writes what is queued and ends the writer. Blocks.

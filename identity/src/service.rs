@@ -83,6 +83,10 @@ pub struct Settings {
     pub factor_change_ends_sessions: bool,
     /// Whether people are told by mail when how they log in has changed.
     pub notify_changes: bool,
+    /// Whether people take a copy of what is held of them themselves.
+    pub self_export: bool,
+    /// Whether people delete their accounts themselves.
+    pub self_erasure: bool,
     /// Where a completed flow leads that names no other place.
     pub default_return_url: String,
     /// How long what happened is kept.
@@ -139,6 +143,8 @@ impl Default for Settings {
             security_keys: true,
             factor_change_ends_sessions: true,
             notify_changes: false,
+            self_export: true,
+            self_erasure: true,
             public_url: "http://127.0.0.1:4433".to_owned(),
         }
     }

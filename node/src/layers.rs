@@ -293,6 +293,8 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         security_keys: factors.security_keys.unwrap_or(true),
         factor_change_ends_sessions: factors.change_ends_sessions,
         notify_changes: factors.notify.unwrap_or(mails),
+        self_export: flows.export,
+        self_erasure: flows.erasure,
         templates,
         language: config.courier.language,
         providers,

@@ -18,7 +18,7 @@ use axum::{
 use cardea_identity::{
     IdentityId, PageRequest, Scope,
     audit::{Act, Actor, AuditEvent, AuditFilter, ListEventsRejection},
-    identity::export::ExportRejection,
+    identity::{Export, ExportRejection},
     time::rfc3339,
 };
 use cardea_storage::{Consistency, Slot, Timestamp};
@@ -110,6 +110,11 @@ pub(super) async fn export(
         ExportRejection::NotFound => ApiError::no_such_row(),
         ExportRejection::Store(error) => error.into(),
     })?;
+    Ok(json(StatusCode::OK, &copy(&kratos, &export)))
+}
+
+/// What an export holds.
+fn copy(kratos: &Kratos, export: &Export) -> Value {
     let url = kratos.public_url();
     let expand = Expand { identity: false, devices: true };
     let sessions: Vec<_> = export
@@ -118,15 +123,29 @@ pub(super) async fn export(
         .map(|session| SessionBody::of(session, expand, Reader::Administrator, url))
         .collect();
     let messages: Vec<_> = export.messages.iter().map(|m| courier::body(m, true)).collect();
-    let body = value!({
+    value!({
         "exported_at": rfc3339(export.at),
         "complete": !export.is_cut,
         "identity": IdentityBody::of(&export.identity, Reader::Administrator, url),
         "sessions": sessions,
         "messages": messages,
         "events": export.events.iter().map(body).collect::<Vec<_>>(),
-    });
-    Ok(json(StatusCode::OK, &body))
+    })
+}
+
+/// What of it is handed out to whom it is about: not what is for administrators alone, and
+/// no message before it was sent, for whoever has the address must show it.
+pub(super) fn own_copy(kratos: &Kratos, export: &Export) -> Value {
+    let mut copy = copy(kratos, export);
+    if let Some(identity) = copy["identity"].as_object_mut() {
+        identity.remove("metadata_admin");
+    }
+    for message in copy["messages"].as_array_mut().into_iter().flatten() {
+        for secret in ["body", "subject"] {
+            message[secret] = Value::from("");
+        }
+    }
+    copy
 }
 
 fn filter(query: &Query) -> Result<AuditFilter, ApiError> {

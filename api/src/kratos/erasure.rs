@@ -39,7 +39,7 @@ pub(super) async fn get(
     Ok(json(StatusCode::OK, &body(&found.ok_or_else(ApiError::no_such_row)?)))
 }
 
-fn body(erasure: &Erasure) -> Value {
+pub(super) fn body(erasure: &Erasure) -> Value {
     value!({
         "identity_id": erasure.identity.to_string(),
         "requested_at": rfc3339(erasure.requested_at),

@@ -29,6 +29,7 @@ mod import;
 mod login;
 mod logout;
 mod manner;
+mod oneself;
 mod registration;
 mod rejection;
 mod schemas;
@@ -155,6 +156,10 @@ enum Operation {
     PageWelcome,
     PageStyle,
     PageEndSession,
+    PageErasure,
+    PageErased,
+    ExportMyself,
+    EraseMyself,
     GetWebAuthnJavaScript,
     GetWellKnownChangePassword,
     PerformNativeLogout,
@@ -237,6 +242,10 @@ impl Operation {
             Self::PageWelcome => "pageWelcome",
             Self::PageStyle => "pageStyle",
             Self::PageEndSession => "pageEndSession",
+            Self::PageErasure => "pageErasure",
+            Self::PageErased => "pageErased",
+            Self::ExportMyself => "exportMyself",
+            Self::EraseMyself => "eraseMyself",
             Self::GetWebAuthnJavaScript => "getWebAuthnJavaScript",
             Self::GetWellKnownChangePassword => "getWellKnownChangePassword",
             Self::PerformNativeLogout => "performNativeLogout",
@@ -319,6 +328,10 @@ impl Operation {
             Self::PageWelcome => on(filter, pages::welcome),
             Self::PageStyle => on(filter, pages::style),
             Self::PageEndSession => on(filter, pages::end_session),
+            Self::PageErasure => on(filter, pages::erasure),
+            Self::PageErased => on(filter, pages::erased),
+            Self::ExportMyself => on(filter, oneself::export),
+            Self::EraseMyself => on(filter, oneself::erase),
             Self::GetWebAuthnJavaScript => on(filter, pages::key_script),
             Self::GetWellKnownChangePassword => on(filter, settings::change_password),
             Self::PerformNativeLogout => on(filter, logout::native),
@@ -463,6 +476,10 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/ui/welcome", Operation::PageWelcome),
     public(Method::GET, "/ui/style.css", Operation::PageStyle),
     public(Method::POST, "/ui/sessions", Operation::PageEndSession),
+    public(Method::GET, oneself::PAGE, Operation::PageErasure),
+    public(Method::GET, oneself::DONE, Operation::PageErased),
+    public(Method::GET, "/self-service/export", Operation::ExportMyself),
+    public(Method::POST, "/self-service/erasure", Operation::EraseMyself),
     public(Method::GET, "/.well-known/ory/webauthn.js", Operation::GetWebAuthnJavaScript),
     public(Method::GET, "/.well-known/change-password", Operation::GetWellKnownChangePassword),
     public(Method::DELETE, "/self-service/logout/api", Operation::PerformNativeLogout),
@@ -489,7 +506,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 89;
+const COUNT: usize = 93;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -205,14 +205,7 @@ async fn refused(
             if manner == Manner::Page {
                 return see_other(&again);
             }
-            Err(ApiError::new(StatusCode::FORBIDDEN)
-                .id("session_refresh_required")
-                .reason(
-                    "The login session is too old and thus not allowed to update these fields. \
-                     Please re-authenticate.",
-                )
-                .detail("redirect_browser_to", again.clone())
-                .beside("redirect_browser_to", again))
+            Err(refresh_required(&again))
         }
         (SettingsRejection::Away(url), manner) => {
             social::depart(kratos, manner, (opened.from_own_page, opened.language), &url)
@@ -231,6 +224,18 @@ async fn refused(
         }
         (rejection, _) => Err(unseen(kratos, rejection)),
     }
+}
+
+/// Where somebody must prove itself again first.
+pub(super) fn refresh_required(again: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN)
+        .id("session_refresh_required")
+        .reason(
+            "The login session is too old and thus not allowed to update these fields. Please \
+             re-authenticate.",
+        )
+        .detail("redirect_browser_to", again)
+        .beside("redirect_browser_to", again)
 }
 
 /// Why settings are not shown, or what was sent to them is not looked at.

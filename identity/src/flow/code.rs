@@ -134,9 +134,11 @@ pub(super) enum Tried {
 
 /// What is counted at an account.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Budget {
+pub(crate) enum Budget {
     Sending,
     Trying,
+    /// Copies of all that is held.
+    Copying,
 }
 
 impl Service {
@@ -389,7 +391,7 @@ impl Service {
     }
 
     /// Charges an account; says whether it is somebody's who may log in.
-    pub(super) async fn charge_code(
+    pub(crate) async fn charge_code(
         &self,
         scope: Scope,
         account: Uuid,
@@ -426,6 +428,7 @@ impl Service {
         let name: &[u8] = match budget {
             Budget::Sending => b"codes sent",
             Budget::Trying => b"codes tried",
+            Budget::Copying => b"copies taken",
         };
         AttemptsKey::own(scope.tenant, account, &self.source_digest(scope.tenant, name))
     }

@@ -12,6 +12,7 @@ pub mod export;
 pub(crate) mod factors;
 pub mod import;
 pub mod list;
+pub mod oneself;
 pub mod other_credentials;
 pub mod patch;
 pub mod read;
@@ -30,6 +31,7 @@ pub use import::{
     BringRejection, Brought, BroughtIdentity, ForeignAddress, ForeignIdentity, ForeignPassword,
 };
 pub use list::{ListFilter, ListRejection};
+pub use oneself::OneselfRejection;
 pub use other_credentials::{NotTaken, OtherCredentials};
 pub use read::{CredentialDetail, ReadRejection};
 pub use remove::RemoveRejection;

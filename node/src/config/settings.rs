@@ -422,6 +422,10 @@ sections! {
         privileged_session_max_age: Duration = "1h",
         /// What settings ask of a session: "aal1", or "highest_available".
         settings_required_aal: RequiredAal = "highest_available",
+        /// Let people download all that is held of them.
+        export: bool = "true",
+        /// Let people delete their accounts.
+        erasure: bool = "true",
         /// How long an expired flow is still answered with 410.
         retention: Duration = "1h",
     }

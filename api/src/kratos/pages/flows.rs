@@ -14,7 +14,7 @@ use super::{
     factors,
     form::{Form, notices},
     layout::{Width, brand, flow_page, page},
-    sessions,
+    oneself, sessions,
     words::Words,
 };
 use crate::{
@@ -316,6 +316,7 @@ pub(in super::super) async fn settings(
             h2 id="sessions" { (words.say("Where you are signed in")) }
             (sessions::html(words, &sessions, &token, &flow.id.to_string()))
         }
+        (oneself::section(words, kratos.service().settings()))
     };
     Ok(flow_page(&kratos, (words, "Settings", Width::Wide), content, &flow.ui))
 }

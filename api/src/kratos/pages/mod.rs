@@ -8,6 +8,7 @@ mod factors;
 mod flows;
 mod form;
 mod layout;
+mod oneself;
 mod sessions;
 pub mod theme;
 mod words;
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub(super) use flows::{login, recovery, registration, settings, verification};
+pub(super) use oneself::{erased, erasure};
 pub(super) use sessions::end as end_session;
 
 pub(super) async fn style(State(kratos): State<Kratos>, _caller: Caller) -> Response {

@@ -9,6 +9,7 @@ mod factors;
 mod flows;
 mod identities;
 mod links;
+mod oneself;
 mod pages;
 mod routes;
 mod sessions;

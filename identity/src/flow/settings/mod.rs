@@ -379,7 +379,7 @@ impl Service {
     }
 
     /// Whether a session is all that is asked of one for settings.
-    fn may_see_settings(&self, me: &Found) -> bool {
+    pub(crate) fn may_see_settings(&self, me: &Found) -> bool {
         let view = me.view(Timestamp(me.session.authenticated_at));
         view.satisfies(self.settings.settings_required_aal)
     }
@@ -406,7 +406,7 @@ impl Service {
     }
 
     /// The session of a proof, if it is accepted now.
-    pub(super) async fn me(
+    pub(crate) async fn me(
         &self,
         scope: Scope,
         proof: &Proof,
@@ -417,7 +417,7 @@ impl Service {
         Ok(found.filter(|found| found.accepted(now).is_some()))
     }
 
-    pub(super) fn is_privileged(&self, me: &Found, now: Timestamp) -> bool {
+    pub(crate) fn is_privileged(&self, me: &Found, now: Timestamp) -> bool {
         let age = now.since(Timestamp(me.session.authenticated_at));
         age <= self.settings.privileged_session_max_age
     }

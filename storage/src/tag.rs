@@ -119,6 +119,8 @@ register! {
     AUDIT_SEAL = 0x040e;
     /// What is left to be erased of an identity; in the home space.
     ERASURE = 0x040f;
+    /// Messages that strangers brought about, by what is counted.
+    MESSAGE_COUNT = 0x0410;
     /// An account at a provider, leading to the identity that it is linked to.
     PROVIDER_SUBJECT = 0x0408;
 
@@ -200,6 +202,7 @@ mod tests {
             (0x040d, "AUDIT_HEAD"),
             (0x040e, "AUDIT_SEAL"),
             (0x040f, "ERASURE"),
+            (0x0410, "MESSAGE_COUNT"),
             (0x0408, "PROVIDER_SUBJECT"),
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),

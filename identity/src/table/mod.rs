@@ -13,6 +13,7 @@ pub mod hook_call;
 pub mod identity;
 pub mod lane;
 pub mod message;
+pub mod message_count;
 pub mod outbox;
 pub mod provider_subject;
 pub mod schema;

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
-    courier::Templates,
+    courier::{self, Templates},
     flow::{AddressProof, throttle::Throttle},
     hook::Hooks,
     language::Language,
@@ -50,6 +50,8 @@ pub struct Settings {
     pub pool: PoolOptions,
     /// How attempts are slowed down.
     pub throttle: Throttle,
+    /// How many messages strangers may bring about.
+    pub message_limits: courier::Limits,
     /// Whether signing up sends a code that verifies the address, and anybody may ask
     /// for one.
     pub verification: bool,
@@ -121,6 +123,7 @@ impl Default for Settings {
             argon2: Argon2Cost::default(),
             pool: PoolOptions::default(),
             throttle: Throttle::default(),
+            message_limits: courier::Limits::default(),
             verification: false,
             code_login: false,
             recovery: false,
@@ -426,6 +429,11 @@ impl Service {
     /// The keyed digest of a source.
     pub(crate) fn source_digest(&self, tenant: Tenant, source: &[u8]) -> [u8; 32] {
         self.keys.index.digest(&keyed("source", tenant, source))
+    }
+
+    /// The keyed digest of what messages are counted by.
+    pub(crate) fn message_digest(&self, tenant: Tenant, by: &str, what: &[u8]) -> [u8; 32] {
+        self.keys.index.digest(&keyed(&format!("messages by {by}"), tenant, what))
     }
 }
 

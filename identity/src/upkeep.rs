@@ -22,12 +22,14 @@ use crate::{
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
-/// that were used, errors for people, counters of attempts, and receipts of batches.
-pub const TRANSIENT: [Tag; 6] = [
+/// that were used, errors for people, counters of attempts and messages, and receipts of
+/// batches.
+pub const TRANSIENT: [Tag; 7] = [
     Tag::FLOW,
     Tag::USED_FLOW,
     Tag::ATTEMPTS,
     Tag::SOURCE_FAILURES,
+    Tag::MESSAGE_COUNT,
     Tag::FLOW_ERROR,
     Tag::BATCH_RECEIPT,
 ];

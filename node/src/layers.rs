@@ -22,7 +22,7 @@ use cardea_api::{
 use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
-    courier::Templates,
+    courier::{Limits, Templates},
     outbound::Outbound,
     password::{Argon2Cost, Breaches, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
@@ -295,6 +295,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         notify_changes: factors.notify.unwrap_or(mails),
         self_export: flows.export,
         self_erasure: flows.erasure,
+        message_limits: message_limits(config),
         templates,
         language: config.courier.language,
         providers,
@@ -338,6 +339,19 @@ fn breaches(config: &Config) -> Option<Breaches> {
         errors_ignored: passwords.breaches_ignore_network_errors,
         within: passwords.breaches_timeout,
     })
+}
+
+fn message_limits(config: &Config) -> Limits {
+    let messages = &config.messages;
+    Limits {
+        window: messages.window,
+        per_address: messages.max_per_address,
+        per_source: messages.max_per_source,
+        texts_per_country: messages.max_texts_per_country,
+        mails: messages.max_mails,
+        texts: messages.max_texts,
+        text_prefixes: messages.text_prefixes.clone(),
+    }
 }
 
 const fn required_aal(named: RequiredAal) -> cardea_identity::session::RequiredAal {

@@ -5,6 +5,7 @@
 
 pub mod delivery;
 pub mod gateway;
+pub mod limit;
 pub mod list;
 pub mod outbox;
 pub mod template;
@@ -14,5 +15,6 @@ mod words;
 
 pub use delivery::{Carrier, Mail, Undelivered};
 pub use gateway::Gateway;
+pub use limit::Limits;
 pub use list::{Delivery, MessageFilter, SentMessage};
 pub use template::{Template, TemplateRefused, Templates};

@@ -1,9 +1,10 @@
 //! The texts of messages. A mail has a subject, a plain body and one in HTML, a text
 //! message has one body; the included ones come in every [`Language`], and an
 //! operator's replace them, in all languages or in one. A template names what it is
-//! filled with as Kratos's do: `{{ .RecoveryCode }}`. Nothing else of that language is understood, and
-//! a template that uses more, or names what it is not given, is refused when it is
-//! read.
+//! filled with as Kratos's do: `{{ .RecoveryCode }}`, and by its path what whoever asked
+//! for the message sent along: `{{ .TransientPayload.campaign }}`, which is empty if it
+//! sent no such thing. Nothing else of that language is understood, and a template that
+//! uses more, or names what it is not given, is refused when it is read.
 
 use std::collections::BTreeMap;
 
@@ -115,6 +116,8 @@ impl Template {
     }
 }
 
+/// What whoever asks for a message sends along: an object, of which paths name parts.
+const TRANSIENT: &str = "TransientPayload";
 /// The host of the public API.
 const DOMAIN: &str = "RequestURLDomain";
 
@@ -195,7 +198,8 @@ impl Templates {
     ) -> Result<(), TemplateRefused> {
         let fields = template.fields();
         pieces(&text, |field| {
-            if fields.contains(&field) {
+            let along = field.strip_prefix(TRANSIENT).and_then(|rest| rest.strip_prefix('.'));
+            if fields.contains(&field) || (along.is_some() && !template.proof_field().is_empty()) {
                 return Ok(String::new());
             }
             Err(TemplateRefused::UnknownField(field.to_owned(), fields.join(", ")))
@@ -217,7 +221,7 @@ impl Templates {
             let text = own.unwrap_or_else(|| included(template, part, language));
             // Checked when it was read.
             pieces(&text, |field| {
-                let value = model.get(field).map(shown).unwrap_or_default();
+                let value = found(model, field).map(shown).unwrap_or_default();
                 Ok(if part == Part::Html { escaped(&value) } else { value })
             })
             .unwrap_or_default()
@@ -228,8 +232,19 @@ impl Templates {
     }
 }
 
+/// What a path leads to.
+fn found<'a>(model: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut names = path.split('.');
+    let first = model.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.get(name))
+}
+
 fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -247,6 +262,10 @@ fn escaped(text: &str) -> String {
     out
 }
 
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 fn pieces(
     text: &str,
     mut value: impl FnMut(&str) -> Result<String, TemplateRefused>,
@@ -259,7 +278,7 @@ fn pieces(
         let field = inner
             .trim()
             .strip_prefix('.')
-            .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric()))
+            .filter(|path| path.split('.').all(is_name))
             .ok_or_else(|| TemplateRefused::NotUnderstood(inner.to_owned()))?;
         out.push_str(&value(field)?);
         rest = tail;
@@ -340,6 +359,28 @@ mod tests {
         for text in ["{{ .Code }}", "{{ .To", "{{ range .To }}", "{{ . }}", "{{}}"] {
             assert!(!read(text), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_sent_along_is_named_by_its_path_and_is_text_in_html() {
+        let mut templates = Templates::default();
+        let mut replace = |template, part, text: &str| {
+            templates.replace(template, (part, None), text.to_owned()).is_ok()
+        };
+        let text = "{{ .TransientPayload.shop.name }}|{{ .TransientPayload.n }}|{{ .TransientPayload.x.y }}";
+        assert!(replace(Template::LoginCode, Part::Sms, text));
+        assert!(replace(Template::LoginCode, Part::Html, "{{ .TransientPayload.shop.name }}"));
+        // Nobody asked for a notification, and the whole of it is no text.
+        assert!(!replace(Template::CredentialChanged, Part::Sms, text));
+        for text in ["{{ .TransientPayload }}", "{{ .TransientPayload. }}", "{{ .To.x }}"] {
+            assert!(!replace(Template::LoginCode, Part::Sms, text), "{text}");
+        }
+        let model = model(json!({"TransientPayload": {"shop": {"name": "<b>A&B</b>"}, "n": 7}}));
+        let filled = templates.fill(Template::LoginCode, Language::English, &model);
+        assert_eq!(filled.sms, "<b>A&B</b>|7|");
+        assert_eq!(filled.html, "&lt;b&gt;A&amp;B&lt;/b&gt;");
+        let nothing = json!({"TransientPayload": null}).as_object().cloned().unwrap();
+        assert_eq!(templates.fill(Template::LoginCode, Language::English, &nothing).sms, "||");
     }
 
     /// The class of advisories on HTML in mails (Zitadel CVE-2024-28855 and others).

@@ -27,9 +27,9 @@ use crate::{
     Service,
     courier::{Template, outbox::Letter},
     hook::HookFailed,
-    language::Language,
+    identity::draft::via_number,
     model::{CsrfDigest, FlowId, Issued, Scope, session_epoch},
-    schema::{Channel, Rule, Violation, is_email, normalize_identifier},
+    schema::{Address, Channel, Rule, Violation, read_address},
     session::Proof,
     table::{
         AddressIndexKey, AddressIndexRecord, Attempts, AttemptsKey, FlowKey, FlowRecord, Flows,
@@ -119,7 +119,8 @@ pub(super) struct Sending<'a> {
     pub(super) via: Channel,
     pub(super) address: &'a str,
     pub(super) template: Template,
-    pub(super) language: Option<Language>,
+    /// Who asks for it.
+    pub(super) client: &'a crate::Client,
 }
 
 /// How a try at a code ended.
@@ -248,26 +249,29 @@ impl Service {
         email: &str,
         client: &crate::Client,
     ) -> Result<CodeOutcome, CodeRejection> {
-        let address = normalize_identifier(email);
-        if !is_email(&address) {
-            flow.ui.say("email", Rule::Email { value: email.to_owned() }.text());
-            flow.ui.fill("email", email.into());
-            return Err(CodeRejection::Invalid(Box::new(flow)));
-        }
+        let address = match self.deliverable(email) {
+            Ok(address) => address,
+            Err(via) => {
+                flow.ui.say("email", Rule::address(via, email).text());
+                flow.ui.fill("email", email.into());
+                return Err(CodeRejection::Invalid(Box::new(flow)));
+            }
+        };
+        self.count_message(scope, client, &address).await?.map_err(CodeRejection::Throttled)?;
         let proof = AddressProof::of(record);
         let account = self.holder(scope, flow.purpose, &address).await?;
         let known = self.charge_code(scope, account, Budget::Sending).await?;
         let sending = Sending {
             known,
-            via: Channel::Email,
-            address: &address,
+            via: address.via,
+            address: &address.value,
             template: proof.template(flow.purpose),
-            language: client.language,
+            client,
         };
         let changed = FlowRecord { subject: id_bytes(&account), ..record.clone() };
         let changed = &self.write_code(scope, id, changed, &sending).await?;
         let mut flow = self.show_flow(id, changed);
-        flow.ui.messages.push(proof.sent(flow.purpose));
+        flow.ui.messages.push(proof.sent(flow.purpose, &address));
         Ok(CodeOutcome::Sent(Box::new(flow)))
     }
 
@@ -328,8 +332,8 @@ impl Service {
             template,
             recipient: sending.address,
             via: sending.via,
-            language: sending.language,
-            model: &self.proof_model(template, id, sending.address, &proof),
+            language: sending.client.language,
+            model: &self.proof_model((template, id), sending.address, &proof, sending.client),
             decoy: !sending.known,
         };
         let key = &FlowKey { tenant: scope.tenant, id: id.0 };
@@ -366,15 +370,25 @@ impl Service {
         Ok(Tried::Right(Box::new(record)))
     }
 
+    /// What somebody typed as an address that messages go to.
+    ///
+    /// # Errors
+    /// What it looks like, and is not, or does not go.
+    pub(super) fn deliverable(&self, typed: &str) -> Result<Address, Channel> {
+        let address = read_address(typed)?;
+        if self.settings.message_limits.reaches(&address) { Ok(address) } else { Err(address.via) }
+    }
+
     /// Whose address it is, or the decoy.
-    async fn holder(
+    pub(super) async fn holder(
         &self,
         scope: Scope,
         purpose: Purpose,
-        address: &str,
+        address: &Address,
     ) -> Result<Uuid, StoreError> {
+        let Address { via, value } = address;
         let keys: Vec<_> = self
-            .address_digests(scope.tenant, EMAIL, address)
+            .address_digests(scope.tenant, via_number(*via), value)
             .into_iter()
             .map(|digest| AddressIndexKey { tenant: scope.tenant, digest })
             .map(|key| match purpose {
@@ -387,7 +401,7 @@ impl Service {
         let found = found.and_then(|row| {
             <AddressIndexRecord as prost::Message>::decode(row.value.as_ref()).ok()
         });
-        Ok(found.map_or_else(|| self.decoy(scope.tenant, address), |record| record.id()))
+        Ok(found.map_or_else(|| self.decoy(scope.tenant, value), |record| record.id()))
     }
 
     /// Charges an account; says whether it is somebody's who may log in.
@@ -473,9 +487,11 @@ impl Service {
         template: Template,
         address: &str,
         code: &Secret<String>,
+        client: &crate::Client,
     ) -> serde_json::Value {
         let minutes = self.settings.code_lifespan.as_secs().div_ceil(60);
         json!({
+            "TransientPayload": client.transient_payload,
             "To": address,
             template.proof_field(): code.expose(),
             "ExpiresInMinutes": minutes,

@@ -1,5 +1,7 @@
 //! Beginning flows, reading them, and what becomes of those that are over.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use thiserror::Error;
@@ -10,7 +12,7 @@ use crate::{
     Service,
     hook::{HookFailed, Moment, Occasion, outbox::Calls},
     model::{Client, CsrfDigest, FlowId, Scope},
-    schema::IdentitySchema,
+    schema::{Channel, IdentitySchema},
     session::{Aal, check::Proof},
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
     ui::{Container, Text, forms},
@@ -380,6 +382,19 @@ impl Service {
         self.schema(&record.schema_id).or_else(|| self.schema(""))
     }
 
+    /// How the addresses are reached that a recovery or verification asks for.
+    fn asked_addresses(&self, record: &FlowRecord) -> BTreeSet<Channel> {
+        let schema = self.flow_schema(record);
+        let named = schema.map(|schema| {
+            if record.purpose == Purpose::Recovery.number() {
+                schema.recovers().clone()
+            } else {
+                schema.verifies().clone()
+            }
+        });
+        named.unwrap_or_default()
+    }
+
     /// The flow with an empty form.
     pub(super) fn show_flow(&self, id: FlowId, record: &FlowRecord) -> Flow {
         let purpose = Purpose::from_number(record.purpose).unwrap_or(Purpose::Login);
@@ -404,12 +419,14 @@ impl Service {
             // Made with what the identity says of itself, by who may see that.
             (Purpose::Settings, _) => Container::new(&action),
             (Purpose::Recovery | Purpose::Verification, _) if proof == AddressProof::Link => {
-                forms::link(&action, &record.address)
+                forms::link(&action, &self.asked_addresses(record), &record.address)
             }
             (Purpose::Recovery | Purpose::Verification, _) if state == FlowState::SentEmail => {
                 forms::code(&action, Text::label_code(purpose), &record.address)
             }
-            (Purpose::Recovery | Purpose::Verification, _) => forms::address(&action),
+            (Purpose::Recovery | Purpose::Verification, _) => {
+                forms::address(&action, &self.asked_addresses(record))
+            }
         };
         // A second factor is nobody else's to show.
         if record.requested_aal != 2 {
@@ -435,7 +452,7 @@ impl Service {
             ui,
         };
         if state == FlowState::PassedChallenge && purpose == Purpose::Verification {
-            self.show_verified(&mut flow, proof);
+            self.show_verified(&mut flow, record);
         }
         flow
     }

@@ -20,7 +20,8 @@ use super::{
 use crate::{
     Service,
     courier::Template,
-    model::{CsrfDigest, FlowId, Scope},
+    model::{Client, CsrfDigest, FlowId, Scope},
+    schema::{Address, Channel},
     table::FlowRecord,
     ui::Text,
 };
@@ -63,10 +64,11 @@ impl AddressProof {
     }
 
     /// What is said once it was sent.
-    pub(super) fn sent(self, purpose: Purpose) -> Text {
-        match self {
-            Self::Code => Text::code_sent(purpose),
-            Self::Link => Text::link_sent(purpose),
+    pub(super) fn sent(self, purpose: Purpose, to: &Address) -> Text {
+        match (self, to.via) {
+            (Self::Code, Channel::Email) => Text::code_sent(purpose),
+            (Self::Link, Channel::Email) => Text::link_sent(purpose),
+            (_, Channel::Sms) => Text::sent_by_text_message(purpose, &to.value),
         }
     }
 
@@ -134,13 +136,13 @@ impl Service {
     /// What a message is filled with that brings a code or a link.
     pub(super) fn proof_model(
         &self,
-        template: Template,
-        flow: FlowId,
+        (template, flow): (Template, FlowId),
         address: &str,
         proof: &Secret<String>,
+        client: &Client,
     ) -> Value {
         if !template.is_link() {
-            return self.code_model(template, address, proof);
+            return self.code_model(template, address, proof, client);
         }
         let purpose = if template == Template::RecoveryLink {
             Purpose::Recovery
@@ -152,6 +154,7 @@ impl Service {
             template.proof_field(): self.link(purpose, flow, proof),
             "ExpiresInMinutes": self.settings.link_lifespan.as_secs().div_ceil(60),
             "RequestURLDomain": self.public_host(),
+            "TransientPayload": client.transient_payload,
         })
     }
 

@@ -25,6 +25,8 @@ pub mod settings;
 pub mod social;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod text_tests;
 pub mod throttle;
 pub mod verification;
 

@@ -15,14 +15,15 @@ use thiserror::Error;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose,
-    code::{Budget, CodeOutcome, CodeRejection, EMAIL, privileged_minutes},
+    code::{Budget, CodeOutcome, CodeRejection, privileged_minutes},
 };
 use crate::{
     Service,
     audit::{Act, Actor},
     hook::{Action, Moment, Occasion},
-    identity::factors::Factors,
+    identity::{draft::via_number, factors::Factors},
     model::{Client, CsrfDigest, FlowId, Identity, IdentityId, Issued, Scope},
+    schema::Channel,
     session::{Aal, CredentialKind, issue::Factor},
     table::{
         AddressRecord, Attempts, CredentialKey, Credentials, FlowKey, FlowRecord, Flows,
@@ -199,6 +200,7 @@ impl Service {
         client: &Client,
     ) -> Result<CodeOutcome, CodeRejection> {
         let record = started.1;
+        let via = via_number(Channel::of_address(&record.address));
         let subject = id_of(&record.subject);
         let occasion = &after_code(Purpose::Recovery, started, client);
         self.consult_code(scope, subject, occasion, &mut flow).await?;
@@ -214,9 +216,8 @@ impl Service {
                     return Ok(Ending::Gone);
                 };
                 let mut identity = entry.record;
-                let is_ours = |address: &AddressRecord| {
-                    address.via == EMAIL && address.value == record.address
-                };
+                let is_ours =
+                    |address: &AddressRecord| address.via == via && address.value == record.address;
                 // An administrator's code is good without an address.
                 if !record.address.is_empty() && !identity.recovery.iter().any(is_ours) {
                     return Ok(Ending::Gone);

@@ -6,18 +6,19 @@ use uuid::Uuid;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose,
-    code::{Budget, CodeOutcome, CodeRejection, EMAIL},
+    code::{Budget, CodeOutcome, CodeRejection},
     recovery::after_code,
+    throttle::TooEarly,
 };
 use crate::{
     Service,
     courier::{Template, outbox::Letter},
-    language::Language,
+    identity::draft::via_number,
     model::{Client, FlowId, Identity, IdentityId, Scope},
-    schema::Channel,
+    schema::{Address, Channel},
     table::{
-        Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey, IdentityRecord, id_bytes,
-        id_of,
+        AddressRecord, Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey,
+        IdentityRecord, id_bytes, id_of,
     },
     ui::{Node, Text, node::Group},
 };
@@ -55,6 +56,7 @@ impl Service {
         client: &Client,
     ) -> Result<CodeOutcome, CodeRejection> {
         let record = started.1;
+        let via = via_number(Channel::of_address(&record.address));
         let subject = id_of(&record.subject);
         let occasion = &after_code(Purpose::Verification, started, client);
         self.consult_code(scope, subject, occasion, &mut flow).await?;
@@ -70,7 +72,7 @@ impl Service {
                 let address = identity
                     .verifiable
                     .iter_mut()
-                    .find(|address| address.via == EMAIL && address.value == record.address);
+                    .find(|address| address.via == via && address.value == record.address);
                 let Some(address) = address else { return Ok(Ending::Gone) };
                 if !self.use_flow(&t, scope, started, subject).await? {
                     return Ok(Ending::AlreadyCompleted);
@@ -109,11 +111,12 @@ impl Service {
     }
 
     /// What is shown of a verification that was completed: that it was, and the way on.
-    pub(super) fn show_verified(&self, flow: &mut Flow, proof: AddressProof) {
+    pub(super) fn show_verified(&self, flow: &mut Flow, record: &FlowRecord) {
         let on = flow.return_to.clone().unwrap_or_else(|| self.settings.default_return_url.clone());
         flow.ui.nodes.clear();
-        flow.ui.messages = vec![Text::verified()];
-        let group = if proof == AddressProof::Link { Group::Link } else { Group::Code };
+        flow.ui.messages = vec![Text::verified(Channel::of_address(&record.address))];
+        let group =
+            if AddressProof::of(record) == AddressProof::Link { Group::Link } else { Group::Code };
         let on = Node::anchor(group, "continue", &on, Text::label_continue());
         flow.ui.nodes.push(on);
     }
@@ -133,6 +136,30 @@ impl Service {
         self.proof_for(Purpose::Verification).template(Purpose::Verification)
     }
 
+    /// The first address of an identity that is not verified, and that messages go to.
+    fn to_be_verified<'a>(&self, identity: &'a IdentityRecord) -> Option<&'a AddressRecord> {
+        let reached = |address: &&AddressRecord| {
+            let value = address.value.clone();
+            let to = Address { via: Channel::of_address(&value), value };
+            self.settings.message_limits.reaches(&to)
+        };
+        identity.verifiable.iter().filter(|address| address.verified_at == 0).find(reached)
+    }
+
+    /// Counts the message that a verification sends which begins by itself.
+    pub(super) async fn count_verification(
+        &self,
+        scope: Scope,
+        client: &Client,
+        addresses: impl Iterator<Item = Address>,
+    ) -> Result<Result<(), TooEarly>, StoreError> {
+        let mut reached = addresses.filter(|to| self.settings.message_limits.reaches(to));
+        match reached.next() {
+            Some(to) => self.count_message(scope, client, &to).await,
+            None => Ok(Ok(())),
+        }
+    }
+
     /// Begins to verify the first address of an identity that is not verified, and
     /// writes the message with the code or link; `None` if there is none.
     pub(super) fn start_verification(
@@ -140,13 +167,10 @@ impl Service {
         t: &Transaction,
         scope: Scope,
         (subject, identity): (Uuid, &IdentityRecord),
-        (origin, language): (&FlowRecord, Option<Language>),
+        (origin, client): (&FlowRecord, &Client),
         drawn: &DrawnVerification,
     ) -> Option<StartedVerification> {
-        let address = identity
-            .verifiable
-            .iter()
-            .find(|address| address.via == EMAIL && address.verified_at == 0)?;
+        let address = self.to_be_verified(identity)?;
         let template = self.verification_template();
         let digests = self.code_digests(scope.tenant, drawn.flow.0, drawn.proof.expose());
         let now = t.now();
@@ -172,9 +196,9 @@ impl Service {
             id: drawn.message,
             template,
             recipient: &address.value,
-            via: Channel::Email,
-            language,
-            model: &self.proof_model(template, drawn.flow, &address.value, &drawn.proof),
+            via: Channel::of_address(&address.value),
+            language: client.language,
+            model: &self.proof_model((template, drawn.flow), &address.value, &drawn.proof, client),
             decoy: false,
         };
         self.post(t, scope, &letter);

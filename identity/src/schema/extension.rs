@@ -1,9 +1,14 @@
 //! The `ory.sh/kratos` keyword: which traits identify somebody, and which are
 //! addresses to verify or recover by.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::violation::{Rule, Violation};
+use super::{
+    phone::normalize_phone,
+    violation::{Rule, Violation},
+};
 
 /// How an address is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +26,11 @@ impl Channel {
             Self::Email => "email",
             Self::Sms => "sms",
         }
+    }
+
+    /// That of an address as it is kept: numbers have no `@`, e-mail addresses do.
+    pub(crate) fn of_address(value: &str) -> Self {
+        if value.starts_with('+') && !value.contains('@') { Self::Sms } else { Self::Email }
     }
 
     fn parse(name: &str) -> Option<Self> {
@@ -160,18 +170,41 @@ pub(crate) fn is_email(text: &str) -> bool {
         && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "<>,;:\"()[]\\".contains(c))
 }
 
-/// A number in international form: `+` and 7 to 15 digits, whatever separated them.
-pub(crate) fn normalize_phone(text: &str) -> Option<String> {
-    let digits = text.trim().strip_prefix('+')?;
-    let mut out = String::from("+");
-    for c in digits.chars() {
-        match c {
-            '0'..='9' => out.push(c),
-            ' ' | '-' | '(' | ')' | '.' => {}
-            _ => return None,
+/// What somebody typed as an address: with an `@` an e-mail address, else a number if it
+/// looks like one.
+///
+/// # Errors
+/// What it looks like, and is not.
+pub(crate) fn read_address(text: &str) -> Result<Address, Channel> {
+    let value = normalize_identifier(text);
+    let like_number = |c: char| c.is_ascii_digit() || " -().+/".contains(c);
+    if !value.is_empty() && value.chars().all(like_number) {
+        let value = normalize_phone(&value).ok_or(Channel::Sms)?;
+        return Ok(Address { via: Channel::Sms, value });
+    }
+    let via = Channel::Email;
+    if is_email(&value) { Ok(Address { via, value }) } else { Err(via) }
+}
+
+/// The channels that a schema names for what `of` takes out of the keyword.
+pub(super) fn channels(
+    document: &Value,
+    of: fn(&Extension) -> Option<Channel>,
+) -> BTreeSet<Channel> {
+    let mut found = BTreeSet::new();
+    let mut left = vec![document];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(members) => {
+                let keyword = members.get("ory.sh/kratos").map(Extension::parse);
+                found.extend(keyword.and_then(Result::ok).as_ref().and_then(of));
+                left.extend(members.values());
+            }
+            Value::Array(items) => left.extend(items),
+            _ => {}
         }
     }
-    ((8..=16).contains(&out.len()) && !out.starts_with("+0")).then_some(out)
+    found
 }
 
 #[cfg(test)]
@@ -214,18 +247,31 @@ mod tests {
     }
 
     #[test]
-    fn phone_numbers_are_brought_to_international_form() {
-        let table = [
-            ("+49 (30) 901820", Some("+4930901820")),
-            ("+1-202-456-1111", Some("+12024561111")),
-            ("030 901820", None),
-            ("+0123456789", None),
-            ("+12", None),
-            ("+1234567890123456", None),
-            ("+49x30901820", None),
-        ];
-        for (text, normal) in table {
-            assert_eq!(normalize_phone(text).as_deref(), normal, "{text}");
+    fn what_is_typed_is_read_as_what_it_looks_like() {
+        let read = |text: &str| read_address(text).map(|found| (found.via, found.value));
+        let mail = |text: &str| Ok((Channel::Email, text.to_owned()));
+        assert_eq!(read(" Ann@Example.org"), mail("ann@example.org"));
+        assert_eq!(read("+49@example.org"), mail("+49@example.org"));
+        assert_eq!(read("+49 (30) 901820"), Ok((Channel::Sms, "+4930901820".to_owned())));
+        for number in ["030/901820", "+49", "12345678", "+999123456789"] {
+            assert_eq!(read(number), Err(Channel::Sms), "{number}");
         }
+        for neither in ["ann", "", "+49x", "ann@", "a@b@c"] {
+            assert_eq!(read(neither), Err(Channel::Email), "{neither}");
+        }
+    }
+
+    #[test]
+    fn channels_of_a_schema_are_found_wherever_it_names_them() {
+        let document = serde_json::json!({"properties": {"traits": {"properties": {
+            "email": {"ory.sh/kratos": {"recovery": {"via": "email"}}},
+            "phones": {"items": {"ory.sh/kratos": {"verification": {"via": "sms"}}}},
+        }}}});
+        let of = |of: fn(&Extension) -> Option<Channel>| -> Vec<Channel> {
+            channels(&document, of).into_iter().collect()
+        };
+        assert_eq!(of(|found| found.recovery), [Channel::Email]);
+        assert_eq!(of(|found| found.verification), [Channel::Sms]);
+        assert_eq!(of(|found| found.code_via), []);
     }
 }

@@ -5,12 +5,17 @@
 pub mod change;
 mod extension;
 mod field;
+mod phone;
 pub mod preset;
 #[cfg(test)]
 mod tests;
 mod violation;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Value, json};
@@ -18,11 +23,12 @@ use thiserror::Error;
 
 pub use change::{NewSchema, SchemaChangeRejection};
 pub use extension::{Address, Channel, Extracted, normalize_identifier};
-pub(crate) use extension::{is_email, normalize_phone};
+pub(crate) use extension::{is_email, read_address};
 pub use field::Field;
+pub(crate) use phone::{country_of, normalize_phone};
 pub use violation::{Bound, Rule, Violation};
 
-use extension::Extension;
+use extension::{Extension, channels};
 
 /// The largest schema document, in bytes of JSON.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
@@ -76,6 +82,8 @@ pub struct IdentitySchema {
     /// Validators of the branches of `anyOf` and `oneOf`, by their pointer.
     branches: BTreeMap<String, Validator>,
     fields: Vec<Field>,
+    verifies: BTreeSet<Channel>,
+    recovers: BTreeSet<Channel>,
 }
 
 impl fmt::Debug for IdentitySchema {
@@ -100,7 +108,9 @@ impl IdentitySchema {
         let mut branches = BTreeMap::new();
         survey(&document, &document, "#", 0, &mut branches)?;
         let fields = field::list(&document);
-        Ok(Self { id, document, validator, branches, fields })
+        let verifies = channels(&document, |found| found.verification);
+        let recovers = channels(&document, |found| found.recovery);
+        Ok(Self { id, document, validator, branches, fields, verifies, recovers })
     }
 
     /// Its name.
@@ -116,6 +126,16 @@ impl IdentitySchema {
     /// The leaves of the traits, in the order of the schema: what a form asks for.
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// How the addresses are reached that it has verified.
+    pub fn verifies(&self) -> &BTreeSet<Channel> {
+        &self.verifies
+    }
+
+    /// How the addresses are reached that accounts are recovered by.
+    pub fn recovers(&self) -> &BTreeSet<Channel> {
+        &self.recovers
     }
 
     /// Checks traits, and finds identifiers and addresses in them.
@@ -221,7 +241,7 @@ fn compile(document: &Value) -> Result<Validator, SchemaRefused> {
         .offline()
         .should_validate_formats(true)
         .with_format("email", extension::is_email)
-        .with_format("tel", |text: &str| extension::normalize_phone(text).is_some())
+        .with_format("tel", |text: &str| normalize_phone(text).is_some())
         // Linear-time matching: a pattern must not make a sign-up slow.
         .with_pattern_options(PatternOptions::regex())
         .build(document)

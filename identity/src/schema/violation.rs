@@ -3,6 +3,7 @@
 use jsonschema::{ValidationError, error::TypeKind, error::ValidationErrorKind};
 use serde_json::{Value, json};
 
+use super::Channel;
 use crate::ui::Text;
 
 /// One broken rule.
@@ -135,6 +136,15 @@ impl Violation {
 }
 
 impl Rule {
+    /// That something is an address of a channel.
+    pub(crate) fn address(via: Channel, value: &str) -> Self {
+        let value = value.to_owned();
+        match via {
+            Channel::Email => Self::Email { value },
+            Channel::Sms => Self::Phone { value },
+        }
+    }
+
     /// The message that an interface shows, with the id Kratos gives it.
     pub fn text(&self) -> Text {
         match self {

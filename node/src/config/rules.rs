@@ -232,6 +232,17 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         let why = format!("three heartbeats must fit into raft.election_max ({lease})");
         refuse("raft.heartbeat", why);
     }
+    let messages = &config.messages;
+    if messages.window.is_zero() {
+        refuse("messages.window", "must be longer than nothing".to_owned());
+    }
+    for prefix in &messages.text_prefixes {
+        let digits = prefix.strip_prefix('+').unwrap_or_default();
+        if !(1..=15).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            let why = format!("expected the beginnings of numbers such as +49, found \"{prefix}\"");
+            refuse("messages.text_prefixes", why);
+        }
+    }
     let mut ordered = |less: &str, a: Duration, more: &str, b: Duration| {
         if a >= b {
             let (a, b) = (show_duration(a), show_duration(b));

@@ -480,6 +480,24 @@ sections! {
         templates_dir: Option<PathBuf> = "",
     }
 
+    /// How many messages people may bring about who ask for codes; 0: as many as they like.
+    Messages as messages = "messages" {
+        /// How long what was sent counts.
+        window: Duration = "1h",
+        /// Messages to one address.
+        max_per_address: u32 = "10",
+        /// Messages that one source asks for: an address, for IPv6 its /64.
+        max_per_source: u32 = "100",
+        /// Mails in all.
+        max_mails: u32 = "20000",
+        /// Text messages in all.
+        max_texts: u32 = "2000",
+        /// Text messages to one country, by its prefix.
+        max_texts_per_country: u32 = "500",
+        /// Prefixes of the numbers that text messages go to, such as +49; by default all.
+        text_prefixes: Vec<String> = "",
+    }
+
     /// Secrets: files that hold them. In the environment, the secret itself is CARDEA_SECRET_ and the name without `_file`.
     Secrets as secrets = "secrets" {
         /// The key under which the cluster's keys are sealed: 32 bytes in hex or base64.

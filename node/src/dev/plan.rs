@@ -137,6 +137,8 @@ impl DevNode {
              [sessions]\n# There is no HTTPS on this machine.\ncookie_secure = false\n\n\
              [flows]\n# Without a mail server, messages are read at the admin listener.\n\
              verification = true\nrecovery = true\n\n\
+             [messages]\n# Everybody is at one address here, and nothing is sent.\n\
+             max_per_source = 0\nmax_mails = 0\nmax_texts = 0\n\n\
              [log]\nformat = \"json\"\n\n\
              [secrets]\nmaster_key_file = \"../master.key\"\n",
             self.region,

@@ -6,25 +6,19 @@
 //! A right code shows that the address is its owner's. If it was never shown before,
 //! whatever others set up with it ends in the same transaction.
 
-use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp};
-use uuid::Uuid;
+use cardea_storage::{Secret, Timestamp};
 
 use super::{Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
 use crate::{
     Service,
     courier::Template,
     flow::{
-        Flow,
+        Flow, Purpose,
         code::{Budget, CodeRejection, Sending, Tried},
     },
-    identity::draft::via_number,
-    model::Scope,
-    schema::{Channel, Violation, is_email, normalize_identifier, normalize_phone},
+    schema::{Address, Channel, Rule, Violation, is_email, normalize_identifier, normalize_phone},
     session::{CredentialKind, issue::Factor},
-    table::{
-        AddressIndexKey, AddressIndexRecord, CredentialRecord, FlowRecord, IdentityRecord,
-        VerifiableAddresses, id_bytes, id_of,
-    },
+    table::{CredentialRecord, FlowRecord, IdentityRecord, id_bytes, id_of},
     ui::{Text, forms},
 };
 
@@ -91,16 +85,22 @@ impl Service {
         flow.ui.fill("identifier", typed.into());
         let source = self.source(scope, client);
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        let (via, address) = address_of(typed);
-        let account = self.code_holder(scope, via, &address).await?;
+        let address = address_of(typed);
+        if !self.settings.message_limits.reaches(&address) {
+            let rule = Rule::Phone { value: typed.to_owned() };
+            flow.ui.say("identifier", rule.text());
+            return Err(LoginRejection::Invalid(Box::new(flow)));
+        }
+        self.count_message(scope, client, &address).await?.map_err(LoginRejection::Throttled)?;
+        let account = self.holder(scope, Purpose::Login, &address).await?;
         let may = self.charge_code(scope, account, Budget::Sending).await.map_err(rejected)?;
         let is_theirs = record.subject.is_empty() || id_of(&record.subject) == account;
         let sending = Sending {
             known: may && is_theirs,
-            via,
-            address: &address,
+            via: address.via,
+            address: &address.value,
             template: Template::LoginCode,
-            language: client.language,
+            client,
         };
         let changed = FlowRecord { code_account: id_bytes(&account), ..record };
         let kept = self.write_code(scope, id, changed, &sending).await?;
@@ -132,27 +132,6 @@ impl Service {
         }
     }
 
-    /// Whose address it is, or the decoy.
-    async fn code_holder(
-        &self,
-        scope: Scope,
-        via: Channel,
-        address: &str,
-    ) -> Result<Uuid, StoreError> {
-        let keys: Vec<_> = self
-            .address_digests(scope.tenant, via_number(via), address)
-            .into_iter()
-            .map(|digest| AddressIndexKey { tenant: scope.tenant, digest })
-            .map(|key| VerifiableAddresses::key(&key))
-            .collect();
-        let rows = self.store.view(Consistency::Strong).rows(&keys, false).await?;
-        let found = rows.into_iter().flatten().next();
-        let found = found.and_then(|row| {
-            <AddressIndexRecord as prost::Message>::decode(row.value.as_ref()).ok()
-        });
-        Ok(found.map_or_else(|| self.decoy(scope.tenant, address), |record| record.id()))
-    }
-
     /// Whether the schema of an identity sends codes to an address that it has.
     pub(super) fn holds_code_address(&self, identity: &IdentityRecord, address: &str) -> bool {
         let Some(schema) = self.schema(&identity.schema_id) else { return false };
@@ -164,14 +143,15 @@ impl Service {
 }
 
 /// What somebody typed, as an address. What is none is nobody's.
-fn address_of(typed: &str) -> (Channel, String) {
+fn address_of(typed: &str) -> Address {
     let plain = normalize_identifier(typed);
     if plain.len() > ADDRESS_BYTES_MAX {
-        return (Channel::Email, format!("\0too long: {}", blake3::hash(plain.as_bytes())));
+        let value = format!("\0too long: {}", blake3::hash(plain.as_bytes()));
+        return Address { via: Channel::Email, value };
     }
     match normalize_phone(&plain).filter(|_| !is_email(&plain)) {
-        Some(number) => (Channel::Sms, number),
-        None => (Channel::Email, plain),
+        Some(value) => Address { via: Channel::Sms, value },
+        None => Address { via: Channel::Email, value: plain },
     }
 }
 
@@ -197,8 +177,9 @@ mod tests {
             ("+49 (30) 901820", (Channel::Sms, "+4930901820")),
             ("ann", (Channel::Email, "ann")),
         ] {
-            assert_eq!(address_of(typed), (wanted.0, wanted.1.to_owned()), "{typed}");
+            let wanted = Address { via: wanted.0, value: wanted.1.to_owned() };
+            assert_eq!(address_of(typed), wanted, "{typed}");
         }
-        assert!(address_of(&"a".repeat(400)).1.len() < 100);
+        assert!(address_of(&"a".repeat(400)).value.len() < 100);
     }
 }

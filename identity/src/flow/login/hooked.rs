@@ -9,6 +9,7 @@ use crate::{
     hook::{Action, Edits, Moment, Occasion, context::coming_session},
     identity::create::metadata_bytes,
     model::{Identity, IdentityId},
+    schema::Address,
     session::{Aal, CredentialKind},
     table::{Identities, IdentityKey, IdentityRecord},
     ui::Text,
@@ -114,14 +115,21 @@ impl Service {
             Err(CodeRejection::Store(error)) => return Err(error.into()),
             Err(_) => return Ok(None),
         }
-        let drawn = &self.draw_verification(account);
         let key = &IdentityKey { tenant: scope.tenant, id: account };
+        let found = self.store.view(Consistency::Strong).peek::<Identities>(key).await?;
+        let found = found.map(|entry| Identity::of(IdentityId(account), &entry.record));
+        let addresses = found.map(|identity| identity.verifiable_addresses).unwrap_or_default();
+        let unverified = addresses.into_iter().filter(|address| address.verified_at.is_none());
+        let unverified = unverified.map(|one| Address { via: one.via, value: one.value });
+        let counted = self.count_verification(scope, client, unverified).await?;
+        counted.map_err(LoginRejection::Throttled)?;
+        let drawn = &self.draw_verification(account);
         let done = self
             .store
             .transact(|t| async move {
                 let Some(entry) = t.get::<Identities>(key).await? else { return Ok(None) };
                 let owner = (account, &entry.record);
-                let origin = (flow.1, client.language);
+                let origin = (flow.1, client);
                 Ok::<_, StoreError>(self.start_verification(&t, scope, owner, origin, drawn))
             })
             .await?;

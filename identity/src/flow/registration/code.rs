@@ -14,6 +14,7 @@ use crate::{
     flow::code::{Budget, CodeRejection, Sending, Tried},
     identity::ImportedAddress,
     model::FlowId,
+    schema::Rule,
     session::{CredentialKind, issue::Factor},
     table::{FlowRecord, id_bytes, id_of},
     ui::{Text, forms},
@@ -63,6 +64,13 @@ impl Service {
             if traits.len() > TRAITS_BYTES_MAX {
                 return Err(RegistrationRejection::say(opened.flow, Text::traits_too_large()));
             }
+            if !self.settings.message_limits.reaches(&address) {
+                let rule = Rule::Phone { value: address.value };
+                opened.flow.ui.messages.push(rule.text());
+                return Err(RegistrationRejection::Invalid(Box::new(opened.flow)));
+            }
+            let counted = self.count_message(scope, client, &address).await?;
+            counted.map_err(RegistrationRejection::Throttled)?;
             // Charged at the decoy, whether or not somebody has the address.
             let account = self.decoy(scope.tenant, &address.value);
             self.charge_code(scope, account, Budget::Sending).await.map_err(rejected)?;
@@ -71,7 +79,7 @@ impl Service {
                 via: address.via,
                 address: &address.value,
                 template: Template::RegistrationCode,
-                language: client.language,
+                client,
             };
             let entropy = self.store.entropy().as_ref();
             let sealed = self.keys.seal.seal(entropy, &sealed_for(id), traits.as_bytes());

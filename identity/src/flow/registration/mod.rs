@@ -27,7 +27,7 @@ use crate::{
     identity::{ImportedAddress, NewIdentity, create::Birth},
     model::{Client, FlowId, Identity, IdentityId, IdentityState, Issued, Scope},
     password::{Overloaded, PasswordHash},
-    schema::{Extracted, IdentitySchema},
+    schema::{Address, Extracted, IdentitySchema},
     session::{CredentialKind, issue::Factor},
     table::{Attempts, AttemptsKey, CredentialKey, CredentialRecord, Credentials, FlowRecord},
     ui::{Text, forms},
@@ -296,6 +296,14 @@ impl Service {
         let hooks = &self.settings.hooks;
         let purpose = Purpose::Registration;
         let verifies = self.settings.verification || hooks.runs(purpose, method, Action::verifies);
+        if verifies {
+            let shown = |to: &&Address| {
+                new.addresses.iter().any(|a| a.verified_at.is_some() && a.value == to.value)
+            };
+            let unverified = found.verifiable.iter().filter(|to| !shown(to)).cloned();
+            let counted = self.count_verification(scope, client, unverified).await?;
+            counted.map_err(RegistrationRejection::Throttled)?;
+        }
         let verification = &verifies.then(|| self.draw_verification(subject));
         let logs_in = new.state == IdentityState::Active && self.signing_up_logs_in(method);
         let started = (id, &record);
@@ -343,7 +351,7 @@ impl Service {
                     None
                 };
                 let verification = verification.as_ref().and_then(|drawn| {
-                    let origin = (started.1, client.language);
+                    let origin = (started.1, client);
                     self.start_verification(&t, scope, (subject, &kept), origin, drawn)
                 });
                 let session = issued.as_ref().map(|issued: &Issued| &issued.session);

@@ -1,35 +1,48 @@
 //! The forms of codes that are sent to an address.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{begin, button};
-use crate::ui::{Container, Group, InputAttributes, InputType, Node, Text, node::Autocomplete};
+use crate::{
+    schema::Channel,
+    ui::{Container, Group, InputAttributes, InputType, Node, Text, node::Autocomplete},
+};
 
 /// The form that asks for an address, to send a code to.
-pub fn address(action: &str) -> Container {
-    let mut email = InputAttributes::new("email", InputType::Email);
-    email.required = true;
-    email.autocomplete = Some(Autocomplete::Email);
+pub fn address(action: &str, asked: &BTreeSet<Channel>) -> Container {
     let mut form = begin(action);
     form.nodes.extend([
-        Node::input(Group::Code, email, Some(Text::label_email())),
+        address_field(Group::Code, asked, None),
         button(Group::Code, "code", Text::label_continue()),
     ]);
     form
 }
 
 /// The form that asks for an address, to send a link to; with the one that it was sent to.
-pub fn link(action: &str, address: &str) -> Container {
-    let mut email = InputAttributes::new("email", InputType::Email);
-    email.required = true;
-    email.autocomplete = Some(Autocomplete::Email);
-    email.value = Some(json!(address)).filter(|_| !address.is_empty());
+pub fn link(action: &str, asked: &BTreeSet<Channel>, address: &str) -> Container {
     let mut form = begin(action);
     form.nodes.extend([
-        Node::input(Group::Link, email, Some(Text::label_email())),
+        address_field(Group::Link, asked, Some(address).filter(|address| !address.is_empty())),
         button(Group::Link, "link", Text::label_continue()),
     ]);
     form
+}
+
+/// The field of an address, which is called `email` whatever it takes.
+fn address_field(group: Group, asked: &BTreeSet<Channel>, value: Option<&str>) -> Node {
+    let (mail, phone) = (asked.contains(&Channel::Email), asked.contains(&Channel::Sms));
+    let (kind, fills, label) = match (mail, phone) {
+        (_, false) => (InputType::Email, Some(Autocomplete::Email), Text::label_email()),
+        (false, true) => (InputType::Tel, Some(Autocomplete::Tel), Text::label_phone()),
+        (true, true) => (InputType::Text, None, Text::label_email_or_phone()),
+    };
+    let mut field = InputAttributes::new("email", kind);
+    field.required = true;
+    field.autocomplete = fills;
+    field.value = value.map(|value| json!(value));
+    Node::input(group, field, Some(label))
 }
 
 /// The button that has a code sent, to log in or to sign up.

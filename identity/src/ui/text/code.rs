@@ -1,7 +1,9 @@
 //! What is said of codes that log somebody in or sign somebody up, and of links.
 
-use super::Text;
-use crate::flow::Purpose;
+use serde_json::json;
+
+use super::{Text, TextType};
+use crate::{flow::Purpose, schema::Channel};
 
 impl Text {
     /// 1010014: a code was sent, if the address is known.
@@ -102,5 +104,48 @@ impl Text {
     /// 4000001: the traits are too large to wait for a code.
     pub fn traits_too_large() -> Self {
         Self::generic("The traits are too large to sign up by a code.")
+    }
+
+    /// 1060004, 1080004: a code or a link went to a number.
+    pub fn sent_by_text_message(purpose: Purpose, number: &str) -> Self {
+        let (id, what) = match purpose {
+            Purpose::Recovery => (1_060_004, "recover your account"),
+            _ => (1_080_004, "verify your number"),
+        };
+        let masked = masked_number(number);
+        let text = format!(
+            "A text message to {what} has been sent to {masked}. If you have not received it, \
+             check the number and make sure to use the one you registered with."
+        );
+        Self::info(id, text).with(json!({"masked_address": masked}))
+    }
+
+    /// 1080002, 1080005: an address was verified.
+    pub fn verified(via: Channel) -> Self {
+        let (id, text) = match via {
+            Channel::Email => (1_080_002, "You successfully verified your email address."),
+            Channel::Sms => (1_080_005, "You successfully verified your phone number."),
+        };
+        Self { kind: TextType::Success, ..Self::info(id, text) }
+    }
+
+    /// 1070017: label of the field of a number.
+    pub fn label_phone() -> Self {
+        Self::info(1_070_017, "Phone number")
+    }
+
+    /// 1070018: label of the field of an address of either kind.
+    pub fn label_email_or_phone() -> Self {
+        Self::info(1_070_018, "Email or phone number")
+    }
+}
+
+/// A number as it is shown: its first digits and its last.
+fn masked_number(number: &str) -> String {
+    let (first, last) =
+        (number.get(..3), number.len().checked_sub(2).and_then(|at| number.get(at..)));
+    match (first, last) {
+        (Some(first), Some(last)) if number.len() >= 8 => format!("{first}****{last}"),
+        _ => "****".to_owned(),
     }
 }

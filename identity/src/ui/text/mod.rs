@@ -362,12 +362,6 @@ impl Text {
             .with(json!({"value": value}))
     }
 
-    /// 1080002: an address was verified.
-    pub fn verified() -> Self {
-        let text = "You successfully verified your email address.";
-        Self { kind: TextType::Success, ..Self::info(1_080_002, text) }
-    }
-
     /// 1070005: a button.
     pub fn label_submit() -> Self {
         Self::info(1_070_005, "Submit")

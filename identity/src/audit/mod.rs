@@ -71,6 +71,12 @@ pub enum Act {
     CredentialChanged,
     /// A way to log in was removed.
     CredentialRemoved,
+    /// An account at a provider was linked.
+    AccountLinked,
+    /// One was unlinked.
+    AccountUnlinked,
+    /// Somebody tried to log in, and showed nothing that is right.
+    LoginFailed,
     /// A session began.
     SessionIssued,
     /// A session ended before its time.
@@ -83,7 +89,7 @@ pub enum Act {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::IdentityCreated,
         Self::IdentityImported,
         Self::IdentityChanged,
@@ -93,6 +99,9 @@ impl Act {
         Self::IdentityExported,
         Self::CredentialChanged,
         Self::CredentialRemoved,
+        Self::AccountLinked,
+        Self::AccountUnlinked,
+        Self::LoginFailed,
         Self::SessionIssued,
         Self::SessionRevoked,
         Self::SessionsRevoked,
@@ -111,6 +120,9 @@ impl Act {
             Self::IdentityExported => "identity.exported",
             Self::CredentialChanged => "credential.changed",
             Self::CredentialRemoved => "credential.removed",
+            Self::AccountLinked => "account.linked",
+            Self::AccountUnlinked => "account.unlinked",
+            Self::LoginFailed => "login.failed",
             Self::SessionIssued => "session.issued",
             Self::SessionRevoked => "session.revoked",
             Self::SessionsRevoked => "sessions.revoked",

@@ -11,7 +11,7 @@ use crate::{
     Service,
     model::Scope,
     session::CredentialKind,
-    table::{CredentialRecord, Credentials},
+    table::{CredentialKey, CredentialRecord, Credentials},
 };
 
 /// More kinds than there are.
@@ -98,6 +98,24 @@ impl Service {
         });
         let (found, _) = t.peek_range::<Credentials>(range, KINDS_MAX, Order::Forward).await?;
         Ok(Factors::of(&found))
+    }
+
+    /// Reads them so that the transaction conflicts with whatever changes one: of two ways
+    /// in that are taken away at once, one stays.
+    pub(crate) async fn checked_factors(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        identity: Uuid,
+    ) -> Result<Factors, StoreError> {
+        let mut checked = Factors::default();
+        for kind in self.factors_of(t, scope, identity).await?.kinds() {
+            let key = CredentialKey { tenant: scope.tenant, identity, kind: kind.number() };
+            if let Some(entry) = t.get::<Credentials>(&key).await? {
+                checked.set(kind, entry.record);
+            }
+        }
+        Ok(checked)
     }
 }
 

@@ -125,7 +125,7 @@ impl Service {
                 self.finish_login(&attempt, flow, &settle).await
             }
             Tried::Wrong => {
-                self.source_failed(scope, &source).await?;
+                self.login_failed(&attempt).await?;
                 Err(LoginRejection::say(flow, Text::login_code_invalid()))
             }
             Tried::NoneLeft => Err(LoginRejection::say(flow, Text::codes_tried_too_often())),

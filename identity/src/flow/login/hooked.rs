@@ -50,7 +50,7 @@ impl Service {
         let identity = Identity::of(IdentityId(attempt.account), &entry.record);
         let session = coming_session(attempt.factor, self.now());
         match self.ask_hooks(&occasion, Some(identity), Some(session)).await {
-            Ok(edits) => match edits.for_metadata_alone() {
+            Ok(edits) => match edits.for_metadata_alone("login") {
                 Ok(edits) => Ok(edits),
                 Err(failed) => Err(LoginRejection::Hook(failed)),
             },
@@ -145,14 +145,17 @@ impl Edits {
     ///
     /// # Errors
     /// If there is something else to change, or it is too large.
-    fn for_metadata_alone(self) -> Result<Self, crate::hook::HookFailed> {
+    pub(in crate::flow) fn for_metadata_alone(
+        self,
+        hooks: &str,
+    ) -> Result<Self, crate::hook::HookFailed> {
         let failed = |why: &str| crate::hook::HookFailed::Failed {
-            hook: "login".to_owned(),
+            hook: hooks.to_owned(),
             why: why.to_owned(),
         };
         let rest = Self { metadata_public: None, metadata_admin: None, ..self.clone() };
         if !rest.is_empty() {
-            return Err(failed("after a login nothing but metadata can be changed"));
+            return Err(failed("nothing but metadata can be changed here"));
         }
         for metadata in [&self.metadata_public, &self.metadata_admin] {
             if metadata_bytes(metadata.as_ref()).is_none() {

@@ -28,7 +28,7 @@ impl Service {
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
         let attempt = self.attempt_second(sender, &record, proof, Factor::LOOKUP_SECRET).await?;
-        let Attempt { scope, account, source, .. } = attempt;
+        let Attempt { scope, account, .. } = attempt;
         let credential = self.charge_login(&attempt).await?.credential;
         let credential = credential.filter(|record| !record.lookup_codes.is_empty());
         let Some(credential) = credential.filter(|_| self.settings.lookup_secrets) else {
@@ -44,7 +44,7 @@ impl Service {
         }
         let kept = found.and_then(|at| credential.lookup_codes.get(at));
         let Some(kept) = kept.filter(|kept| kept.used_at == 0) else {
-            self.source_failed(scope, &source).await?;
+            self.login_failed(&attempt).await?;
             let used = kept.is_some();
             let text =
                 if used { Text::lookup_secret_already_used() } else { Text::lookup_secret_wrong() };

@@ -13,6 +13,7 @@
 //!    puts the mark of the flow, clears the counters and issues the session.
 
 mod code;
+mod failed;
 mod hooked;
 mod lookup_secret;
 mod passkey;
@@ -410,7 +411,8 @@ impl Service {
                 if !self.use_flow(&t, scope, attempt.flow, account).await? {
                     return Ok(Ending::AlreadyCompleted);
                 }
-                if !self.link_pending(&t, scope, attempt.flow, account).await? {
+                let linked = self.link_pending(&t, scope, attempt.flow, (account, client)).await?;
+                if !linked {
                     return Err(LoginRejection::NotLinked);
                 }
                 if let Settled::Becomes(mut credential) = settled {

@@ -58,7 +58,7 @@ impl Service {
             asserted.user_handle.as_ref().is_none_or(|handle| credential.user_handle == *handle)
         });
         let Some(credential) = credential else {
-            self.source_failed(scope, &source).await?;
+            self.login_failed(&attempt).await?;
             return Err(LoginRejection::say(flow, Text::no_such_key_holder()));
         };
         if !record.subject.is_empty() && id_of(&record.subject) != account {

@@ -56,7 +56,7 @@ impl Service {
         let (Verified::Matches { outdated }, Some(identity), Some(credential)) =
             (verified, identity, credential)
         else {
-            self.source_failed(scope, &source).await?;
+            self.login_failed(&attempt).await?;
             return Err(LoginRejection::say(flow, Text::invalid_credentials()));
         };
         if identity.inactive {

@@ -3,7 +3,7 @@
 
 use cardea_storage::Timestamp;
 
-use super::{Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
+use super::{LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
 use crate::{
     Service,
     schema::Violation,
@@ -27,7 +27,7 @@ impl Service {
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
         let attempt = self.attempt_second(sender, &record, proof, Factor::TOTP).await?;
-        let Attempt { scope, account, source, .. } = attempt;
+        let account = attempt.account;
         let charged = self.charge_login(&attempt).await?;
         let credential = charged.credential.filter(|record| !record.totp_seed.is_empty());
         let Some(credential) = credential.filter(|_| self.settings.totp.is_some()) else {
@@ -36,7 +36,7 @@ impl Service {
         let seed = self.open_seed(account, &credential.totp_seed);
         let step = seed.and_then(|seed| seed.step_of(code.expose(), charged.at));
         let Some(step) = step.filter(|step| *step > credential.totp_step) else {
-            self.source_failed(scope, &source).await?;
+            self.login_failed(&attempt).await?;
             return Err(LoginRejection::say(flow, Text::totp_wrong()));
         };
         let settle = |now: Option<&CredentialRecord>, _: Timestamp| match now {

@@ -74,7 +74,7 @@ impl Service {
             Ok(verified) => verified,
             Err(refused) => {
                 tracing::info!(account = %attempt.account, %refused, "a key did not log in");
-                self.source_failed(attempt.scope, &attempt.source).await?;
+                self.login_failed(attempt).await?;
                 return Err(LoginRejection::say(flow, Text::key_not_verified()));
             }
         };

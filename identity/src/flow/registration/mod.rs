@@ -324,7 +324,7 @@ impl Service {
                 let what = (Act::IdentityCreated, Actor::Oneself(client));
                 self.audit(&t, scope, subject, what, serde_json::Value::Null).await?;
                 if let Some(account) = account
-                    && self.link_in(&t, scope, subject, account).await?.is_err()
+                    && self.link_in(&t, scope, (subject, client), account).await?.is_err()
                 {
                     return Err(Refusal::Taken);
                 }

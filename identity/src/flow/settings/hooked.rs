@@ -1,21 +1,22 @@
 //! What hooks have to say about a change of settings: blocking ones before its
 //! transaction, ours in it.
 
-use cardea_storage::{StoreError, Transaction};
+use cardea_storage::{StoreError, Timestamp, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Change, Opened, Refusal, SettingsRejection, Wanted};
+use super::{Change, News, Refusal, SettingsRejection};
 use crate::{
     Service,
-    flow::Purpose,
+    flow::{Flow, Purpose},
     hook::{Action, Edits, HookFailed, Moment, Occasion, context::session_json},
     identity::{
         create::{EXTERNAL_ID_BYTES_MAX, metadata_bytes},
         draft::via_number,
     },
     model::{Client, FlowId, Identity, IdentityId, IdentityState, Scope},
-    table::{FlowRecord, Identities, IdentityKey, IdentityRecord},
+    session::{CredentialKind, check::Found},
+    table::{FlowRecord, Identities, IdentityKey, IdentityRecord, SessionRecord, Sessions},
 };
 
 /// What hooks run on once settings are to be changed.
@@ -32,16 +33,16 @@ impl Service {
     /// sent.
     pub(super) async fn consult_settings(
         &self,
-        opened: &mut Opened,
+        (me, flow): (&Found, &mut Flow),
         occasion: &Occasion<'_>,
-        wanted: &mut Wanted,
+        mut sent: Option<&mut Value>,
     ) -> Result<Edits, SettingsRejection> {
         if !self.asks_hooks(occasion) {
             return Ok(Edits::default());
         }
-        let id = IdentityId(opened.me.identity_id);
-        let mut identity = Identity::of(id, &opened.me.identity);
-        if let Wanted::Profile(traits) = wanted {
+        let id = IdentityId(me.identity_id);
+        let mut identity = Identity::of(id, &me.identity);
+        if let Some(traits) = sent.as_deref_mut() {
             // Nobody is asked about what cannot be.
             let schema = self.schema(&identity.schema_id).or_else(|| self.schema(""));
             if schema.is_none_or(|schema| schema.check(traits).is_err()) {
@@ -49,12 +50,12 @@ impl Service {
             }
             identity.traits = traits.clone();
         }
-        let session = session_json(&opened.me.view(self.now()));
+        let session = session_json(&me.view(self.now()));
         let mut edits = match self.ask_hooks(occasion, Some(identity), Some(session)).await {
             Ok(edits) => edits,
             Err(failed) => {
-                return Err(match failed.tell(&mut opened.flow) {
-                    None => SettingsRejection::Invalid(Box::new(opened.flow.clone())),
+                return Err(match failed.tell(flow) {
+                    None => SettingsRejection::Invalid(Box::new(flow.clone())),
                     Some(failed) => SettingsRejection::Hook(failed),
                 });
             }
@@ -76,13 +77,68 @@ impl Service {
         if edits.external_id.as_ref().is_some_and(|id| id.len() > EXTERNAL_ID_BYTES_MAX) {
             return Err(failed("its external id is too long"));
         }
-        match (edits.traits.take(), wanted) {
+        match (edits.traits.take(), sent) {
             (None, _) => {}
-            (Some(traits), Wanted::Profile(sent)) => *sent = traits,
-            (Some(traits), _) if is_same(&traits, &opened.me.identity) => {}
+            (Some(traits), Some(sent)) => *sent = traits,
+            (Some(traits), _) if is_same(&traits, &me.identity) => {}
             (Some(_), _) => return Err(failed("traits are changed with the profile alone")),
         }
         Ok(edits)
+    }
+
+    /// Asks blocking hooks about an account that is linked or unlinked; of an answer's
+    /// changes that takes metadata.
+    pub(in crate::flow) async fn consult_links(
+        &self,
+        (me, flow): (&Found, &mut Flow),
+        started: (FlowId, &FlowRecord),
+        client: &Client,
+    ) -> Result<Edits, SettingsRejection> {
+        let occasion = settings_saved(CredentialKind::Oidc.name(), started, client);
+        let edits = self.consult_settings((me, flow), &occasion, None).await?;
+        edits.for_metadata_alone("settings").map_err(SettingsRejection::Hook)
+    }
+
+    /// What runs, and who is told, once linked accounts have changed.
+    pub(in crate::flow) fn links_changed<'a>(
+        &self,
+        started: (FlowId, &'a FlowRecord),
+        subject: Uuid,
+        client: &'a Client,
+    ) -> (Occasion<'a>, News) {
+        let method = CredentialKind::Oidc.name();
+        (settings_saved(method, started, client), self.draw_news(subject, method))
+    }
+
+    /// Writes what follows from a change of linked accounts: what hooks want, the end of
+    /// other sessions, and the news; gives the identity as it is then.
+    pub(in crate::flow) async fn settle_links(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        me: Found,
+        (edits, letters, change): (&Edits, &News, Change),
+    ) -> Result<IdentityRecord, StoreError> {
+        let method = CredentialKind::Oidc.name();
+        let removes = change == Change::AccountUnlinked;
+        let ends = (removes && self.settings.factor_change_ends_sessions)
+            || self.saving_ends_sessions(method);
+        let mut identity = me.identity.clone();
+        let edited = edits.write_metadata(&mut identity);
+        if ends || edited {
+            identity.session_epoch += u64::from(ends);
+            let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
+            t.put::<Identities>(&key, &identity, None).await?;
+        }
+        if ends {
+            let session = SessionRecord { epoch: identity.session_epoch, ..me.session };
+            let kept = self.kept_until(Timestamp(session.expires_at));
+            t.put::<Sessions>(&me.key, &session, Some(kept)).await?;
+        }
+        if self.is_news(change, method) {
+            self.tell(t, scope, (&me.identity, &identity), letters, change);
+        }
+        Ok(identity)
     }
 
     /// Writes what else hooks want to be changed.

@@ -25,19 +25,17 @@ use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use serde_json::Value;
 
 pub use self::submission::{BeginSettings, SettingsRejection, SettingsSubmission};
-pub(super) use self::webauthn::kept as kept_key;
-use self::{
-    changing::Changing,
-    hooked::settings_saved,
-    news::{Change, News},
-};
+use self::{changing::Changing, hooked::settings_saved, news::News};
+pub(super) use self::{news::Change, webauthn::kept as kept_key};
 use super::{
     Flow, FlowState, Purpose,
     lifecycle::{BeginRejection, csrf_bytes},
 };
 use crate::{
     Service,
+    audit::Actor,
     factor::totp::Seed,
+    hook::Occasion,
     identity::factors::Factors,
     model::{FlowId, Identity, IdentityId, Scope, json_of},
     schema::Violation,
@@ -199,7 +197,7 @@ impl Service {
         flow.active = Some(method.clone());
         if method == "oidc" && self.offers_social() {
             let SettingsSubmission { link, unlink, social, .. } = submission;
-            let asked = (proof, link, unlink);
+            let asked = (proof, link, unlink, &client);
             return self.change_links(scope, (id, &record), (flow, &me), asked, social).await;
         }
         let mut opened = Opened { scope, me, record, flow, factors };
@@ -219,7 +217,14 @@ impl Service {
         let Some(mut wanted) = wanted else { return Err(opened.refuse()) };
         let started = &opened.record.clone();
         let occasion = &settings_saved(&method, (id, started), &client);
-        let edits = &self.consult_settings(&mut opened, occasion, &mut wanted).await?;
+        let edits = &{
+            let Opened { me, flow, .. } = &mut opened;
+            let traits = match &mut wanted {
+                Wanted::Profile(traits) => Some(traits),
+                _ => None,
+            };
+            self.consult_settings((me, flow), occasion, traits).await?
+        };
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let (wanted, letters) = (&wanted, &self.draw_news(subject, &method));
         let changed = self
@@ -231,9 +236,8 @@ impl Service {
                     .filter(|me| me.accepted(t.now()).is_some() && me.identity_id == subject)
                     .ok_or(Refusal::NoSession)?;
                 let session = me.view(t.now());
-                let mut changed = self
-                    .change_mine(&t, scope, (id, me), wanted, (letters, occasion.method))
-                    .await?;
+                let mut changed =
+                    self.change_mine(&t, scope, (id, me), wanted, (letters, occasion)).await?;
                 if !changed.shows {
                     let identity = &mut changed.identity;
                     self.write_edits(&t, scope, (subject, identity), edits).await?;
@@ -287,8 +291,9 @@ impl Service {
         scope: Scope,
         (id, me): (FlowId, Found),
         wanted: &Wanted,
-        (letters, method): (&News, &str),
+        (letters, occasion): (&News, &Occasion<'_>),
     ) -> Result<Changed, Refusal> {
+        let method = occasion.method;
         // It may have got a second factor since the flow was opened.
         if !self.may_see_settings(&me) {
             return Err(Refusal::SecondFactorRequired);
@@ -301,7 +306,7 @@ impl Service {
             t,
             scope,
             privileged: self.is_privileged(&me, t.now()),
-            factors: self.factors_of(t, scope, me.identity_id).await?,
+            factors: self.checked_factors(t, scope, me.identity_id).await?,
             me,
             record: flow.clone(),
             touched: BTreeSet::new(),
@@ -350,6 +355,11 @@ impl Service {
             }
             let kept = self.kept_until(Timestamp(session.expires_at));
             t.put::<Sessions>(&changing.me.key, &session, Some(kept)).await?;
+        }
+        if !changing.shows {
+            let (act, details) = news::event(changing.news, method, &changing.factors);
+            let what = (act, Actor::Oneself(occasion.client));
+            self.audit(t, scope, changing.me.identity_id, what, details).await?;
         }
         let news = changing.news.as_ref();
         let told = news.filter(|change| self.is_news(**change, method)).is_some_and(|change| {

@@ -5,16 +5,19 @@
 use std::collections::BTreeSet;
 
 use cardea_storage::{Slot, Transaction};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     Service,
+    audit::Act,
     courier::{Template, outbox::Letter},
     flow::code::EMAIL,
+    identity::factors::Factors,
     language::Language,
     model::Scope,
     schema::Channel,
+    session::CredentialKind,
     table::IdentityRecord,
     time::rfc3339,
 };
@@ -24,7 +27,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::flow) enum Change {
     Address,
     Password,
     TotpAdded,
@@ -35,6 +38,8 @@ pub(super) enum Change {
     SecurityKeyRemoved,
     PasskeyAdded,
     PasskeyRemoved,
+    AccountLinked,
+    AccountUnlinked,
 }
 
 impl Change {
@@ -133,12 +138,54 @@ impl Change {
                 "アカウントからパスキーが削除されました。",
                 "您的账户已移除通行密钥。",
             ],
+            Self::AccountLinked => [
+                "An account at another provider was linked to yours.",
+                "Ein Konto bei einem anderen Anbieter wurde mit Ihrem verknüpft.",
+                "Un compte chez un autre fournisseur a été lié au vôtre.",
+                "Se ha vinculado a la suya una cuenta de otro proveedor.",
+                "他のプロバイダーのアカウントがお客様のアカウントに連携されました。",
+                "您的账户已关联另一提供商的账户。",
+            ],
+            Self::AccountUnlinked => [
+                "An account at another provider was unlinked from yours.",
+                "Ein Konto bei einem anderen Anbieter wurde von Ihrem getrennt.",
+                "Un compte chez un autre fournisseur a été dissocié du vôtre.",
+                "Se ha desvinculado de la suya una cuenta de otro proveedor.",
+                "他のプロバイダーのアカウントの連携が解除されました。",
+                "您的账户已取消关联另一提供商的账户。",
+            ],
         }
     }
 }
 
 /// The ids of messages, drawn once, whatever often the transaction is tried.
-pub(super) struct News(Vec<Uuid>);
+pub(in crate::flow) struct News(Vec<Uuid>);
+
+/// The event of a change of settings by a method; what the factors are since.
+pub(super) fn event(news: Option<Change>, method: &str, factors: &Factors) -> (Act, Value) {
+    let added = |kind: CredentialKind| {
+        (Act::CredentialChanged, json!({"type": kind.name(), "change": "added"}))
+    };
+    let removed = |kind: CredentialKind| {
+        let act = if factors.has(kind) { Act::CredentialChanged } else { Act::CredentialRemoved };
+        (act, json!({"type": kind.name(), "change": "removed"}))
+    };
+    match news {
+        None => (Act::IdentityChanged, json!({"method": method})),
+        Some(Change::Address) => (Act::IdentityChanged, json!({"method": method, "address": true})),
+        Some(Change::Password) => (Act::CredentialChanged, json!({"type": "password"})),
+        Some(Change::TotpAdded) => added(CredentialKind::Totp),
+        Some(Change::TotpRemoved) => removed(CredentialKind::Totp),
+        Some(Change::LookupSecretsMade) => added(CredentialKind::LookupSecret),
+        Some(Change::LookupSecretsRemoved) => removed(CredentialKind::LookupSecret),
+        Some(Change::SecurityKeyAdded) => added(CredentialKind::Webauthn),
+        Some(Change::SecurityKeyRemoved) => removed(CredentialKind::Webauthn),
+        Some(Change::PasskeyAdded) => added(CredentialKind::Passkey),
+        Some(Change::PasskeyRemoved) => removed(CredentialKind::Passkey),
+        Some(Change::AccountLinked) => added(CredentialKind::Oidc),
+        Some(Change::AccountUnlinked) => removed(CredentialKind::Oidc),
+    }
+}
 
 impl Service {
     pub(super) fn draw_news(&self, subject: Uuid, method: &str) -> News {

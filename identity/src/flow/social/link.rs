@@ -1,7 +1,8 @@
 //! Linking an account at a provider to an identity.
 
 use bytes::Bytes;
-use cardea_storage::{Secret, StoreError, Timestamp, Transaction};
+use cardea_storage::{Secret, Slot, StoreError, Timestamp, Transaction};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -10,8 +11,14 @@ use super::{
 };
 use crate::{
     Service,
-    flow::{Flow, FlowState, code::EMAIL, login::Settled},
-    model::{FlowId, LinkedAccount, Scope},
+    audit::{Act, Actor},
+    flow::{
+        Flow, FlowState,
+        code::EMAIL,
+        login::Settled,
+        settings::{Change, SettingsRejection},
+    },
+    model::{Client, FlowId, Identity, IdentityId, LinkedAccount, Scope},
     session::CredentialKind,
     social::{claims::Stranger, exchange::Tokens},
     table::{
@@ -100,7 +107,7 @@ impl Service {
         &self,
         t: &Transaction,
         scope: Scope,
-        identity: Uuid,
+        (identity, client): (Uuid, &Client),
         pending: &Pending,
     ) -> Result<Result<(), NotLinked>, StoreError> {
         let Pending { provider, issuer, subject, .. } = pending;
@@ -122,6 +129,8 @@ impl Service {
         }
         self.add_link(scope, identity, &mut record, pending, t.now());
         t.put::<Credentials>(&key, &record, None).await?;
+        let what = (Act::AccountLinked, Actor::Oneself(client));
+        self.audit(t, scope, identity, what, json!({"provider": provider})).await?;
         Ok(Ok(()))
     }
 
@@ -132,7 +141,7 @@ impl Service {
         t: &Transaction,
         scope: Scope,
         (id, record): (FlowId, &FlowRecord),
-        account: Uuid,
+        (account, client): (Uuid, &Client),
     ) -> Result<bool, StoreError> {
         let Some(pending) = self.pending(id, record) else { return Ok(true) };
         if !pending.is_for(account) {
@@ -149,7 +158,7 @@ impl Service {
                 return Ok(false);
             }
         }
-        Ok(self.link_in(t, scope, account, &pending).await?.is_ok())
+        Ok(self.link_in(t, scope, (account, client), &pending).await?.is_ok())
     }
 
     /// Who waits to be signed up or linked in a flow.
@@ -209,34 +218,52 @@ impl Service {
         record.links.iter().map(account).collect()
     }
 
-    /// Links an account to the identity whose settings they are.
+    /// Links an account to the identity whose settings they are, if hooks let it.
     pub(super) async fn link_mine(
         &self,
         guest: &Guest<'_>,
-        flow: Flow,
+        mut flow: Flow,
         stranger: &Stranger,
         tokens: Tokens,
     ) -> Result<Arrived, ArrivalRejection> {
-        let Guest { scope, id, record, provider, proof, .. } = *guest;
+        let Guest { scope, id, record, provider, proof, client } = *guest;
         let Some(proof) = proof else { return Err(ArrivalRejection::NoSession) };
         let pending = &Pending::of(&provider.id, stranger, tokens, Default::default());
         let subject = crate::table::id_of(&record.subject);
+        let Some(me) = self.me(scope, proof).await? else {
+            return Err(ArrivalRejection::NoSession);
+        };
+        let asked = self.consult_links((&me, &mut flow), (id, record), client).await;
+        let edits = &match asked {
+            Ok(edits) => edits,
+            Err(SettingsRejection::Invalid(flow)) => return Ok(Arrived::Form(flow)),
+            Err(SettingsRejection::Hook(failed)) => return Err(failed.into()),
+            Err(_) => return Err(ArrivalRejection::NoSession),
+        };
+        let (occasion, letters) = &self.links_changed((id, record), subject, client);
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let done = self
             .store
             .transact(|t| async move {
                 let me = self.find_session(&t, scope, proof, true).await?;
                 let me = me.filter(|me| me.accepted(t.now()).is_some());
-                if me.is_none_or(|me| me.identity_id != subject) {
-                    return Ok(None);
+                let Some(me) = me.filter(|me| me.identity_id == subject) else {
+                    return Ok::<_, StoreError>(None);
+                };
+                if let Err(why) = self.link_in(&t, scope, (subject, client), pending).await? {
+                    return Ok(Some(Err(why)));
                 }
-                self.link_in(&t, scope, subject, pending).await.map(Some)
+                let told = (edits, letters, Change::AccountLinked);
+                let identity = self.settle_links(&t, scope, me, told).await?;
+                let told = Identity::of(IdentityId(subject), &identity);
+                self.post_calls((&t, scope), occasion, calls, Some(&told), None);
+                Ok(Some(Ok(())))
             })
             .await?
             .value;
         match done {
             None => Err(ArrivalRejection::NoSession),
             Some(Err(why)) => {
-                let mut flow = flow;
                 flow.ui.messages.push(match why {
                     NotLinked::Taken => Text::account_linked_elsewhere(),
                     NotLinked::TooMany => Text::generic("There are too many linked accounts."),
@@ -244,6 +271,8 @@ impl Service {
                 Ok(Arrived::Form(Box::new(flow)))
             }
             Some(Ok(())) => {
+                self.posted();
+                self.calls_posted(calls);
                 let shown = self.fresh_settings(scope, id, Some(proof)).await;
                 if let Ok((mut flow, _)) = shown {
                     flow.state = FlowState::Success;

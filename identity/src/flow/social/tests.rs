@@ -1,5 +1,7 @@
 //! Whole journeys against a provider that is told what to say.
 
+mod hooked;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;

@@ -1,20 +1,22 @@
 //! Linking another account, and unlinking one, in settings. Both change how somebody
 //! logs in, and need a fresh session. The last way in is never taken away.
 
-use cardea_storage::{Slot, StoreError, Table as _, Transaction, engine::Order};
+use cardea_storage::{Slot, StoreError, Transaction};
+use serde_json::json;
 
 use super::{SocialSubmission, depart::Departure};
 use crate::{
     Service,
-    flow::{Flow, FlowState, settings::SettingsRejection},
-    model::{FlowId, Scope},
+    audit::{Act, Actor},
+    flow::{
+        Flow, FlowState,
+        settings::{Change, SettingsRejection},
+    },
+    model::{Client, FlowId, Identity, IdentityId, Scope},
     session::{CredentialKind, Proof, check::Found},
-    table::{CredentialKey, CredentialRecord, Credentials, FlowRecord},
+    table::{CredentialKey, Credentials, FlowRecord},
     ui::Text,
 };
-
-/// More kinds than there are.
-const KINDS_MAX: u32 = 64;
 
 /// What becomes of an unlinking.
 enum Unlinked {
@@ -32,7 +34,7 @@ impl Service {
         scope: Scope,
         (id, record): (FlowId, &FlowRecord),
         (mut flow, me): (Flow, &Found),
-        (proof, link, unlink): (&Proof, Option<String>, Option<String>),
+        (proof, link, unlink, client): (&Proof, Option<String>, Option<String>, &Client),
         submission: SocialSubmission,
     ) -> Result<Flow, SettingsRejection> {
         flow.active = Some("oidc".to_owned());
@@ -60,6 +62,9 @@ impl Service {
             };
         };
         let (subject, unlink) = (me.identity_id, &unlink);
+        let edits = &self.consult_links((me, &mut flow), (id, record), client).await?;
+        let (occasion, letters) = &self.links_changed((id, record), subject, client);
+        let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let done = self
             .store
             .transact(|t| async move {
@@ -71,11 +76,20 @@ impl Service {
                 if !self.is_privileged(&me, t.now()) {
                     return Ok(Unlinked::RefreshRequired);
                 }
-                self.unlink_in(&t, scope, &me, unlink).await
+                let unlinked = self.unlink_in(&t, scope, (&me, client), unlink).await?;
+                if matches!(unlinked, Unlinked::Done) {
+                    let told = (edits, letters, Change::AccountUnlinked);
+                    let identity = self.settle_links(&t, scope, me, told).await?;
+                    let told = Identity::of(IdentityId(subject), &identity);
+                    self.post_calls((&t, scope), occasion, calls, Some(&told), None);
+                }
+                Ok::<_, StoreError>(unlinked)
             })
             .await?;
         match done.value {
             Unlinked::Done => {
+                self.posted();
+                self.calls_posted(calls);
                 let (mut flow, _) = self.fresh_settings(scope, id, Some(proof)).await?;
                 flow.state = FlowState::Success;
                 flow.active = Some("oidc".to_owned());
@@ -102,64 +116,38 @@ impl Service {
         &self,
         t: &Transaction,
         scope: Scope,
-        me: &Found,
+        (me, client): (&Found, &Client),
         unlink: &str,
     ) -> Result<Unlinked, StoreError> {
-        let kind = CredentialKind::Oidc.number();
-        let key = CredentialKey { tenant: scope.tenant, identity: me.identity_id, kind };
-        let Some(entry) = t.get::<Credentials>(&key).await? else {
+        let identity = me.identity_id;
+        // Each is read with a check, so that of two ways in that are taken away at once
+        // one stays.
+        let mut factors = self.checked_factors(t, scope, identity).await?;
+        let Some(mut record) = factors.get(CredentialKind::Oidc).cloned() else {
             return Ok(Unlinked::NotThere);
         };
-        let mut record = entry.record;
         let exact = record.links.iter().position(|link| link.identifier() == unlink);
         let mut of_provider =
             (0..record.links.len()).filter(|at| record.links[*at].provider == unlink);
         // The provider's id alone says which, if there is one only.
         let only = of_provider.next().filter(|_| of_provider.next().is_none());
         let Some(at) = exact.or(only) else { return Ok(Unlinked::NotThere) };
-        record.links.remove(at);
-        if record.links.is_empty() && !self.has_another_way_in(t, scope, me).await? {
-            return Ok(Unlinked::LastWayIn);
-        }
-        if record.links.is_empty() {
-            t.delete::<Credentials>(&key).await?;
-            return Ok(Unlinked::Done);
-        }
+        let gone = record.links.remove(at);
         record.identifiers = record.links.iter().map(|link| link.identifier()).collect();
         record.updated_at = t.now().as_millis();
-        t.put::<Credentials>(&key, &record, None).await?;
+        factors.set(CredentialKind::Oidc, record.clone());
+        if factors.ways_in() == 0 {
+            return Ok(Unlinked::LastWayIn);
+        }
+        let kind = CredentialKind::Oidc.number();
+        let key = CredentialKey { tenant: scope.tenant, identity, kind };
+        if record.links.is_empty() {
+            t.delete::<Credentials>(&key).await?;
+        } else {
+            t.put::<Credentials>(&key, &record, None).await?;
+        }
+        let what = (Act::AccountUnlinked, Actor::Oneself(client));
+        self.audit(t, scope, identity, what, json!({"provider": gone.provider})).await?;
         Ok(Unlinked::Done)
-    }
-
-    /// Whether somebody can log in but by accounts at providers. Each credential is read
-    /// with a check, so that of two that are taken away at once one stays.
-    async fn has_another_way_in(
-        &self,
-        t: &Transaction,
-        scope: Scope,
-        me: &Found,
-    ) -> Result<bool, StoreError> {
-        let range = Credentials::range(Slot::of_id(&me.identity_id), scope.tenant, |key| {
-            key.uuid(&me.identity_id);
-        });
-        let (found, _) = t.peek_range::<Credentials>(range, KINDS_MAX, Order::Forward).await?;
-        for entry in found {
-            let Some(kind) = CredentialKind::from_number(entry.key.kind) else { continue };
-            let Some(checked) = t.get::<Credentials>(&entry.key).await? else { continue };
-            if is_way_in(kind, &checked.record) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn is_way_in(kind: CredentialKind, record: &CredentialRecord) -> bool {
-    match kind {
-        CredentialKind::Password => {
-            !record.password_hash.is_empty() || !record.imported_hash.is_empty()
-        }
-        CredentialKind::Passkey | CredentialKind::Code => true,
-        _ => false,
     }
 }

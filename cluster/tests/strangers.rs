@@ -117,6 +117,7 @@ async fn a_repeated_request_to_join_gets_the_same_node() {
     let record = cardea_cluster::directory::records::NodeRecord {
         ticket,
         region: "here".to_owned(),
+        version_max: cardea_cluster::runtime::VERSION_MAX,
         ..Default::default()
     };
     let store = first.store();

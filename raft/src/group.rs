@@ -19,7 +19,7 @@ use crate::{
     ids::{GroupId, ReplicaId},
     log::Glance,
     machine::{Machine, Position},
-    office,
+    office, pack,
     patience::Patience,
     propose::{ProposeError, Proposed},
     read::{ReadError, ReadIndexAnswer, Witnesses},
@@ -202,22 +202,24 @@ impl Group {
         if commands.is_empty() {
             return;
         }
+        let (commands, shares) = pack::packed(self.machine.as_ref(), &self.settings, commands);
         // Without an answer they learn from the end of the channel that the outcome
         // is unknown.
         let started = Instant::now();
         let Ok(answers) = self.raft.client_write_many(commands).await else { return };
         let mut agreed = false;
-        hand_out(answers, waiters, |answer| {
-            let answer = match answer {
-                Some(Ok(Ok(written))) => Ok(Proposed {
-                    position: Position::from(&written.log_id),
-                    answer: written.response.0,
-                }),
-                Some(Ok(Err(forward))) => Err(ProposeError::from(forward)),
-                Some(Err(_)) | None => Err(ProposeError::Unknown),
-            };
-            agreed |= answer.is_ok();
-            answer
+        hand_out(answers, waiters, &shares, |answer, share| match answer {
+            Some(Ok(Ok(written))) => {
+                agreed = true;
+                let position = Position::from(&written.log_id);
+                let answers = match share {
+                    1 => vec![written.response.0],
+                    _ => self.machine.unpack(written.response.0),
+                };
+                answers.into_iter().map(|answer| Ok(Proposed { position, answer })).collect()
+            }
+            Some(Ok(Err(forward))) => vec![Err(ProposeError::from(forward)); share],
+            Some(Err(_)) | None => vec![Err(ProposeError::Unknown); share],
         })
         .await;
         // Refusals are quick whatever the way is.
@@ -321,18 +323,25 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Tells each who waits its answer, in order; `None` to those for whom the stream ends
-/// too early.
+/// Tells each who waits its answer, in order: what `read` makes of the answer to each
+/// entry is for the next so many of them, its share. It is given `None` for those for
+/// whom the stream ends too early.
 async fn hand_out<A, R>(
     answers: impl Stream<Item = A>,
     waiters: Vec<oneshot::Sender<R>>,
-    mut read: impl FnMut(Option<A>) -> R,
+    shares: &[usize],
+    mut read: impl FnMut(Option<A>, usize) -> Vec<R>,
 ) {
     // Where the group's core ends, openraft's stream does, and panics if asked again.
     let mut answers = pin!(answers.fuse());
-    for waiter in waiters {
-        // Who gave up waiting has dropped the other end.
-        drop(waiter.send(read(answers.next().await)));
+    let mut waiters = waiters.into_iter();
+    for share in shares {
+        let told = read(answers.next().await, *share);
+        // Should there be fewer, the others learn nothing.
+        for (waiter, answer) in waiters.by_ref().take(*share).zip(told) {
+            // Who gave up waiting has dropped the other end.
+            drop(waiter.send(answer));
+        }
     }
 }
 
@@ -349,7 +358,8 @@ mod tests {
         // As openraft's: one answer, and a stream that must not be asked after its end.
         let answers = stream::unfold(Some(7), |left| async move { left.map(|one| (one, None)) });
         let (waiters, told): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
-        hand_out(answers, waiters, |answer: Option<i32>| answer).await;
+        let shares = [1, 2, 1];
+        hand_out(answers, waiters, &shares, |answer: Option<i32>, share| vec![answer; share]).await;
         let mut heard = Vec::new();
         for answer in told {
             heard.push(answer.await.unwrap());

@@ -342,10 +342,22 @@ impl Host {
         self.group(group).ok_or(ReadError::NoGroup)?.read_barrier().await
     }
 
-    /// Waits until this node has applied `index`.
-    pub async fn reached(&self, group: GroupId, index: u64) -> Result<(), ReadError> {
+    /// Waits until this node has applied each index that `next` names, which is asked
+    /// again at each; until it names none.
+    pub async fn reached_all(
+        &self,
+        group: GroupId,
+        next: impl Fn() -> Option<u64>,
+    ) -> Result<(), ReadError> {
         let running = self.group(group).ok_or(ReadError::NoGroup)?;
-        let reached = running.progress.reached(index);
+        let reached = async {
+            while let Some(index) = next() {
+                if !running.progress.reached(index).await {
+                    return false;
+                }
+            }
+            true
+        };
         match tokio::time::timeout(self.settings.read_time(), reached).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(ReadError::Stopped),

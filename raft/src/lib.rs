@@ -30,6 +30,7 @@ mod host;
 mod keeper;
 mod log;
 mod office;
+mod pack;
 mod patience;
 mod peers;
 mod propose;

@@ -100,6 +100,18 @@ pub trait Machine: Send + Sync + 'static {
     /// as the effects. One answer per entry, empty for `Blank` and `Membership`.
     fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Bytes>, Fault>;
 
+    /// The command that does what these do, one after another, where the machine and
+    /// those on the other nodes know such; else they go one by one. Its answer is
+    /// [taken apart](Self::unpack) by whoever proposed it.
+    fn pack(&self, _commands: &[Bytes]) -> Option<Bytes> {
+        None
+    }
+
+    /// The answers to each command of a pack, from the one to the pack.
+    fn unpack(&self, answer: Bytes) -> Vec<Bytes> {
+        vec![answer]
+    }
+
     /// Makes everything applied so far durable, and keeps a consistent copy of
     /// it as the current snapshot in place of the older one. Called between
     /// applies, so it must be quick (a checkpoint). `None` if nothing was

@@ -66,6 +66,10 @@ pub struct Settings {
     pub proposals_max: usize,
     /// Bytes of them, at most.
     pub proposal_bytes_max: usize,
+    /// Commands that go into one entry, at most, if the machine packs them.
+    pub pack_commands_max: usize,
+    /// Bytes of them, at most.
+    pub pack_bytes_max: usize,
     /// Entries of a group that are in the log but not applied, at most; beyond,
     /// ordinary proposals are refused.
     pub unapplied_entries_max: u64,
@@ -94,6 +98,8 @@ impl Default for Settings {
             log: LogSettings::default(),
             proposals_max: 4_096,
             proposal_bytes_max: 64 << 20,
+            pack_commands_max: 64,
+            pack_bytes_max: 64 << 10,
             unapplied_entries_max: 16_384,
             proposal_ms_max: 10_000,
             read_ms_max: 5_000,

@@ -20,7 +20,7 @@ use crate::{
     fault::Fault,
     key::KeyRange,
     machine::{
-        LogEntry, Machine, Payload, area,
+        Answered, LogEntry, Machine, Payload, area,
         feed::Subscription,
         state::{Position, STAMP_AHEAD_MS_MAX, range_bits},
     },
@@ -144,8 +144,10 @@ impl LocalShard {
             payload: Payload::Command(Command::new(stamp.0, action).encode_to_vec().into()),
         };
         *next += 1;
-        let outcome = self.machine.apply(&[entry])?.into_iter().next().flatten();
-        outcome.ok_or_else(|| Fault::new("a command had no outcome"))
+        let Some(Answered::One(outcome)) = self.machine.apply(&[entry])?.pop() else {
+            return Err(Fault::new("a command without an outcome"));
+        };
+        Ok(outcome)
     }
 }
 

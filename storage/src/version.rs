@@ -18,13 +18,13 @@ pub const VERSION_MAX: u32 = Feature::REGISTER[Feature::REGISTER.len() - 1].1;
 pub enum Feature {
     /// Everything that the first version wrote.
     First,
-    /// Rows that say how far the index rows of older records are made up for.
-    Reindexing,
+    /// Entries that carry several commands; see [`txn::pack`](crate::txn::pack).
+    Packs,
 }
 
 impl Feature {
     /// Every feature, with the version that brought it, in order.
-    pub const REGISTER: &'static [(Self, u32)] = &[(Self::First, 1), (Self::Reindexing, 2)];
+    pub const REGISTER: &'static [(Self, u32)] = &[(Self::First, 1), (Self::Packs, 2)];
 
     /// The cluster version from which on it may be written.
     pub fn since(self) -> u32 {
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn versions_of_features_are_frozen() {
         assert_eq!(Feature::First.since(), 1);
-        assert_eq!(Feature::Reindexing.since(), 2);
+        assert_eq!(Feature::Packs.since(), 2);
         assert_eq!(VERSION_MAX, 2);
         assert!(Feature::REGISTER.is_sorted_by_key(|(_, since)| *since));
     }

@@ -10,19 +10,21 @@ use bytes::Bytes;
 use cardea_storage::{
     Entropy, Fault, Key, SeededEntropy, Slot, SlotRange, Space, Tag, Tenant, Timestamp,
     engine::{
-        Disk, EngineOptions, Purpose, Retention,
+        Disk, EngineOptions, Order, Purpose, Retention,
         memory::MemoryDisk,
         rocks::{RocksDisk, RocksSettings},
     },
     key::KeyWriter,
     machine::{
-        LogEntry, Machine, Payload, area,
+        Answered, LogEntry, Machine, Payload, area,
         dump::dump,
         state::{Position, range_bits},
     },
+    store::{Read, Scan},
     txn::{
         Add, At, Command, Condition, Effect, Fingerprint, Outcome, Put, RangeCheck, Txn,
         command::{Acknowledge, Action, Decide, Fence, Finish, Own, Prepare, Settle, Time},
+        pack::pack,
     },
 };
 use prost::Message;
@@ -65,6 +67,7 @@ impl Author {
             }
             _ if self.below(30) == 0 => Payload::Blank,
             _ if self.below(30) == 0 => Payload::Membership(Bytes::from(vec![7; 9])),
+            _ if self.below(4) == 0 => self.pack(),
             _ => {
                 let action = self.action();
                 self.command(action)
@@ -74,8 +77,23 @@ impl Author {
     }
 
     fn command(&self, action: Action) -> Payload {
+        Payload::Command(self.stamped(action))
+    }
+
+    fn stamped(&self, action: Action) -> Bytes {
         let skew = self.below(3000);
-        Payload::Command(Command::new(self.now - skew, action).encode_to_vec().into())
+        Command::new(self.now - skew, action).encode_to_vec().into()
+    }
+
+    fn pack(&mut self) -> Payload {
+        let count = self.below(5);
+        let commands: Vec<Bytes> = (0..count)
+            .map(|_| {
+                let action = self.action();
+                self.stamped(action)
+            })
+            .collect();
+        Payload::Command(pack(&commands))
     }
 
     fn action(&mut self) -> Action {
@@ -188,7 +206,7 @@ impl Subject {
     }
 }
 
-fn apply_all(subject: &Subject, log: &[LogEntry], seed: u64) -> Vec<Option<Outcome>> {
+fn apply_all(subject: &Subject, log: &[LogEntry], seed: u64) -> Vec<Answered> {
     let entropy = SeededEntropy::new(seed);
     let entropy: &dyn Entropy = &entropy;
     let (mut outcomes, mut at) = (Vec::new(), 0);
@@ -203,6 +221,14 @@ fn apply_all(subject: &Subject, log: &[LogEntry], seed: u64) -> Vec<Option<Outco
         }
     }
     outcomes
+}
+
+fn outcomes(answered: Answered) -> Vec<Outcome> {
+    match answered {
+        Answered::Nothing => Vec::new(),
+        Answered::One(outcome) => vec![outcome],
+        Answered::Pack(outcomes) => outcomes,
+    }
 }
 
 #[test]
@@ -221,7 +247,7 @@ fn both_engines_give_the_same_answers_and_dump() {
         assert_eq!(first, second, "seed {seed}");
         assert_eq!(on_rocks.live_dump(), in_memory.live_dump(), "seed {seed}");
         assert_eq!(on_rocks.machine.state(), in_memory.machine.state(), "seed {seed}");
-        kinds.extend(first.into_iter().flatten().map(|outcome| {
+        kinds.extend(first.into_iter().flat_map(outcomes).map(|outcome| {
             let text = format!("{outcome:?}");
             text.split([' ', '(']).next().unwrap().to_owned()
         }));
@@ -329,5 +355,55 @@ fn a_compaction_never_outruns_the_flush() {
     assert_eq!(subject.next(), 3, "the crash lost what was not flushed");
     subject.machine.engine().compact().unwrap();
     assert_eq!(subject.machine.apply(&log[3..]).unwrap(), before);
-    assert!(matches!(before[0], Some(Outcome::Committed { .. })), "{before:?}");
+    assert!(matches!(before[0], Answered::One(Outcome::Committed { .. })), "{before:?}");
+}
+
+/// A log of packs leaves what the same commands leave that come one by one: the same
+/// outcomes at the same revisions, the same rows, the same news.
+#[test]
+fn a_pack_does_what_its_commands_do_one_by_one() {
+    for seed in 0..8 {
+        let log = Author::log(seed, 120);
+        let mut alone = Vec::new();
+        for entry in &log {
+            let packed = match &entry.payload {
+                Payload::Command(bytes) => match Command::decode(bytes.clone()).unwrap().action {
+                    Some(Action::Pack(pack)) if !pack.commands.is_empty() => pack.commands,
+                    _ => vec![bytes.clone()],
+                },
+                other => {
+                    alone.push(other.clone());
+                    continue;
+                }
+            };
+            alone.extend(packed.into_iter().map(Payload::Command));
+        }
+        let alone: Vec<LogEntry> = (0..)
+            .zip(alone)
+            .map(|(index, payload)| LogEntry {
+                position: Position { term: 1, replica: 1, index },
+                payload,
+            })
+            .collect();
+        assert!(alone.len() > log.len(), "no pack in the history of seed {seed}");
+        let packed = Subject::open(&MemoryDisk::new(seed), Path::new("t")).unwrap();
+        let single = Subject::open(&MemoryDisk::new(seed), Path::new("t")).unwrap();
+        let all = |subject: &Subject, log: &[LogEntry]| -> Vec<Outcome> {
+            apply_all(subject, log, seed).into_iter().flat_map(outcomes).collect()
+        };
+        assert_eq!(all(&packed, &log), all(&single, &alone), "seed {seed}");
+        let (packed, single) = (packed.machine, single.machine);
+        assert_eq!(packed.state().revision(), single.state().revision(), "seed {seed}");
+        assert_eq!(packed.state().now, single.state().now, "seed {seed}");
+        let rows = |machine: &Machine| {
+            let range = cardea_storage::KeyRange {
+                start: key(0).as_bytes().clone(),
+                end: key(KEYS).as_bytes().clone(),
+            };
+            let scan = Scan { range, limit: 100, order: Order::Forward };
+            let view = machine.view().unwrap();
+            view.read(&[Read::Scan(scan)], machine.state().time()).unwrap().unwrap().results
+        };
+        assert_eq!(rows(&packed), rows(&single), "seed {seed}");
+    }
 }

@@ -12,14 +12,16 @@ use cardea_storage::{
     engine::{Disk, EngineOptions, Order, Purpose, Retention, memory::MemoryDisk},
     key::KeyWriter,
     machine::{
-        LogEntry, Machine, Payload, area,
+        Answered, LogEntry, Machine, Payload, area,
         dump::dump,
         state::{Position, range_bits},
     },
     store::{Read, Scan},
     txn::{
         Add, At, Check, Command, Condition, Effect, Fingerprint, Op, Put, RangeCheck, Txn,
-        command::{Acknowledge, Action, Decide, Fence, Finish, Own, Prepare, Raise, Settle, Time},
+        command::{
+            Acknowledge, Action, Decide, Fence, Finish, Own, Pack, Prepare, Raise, Settle, Time,
+        },
     },
 };
 use prost::Message;
@@ -152,8 +154,13 @@ impl Script {
             ),
         };
         self.index += 1;
-        let outcome = self.machine.apply(&[entry]).unwrap().remove(0).unwrap();
-        format!("{outcome:?}\n")
+        match self.machine.apply(&[entry]).unwrap().remove(0) {
+            Answered::Nothing => "nothing\n".into(),
+            Answered::One(outcome) => format!("{outcome:?}\n"),
+            Answered::Pack(outcomes) => {
+                outcomes.iter().fold(String::new(), |all, outcome| format!("{all}- {outcome:?}\n"))
+            }
+        }
     }
 
     fn read(&self, read: Read, rest: &[&str]) -> String {
@@ -213,6 +220,16 @@ impl Script {
             }),
             "fence" => Action::Fence(Fence { until: rest[0].parse().unwrap() }),
             "raise" => Action::Raise(Raise { version: rest[0].parse().unwrap() }),
+            // `pack at=5 commit … | at=7 commit …`: each with a stamp of its own.
+            "pack" => {
+                let commands = rest.split(|word| *word == "|").map(|words| {
+                    let stamp = option(words, "at").map_or(self.stamp, |at| at.parse().unwrap());
+                    let at = words.iter().position(|word| !word.starts_with("at=")).unwrap();
+                    let action = self.action(words[at], &words[at + 1..]);
+                    Command::new(stamp, action).encode_to_vec().into()
+                });
+                Action::Pack(Pack { commands: commands.collect() })
+            }
             other => panic!("unknown command {other}"),
         }
     }

@@ -25,16 +25,20 @@ use std::{
 use bytes::Bytes;
 use cardea_raft::{Applied, Entry, GroupId, Payload, Position, ReplicaId, Snapshot};
 use cardea_storage::{
-    Clock, Fault, Revision, Timestamp,
+    Clock, Fault, Feature, Revision, Timestamp,
     engine::{Disk, Retention},
-    machine::{self, LogEntry, Machine, area, state},
+    machine::{self, Answered, LogEntry, Machine, area, state},
     planted::{self, Bug},
     tablet::TabletDirectory,
+    txn::pack,
 };
 use parking_lot::Mutex;
 
 use self::snapshot::Snapshots;
-use crate::clocks::{ClockComparison, LeaderClock};
+use crate::{
+    clocks::{ClockComparison, LeaderClock},
+    directory::Directory,
+};
 
 /// Digests are compared at multiples of this index.
 pub const DIGEST_EVERY: u64 = 1_024;
@@ -57,6 +61,8 @@ pub struct ReplicaParts {
     pub clock: Arc<dyn Clock>,
     /// Whether this node's time may be stamped with.
     pub comparison: Arc<ClockComparison>,
+    /// What the cluster's nodes know.
+    pub directory: Arc<Directory>,
 }
 
 /// The state of a replica.
@@ -70,20 +76,20 @@ pub struct Replica {
     snapshots: Snapshots,
     pub(crate) leader_clock: LeaderClock,
     log_time: AtomicU64,
-    base: AtomicU64,
     owning: AtomicBool,
     marks: Mutex<VecDeque<(u64, Bytes)>>,
     flushed: Mutex<Flushed>,
     pub(crate) confirmed: Mutex<Option<ConfirmedRead>>,
     /// Digests differ and no majority agrees: nothing more may be written.
     divided: AtomicBool,
+    directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
 }
 
 /// How far the tablet is durable.
 #[derive(Debug, Clone, Copy)]
 struct Flushed {
-    next: u64,
+    revision: Revision,
     at: Duration,
 }
 
@@ -97,7 +103,7 @@ pub(crate) struct ConfirmedRead {
 /// What a tablet has that no flush made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unflushed {
-    /// Entries.
+    /// Entries, and commands of packs.
     pub entries: u64,
     /// Bytes in memory.
     pub bytes: u64,
@@ -111,7 +117,8 @@ impl Replica {
     /// # Errors
     /// A fault if the disk fails or holds what it should not.
     pub fn open(parts: ReplicaParts) -> Result<Arc<Self>, Fault> {
-        let ReplicaParts { group, replica, disk, at, reserve_bytes, clock, comparison } = parts;
+        let ReplicaParts { group, replica, disk, at, reserve_bytes, clock, comparison, directory } =
+            parts;
         let retention = Retention::new(area::expiry);
         let tablet = TabletDirectory::open(disk.clone(), &at, Some(retention.clone()))?;
         let is_new = tablet.live().is_none();
@@ -121,22 +128,19 @@ impl Replica {
         let state = machine.state();
         // What was read from the disk is durable.
         retention.advance(state.now);
-        let flushed = Flushed {
-            next: state.position.map_or(0, |position| position.index + 1),
-            at: clock.monotonic(),
-        };
+        let flushed = Flushed { revision: state.revision(), at: clock.monotonic() };
         let this = Self {
             group,
             id: replica,
             is_new,
             leader_clock: LeaderClock::new(clock.clone(), comparison),
             log_time: AtomicU64::new(state.now),
-            base: AtomicU64::new(state.base),
             owning: AtomicBool::new(!state.ranges.is_empty()),
             marks: Mutex::default(),
             flushed: Mutex::new(flushed),
             confirmed: Mutex::default(),
             divided: AtomicBool::new(false),
+            directory,
             machine,
             tablet,
             retention,
@@ -184,11 +188,13 @@ impl Replica {
         self.owning.load(Ordering::Acquire)
     }
 
-    /// The log index of a revision; `None` if the group's base is not known here
-    /// yet.
-    pub fn index_of(&self, revision: Revision) -> Option<u64> {
-        let base = self.base.load(Ordering::Acquire);
-        self.owns_slots().then(|| revision.0.saturating_sub(base))
+    /// Whether everything up to a revision was applied here; if not, the index at
+    /// which to look again. That of the revision itself nobody knows: an entry may have
+    /// several.
+    pub fn index_before(&self, revision: Revision) -> Option<u64> {
+        let state = self.machine.state();
+        let next = state.position.map_or(0, |position| position.index + 1);
+        (state.revision() < revision).then_some(next)
     }
 
     /// The digests at the last fixed indexes, oldest first.
@@ -207,10 +213,10 @@ impl Replica {
 
     /// What no flush made durable yet.
     pub fn unflushed(&self) -> Unflushed {
-        let next = self.machine.state().position.map_or(0, |position| position.index + 1);
+        let revision = self.machine.state().revision();
         let flushed = *self.flushed.lock();
         Unflushed {
-            entries: next.saturating_sub(flushed.next),
+            entries: revision.0.saturating_sub(flushed.revision.0),
             bytes: self.machine.engine().usage().unflushed_bytes,
             since: self.clock.monotonic().saturating_sub(flushed.at),
         }
@@ -238,9 +244,8 @@ impl Replica {
 
     fn flushed_at(&self, state: &state::State) {
         self.retention.advance(state.now);
-        let next = state.position.map_or(0, |position| position.index + 1);
         let mut flushed = self.flushed.lock();
-        flushed.next = flushed.next.max(next);
+        flushed.revision = flushed.revision.max(state.revision());
         flushed.at = self.clock.monotonic();
     }
 
@@ -249,16 +254,16 @@ impl Replica {
             self.retention.advance(state.now);
         }
         self.log_time.store(state.now, Ordering::Release);
-        self.base.store(state.base, Ordering::Release);
         self.owning.store(!state.ranges.is_empty(), Ordering::Release);
     }
 
     /// Applies entries up to a fixed index, and notes the digest there.
     fn apply_run(&self, run: &[LogEntry], answers: &mut Vec<Bytes>) -> Result<(), Fault> {
-        let outcomes = self.machine.apply(run)?;
-        answers.extend(
-            outcomes.into_iter().map(|outcome| outcome.map_or_else(Bytes::new, |o| o.encode())),
-        );
+        answers.extend(self.machine.apply(run)?.into_iter().map(|answered| match answered {
+            Answered::Nothing => Bytes::new(),
+            Answered::One(outcome) => outcome.encode(),
+            Answered::Pack(outcomes) => pack::answers(&outcomes),
+        }));
         let last = run.last().map(|entry| entry.position.index);
         if let Some(index) = last.filter(|index| is_mark(*index)) {
             let mut marks = self.marks.lock();
@@ -290,6 +295,15 @@ impl cardea_raft::Machine for Replica {
         }
         self.published(&self.machine.state());
         Ok(answers)
+    }
+
+    fn pack(&self, commands: &[Bytes]) -> Option<Bytes> {
+        let known = self.directory.view().version() >= Feature::Packs.since();
+        known.then(|| pack::pack(commands))
+    }
+
+    fn unpack(&self, answer: Bytes) -> Vec<Bytes> {
+        pack::split(&answer)
     }
 
     fn begin_snapshot(&self, required: bool) -> Result<Option<Snapshot>, Fault> {

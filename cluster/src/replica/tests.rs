@@ -42,6 +42,7 @@ impl Site {
             reserve_bytes: 0,
             clock: self.clock.clone(),
             comparison: ClockComparison::new(self.clock.clone()),
+            directory: Directory::new(self.clock.clone()),
         })
         .unwrap()
     }
@@ -106,7 +107,8 @@ fn a_replica_is_new_once_and_keeps_what_was_flushed() {
     assert!(replica.is_new());
     fill(&replica, 3..5);
     assert!(replica.owns_slots());
-    assert_eq!(replica.index_of(Revision(104)), Some(4));
+    assert_eq!(replica.index_before(Revision(104)), None);
+    assert_eq!(replica.index_before(Revision(105)), Some(5));
     replica.flush().unwrap();
     replica.apply(vec![put(5, 0)]).unwrap();
     assert_eq!(replica.unflushed().entries, 1);

@@ -322,6 +322,7 @@ pub(crate) async fn start_replica(
         reserve_bytes: member.reserve_bytes,
         clock: member.clock.clone(),
         comparison: member.comparison.clone(),
+        directory: member.directory.clone(),
     };
     let opened = cardea_raft::blocking::spawn(move || {
         // A tablet is made before the log, so a log alone has lost it.

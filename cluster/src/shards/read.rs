@@ -134,13 +134,12 @@ async fn wait(
                 || confirmed.is_some_and(|read| clock.monotonic().saturating_sub(read.sent) <= age);
             if fresh { Ok(member.reader_now()) } else { barrier(member, replica).await }
         }
-        Freshness::AtLeast(revision) => match replica.index_of(revision) {
-            Some(index) => {
-                let reached = member.host.reached(replica.group(), index).await;
-                reached.map(|()| member.reader_now()).map_err(|error| unavailable(&error))
-            }
-            None => barrier(member, replica).await,
-        },
+        Freshness::AtLeast(_) if !replica.owns_slots() => barrier(member, replica).await,
+        Freshness::AtLeast(revision) => {
+            let ahead = || replica.index_before(revision);
+            let reached = member.host.reached_all(replica.group(), ahead).await;
+            reached.map(|()| member.reader_now()).map_err(|error| unavailable(&error))
+        }
     }
 }
 

@@ -79,7 +79,10 @@ async fn a_reader_is_told_why_it_cannot_read() {
     cluster.network.cut(follower, leader);
     let told = cluster.host(follower).read_barrier(GROUP).await;
     assert!(matches!(told, Err(ReadError::Unconfirmed(_))), "{told:?}");
-    assert_eq!(cluster.host(leader).reached(GROUP, 1 << 40).await, Err(ReadError::Lagging));
+    assert_eq!(
+        cluster.host(leader).reached_all(GROUP, || Some(1 << 40)).await,
+        Err(ReadError::Lagging)
+    );
     cluster.close().await;
 }
 

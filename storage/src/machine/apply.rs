@@ -56,12 +56,7 @@ impl Applier<'_> {
     /// # Errors
     /// A fault if the engine fails, or the command is newer than this code.
     pub(super) fn apply(&mut self, command: Command, revision: Revision) -> Result<Outcome, Fault> {
-        if command.version > VERSION_MAX {
-            return Err(Fault::new(format!(
-                "the log holds a command of cluster version {}, this binary knows {VERSION_MAX}",
-                command.version
-            )));
-        }
+        must_know(&command)?;
         let action = command
             .action
             .ok_or_else(|| Fault::new("the log holds a command that this binary does not know"))?;
@@ -95,6 +90,8 @@ impl Applier<'_> {
                 self.state.version = self.state.version.max(raise.version);
                 Ok(self.done(revision))
             }
+            // The machine takes apart those that are no part of another.
+            Action::Pack(_) => Ok(Outcome::Rejected),
         }
     }
 
@@ -306,6 +303,17 @@ impl Applier<'_> {
             self.written.push(Written { key, row, bytes });
         }
     }
+}
+
+/// Refuses what is newer than this code.
+pub(super) fn must_know(command: &Command) -> Result<(), Fault> {
+    if command.version <= VERSION_MAX {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "the log holds a command of cluster version {}, this binary knows {VERSION_MAX}",
+        command.version
+    )))
 }
 
 /// What the decider knows of a transaction: `Committed`, `Aborted`, `Unknown`

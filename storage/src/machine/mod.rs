@@ -45,7 +45,7 @@ use crate::{
     planted::{self, Bug},
     row::{Revision, Row},
     store::Change,
-    txn::{Command, Outcome},
+    txn::{Command, Outcome, command::Action},
     version::VERSION_MAX,
 };
 
@@ -67,6 +67,17 @@ pub enum Payload {
     Membership(Bytes),
     /// An encoded [`Command`].
     Command(Bytes),
+}
+
+/// What came of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It carried no command.
+    Nothing,
+    /// The outcome of its command.
+    One(Outcome),
+    /// The outcome of each command of its [pack](crate::txn::pack).
+    Pack(Vec<Outcome>),
 }
 
 /// A replica's machine over its engine.
@@ -167,7 +178,7 @@ impl Machine {
         read(&self.view()?)
     }
 
-    /// Applies entries, in order, in one batch; gives an outcome for each command.
+    /// Applies entries, in order, in one batch; says what came of each.
     ///
     /// # Errors
     /// A fault stops the node: the engine failed, or the log holds what this binary
@@ -175,7 +186,7 @@ impl Machine {
     ///
     /// # Panics
     /// If entries are not in order behind what was applied.
-    pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Option<Outcome>>, Fault> {
+    pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Answered>, Fault> {
         let mut applied = self.applied.lock();
         let live = self.live.read().clone();
         let Applied { state, held } = &mut *applied;
@@ -184,7 +195,7 @@ impl Machine {
             state: state.clone(),
             written: Vec::new(),
         };
-        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut answered = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
         for entry in entries {
             let before = applier.state.position.map(|position| position.index);
@@ -194,26 +205,19 @@ impl Machine {
                 entry.position.index,
             );
             applier.state.position = Some(entry.position);
-            let revision = applier.state.revision();
-            let outcome = match &entry.payload {
-                Payload::Blank => None,
+            let mut steps = Steps { entry, applier: &mut applier, events: &mut events };
+            answered.push(match &entry.payload {
+                Payload::Blank => {
+                    steps.end(None)?;
+                    Answered::Nothing
+                }
                 Payload::Membership(membership) => {
-                    applier.state.membership = Some(membership.clone());
-                    None
+                    steps.applier.state.membership = Some(membership.clone());
+                    steps.end(None)?;
+                    Answered::Nothing
                 }
-                Payload::Command(bytes) => {
-                    let command = Command::decode(bytes.clone())
-                        .map_err(|error| Fault::caused("command in the log", error))?;
-                    Some(applier.apply(command, revision)?)
-                }
-            };
-            let written = std::mem::take(&mut applier.written);
-            applier.state.digest = match planted::is(Bug::DigestOverRows) {
-                true => over_rows(&applier.staging)?,
-                false => chain(&applier.state, entry, outcome.as_ref(), &written),
-            };
-            events.push((revision, written));
-            outcomes.push(outcome);
+                Payload::Command(bytes) => steps.command(bytes)?,
+            });
         }
         *state = applier.state;
         let mut batch = applier.staging.into_batch();
@@ -227,8 +231,60 @@ impl Machine {
         for (revision, written) in events {
             live.feed.push(revision, changes(written, revision));
         }
-        Ok(outcomes)
+        Ok(answered)
     }
+}
+
+/// An entry that is being applied, command by command; most have one.
+struct Steps<'a, 'e> {
+    entry: &'a LogEntry,
+    applier: &'a mut Applier<'e>,
+    /// What was written at which revision.
+    events: &'a mut Vec<(Revision, Vec<Written>)>,
+}
+
+impl Steps<'_, '_> {
+    fn command(&mut self, bytes: &Bytes) -> Result<Answered, Fault> {
+        let command = decoded(bytes)?;
+        let Some(Action::Pack(pack)) = &command.action else {
+            return self.step(command).map(Answered::One);
+        };
+        apply::must_know(&command)?;
+        let mut outcomes = Vec::with_capacity(pack.commands.len());
+        for (number, bytes) in pack.commands.iter().enumerate() {
+            if number > 0 {
+                // A revision of its own, at the same index.
+                self.applier.state.base += 1;
+            }
+            outcomes.push(self.step(decoded(bytes)?)?);
+        }
+        if outcomes.is_empty() {
+            self.end(None)?;
+        }
+        Ok(Answered::Pack(outcomes))
+    }
+
+    fn step(&mut self, command: Command) -> Result<Outcome, Fault> {
+        let revision = self.applier.state.revision();
+        let outcome = self.applier.apply(command, revision)?;
+        self.end(Some(&outcome))?;
+        Ok(outcome)
+    }
+
+    /// What was done by now is one link of the chain, and one revision of the feed.
+    fn end(&mut self, outcome: Option<&Outcome>) -> Result<(), Fault> {
+        let written = std::mem::take(&mut self.applier.written);
+        self.applier.state.digest = match planted::is(Bug::DigestOverRows) {
+            true => over_rows(&self.applier.staging)?,
+            false => chain(&self.applier.state, self.entry, outcome, &written),
+        };
+        self.events.push((self.applier.state.revision(), written));
+        Ok(())
+    }
+}
+
+fn decoded(command: &Bytes) -> Result<Command, Fault> {
+    Command::decode(command.clone()).map_err(|error| Fault::caused("command in the log", error))
 }
 
 impl Drop for Machine {

@@ -43,7 +43,8 @@ pub struct State {
     /// The chain over what was applied; 32 bytes, empty at first.
     #[prost(bytes = "bytes", tag = "4")]
     pub digest: Bytes,
-    /// Added to indexes to give revisions.
+    /// Added to indexes to give revisions. Raised with each command of a
+    /// [pack](crate::txn::pack) but the first.
     #[prost(uint64, tag = "5")]
     pub base: u64,
     /// The slot ranges owned, as pairs of first and last bits.

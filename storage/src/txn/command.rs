@@ -15,7 +15,7 @@ pub struct Command {
     #[prost(uint32, tag = "2")]
     pub version: u32,
     /// What to do.
-    #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub action: Option<Action>,
 }
 
@@ -52,6 +52,9 @@ pub enum Action {
     /// Raise the cluster version that this group honours.
     #[prost(message, tag = "12")]
     Raise(Raise),
+    /// Several commands, one after another. Not within another.
+    #[prost(message, tag = "13")]
+    Pack(Pack),
 }
 
 /// See [`Action::Prepare`].
@@ -148,6 +151,14 @@ pub struct Raise {
     pub version: u32,
 }
 
+/// See [`Action::Pack`] and [`pack`](super::pack).
+#[derive(Clone, PartialEq, Message)]
+pub struct Pack {
+    /// Encoded [`Command`]s, in order.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub commands: Vec<Bytes>,
+}
+
 impl Command {
     /// A command stamped with this time, in milliseconds, under version 1.
     pub fn new(stamp: u64, action: Action) -> Self {
@@ -164,7 +175,7 @@ mod tests {
         let id = || Bytes::from_static(b"i");
         let key = || Bytes::from_static(b"k");
         let txn = || Some(Txn { not_after: 2, ..Txn::default() });
-        let frozen: [(Action, &str); 10] = [
+        let frozen: [(Action, &str); 11] = [
             (Action::Commit(txn().unwrap()), "080110011a021802"),
             (Action::Prepare(Prepare { txn: txn(), decider: key() }), "0801100122070a02180212016b"),
             (
@@ -187,6 +198,7 @@ mod tests {
             (Action::Fence(Fence { until: 3 }), "0801100152020803"),
             (Action::Own(Own { ranges: vec![0, 4095], base: 9 }), "080110015a070a0300ff1f1009"),
             (Action::Raise(Raise { version: 2 }), "0801100162020802"),
+            (Action::Pack(Pack { commands: vec![key(), id()] }), "080110016a060a016b0a0169"),
         ];
         for (action, expected) in frozen {
             let bytes = Command::new(1, action).encode_to_vec();

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod command;
+pub mod pack;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};

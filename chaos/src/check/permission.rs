@@ -21,6 +21,9 @@ pub enum Fresh {
     Latest,
     /// At least as fresh as this change, by its token.
     Since(usize),
+    /// As a node has it, since the story began: any state of the story may be seen, and
+    /// no mixture of several.
+    Begun,
 }
 
 /// A question that was answered.
@@ -99,10 +102,14 @@ pub fn check(story: &PermissionStory) -> Vec<Violation> {
         }
     }
     for check in &story.checks {
-        if let Fresh::Since(change) = check.fresh
-            && story.fits(check, change + 1).is_none()
-        {
-            say(check, "against the change whose token it was given");
+        match check.fresh {
+            Fresh::Since(change) if story.fits(check, change + 1).is_none() => {
+                say(check, "against the change whose token it was given");
+            }
+            Fresh::Begun if story.fits(check, 0).is_none() => {
+                say(check, "which was so at no time");
+            }
+            Fresh::Latest | Fresh::Since(_) | Fresh::Begun => {}
         }
     }
     violations
@@ -134,7 +141,7 @@ mod tests {
     }
 
     use Fate::{Done, NotDone, Unknown};
-    use Fresh::{Latest, Since};
+    use Fresh::{Begun, Latest, Since};
 
     const GIVEN_AND_TAKEN: [(u64, u64, Fate); 2] = [(0, 10, Done), (40, 50, Done)];
 
@@ -162,6 +169,15 @@ mod tests {
         assert_eq!(check(&bad).len(), 1);
         let bad = story(&GIVEN_AND_TAKEN, &[(45, 60, Since(1), true)]);
         assert_eq!(check(&bad).len(), 1, "the token is honoured, however early it is used");
+    }
+
+    #[test]
+    fn new_enemy_is_found_however_stale_the_answer() {
+        // A group loses its access, and then somebody joins it: nobody ever has it.
+        assert_eq!(check(&story(&[], &[(20, 30, Begun, false)])), []);
+        assert_eq!(check(&story(&[], &[(20, 30, Begun, true)])).len(), 1);
+        let stale = [(20, 30, Begun, false), (60, 70, Begun, true)];
+        assert_eq!(check(&story(&GIVEN_AND_TAKEN, &stale)), [], "each was so once");
     }
 
     #[test]

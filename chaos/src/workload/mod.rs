@@ -126,6 +126,11 @@ impl Run {
         &self.nodes[near]
     }
 
+    /// Any of all nodes, however far.
+    pub fn every_node(&self, dice: &mut Dice) -> &Endpoint {
+        dice.pick(&self.nodes).unwrap_or(&self.nodes[0])
+    }
+
     /// Notes an answer that the API does not have for what was asked.
     pub fn note_odd(&self, node: usize, what: &str) {
         let text = format!("{:?} node {}: {what}", self.now(), node + 1);

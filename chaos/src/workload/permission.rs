@@ -1,6 +1,11 @@
 //! Permissions that one client gives and takes, through any node, while others ask for
 //! them on all nodes: at the latest, and at the tokens that the changes gave. What is
 //! changed is the membership of a group, and what is asked rests on it.
+//!
+//! Between these the new enemy tries: a group loses its access before somebody joins it,
+//! and he leaves before it has the access again. So nobody has it ever, and no node may
+//! say that he has, however stale what it reads; it does say so if it takes the old
+//! access together with the new member.
 
 use std::sync::{
     Arc,
@@ -22,6 +27,8 @@ use crate::{
 const ASKERS: usize = 3;
 /// Changes of one permission.
 const CHANGES: usize = 24;
+/// How often a group loses its access and gets it back in one story of an enemy.
+const LOSSES: usize = 6;
 
 /// Gates, which the members of groups may enter.
 pub const LANGUAGE: &str = "
@@ -85,7 +92,77 @@ pub async fn guard(run: Arc<Run>, mut dice: Dice) {
             checks: permission.checks.into_inner(),
         };
         run.note(|ledger| ledger.permissions.push(story));
+        tempt(&run, dice.split()).await;
     }
+}
+
+/// One story of a new enemy.
+async fn tempt(run: &Run, mut dice: Dice) {
+    let name = run.fresh_email("enemy");
+    let access = json!({"namespace": "Gate", "object": name, "relation": "holders",
+        "subject_set": {"namespace": "Group", "object": name, "relation": "members"}});
+    let member = json!({"namespace": "Group", "object": name, "relation": "members",
+        "subject_id": "ann"});
+    let Some(Some(begun)) = patch(run, &mut dice, "insert", &access).await else { return };
+    let (checks, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let asks: Vec<Dice> = (0..ASKERS).map(|_| dice.split()).collect();
+    let changing = async {
+        let turns = [("delete", &access), ("insert", &member), ("delete", &member)];
+        let turns = turns.into_iter().chain([("insert", &access)]);
+        'story: for _ in 0..LOSSES {
+            for (action, tuple) in turns.clone() {
+                // After an outcome that nobody saw, nothing may follow.
+                if run.is_stopped() || patch(run, &mut dice, action, tuple).await.is_none() {
+                    break 'story;
+                }
+                tokio::time::sleep(dice.pause_ms(1, 10)).await;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let askers = asks.into_iter().map(|mut dice| {
+        let (checks, over, name, begun) = (&checks, &over, &name, &begun);
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                let node = run.every_node(&mut dice);
+                let (fresh, how) = match dice.percent(80) {
+                    true => (Fresh::Begun, format!("snaptoken={begun}")),
+                    false => (Fresh::Latest, "latest=true".to_owned()),
+                };
+                let began = run.now();
+                let reply = check(node, name, &how).await;
+                let span = run.since(began);
+                if let Some(allowed) = reply.done().and_then(|body| body["allowed"].as_bool()) {
+                    checks.lock().push(Check { node: node.node, span, fresh, allowed });
+                } else if reply.is_odd() {
+                    run.note_odd(node.node, &format!("a check of {name}: {reply:?}"));
+                }
+                tokio::time::sleep(dice.pause_ms(1, 8)).await;
+            }
+        }
+    });
+    tokio::join!(changing, futures::future::join_all(askers));
+    let story = PermissionStory { name, changes: Vec::new(), checks: checks.into_inner() };
+    run.note(|ledger| ledger.permissions.push(story));
+}
+
+/// Changes one tuple through any node; its token if it was done.
+async fn patch(run: &Run, dice: &mut Dice, action: &str, tuple: &Value) -> Option<Option<String>> {
+    let body = json!([{"action": action, "relation_tuple": tuple}]);
+    let node = run.every_node(dice);
+    let (reply, token) = node
+        .told(Call {
+            side: Side::Admin,
+            method: "PATCH",
+            path: "/admin/relation-tuples",
+            body: Some(&body),
+            token: None,
+        })
+        .await;
+    if reply.is_odd() {
+        run.note_odd(node.node, &format!("{action} of {tuple}: {reply:?}"));
+    }
+    (reply.fate() == Fate::Done).then_some(token)
 }
 
 /// Gives and takes in turn, until an outcome stays unknown: what may still happen
@@ -142,7 +219,7 @@ async fn change(run: &Run, permission: &Permission, mut dice: Dice) {
 
 async fn ask(run: &Run, permission: &Permission, mut dice: Dice) {
     while !permission.over.load(Ordering::Relaxed) {
-        let node = run.any_node(&mut dice);
+        let node = run.every_node(&mut dice);
         let token = permission.token.lock().clone().filter(|_| dice.percent(50));
         let (fresh, how) = match token {
             Some((change, token)) => (Fresh::Since(change), format!("snaptoken={token}")),

@@ -167,7 +167,10 @@ impl World {
         };
         self.machines[machine].run(async move {
             // It goes on by itself; and it is asked for again.
-            decommission(&member, lost, false, Duration::ZERO, |_| {}).await.ok();
+            let asked = decommission(&member, lost, false, Duration::ZERO, |_| {}).await;
+            if let Err(error) = asked {
+                tracing::debug!(node = %lost, ?error, "a lost node is there yet");
+            }
         });
     }
 }

@@ -13,6 +13,7 @@ use cardea_raft::{
     transport::{self, ChannelSettings, Channels, GrpcTransport, Listener, TransportSettings},
 };
 use cardea_storage::Fault;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
@@ -28,6 +29,9 @@ use crate::{
     replica::{Replica, ReplicaParts, flusher},
     service::{client, forward::Forwarders, server},
 };
+
+/// Replicas that are started at a time: opening one waits for the disk now and then.
+const STARTED_AT_ONCE: usize = 4;
 
 impl ClusterNode {
     /// Starts everything that a member does. The directory's replica runs when
@@ -281,26 +285,37 @@ async fn start_found(member: &Arc<Member>, identity: &Identity) -> Result<(), Op
     if identity.started && !found.contains_key(&DIRECTORY) {
         return Err(OpenError::StateLost);
     }
-    found.entry(DIRECTORY).or_insert(identity.replica());
     // The directory first, so that addresses are known.
-    for (group, replica) in found {
-        match start_replica(member, group, replica).await {
-            Ok(()) => {}
-            Err(StartError::StateLost) if group == DIRECTORY => return Err(OpenError::StateLost),
-            Err(StartError::StateLost) => {
-                tracing::error!(%group, %replica, "the state of this replica is lost: it has to be replaced");
-            }
-            Err(error) => return Err(Fault::caused(format!("start {group}"), error).into()),
-        }
-        if group == DIRECTORY
-            && let Some(replica) = member.replica(group)
-        {
-            let directory = member.directory.clone();
-            let loaded = cardea_raft::blocking::spawn(move || directory.load(replica.machine()));
-            loaded.await.map_err(|error| Fault::caused("load the directory", error))??;
-        }
+    let replica = found.remove(&DIRECTORY).unwrap_or(identity.replica());
+    start_one(member, DIRECTORY, replica).await?;
+    if let Some(replica) = member.replica(DIRECTORY) {
+        let directory = member.directory.clone();
+        let loaded = cardea_raft::blocking::spawn(move || directory.load(replica.machine()));
+        loaded.await.map_err(|error| Fault::caused("load the directory", error))??;
     }
-    Ok(())
+    stream::iter(found)
+        .map(|(group, replica)| start_one(member, group, replica))
+        .buffer_unordered(STARTED_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Starts a replica whose log was found. One whose tablet is lost is left to be replaced,
+/// but for the directory's.
+async fn start_one(
+    member: &Arc<Member>,
+    group: GroupId,
+    replica: ReplicaId,
+) -> Result<(), OpenError> {
+    match start_replica(member, group, replica).await {
+        Ok(()) => Ok(()),
+        Err(StartError::StateLost) if group == DIRECTORY => Err(OpenError::StateLost),
+        Err(StartError::StateLost) => {
+            tracing::error!(%group, %replica, "the state of this replica is lost: it has to be replaced");
+            Ok(())
+        }
+        Err(error) => Err(Fault::caused(format!("start {group}"), error).into()),
+    }
 }
 
 /// Opens and starts one replica, if it does not run.

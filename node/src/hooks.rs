@@ -73,7 +73,8 @@ fn hook(config: &Config, table: &HookTable) -> anyhow::Result<Hook> {
             Action::ShowVerificationUi,
             &[Purpose::Login, Purpose::Registration, Purpose::Settings],
         ),
-        "verification" => (Action::Verification, &[Purpose::Registration]),
+        "verification" => (Action::Verification, &[Purpose::Registration, Purpose::Settings]),
+        "verify_new_address" => (Action::VerifyNewAddress, &[Purpose::Settings]),
         "notify_previous_addresses" => (Action::NotifyPreviousAddresses, &[Purpose::Settings]),
         other => bail!("hook: there is no hook \"{other}\""),
     };
@@ -104,7 +105,7 @@ pub(crate) const fn methods(purpose: Purpose) -> &'static [&'static str] {
             &["profile", "password", "oidc", "passkey", "totp", "lookup_secret", "webauthn"]
         }
         Purpose::Recovery => &["code", "link"],
-        Purpose::Verification => &["code"],
+        Purpose::Verification => &["code", "link"],
     }
 }
 

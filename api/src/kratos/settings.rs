@@ -18,12 +18,14 @@ use super::{
     csrf::check_owner,
     flow::{
         Browser, Opened, admit, answer_text, beginner, begun, choice, flow_id, open, request_url,
-        return_to, second_factor_required, second_step, sender, shown, text, with_return,
+        return_to, second_factor_required, second_step, sender, shown, shown_with, text,
+        with_return,
     },
     manner::Manner,
     registration::type_traits,
     rejection::{no_active_session, not_begun, not_shown},
     social,
+    wire::flow::{ContinueWith, ContinueWithVerification},
 };
 use crate::{
     body::{Encoding, Sent},
@@ -179,10 +181,24 @@ async fn take(
 }
 
 fn answered(kratos: &Kratos, opened: &Opened, flow: Flow) -> Result<Response, ApiError> {
-    if opened.manner != Manner::Page {
-        return Ok(shown(kratos, StatusCode::OK, flow, opened.secret.as_ref()));
-    }
     let urls = &kratos.options().urls;
+    let verify = flow.verification.clone();
+    let verify =
+        verify.map(|begun| (urls.page(Purpose::Verification, &begun.flow.to_string()), begun));
+    if opened.manner != Manner::Page {
+        let steps = verify.iter().map(|(url, begun)| ContinueWith::ShowVerificationUi {
+            flow: ContinueWithVerification {
+                id: begun.flow.to_string(),
+                verifiable_address: &begun.address,
+                url: (opened.manner != Manner::Native).then(|| url.clone()),
+            },
+        });
+        let secret = opened.secret.as_ref();
+        return Ok(shown_with(kratos, StatusCode::OK, flow, secret, steps.collect()));
+    }
+    if let Some((url, _)) = verify {
+        return see_other(&url);
+    }
     let page = urls.page(Purpose::Settings, &flow.id.to_string());
     // What was only shown is on the page.
     let done = flow.state == FlowState::Success;

@@ -259,7 +259,12 @@ impl Service {
         };
         self.count_message(scope, client, &address).await?.map_err(CodeRejection::Throttled)?;
         let proof = AddressProof::of(record);
-        let account = self.holder(scope, flow.purpose, &address).await?;
+        // An address that nobody has yet, and for which a change of settings waits.
+        let waits = !record.code_traits.is_empty() && record.address == address.value;
+        let account = match waits {
+            true => id_of(&record.subject),
+            false => self.holder(scope, flow.purpose, &address).await?,
+        };
         let known = self.charge_code(scope, account, Budget::Sending).await?;
         let sending = Sending {
             known,
@@ -268,7 +273,9 @@ impl Service {
             template: proof.template(flow.purpose),
             client,
         };
-        let changed = FlowRecord { subject: id_bytes(&account), ..record.clone() };
+        let code_traits = if waits { record.code_traits.clone() } else { bytes::Bytes::new() };
+        let subject = id_bytes(&account);
+        let changed = FlowRecord { subject, code_traits, ..record.clone() };
         let changed = &self.write_code(scope, id, changed, &sending).await?;
         let mut flow = self.show_flow(id, changed);
         flow.ui.messages.push(proof.sent(flow.purpose, &address));

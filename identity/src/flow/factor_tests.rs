@@ -1,5 +1,6 @@
 //! Second factors and passkeys: each way in, and every rule that keeps others out.
 
+mod addresses;
 mod events;
 mod imported;
 mod key;

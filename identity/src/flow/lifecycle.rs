@@ -449,6 +449,7 @@ impl Service {
             unclaimed: record.unclaimed,
             exchange_code: None,
             identity: None,
+            verification: None,
             ui,
         };
         if state == FlowState::PassedChallenge && purpose == Purpose::Verification {

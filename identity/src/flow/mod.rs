@@ -183,6 +183,8 @@ pub struct Flow {
     pub exchange_code: Option<Secret<String>>,
     /// The identity whose settings they are.
     pub identity: Option<Identity>,
+    /// The verification that began with the last submission.
+    pub verification: Option<StartedVerification>,
     /// The form.
     pub ui: Container,
 }

@@ -1,20 +1,24 @@
 //! Showing that an address is one's own: a right code, or a link that is followed, marks
 //! it as verified, if the identity still has it. Whoever signs up is sent one at once.
 
+use bytes::Bytes;
 use cardea_storage::{Slot, StoreError, Transaction};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose,
     code::{Budget, CodeOutcome, CodeRejection},
     recovery::after_code,
+    settings::Change,
     throttle::TooEarly,
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     courier::{Template, outbox::Letter},
-    identity::draft::via_number,
-    model::{Client, FlowId, Identity, IdentityId, Scope},
+    identity::{ChangeRejection, IdentityChange, draft::via_number},
+    model::{Client, FlowId, Identity, IdentityId, Scope, json_of},
     schema::{Address, Channel},
     table::{
         AddressRecord, Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey,
@@ -34,7 +38,7 @@ pub struct StartedVerification {
 
 /// What such a verification needs, drawn once, whatever often the transaction is tried.
 pub(super) struct DrawnVerification {
-    flow: FlowId,
+    pub(super) flow: FlowId,
     message: Uuid,
     proof: cardea_storage::Secret<String>,
 }
@@ -42,8 +46,22 @@ pub(super) struct DrawnVerification {
 /// How the transaction ended.
 enum Ending {
     Verified,
+    /// Somebody else has the address by now.
+    Taken,
     Gone,
     AlreadyCompleted,
+}
+
+/// What ends the transaction without a commit.
+enum Unverified {
+    Taken,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unverified {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl Service {
@@ -61,6 +79,12 @@ impl Service {
         let occasion = &after_code(Purpose::Verification, started, client);
         self.consult_code(scope, subject, occasion, &mut flow).await?;
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
+        let waiting = self.waiting(started.0, record);
+        if waiting.is_none() && !record.code_traits.is_empty() {
+            flow.ui.messages.push(AddressProof::of(record).invalid(Purpose::Verification));
+            return Err(CodeRejection::Invalid(Box::new(flow)));
+        }
+        let (waiting, letters) = (&waiting, &self.draw_news(subject, "profile"));
         let done = self
             .store
             .transact(|t| async move {
@@ -68,7 +92,19 @@ impl Service {
                 let Some(entry) = t.get::<Identities>(&key).await? else {
                     return Ok(Ending::Gone);
                 };
-                let mut identity = entry.record;
+                let before = entry.record;
+                let mut identity = match waiting {
+                    None => before.clone(),
+                    Some(waiting) if !waiting.is_from(&before) || before.inactive => {
+                        return Ok(Ending::Gone);
+                    }
+                    Some(waiting) => {
+                        match self.become_waiting(&t, key, &before, waiting.traits.clone()).await? {
+                            Some(identity) => identity,
+                            None => return Err(Unverified::Taken),
+                        }
+                    }
+                };
                 let address = identity
                     .verifiable
                     .iter_mut()
@@ -85,13 +121,31 @@ impl Service {
                 for budget in [Budget::Sending, Budget::Trying] {
                     t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
                 }
+                if waiting.is_some() {
+                    let details = json!({"method": "profile", "address": true});
+                    let what = (Act::IdentityChanged, Actor::Oneself(client));
+                    self.audit(&t, scope, subject, what, details).await?;
+                    if self.is_news(Change::Address, "profile") {
+                        self.tell(&t, scope, (&before, &identity), letters, Change::Address);
+                    }
+                }
                 let told = Identity::of(IdentityId(subject), &identity);
                 self.post_calls((&t, scope), occasion, calls, Some(&told), None);
-                Ok::<_, StoreError>(Ending::Verified)
+                Ok::<_, Unverified>(Ending::Verified)
             })
-            .await?;
-        match done.value {
+            .await;
+        let ending = match done {
+            Ok(done) => done.value,
+            Err(Unverified::Taken) => Ending::Taken,
+            Err(Unverified::Store(error)) => return Err(error.into()),
+        };
+        match ending {
+            Ending::Taken => {
+                flow.ui.messages.push(Text::duplicate_identifier());
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
             Ending::Verified => {
+                self.posted();
                 self.calls_posted(calls);
                 self.hint_flow(scope, started, subject).await;
                 let done = FlowRecord { completed_at: self.now().as_millis(), ..record.clone() };
@@ -107,6 +161,29 @@ impl Service {
                 flow.ui.messages.push(Text::code_already_completed(Purpose::Verification));
                 Err(CodeRejection::Invalid(Box::new(flow)))
             }
+        }
+    }
+
+    /// Makes an identity what waited for its address; `None` if somebody else has it.
+    async fn become_waiting(
+        &self,
+        t: &Transaction,
+        key: IdentityKey,
+        before: &IdentityRecord,
+        traits: serde_json::Value,
+    ) -> Result<Option<IdentityRecord>, StoreError> {
+        let metadata = |bytes: &[u8]| (!bytes.is_empty()).then(|| json_of(bytes));
+        let change = IdentityChange {
+            traits,
+            metadata_public: metadata(&before.metadata_public),
+            metadata_admin: metadata(&before.metadata_admin),
+            ..IdentityChange::default()
+        };
+        match self.become_changed(t, key, before.clone(), &change, None).await {
+            Ok(_) => Ok(t.get::<Identities>(&key).await?.map(|entry| entry.record)),
+            Err(ChangeRejection::Store(error)) => Err(error),
+            // The schema may have changed, too: what waited is no more.
+            Err(_) => Ok(None),
         }
     }
 
@@ -171,6 +248,19 @@ impl Service {
         drawn: &DrawnVerification,
     ) -> Option<StartedVerification> {
         let address = self.to_be_verified(identity)?;
+        let what = (address.value.as_str(), Bytes::new());
+        Some(self.verify_address(t, scope, (subject, identity), (origin, client), (drawn, what)))
+    }
+
+    /// Begins to verify an address, with what waits for that, and writes the message.
+    pub(super) fn verify_address(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (subject, identity): (Uuid, &IdentityRecord),
+        (origin, client): (&FlowRecord, &Client),
+        (drawn, (address, waiting)): (&DrawnVerification, (&str, Bytes)),
+    ) -> StartedVerification {
         let template = self.verification_template();
         let digests = self.code_digests(scope.tenant, drawn.flow.0, drawn.proof.expose());
         let now = t.now();
@@ -185,7 +275,8 @@ impl Service {
             subject: id_bytes(&subject),
             active: self.proof_for(Purpose::Verification).name().to_owned(),
             state: 1,
-            address: address.value.clone(),
+            address: address.to_owned(),
+            code_traits: waiting,
             code_digest: digests.first().map(|digest| digest.to_vec().into()).unwrap_or_default(),
             code_expires_at: now.after(self.proof_lifespan(template)).as_millis(),
             ..FlowRecord::default()
@@ -195,13 +286,13 @@ impl Service {
         let letter = Letter {
             id: drawn.message,
             template,
-            recipient: &address.value,
-            via: Channel::of_address(&address.value),
+            recipient: address,
+            via: Channel::of_address(address),
             language: client.language,
-            model: &self.proof_model((template, drawn.flow), &address.value, &drawn.proof, client),
+            model: &self.proof_model((template, drawn.flow), address, &drawn.proof, client),
             decoy: false,
         };
         self.post(t, scope, &letter);
-        Some(StartedVerification { flow: drawn.flow, address: address.value.clone() })
+        StartedVerification { flow: drawn.flow, address: address.to_owned() }
     }
 }

@@ -43,6 +43,8 @@ pub enum Action {
     ShowVerificationUi,
     /// Begins to verify an address that is new.
     Verification,
+    /// Lets a change of an address wait until the new one is verified.
+    VerifyNewAddress,
     /// Tells the addresses that an identity had, when they change.
     NotifyPreviousAddresses,
     /// Asks or tells another server.
@@ -156,6 +158,10 @@ impl Action {
 
     pub(crate) const fn verifies(&self) -> bool {
         matches!(self, Self::Verification)
+    }
+
+    pub(crate) const fn verifies_first(&self) -> bool {
+        matches!(self, Self::VerifyNewAddress)
     }
 
     pub(crate) const fn notifies(&self) -> bool {

@@ -56,6 +56,7 @@ impl Hooks {
                 | "require_verified_address"
                 | "show_verification_ui"
                 | "verification"
+                | "verify_new_address"
                 | "notify_previous_addresses" => self.write(name, place, ""),
                 "web_hook" => match self.web_hook(&path, &hook["config"], place, number) {
                     Ok(text) => self.write(name, place, &text),

@@ -184,7 +184,7 @@ impl Service {
     }
 
     /// Whether people are told of a change.
-    pub(super) fn is_news(&self, change: Change, method: &str) -> bool {
+    pub(in crate::flow) fn is_news(&self, change: Change, method: &str) -> bool {
         let told = self.settings.notify_changes;
         told || (change == Change::Address && self.notifies_addresses(method))
     }

@@ -17,6 +17,7 @@ mod password;
 mod profile;
 mod submission;
 mod totp;
+mod verify;
 mod webauthn;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub use self::submission::{BeginSettings, SettingsRejection, SettingsSubmission}
 use self::{changing::Changing, hooked::settings_saved, news::News};
 pub(super) use self::{news::Change, webauthn::kept as kept_key};
 use super::{
-    Flow, FlowState, Purpose,
+    Flow, FlowState, Purpose, StartedVerification,
     lifecycle::{BeginRejection, csrf_bytes},
 };
 use crate::{
@@ -92,6 +93,7 @@ struct Changed {
     factors: Factors,
     shows: bool,
     told: bool,
+    verification: Option<StartedVerification>,
 }
 
 impl Opened {
@@ -225,6 +227,15 @@ impl Service {
             };
             self.consult_settings((me, flow), occasion, traits).await?
         };
+        let mut drawn = None;
+        if let Wanted::Profile(traits) = &wanted {
+            if let Some(address) = self.waits_for(&opened, &method, traits) {
+                let what = (traits, &address);
+                return self.wait_for_address(opened, proof, what, &client).await;
+            }
+            drawn = self.draw_for_new(&opened, occasion, traits).await?;
+        }
+        let drawn = &drawn;
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let (wanted, letters) = (&wanted, &self.draw_news(subject, &method));
         let changed = self
@@ -235,12 +246,17 @@ impl Service {
                     .await?
                     .filter(|me| me.accepted(t.now()).is_some() && me.identity_id == subject)
                     .ok_or(Refusal::NoSession)?;
-                let session = me.view(t.now());
+                let (session, before) = (me.view(t.now()), me.identity.clone());
                 let mut changed =
                     self.change_mine(&t, scope, (id, me), wanted, (letters, occasion)).await?;
                 if !changed.shows {
                     let identity = &mut changed.identity;
                     self.write_edits(&t, scope, (subject, identity), edits).await?;
+                    let origin = (started, occasion.client);
+                    changed.verification = drawn.as_ref().and_then(|drawn| {
+                        let owner = (subject, &before, &*identity);
+                        self.verify_brought(&t, scope, owner, origin, drawn)
+                    });
                     let told = Identity::of(IdentityId(subject), identity);
                     self.post_calls((&t, scope), occasion, calls, Some(&told), Some(&session));
                 }
@@ -249,8 +265,8 @@ impl Service {
             .await;
         match changed {
             Ok(done) => {
-                let Changed { identity, record, factors, shows, told } = done.value;
-                if told {
+                let Changed { identity, record, factors, shows, told, verification } = done.value;
+                if told || verification.is_some() {
                     self.posted();
                 }
                 if !shows {
@@ -263,6 +279,7 @@ impl Service {
                     flow.state = FlowState::Success;
                     flow.ui.messages.push(Text::settings_saved());
                 }
+                flow.verification = verification;
                 Ok(flow)
             }
             Err(Refusal::NoSession) => Err(SettingsRejection::NoSession),
@@ -371,6 +388,7 @@ impl Service {
             factors: changing.factors,
             shows: changing.shows,
             told,
+            verification: None,
         })
     }
 

@@ -188,7 +188,7 @@ pub(super) fn event(news: Option<Change>, method: &str, factors: &Factors) -> (A
 }
 
 impl Service {
-    pub(super) fn draw_news(&self, subject: Uuid, method: &str) -> News {
+    pub(in crate::flow) fn draw_news(&self, subject: Uuid, method: &str) -> News {
         if !self.settings.notify_changes && !self.notifies_addresses(method) {
             return News(Vec::new());
         }
@@ -196,7 +196,7 @@ impl Service {
     }
 
     /// Writes the messages; says whether there are any.
-    pub(super) fn tell(
+    pub(in crate::flow) fn tell(
         &self,
         t: &Transaction,
         scope: Scope,

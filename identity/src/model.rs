@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     hook::Asked,
+    identity::draft::via_number,
     language::Language,
     schema::Channel,
     session::{Aal, AuthenticationMethod, CredentialKind, RequiredAal, assurance},
@@ -352,6 +353,7 @@ impl MethodRecord {
             method: u32::from(method.method.number()),
             aal,
             completed_at: method.completed_at.as_millis(),
+            via: method.via.map_or(0, via_number),
         }
     }
 
@@ -364,7 +366,13 @@ impl MethodRecord {
             2 => Aal::Aal2,
             _ => Aal::Aal0,
         };
-        Some(AuthenticationMethod { method, aal, completed_at: Timestamp(self.completed_at) })
+        let via = match self.via {
+            1 => Some(Channel::Email),
+            2 => Some(Channel::Sms),
+            _ => None,
+        };
+        let completed_at = Timestamp(self.completed_at);
+        Some(AuthenticationMethod { method, aal, completed_at, via })
     }
 }
 

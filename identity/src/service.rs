@@ -57,6 +57,8 @@ pub struct Settings {
     pub verification: bool,
     /// Whether a code that is sent to an address logs in and signs up.
     pub code_login: bool,
+    /// Whether a code that is sent to an address is a second factor.
+    pub code_second_factor: bool,
     /// Whether an address lets its owner back in.
     pub recovery: bool,
     /// How long a code is good.
@@ -126,6 +128,7 @@ impl Default for Settings {
             message_limits: courier::Limits::default(),
             verification: false,
             code_login: false,
+            code_second_factor: false,
             recovery: false,
             code_lifespan: hour,
             link_lifespan: hour,

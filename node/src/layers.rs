@@ -266,6 +266,7 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
 pub fn identity_settings(config: &Config, templates: Templates, providers: Providers) -> Settings {
     let (argon2, sessions, flows) = (&config.argon2, &config.sessions, &config.flows);
     let mails = courier::sends_mails(config);
+    let sends = mails || courier::sends_texts(config);
     let factors = &config.factors;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Settings {
@@ -274,9 +275,10 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
             .then_some(sessions.earliest_extend),
         flow_lifespan: flows.lifespan,
         flow_retention: flows.retention,
-        verification: flows.verification.unwrap_or(mails),
-        recovery: flows.recovery.unwrap_or(mails),
+        verification: flows.verification.unwrap_or(sends),
+        recovery: flows.recovery.unwrap_or(sends),
         code_login: flows.code_login,
+        code_second_factor: factors.code,
         code_lifespan: flows.code_lifespan,
         link_lifespan: flows.link_lifespan,
         recovery_proof: address_proof(flows.recovery_use),

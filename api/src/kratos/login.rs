@@ -150,6 +150,7 @@ async fn take(
         password: text(&mut body, "password")?.map(Secret::new),
         code: text(&mut body, "code")?.map(Secret::new),
         resend: text(&mut body, "resend")?,
+        address: text(&mut body, "address")?.filter(|text| !text.is_empty()),
         totp_code: text(&mut body, "totp_code")?.map(Secret::new),
         lookup_secret: text(&mut body, "lookup_secret")?.map(Secret::new),
         webauthn_login: answer_text(&mut body, "webauthn_login")?,

@@ -138,6 +138,9 @@ pub(super) enum Tried {
 pub(crate) enum Budget {
     Sending,
     Trying,
+    /// The same of second factors: no first factor clears them.
+    SendingSecond,
+    TryingSecond,
     /// Copies of all that is held.
     Copying,
 }
@@ -292,7 +295,7 @@ impl Service {
     ) -> Result<CodeOutcome, CodeRejection> {
         let purpose = flow.purpose;
         let subject = id_of(&record.subject);
-        let mut record = match self.try_code_of(scope, id, subject, code).await? {
+        let mut record = match self.try_code_of(scope, id, (subject, Budget::Trying), code).await? {
             Tried::Right(record) => *record,
             Tried::Wrong => {
                 flow.ui.messages.push(AddressProof::of(record).invalid(purpose));
@@ -362,10 +365,10 @@ impl Service {
         &self,
         scope: Scope,
         id: FlowId,
-        account: Uuid,
+        (account, budget): (Uuid, Budget),
         code: &Secret<String>,
     ) -> Result<Tried, CodeRejection> {
-        self.charge_code(scope, account, Budget::Trying).await?;
+        self.charge_code(scope, account, budget).await?;
         let Some(record) = self.charge_flow(scope, id).await? else { return Ok(Tried::NoneLeft) };
         let typed: String = code.expose().chars().filter(|c| !c.is_whitespace()).collect();
         let digests = self.code_digests(scope.tenant, id.0, &typed);
@@ -449,6 +452,8 @@ impl Service {
         let name: &[u8] = match budget {
             Budget::Sending => b"codes sent",
             Budget::Trying => b"codes tried",
+            Budget::SendingSecond => b"second codes sent",
+            Budget::TryingSecond => b"second codes tried",
             Budget::Copying => b"copies taken",
         };
         AttemptsKey::own(scope.tenant, account, &self.source_digest(scope.tenant, name))

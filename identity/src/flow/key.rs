@@ -10,9 +10,10 @@ use uuid::Uuid;
 use crate::{
     Service,
     factor::{lookup, totp::Seed},
+    flow::login::second_code::shown_as,
     identity::factors::Factors,
     model::json_of,
-    schema::IdentitySchema,
+    schema::{Channel, IdentitySchema},
     session::CredentialKind,
     table::{CredentialRecord, FlowRecord, IdentityRecord, KnownKeyRecord, PublicKeyRecord, id_of},
     ui::{
@@ -100,6 +101,9 @@ impl Service {
             form.second_factor = true;
             form.totp = offers(CredentialKind::Totp);
             form.lookup_secret = offers(CredentialKind::LookupSecret);
+            let all = &record.second_addresses;
+            let shown = |value: &String| (Channel::of_address(value), shown_as(all, value));
+            form.second_codes = all.iter().map(shown).collect();
             if offers(CredentialKind::Webauthn) {
                 form.webauthn = ask(self.security_key_party(), UserVerification::Discouraged);
             }

@@ -7,13 +7,13 @@ use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{AddressProof, Flow, FlowState, Purpose};
+use super::{AddressProof, Flow, FlowState, Purpose, login::second_code::shown_as};
 use crate::{
     Service,
     hook::{HookFailed, Moment, Occasion, outbox::Calls},
     model::{Client, CsrfDigest, FlowId, Scope},
     schema::{Channel, IdentitySchema},
-    session::{Aal, check::Proof},
+    session::{Aal, CredentialKind, check::Proof},
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
     ui::{Container, Text, forms},
 };
@@ -130,12 +130,12 @@ impl Service {
         if let Some(proof) = &begin.proof {
             let found = self.find_session(&view, scope, proof, false).await?;
             let now = view.judged_at();
-            me = found.and_then(|found| Some((found.accepted(now)?.aal, found.identity_id)));
+            me = found.and_then(|found| Some((found.accepted(now)?.aal, found)));
         }
         let wanted = begin.aal.unwrap_or(Aal::Aal1);
-        match me {
+        match &me {
             None if wanted > Aal::Aal1 => return Err(BeginRejection::SessionRequired),
-            Some((has, _)) if !begin.refresh && has >= wanted => {
+            Some((has, _)) if !begin.refresh && *has >= wanted => {
                 return Err(BeginRejection::AlreadyLoggedIn);
             }
             _ => {}
@@ -145,12 +145,20 @@ impl Service {
         if begin.browser.is_some() {
             record.challenge = self.draw_challenge();
         }
-        if let Some((_, subject)) = me {
+        if let Some((_, found)) = me {
+            let subject = found.identity_id;
             record.refresh = begin.refresh;
             record.subject = id_bytes(&subject);
             record.requested_aal = if wanted == Aal::Aal2 { 2 } else { 1 };
             let factors = self.factors_of(&view, scope, subject).await?;
             self.offer_factors(&mut record, &factors);
+            if wanted == Aal::Aal2 {
+                let addresses = self.second_addresses(&found.identity, &found.shown());
+                if !addresses.is_empty() {
+                    record.offered.push(CredentialKind::Code.number().into());
+                }
+                record.second_addresses = addresses.into_iter().map(|one| one.value).collect();
+            }
             if wanted == Aal::Aal2 && record.offered.is_empty() {
                 return Err(BeginRejection::NoSecondFactor);
             }
@@ -404,7 +412,7 @@ impl Service {
         let proof = AddressProof::of(record);
         let mut ui = match (purpose, self.flow_schema(record)) {
             (Purpose::Login, _) if state == FlowState::SentEmail => {
-                forms::login_code(&action, &record.address)
+                forms::login_code(&action, &shown_address(record))
             }
             (Purpose::Registration, _) if state == FlowState::SentEmail => {
                 let traits = self.waiting_traits(id, record).unwrap_or_default();
@@ -509,6 +517,14 @@ impl Service {
         let done = FlowRecord { completed_at: t.now().as_millis(), ..record.clone() };
         let key = FlowKey { tenant: scope.tenant, id: id.0 };
         t.put::<Flows>(&key, &done, Some(self.flow_kept_until(record))).await
+    }
+}
+
+/// The address that a code was sent to, as who logs in may see it.
+fn shown_address(record: &FlowRecord) -> String {
+    match record.second_addresses.as_slice() {
+        [] => record.address.clone(),
+        all => shown_as(all, &record.address),
     }
 }
 

@@ -21,6 +21,8 @@ pub mod login;
 mod new_password;
 pub mod recovery;
 pub mod registration;
+#[cfg(test)]
+mod second_code_tests;
 pub mod settings;
 pub mod social;
 #[cfg(test)]

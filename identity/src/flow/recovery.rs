@@ -24,7 +24,7 @@ use crate::{
     identity::{draft::via_number, factors::Factors},
     model::{Client, CsrfDigest, FlowId, Identity, IdentityId, Issued, Scope},
     schema::Channel,
-    session::{Aal, CredentialKind, issue::Factor},
+    session::{CredentialKind, issue::Factor},
     table::{
         AddressRecord, Attempts, CredentialKey, Credentials, FlowKey, FlowRecord, Flows,
         Identities, IdentityKey, IdentityRecord, id_bytes, id_of,
@@ -246,7 +246,11 @@ impl Service {
                 for budget in [Budget::Sending, Budget::Trying] {
                     t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
                 }
-                let factor = Factor { kind: CredentialKind::CodeRecovery, aal: Aal::Aal1 };
+                let came = Some(&record.address).filter(|address| !address.is_empty());
+                let factor = Factor {
+                    via: came.map(|address| Channel::of_address(address)),
+                    ..Factor::first(CredentialKind::CodeRecovery)
+                };
                 let owner = (subject, &identity);
                 let issued = self.issue_session(&t, scope, owner, drawn, (factor, client)).await?;
                 let lifespan = self.settings.flow_lifespan;

@@ -3,6 +3,8 @@
 
 use cardea_storage::Timestamp;
 
+use crate::schema::Channel;
+
 /// Authenticator assurance level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Aal {
@@ -145,20 +147,35 @@ pub struct AuthenticationMethod {
     pub aal: Aal,
     /// When.
     pub completed_at: Timestamp,
+    /// How a code came; `None` if it is none, or that is not known.
+    pub via: Option<Channel>,
 }
 
 /// The level that methods add up to: one factor gives aal1; aal2 needs a first
 /// factor and a second one. Repeating a factor, or second factors alone, add
 /// nothing: an empty list is aal0.
 pub fn level(methods: &[AuthenticationMethod]) -> Aal {
-    let first = methods.iter().any(|m| m.method.is_first_factor() && m.aal == Aal::Aal1);
-    let second = methods.iter().any(|m| m.method.is_second_factor() && m.aal == Aal::Aal2);
-    match (first, second) {
-        (true, true) => Aal::Aal2,
-        (true, false) => Aal::Aal1,
-        (false, _) if methods.is_empty() => Aal::Aal0,
-        (false, _) => Aal::Aal1,
+    let beside = |first: &AuthenticationMethod| {
+        methods.iter().any(|second| second.aal == Aal::Aal2 && counts_beside(first, second))
+    };
+    match methods {
+        [] => Aal::Aal0,
+        all if all.iter().any(beside) => Aal::Aal2,
+        _ => Aal::Aal1,
     }
+}
+
+/// Whether one method is a first factor, and another a second one beside it. A code is
+/// none beside another that came the same way, or nobody knows how: both show the same
+/// mailbox, or the same number.
+pub(crate) fn counts_beside(first: &AuthenticationMethod, second: &AuthenticationMethod) -> bool {
+    let comes_alike = matches!(first.method, CredentialKind::Code | CredentialKind::CodeRecovery)
+        && second.method == CredentialKind::Code
+        && (first.via.is_none() || first.via == second.via);
+    first.method.is_first_factor()
+        && first.aal == Aal::Aal1
+        && second.method.is_second_factor()
+        && !comes_alike
 }
 
 #[cfg(test)]
@@ -172,6 +189,7 @@ mod tests {
             method,
             aal,
             completed_at: Timestamp::default(),
+            via: None,
         };
         let table: [(&[(CredentialKind, Aal)], Aal); 12] = [
             (&[], Aal::Aal0),
@@ -190,6 +208,35 @@ mod tests {
         ];
         for (methods, expected) in table {
             let methods: Vec<_> = methods.iter().copied().map(method).collect();
+            assert_eq!(level(&methods), expected, "{methods:?}");
+        }
+    }
+
+    /// Who has the mailbox alone has one factor.
+    #[test]
+    fn a_code_is_no_second_factor_beside_one_that_came_the_same_way() {
+        use CredentialKind::{Code, CodeRecovery, Password, Totp};
+        let (mail, text) = (Some(Channel::Email), Some(Channel::Sms));
+        for (first, second, expected) in [
+            ((Password, None), (Code, mail), Aal::Aal2),
+            ((Password, None), (Code, text), Aal::Aal2),
+            ((Code, mail), (Code, mail), Aal::Aal1),
+            ((Code, mail), (Code, text), Aal::Aal2),
+            ((Code, text), (Code, text), Aal::Aal1),
+            ((CodeRecovery, mail), (Code, mail), Aal::Aal1),
+            ((CodeRecovery, mail), (Code, text), Aal::Aal2),
+            // Written before it was kept how a code came.
+            ((Code, None), (Code, text), Aal::Aal1),
+            ((CodeRecovery, None), (Code, mail), Aal::Aal1),
+            ((Code, None), (Totp, None), Aal::Aal2),
+        ] {
+            let method = |(method, via), aal| AuthenticationMethod {
+                method,
+                aal,
+                completed_at: Timestamp::default(),
+                via,
+            };
+            let methods = [method(first, Aal::Aal1), method(second, Aal::Aal2)];
             assert_eq!(level(&methods), expected, "{methods:?}");
         }
     }

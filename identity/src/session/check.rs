@@ -11,13 +11,13 @@ use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp, Transact
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::TokenKind;
+use super::{AuthenticationMethod, TokenKind};
 use crate::{
     Service,
     model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{
-        Identities, IdentityKey, IdentityRecord, SessionEraKey, SessionEras, SessionKey,
-        SessionRecord, SessionTokenKey, SessionTokens, Sessions, id_of,
+        Identities, IdentityKey, IdentityRecord, MethodRecord, SessionEraKey, SessionEras,
+        SessionKey, SessionRecord, SessionTokenKey, SessionTokens, Sessions, id_of,
     },
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) identity: IdentityRecord,
     /// The era of sessions.
     pub(crate) era: u64,
+    /// Whether codes are a second factor beside what it shows.
+    pub(crate) has_second_codes: bool,
 }
 
 impl Service {
@@ -132,11 +134,15 @@ impl Service {
         let (Some(Some(session)), Some(Some(identity))) = (rows.next(), rows.next()) else {
             return Ok(None);
         };
+        let session = Sessions::decode(&session)?.record;
+        let identity = Identities::decode(&identity)?.record;
+        let shown: Vec<_> = session.methods.iter().filter_map(MethodRecord::read).collect();
         Ok(Some(Found {
             key,
-            session: Sessions::decode(&session)?.record,
+            has_second_codes: !self.second_addresses(&identity, &shown).is_empty(),
+            session,
             identity_id,
-            identity: Identities::decode(&identity)?.record,
+            identity,
             era: match rows.next().flatten() {
                 Some(row) => SessionEras::decode(&row)?.record.era,
                 None => 0,
@@ -162,6 +168,11 @@ impl Service {
 }
 
 impl Found {
+    /// What its holder has shown.
+    pub(crate) fn shown(&self) -> Vec<AuthenticationMethod> {
+        self.session.methods.iter().filter_map(MethodRecord::read).collect()
+    }
+
     /// The session, if it is accepted.
     pub(crate) fn accepted(&self, now: Timestamp) -> Option<Session> {
         Some(self.view(now)).filter(|session| session.active)
@@ -171,7 +182,9 @@ impl Found {
     pub(crate) fn view(&self, now: Timestamp) -> Session {
         let standing = Standing::of(Some(&self.identity), self.era);
         let mut session = Session::of(SessionId(self.key.id), &self.session, standing, now);
-        session.identity = Some(Identity::public(IdentityId(self.identity_id), &self.identity));
+        let mut identity = Identity::public(IdentityId(self.identity_id), &self.identity);
+        identity.has_second_factor |= self.has_second_codes;
+        session.identity = Some(identity);
         session
     }
 }

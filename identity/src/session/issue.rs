@@ -11,6 +11,7 @@ use crate::{
     Service,
     audit::{Act, Actor},
     model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId, Standing},
+    schema::Channel,
     table::{
         DeviceRecord, IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
     },
@@ -24,20 +25,38 @@ const USER_AGENT_BYTES_MAX: usize = 512;
 pub(crate) struct Factor {
     pub(crate) kind: CredentialKind,
     pub(crate) aal: Aal,
+    /// How it came, if it is a code.
+    pub(crate) via: Option<Channel>,
 }
 
 impl Factor {
-    pub(crate) const PASSWORD: Self = Self { kind: CredentialKind::Password, aal: Aal::Aal1 };
-    pub(crate) const PASSKEY: Self = Self { kind: CredentialKind::Passkey, aal: Aal::Aal1 };
-    pub(crate) const TOTP: Self = Self { kind: CredentialKind::Totp, aal: Aal::Aal2 };
-    pub(crate) const LOOKUP_SECRET: Self =
-        Self { kind: CredentialKind::LookupSecret, aal: Aal::Aal2 };
-    pub(crate) const SECURITY_KEY: Self = Self { kind: CredentialKind::Webauthn, aal: Aal::Aal2 };
+    pub(crate) const PASSWORD: Self = Self::first(CredentialKind::Password);
+    pub(crate) const PASSKEY: Self = Self::first(CredentialKind::Passkey);
+    pub(crate) const TOTP: Self = Self::second(CredentialKind::Totp);
+    pub(crate) const LOOKUP_SECRET: Self = Self::second(CredentialKind::LookupSecret);
+    pub(crate) const SECURITY_KEY: Self = Self::second(CredentialKind::Webauthn);
 
-    pub(crate) const CODE: Self = Self { kind: CredentialKind::Code, aal: Aal::Aal1 };
+    /// A first factor that is no code.
+    pub(crate) const fn first(kind: CredentialKind) -> Self {
+        Self { kind, aal: Aal::Aal1, via: None }
+    }
 
-    fn completed(self, at: Timestamp) -> AuthenticationMethod {
-        AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at }
+    const fn second(kind: CredentialKind) -> Self {
+        Self { kind, aal: Aal::Aal2, via: None }
+    }
+
+    /// A code that logs in or signs up.
+    pub(crate) const fn code(via: Channel) -> Self {
+        Self { via: Some(via), ..Self::first(CredentialKind::Code) }
+    }
+
+    /// A code that is shown beside a first factor.
+    pub(crate) const fn second_code(via: Channel) -> Self {
+        Self { via: Some(via), ..Self::second(CredentialKind::Code) }
+    }
+
+    pub(crate) const fn completed(self, at: Timestamp) -> AuthenticationMethod {
+        AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at, via: self.via }
     }
 }
 
@@ -106,6 +125,7 @@ impl Service {
         let standing = Some(Standing { epoch: record.session_epoch, era });
         let mut view = Session::of(SessionId(drawn.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(owner), record));
+        self.count_second_codes(&mut view, record);
         Ok(Issued {
             session: view,
             token: drawn.token.token.clone(),
@@ -146,7 +166,17 @@ impl Service {
         let standing = Some(Standing { epoch: found.identity.session_epoch, era: found.era });
         let mut view = Session::of(SessionId(found.key.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(found.identity_id), &found.identity));
+        self.count_second_codes(&mut view, &found.identity);
         Ok(Issued { session: view, token, logout_token: logout.token })
+    }
+
+    /// Says of a session whether its identity has a second factor beside what it shows,
+    /// codes included.
+    fn count_second_codes(&self, session: &mut Session, identity: &IdentityRecord) {
+        let has_codes = !self.second_addresses(identity, &session.methods).is_empty();
+        if let Some(shown) = &mut session.identity {
+            shown.has_second_factor |= has_codes;
+        }
     }
 
     /// When the row of a session that ends then ceases to exist.
@@ -158,7 +188,9 @@ impl Service {
 /// Writes into a session that its holder has shown a factor.
 pub(crate) fn add_method(session: &mut SessionRecord, factor: Factor, now: Timestamp) {
     let method = MethodRecord::of(&factor.completed(now));
-    session.methods.retain(|m| (m.method, m.aal) != (method.method, method.aal));
+    let same =
+        |m: &MethodRecord| (m.method, m.aal, m.via) == (method.method, method.aal, method.via);
+    session.methods.retain(|m| !same(m));
     session.methods.push(method);
 }
 

@@ -138,6 +138,9 @@ pub struct FlowRecord {
     /// What somebody says of itself who is to sign up by a code, in JSON, sealed.
     #[prost(bytes = "bytes", tag = "36")]
     pub code_traits: Bytes,
+    /// Where codes may be sent that are the subject's second factor.
+    #[prost(string, repeated, tag = "37")]
+    pub second_addresses: Vec<String>,
 }
 
 /// A key that may answer a challenge.

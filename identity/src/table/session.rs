@@ -74,6 +74,10 @@ pub struct MethodRecord {
     /// When.
     #[prost(uint64, tag = "3")]
     pub completed_at: u64,
+    /// How a code came: 1 by e-mail, 2 as a text message; 0 if it is none, and from
+    /// before it was kept.
+    #[prost(uint32, tag = "4")]
+    pub via: u32,
 }
 
 /// A device.

@@ -248,7 +248,12 @@ fn records_are_frozen() {
         issued_at: 2,
         authenticated_at: 3,
         expires_at: 4,
-        methods: vec![MethodRecord { method: 1, aal: 1, completed_at: 5 }],
+        methods: vec![MethodRecord {
+            method: 1,
+            aal: 1,
+            completed_at: 5,
+            ..MethodRecord::default()
+        }],
         devices: vec![DeviceRecord {
             id: "d".into(),
             ip_address: "i".to_owned(),
@@ -433,6 +438,15 @@ fn flows_are_frozen() {
     let address = AddressIndexRecord { identity: "i".into() };
     assert_eq!(hex(&address.encode_to_vec()), "0a0169");
     assert_eq!(hex(&SessionMark {}.encode_to_vec()), "");
+}
+
+/// Added later: what was written before has neither.
+#[test]
+fn codes_as_second_factors_are_frozen() {
+    let method = MethodRecord { method: 2, aal: 2, completed_at: 5, via: 2 };
+    assert_eq!(hex(&method.encode_to_vec()), "0802100218052002");
+    let flow = FlowRecord { second_addresses: vec!["n".to_owned()], ..FlowRecord::default() };
+    assert_eq!(hex(&flow.encode_to_vec()), "aa02016e");
 }
 
 /// A newer version adds fields; this one reads what it knows.

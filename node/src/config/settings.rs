@@ -356,6 +356,8 @@ sections! {
         totp_issuer: Option<String> = "",
         /// Offer backup codes.
         lookup_secrets: bool = "true",
+        /// Offer codes to numbers and addresses as a second factor; who takes over a number, or reads the mail, has it.
+        code: bool = "false",
         /// Offer passkeys, to log in and sign up without a password; by default wherever browsers can: HTTPS and a host name, or localhost.
         passkeys: Option<bool> = "",
         /// Offer security keys as a second factor; by default wherever browsers can.
@@ -402,13 +404,13 @@ sections! {
     Flows as flows = "flows" {
         /// How long a flow lives.
         lifespan: Duration = "1h",
-        /// Send a code that verifies the address to whoever signs up; by default if there is a mail server.
+        /// Send a code that verifies the address to whoever signs up; by default if messages go anywhere.
         verification: Option<bool> = "",
         /// Let people sign in and sign up by a code to an address that their schema says codes go to.
         code_login: bool = "false",
         /// Log in whoever signs up, where no `session` hook says after which methods.
         session_after_registration: bool = "true",
-        /// Let people back in by a code to their address; by default if there is a mail server.
+        /// Let people back in by a code to their address; by default if messages go anywhere.
         recovery: Option<bool> = "",
         /// How long such a code is good.
         code_lifespan: Duration = "1h",

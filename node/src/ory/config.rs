@@ -69,6 +69,8 @@ const CARRIED: &[(&str, &str, Form)] = &[
         Form::Flag,
     ),
     ("selfservice.methods.code.config.lifespan", "flows.code_lifespan", Form::Duration),
+    ("selfservice.methods.code.passwordless_enabled", "flows.code_login", Form::Flag),
+    ("selfservice.methods.code.mfa_enabled", "factors.code", Form::Flag),
     ("selfservice.methods.link.config.lifespan", "flows.link_lifespan", Form::Duration),
     ("selfservice.flows.recovery.use", "flows.recovery_use", Form::Text),
     ("selfservice.flows.verification.use", "flows.verification_use", Form::Text),
@@ -370,7 +372,7 @@ selfservice:
   allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
   methods:
     password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3}}
-    code: {config: {lifespan: 15m}}
+    code: {mfa_enabled: true, passwordless_enabled: true, config: {lifespan: 15m}}
     oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
   flows:
     login: {ui_url: "https://www.example.org/login", lifespan: 10m}
@@ -398,6 +400,8 @@ identity:
             "cookie_same_site = \"lax\"",
             "allowed_return_urls = [\"https://www.example.org\", \"https://app.example.org\"]",
             "code_lifespan = \"15m\"",
+            "code_login = true",
+            "[factors]\ncode = true",
             "memory = \"128MiB\"",
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",

@@ -24,6 +24,8 @@ CONFIG = """
 [flows]
 code_login = true
 recovery = true
+[factors]
+code = true
 [messages]
 max_per_address = 3
 [outbound]
@@ -39,7 +41,7 @@ basic_password_file = "gateway-password"
 headers = {{ Content-Type = "application/x-www-form-urlencoded" }}
 """
 PHONE = {"type": "string", "format": "tel", "title": "Phone", "ory.sh/kratos": {
-    "credentials": {"code": {"identifier": True, "via": "sms"}},
+    "credentials": {"code": {"identifier": True, "via": "sms"}, "password": {"identifier": True}},
     "verification": {"via": "sms"}, "recovery": {"via": "sms"}}}
 SCHEMA = {"$id": "https://example.org/customer.schema.json", "type": "object", "properties": {
     "traits": {"type": "object", "properties": {"phone": PHONE}, "required": ["phone"]}}}
@@ -121,11 +123,11 @@ class Messages(unittest.TestCase):
         code = self.code(number, "registration_code_valid")
         status, done = ask("POST", flow["ui"]["action"], {**body, "code": code})
         self.assertEqual(status, 200, done)
-        return done["identity"]
+        return done["identity"], {"X-Session-Token": done["session_token"]}
 
     def test_a_code_by_sms_signs_up_and_logs_in(self):
         number = a_number()
-        identity = self.sign_up(number)
+        identity, _ = self.sign_up(number)
         address = identity["verifiable_addresses"][0]
         self.assertEqual((address["via"], address["value"], address["verified"]),
                          ("sms", number, True))
@@ -153,7 +155,7 @@ class Messages(unittest.TestCase):
 
     def test_a_number_recovers_its_account(self):
         number = a_number()
-        identity = self.sign_up(number)
+        identity, _ = self.sign_up(number)
         _, flow = ask("GET", self.public + "/self-service/recovery/api")
         field = next(n for n in flow["ui"]["nodes"] if n["attributes"]["name"] == "email")
         self.assertEqual((field["attributes"]["type"], field["meta"]["label"]["id"]),
@@ -167,6 +169,36 @@ class Messages(unittest.TestCase):
                      if c["action"] == "set_ory_session_token")
         _, me = ask("GET", self.public + "/sessions/whoami", headers={"X-Session-Token": token})
         self.assertEqual(me["identity"]["id"], identity["id"])
+
+    def test_a_code_by_sms_is_a_second_factor_beside_a_password(self):
+        number, password = a_number(), "correct horse battery staple"
+        _, me = self.sign_up(number)
+        login = self.public + "/self-service/login/api"
+        # Who signed up by the number has shown it, and shows nothing more by it.
+        self.assertEqual(ask("GET", login + "?aal=aal2", headers=me)[0], 400)
+        _, flow = ask("GET", self.public + "/self-service/settings/api", headers=me)
+        status, done = ask("POST", flow["ui"]["action"],
+                           {"method": "password", "password": password}, me)
+        self.assertEqual(status, 200, done)
+        _, flow = ask("GET", login)
+        status, done = ask("POST", flow["ui"]["action"], {
+            "method": "password", "identifier": number, "password": password})
+        self.assertEqual(status, 200, done)
+        me = {"X-Session-Token": done["session_token"]}
+        status, refused = ask("GET", self.public + "/sessions/whoami", headers=me)
+        self.assertEqual((status, refused["error"]["id"]), (403, "session_aal2_required"))
+        _, flow = ask("GET", login + "?aal=aal2", headers=me)
+        button = next(n for n in flow["ui"]["nodes"] if n["attributes"]["name"] == "address")
+        self.assertEqual((button["group"], button["meta"]["label"]["id"]), ("code", 1010023))
+        self.assertNotIn(number, json.dumps(flow["ui"]))
+        status, flow = ask("POST", flow["ui"]["action"],
+                           {"method": "code", "address": button["attributes"]["value"]}, me)
+        self.assertEqual((status, flow["state"]), (400, "sent_email"), flow)
+        code = self.code(number, "login_code_valid")
+        status, done = ask("POST", flow["ui"]["action"], {"method": "code", "code": code}, me)
+        self.assertEqual(status, 200, done)
+        status, me = ask("GET", self.public + "/sessions/whoami", headers=me)
+        self.assertEqual((status, me["authenticator_assurance_level"]), (200, "aal2"))
 
     def test_one_number_gets_no_more_than_its_share(self):
         statuses = []

@@ -32,7 +32,10 @@ impl Service {
         submission: LoginSubmission,
     ) -> Result<LoggedIn, LoginRejection> {
         let (record, mut flow) = self.open_login(sender).await?;
-        if !self.settings.code_login || record.requested_aal == 2 {
+        if record.requested_aal == 2 {
+            return self.second_by_code(sender, submission).await;
+        }
+        if !self.settings.code_login {
             return Err(LoginRejection::say(flow, Text::login_method_missing()));
         }
         flow.active = Some(CredentialKind::Code.name().to_owned());
@@ -62,7 +65,7 @@ impl Service {
             account: id_of(&record.code_account),
             source: self.source(scope, client),
             proof,
-            factor: Factor::CODE,
+            factor: Factor::code(Channel::of_address(&record.address)),
         }
     }
 
@@ -117,7 +120,11 @@ impl Service {
     ) -> Result<LoggedIn, LoginRejection> {
         let Attempt { scope, flow: (id, _), account, source, .. } = attempt;
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        match self.try_code_of(scope, id, account, code).await.map_err(rejected)? {
+        match self
+            .try_code_of(scope, id, (account, Budget::Trying), code)
+            .await
+            .map_err(rejected)?
+        {
             Tried::Right(record) => {
                 let attempt = Attempt { flow: (id, &record), ..attempt };
                 // There is no credential: the identity's own addresses decide.
@@ -155,7 +162,7 @@ fn address_of(typed: &str) -> Address {
     }
 }
 
-fn rejected(rejection: CodeRejection) -> LoginRejection {
+pub(super) fn rejected(rejection: CodeRejection) -> LoginRejection {
     match rejection {
         CodeRejection::Throttled(too_early) => LoginRejection::Throttled(too_early),
         CodeRejection::Store(error) => LoginRejection::Store(error),

@@ -18,6 +18,7 @@ mod hooked;
 mod lookup_secret;
 mod passkey;
 mod password;
+pub(in crate::flow) mod second_code;
 mod social;
 mod totp;
 mod webauthn;
@@ -59,6 +60,8 @@ pub struct LoginSubmission {
     pub code: Option<Secret<String>>,
     /// Whether another one is to be sent: any text.
     pub resend: Option<String>,
+    /// The address that a code is to be sent to, as a second factor.
+    pub address: Option<String>,
     /// A time-based code.
     pub totp_code: Option<Secret<String>>,
     /// A backup code.
@@ -78,6 +81,7 @@ impl LoginSubmission {
         match self.method.as_str() {
             "" if self.passkey_login.is_some() => "passkey",
             "" if self.code.is_some() || self.resend.is_some() => "code",
+            "" if self.address.is_some() => "code",
             "" if self.webauthn_login.is_some() => "webauthn",
             method => method,
         }
@@ -404,6 +408,13 @@ impl Service {
                         .map(|found| (found, proof)),
                     None => None,
                 };
+                if factor.kind == CredentialKind::Code && factor.aal == Aal::Aal2 {
+                    let shown = present.as_ref().map(|(found, _)| found.shown());
+                    let known = self.second_addresses(&identity, &shown.unwrap_or_default());
+                    if !known.iter().any(|known| known.value == address) {
+                        return Ok(Ending::Changed);
+                    }
+                }
                 // A second factor makes no session of its own.
                 if present.is_none() && factor.aal == Aal::Aal2 {
                     return Err(LoginRejection::SessionRequired);
@@ -420,7 +431,11 @@ impl Service {
                     t.put::<Credentials>(&credential_key, &credential, None).await?;
                 }
                 if factor.kind == CredentialKind::Code {
-                    for budget in [Budget::Sending, Budget::Trying] {
+                    let budgets = match factor.aal {
+                        Aal::Aal2 => [Budget::SendingSecond, Budget::TryingSecond],
+                        _ => [Budget::Sending, Budget::Trying],
+                    };
+                    for budget in budgets {
                         t.delete::<Attempts>(&self.budget_key(scope, account, budget)).await?;
                     }
                     if show_address(&mut identity, address, t.now()) {

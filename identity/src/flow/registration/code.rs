@@ -97,13 +97,17 @@ impl Service {
             return Err(RegistrationRejection::say(opened.flow, Text::traits_mismatch()));
         }
         let account = id_of(&opened.record.code_account);
-        match self.try_code_of(scope, id, account, code).await.map_err(rejected)? {
+        match self
+            .try_code_of(scope, id, (account, Budget::Trying), code)
+            .await
+            .map_err(rejected)?
+        {
             Tried::Right(record) => {
                 opened.record = *record;
                 let verified_at = Some(self.now());
+                let earned = Earned::by(Factor::code(address.via));
                 let verified =
                     ImportedAddress { via: address.via, value: address.value, verified_at };
-                let earned = Earned::by(Factor::CODE);
                 let addresses = vec![verified];
                 let newcomer = Newcomer { traits, found, source, addresses, ..Newcomer::default() };
                 self.finish_registration(sender, opened, newcomer, earned).await

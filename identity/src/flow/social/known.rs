@@ -11,13 +11,13 @@ use crate::{
     Service,
     flow::{Flow, LoginRejection, login::Attempt},
     model::Scope,
-    session::{Aal, CredentialKind, issue::Factor},
+    session::{CredentialKind, issue::Factor},
     social::{claims::Stranger, exchange::Tokens},
     table::{CredentialRecord, ProviderSubjectKey, ProviderSubjects, id_of},
 };
 
 /// An account at a provider, as a factor.
-pub(super) const FACTOR: Factor = Factor { kind: CredentialKind::Oidc, aal: Aal::Aal1 };
+pub(super) const FACTOR: Factor = Factor::first(CredentialKind::Oidc);
 
 impl Service {
     /// Whose account it is, if somebody's.

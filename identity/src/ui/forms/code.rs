@@ -50,6 +50,13 @@ pub(super) fn send(label: Text) -> Node {
     button(Group::Code, "code", label)
 }
 
+/// The button that has a code sent to an address, as a second factor.
+pub(super) fn send_to(via: Channel, shown: &str) -> Node {
+    let mut address = InputAttributes::new("address", InputType::Submit);
+    address.value = Some(json!(shown));
+    Node::input(Group::Code, address, Some(Text::send_code_to(via, shown)))
+}
+
 /// The form that asks for the code that was sent to somebody who logs in.
 pub fn login_code(action: &str, address: &str) -> Container {
     let mut identifier = InputAttributes::new("identifier", InputType::Hidden);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     factor::totp::Seed,
-    schema::{IdentitySchema, Violation},
+    schema::{Channel, IdentitySchema, Violation},
 };
 
 pub use code::{address, code, link, login_code, registration_code};
@@ -40,6 +40,8 @@ pub struct Login {
     pub passkey: Option<Value>,
     /// A second factor, and nothing else.
     pub second_factor: bool,
+    /// A code that is sent to one of these, as they are shown.
+    pub second_codes: Vec<(Channel, String)>,
     /// A time-based code.
     pub totp: bool,
     /// A backup code.
@@ -112,6 +114,7 @@ pub fn login(action: &str, login: &Login) -> Container {
     if login.code {
         form.nodes.push(code::send(Text::send_login_code()));
     }
+    form.nodes.extend(login.second_codes.iter().map(|(via, shown)| code::send_to(*via, shown)));
     if login.totp {
         form.nodes.extend(totp::login());
     }

@@ -106,13 +106,27 @@ impl Text {
         Self::generic("The traits are too large to sign up by a code.")
     }
 
+    /// 1010023: the button that has a code sent to an address.
+    pub fn send_code_to(via: Channel, shown: &str) -> Self {
+        Self::info(1_010_023, format!("Send code to {shown}"))
+            .with(json!({"address": shown, "channel": via.name()}))
+    }
+
+    /// 4010010: a second factor was asked for at an address that the account has not.
+    pub fn address_unknown() -> Self {
+        Self::error(
+            4_010_010,
+            "The address you entered does not match any known addresses in the current account.",
+        )
+    }
+
     /// 1060004, 1080004: a code or a link went to a number.
     pub fn sent_by_text_message(purpose: Purpose, number: &str) -> Self {
         let (id, what) = match purpose {
             Purpose::Recovery => (1_060_004, "recover your account"),
             _ => (1_080_004, "verify your number"),
         };
-        let masked = masked_number(number);
+        let masked = masked(number);
         let text = format!(
             "A text message to {what} has been sent to {masked}. If you have not received it, \
              check the number and make sure to use the one you registered with."
@@ -140,12 +154,39 @@ impl Text {
     }
 }
 
-/// A number as it is shown: its first digits and its last.
-fn masked_number(number: &str) -> String {
-    let (first, last) =
-        (number.get(..3), number.len().checked_sub(2).and_then(|at| number.get(at..)));
-    match (first, last) {
-        (Some(first), Some(last)) if number.len() >= 8 => format!("{first}****{last}"),
+/// An address as it is shown to who may not know it: how it begins, and its domain or how
+/// it ends.
+pub(crate) fn masked(address: &str) -> String {
+    let chars: Vec<char> = address.chars().collect();
+    if let Some((local, domain)) = address.split_once('@') {
+        let first: String =
+            local.chars().take(if local.chars().count() > 2 { 2 } else { 0 }).collect();
+        return format!("{first}****@{domain}");
+    }
+    match chars.len().checked_sub(2) {
+        Some(at) if chars.len() >= 8 => {
+            let (first, last): (String, String) =
+                (chars.iter().take(3).collect(), chars.iter().skip(at).collect());
+            format!("{first}****{last}")
+        }
         _ => "****".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_masked() {
+        for (address, shown) in [
+            ("+4930901820", "+49****20"),
+            ("ann@example.org", "an****@example.org"),
+            ("a@example.org", "****@example.org"),
+            ("+4912", "****"),
+            ("ärger@example.org", "är****@example.org"),
+        ] {
+            assert_eq!(masked(address), shown);
+        }
     }
 }

@@ -4,6 +4,8 @@
 mod code;
 mod factor;
 
+pub(crate) use code::masked;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

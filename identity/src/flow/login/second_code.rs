@@ -1,0 +1,156 @@
+//! Completing a login by a code that is sent to a number or an address, as a second
+//! factor. It is off unless an operator switches it on: who takes a number over, or reads
+//! the mail, has it.
+//!
+//! The addresses are the subject's own: those that its schema sends codes to, and that
+//! were verified. A code never counts beside a first factor that came the same way: one by
+//! mail not beside a code or a recovery by mail. So who has the mailbox alone has one
+//! factor, and is asked for no second one that the mailbox would show again.
+//!
+//! Who has shown a first factor is not told the whole of an address, and names it by what
+//! it is told.
+
+use cardea_storage::{Secret, Timestamp};
+
+use super::{LoggedIn, LoginRejection, LoginSubmission, Sender, Settled, code::rejected};
+use crate::{
+    Service,
+    courier::Template,
+    flow::{
+        Flow,
+        code::{Budget, Sending, Tried},
+    },
+    schema::{Address, Channel, normalize_identifier, normalize_phone},
+    session::{AuthenticationMethod, CredentialKind, assurance::counts_beside, issue::Factor},
+    table::{CredentialRecord, FlowRecord, IdentityRecord, id_bytes, id_of},
+    ui::{Text, text::masked},
+};
+
+impl Service {
+    /// Where codes may go that are a second factor beside what a session has shown.
+    pub(crate) fn second_addresses(
+        &self,
+        identity: &IdentityRecord,
+        shown: &[AuthenticationMethod],
+    ) -> Vec<Address> {
+        if !self.settings.code_second_factor {
+            return Vec::new();
+        }
+        let Some(schema) = self.schema(&identity.schema_id) else { return Vec::new() };
+        let traits = serde_json::from_slice(&identity.traits).unwrap_or_default();
+        let Ok(found) = schema.check(&traits) else { return Vec::new() };
+        let is_verified = |address: &Address| {
+            let mut known = identity.verifiable.iter();
+            known.any(|known| known.value == address.value && known.verified_at != 0)
+        };
+        let counts = |address: &Address| {
+            let second = Factor::second_code(address.via).completed(Timestamp::default());
+            shown.iter().any(|first| counts_beside(first, &second))
+        };
+        let reached = |address: &Address| self.settings.message_limits.reaches(address);
+        let all = found.code_addresses.into_iter();
+        all.filter(|address| is_verified(address) && counts(address) && reached(address)).collect()
+    }
+
+    pub(super) async fn second_by_code(
+        &self,
+        sender: Sender<'_>,
+        submission: LoginSubmission,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let proof = submission.proof.as_ref();
+        let (record, mut flow) = self.open_second(sender, proof).await?;
+        if !self.settings.code_second_factor || record.second_addresses.is_empty() {
+            return Err(LoginRejection::say(flow, Text::login_method_missing()));
+        }
+        flow.active = Some(CredentialKind::Code.name().to_owned());
+        let again = submission.resend.as_deref().is_some_and(|value| !value.is_empty());
+        let code = submission.code.as_ref().filter(|code| !code.expose().trim().is_empty());
+        match code.filter(|_| record.state == 1 && !again) {
+            Some(code) => {
+                let factor = Factor::second_code(Channel::of_address(&record.address));
+                let attempt = self.attempt_second(sender, &record, proof, factor).await?;
+                self.try_second_code(attempt, flow, code).await
+            }
+            None => self.send_second_code(sender, record, flow, &submission).await,
+        }
+    }
+
+    async fn send_second_code(
+        &self,
+        sender: Sender<'_>,
+        record: FlowRecord,
+        flow: Flow,
+        submission: &LoginSubmission,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let Sender { scope, id, client } = sender;
+        let named = [&submission.address, &submission.identifier];
+        let named = named.into_iter().flatten().find(|text| !text.trim().is_empty());
+        let Some(address) = chosen(&record, named.map(|text| text.trim())) else {
+            return Err(LoginRejection::say(flow, Text::address_unknown()));
+        };
+        self.count_message(scope, client, &address).await?.map_err(LoginRejection::Throttled)?;
+        let account = id_of(&record.subject);
+        let known = self.charge_code(scope, account, Budget::SendingSecond).await;
+        let sending = Sending {
+            known: known.map_err(rejected)?,
+            via: address.via,
+            address: &address.value,
+            template: Template::LoginCode,
+            client,
+        };
+        let changed = FlowRecord { code_account: id_bytes(&account), ..record };
+        let kept = self.write_code(scope, id, changed, &sending).await?;
+        let mut flow = self.show_flow(id, &kept);
+        flow.active = Some(CredentialKind::Code.name().to_owned());
+        Err(LoginRejection::say(flow, Text::login_code_sent()))
+    }
+
+    async fn try_second_code(
+        &self,
+        attempt: super::Attempt<'_>,
+        flow: Flow,
+        code: &Secret<String>,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let super::Attempt { scope, flow: (id, _), account, source, .. } = attempt;
+        let budget = Budget::TryingSecond;
+        match self.try_code_of(scope, id, (account, budget), code).await.map_err(rejected)? {
+            Tried::Right(record) => {
+                let attempt = super::Attempt { flow: (id, &record), ..attempt };
+                // There is no credential: the identity's own addresses decide.
+                let settle = |_: Option<&CredentialRecord>, _: Timestamp| Settled::Kept;
+                self.finish_login(&attempt, flow, &settle).await
+            }
+            Tried::Wrong => {
+                self.source_failed(scope, &source).await?;
+                Err(LoginRejection::say(flow, Text::login_code_invalid()))
+            }
+            Tried::NoneLeft => Err(LoginRejection::say(flow, Text::codes_tried_too_often())),
+        }
+    }
+}
+
+/// Which of its addresses a flow is to send a code to: the one that is named, whole or as
+/// it is shown; the one of before; the only one.
+fn chosen(record: &FlowRecord, named: Option<&str>) -> Option<Address> {
+    let known = &record.second_addresses;
+    let value = match named {
+        Some(named) => {
+            let plain = normalize_identifier(named);
+            let number = normalize_phone(&plain).unwrap_or_default();
+            let is_named = |value: &&String| {
+                **value == plain || **value == number || shown_as(known, value) == named
+            };
+            known.iter().find(is_named)
+        }
+        None if known.contains(&record.address) => Some(&record.address),
+        None => known.first().filter(|_| known.len() == 1),
+    };
+    value.map(|value| Address { via: Channel::of_address(value), value: value.clone() })
+}
+
+/// How an address among others is shown: masked, unless another looks the same then.
+pub(in crate::flow) fn shown_as(all: &[String], value: &str) -> String {
+    let shown = masked(value);
+    let alike = all.iter().filter(|other| masked(other) == shown).count();
+    if alike > 1 { value.to_owned() } else { shown }
+}

@@ -327,6 +327,13 @@ impl Transaction {
         state.put(key, record, expires_at, rows);
     }
 
+    /// Sets an index row that a record lacks, with the record's expiry: one that was
+    /// written before the index was declared. For upkeep alone, which has read both here.
+    pub fn fill(&self, row: IndexRow, expires_at: Option<Timestamp>) {
+        let IndexRow { key, value } = row;
+        self.state.lock().writes.insert(key, Write::Put { value, expires_at });
+    }
+
     /// Deletes a record with its index rows; an absent one is no error.
     ///
     /// # Errors

@@ -24,5 +24,5 @@ pub use self::{
     backup::{BackupError, BackupPlan, BackupReport, Progress, back_up},
     departure::{decommission, drain, resume},
     restore::{RestoreError, RestorePlan, RestoreReport, restore},
-    verify::{IndexRules, Pace, VerifyReport, verify},
+    verify::{IndexRules, Mending, Pace, VerifyReport, verify},
 };

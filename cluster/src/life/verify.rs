@@ -7,6 +7,11 @@
 //! have changed it between the two reads; only what is wrong there is told, by
 //! key and table, never by content.
 //!
+//! On request, index rows that are missing are written, each in the transaction that
+//! found its record without it. So a new index is filled for records that are older
+//! than it; until then what is listed by it lacks them. Whatever else is wrong is only
+//! told: which side is right nobody knows.
+//!
 //! Replicas that applied the same entries have the same digest at the same index.
 //! What nodes last said of theirs is compared.
 
@@ -63,6 +68,16 @@ impl Default for Pace {
     }
 }
 
+/// What is done about what is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mending {
+    /// It is told.
+    #[default]
+    None,
+    /// Index rows that are missing are written; the rest is told.
+    Missing,
+}
+
 /// What does not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -106,6 +121,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Index rows looked up or followed.
     pub index_rows: u64,
+    /// Index rows that were missing and are there now.
+    pub filled: u64,
     /// Groups whose digests could be compared at some common index.
     pub groups_compared: u64,
     /// What is wrong; at most [`PROBLEMS_MAX`] of them.
@@ -127,9 +144,10 @@ pub async fn verify(
     member: &Arc<Member>,
     rules: &dyn IndexRules,
     pace: Pace,
+    mending: Mending,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<VerifyReport, StoreError> {
-    let mut report = verify_indexes(member.store(), rules, pace, &mut progress).await?;
+    let mut report = verify_indexes(member.store(), rules, pace, mending, &mut progress).await?;
     let observed = observe(member);
     let (compared, problems) = compare(&observed.reports);
     report.groups_compared = compared;
@@ -145,9 +163,10 @@ pub async fn verify_indexes(
     store: &Arc<dyn Store>,
     rules: &dyn IndexRules,
     pace: Pace,
+    mending: Mending,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<VerifyReport, StoreError> {
-    let mut verifier = Verifier { store, rules, pace, report: VerifyReport::default() };
+    let mut verifier = Verifier { store, rules, pace, mending, report: VerifyReport::default() };
     let slots: Vec<Slot> = [Space::Home, Space::Index, Space::Graph]
         .into_iter()
         .flat_map(|space| store.shards(space))
@@ -164,6 +183,7 @@ struct Verifier<'a> {
     store: &'a Arc<dyn Store>,
     rules: &'a dyn IndexRules,
     pace: Pace,
+    mending: Mending,
     report: VerifyReport,
 }
 
@@ -205,7 +225,8 @@ impl Verifier<'_> {
                 self.report.index_rows += self.weight(row);
                 continue;
             }
-            let problems = self.look_again(&row.key).await?;
+            let (problems, filled) = self.look_again(&row.key).await?;
+            self.report.filled += filled;
             self.report.index_rows += self.weight(row);
             for problem in problems {
                 if self.report.problems.len() >= PROBLEMS_MAX {
@@ -224,16 +245,17 @@ impl Verifier<'_> {
     }
 
     /// Reads a row and all that it is compared with at once, until it is right or
-    /// has been wrong too often.
-    async fn look_again(&self, key: &Key) -> Result<Vec<Problem>, StoreError> {
-        let mut problems = Vec::new();
+    /// has been wrong too often. What was missing may be filled meanwhile; it is
+    /// counted.
+    async fn look_again(&self, key: &Key) -> Result<(Vec<Problem>, u64), StoreError> {
+        let (mut problems, mut filled) = (Vec::new(), 0);
         for _ in 0..LOOKS {
-            let rules = self.rules;
+            let (rules, fills) = (self.rules, self.mending == Mending::Missing);
             // One transaction: what it read was so at one moment.
             let judged = self.store.transact(|t| async move {
                 let own = t.rows(std::slice::from_ref(key), true).await?;
                 let Some(row) = own.into_iter().next().flatten() else {
-                    return Ok::<_, StoreError>(Vec::new());
+                    return Ok::<_, StoreError>((Vec::new(), 0));
                 };
                 let expected = rules.expected(&row).unwrap_or_default();
                 let keys = expected.into_iter().map(|index| index.key);
@@ -241,14 +263,26 @@ impl Verifier<'_> {
                 let read = t.rows(&keys, true).await?;
                 let found: BTreeMap<Key, Row> =
                     read.into_iter().flatten().map(|row| (row.key.clone(), row)).collect();
-                Ok(judge(rules, &row, &found))
+                let mut problems = judge(rules, &row, &found);
+                let mut missing = 0;
+                if fills {
+                    let expected = rules.expected(&row).into_iter().flatten();
+                    for index in expected.filter(|index| !found.contains_key(&index.key)) {
+                        t.fill(index, row.expires_at);
+                        missing += 1;
+                    }
+                    problems.retain(|problem| !matches!(problem, Problem::Missing { .. }));
+                }
+                Ok((problems, missing))
             });
-            problems = judged.await?.value;
+            let (told, missing) = judged.await?.value;
+            problems = told;
+            filled += missing;
             if problems.is_empty() {
                 break;
             }
         }
-        Ok(problems)
+        Ok((problems, filled))
     }
 
     fn judge(&self, row: &Row, found: &BTreeMap<Key, Row>) -> Vec<Problem> {

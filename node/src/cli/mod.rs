@@ -97,7 +97,7 @@ pub enum Command {
     /// Fill a new cluster from a backup
     Restore(archive::RestoreArgs),
     /// Compare indexes with homes while serving
-    Verify,
+    Verify(verify::VerifyArgs),
     /// Bring identities along from elsewhere
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -146,7 +146,6 @@ fn run(cli: Cli) -> Outcome {
             block_on(async {
                 match asking {
                     Command::Init => init::run(&client, printer).await,
-                    Command::Status => status::run(&client, printer).await,
                     Command::Cluster(command) => cluster::run(command, &client, printer).await,
                     Command::Node(command) => node::run(command, &client, printer).await,
                     Command::Shard(command) => shard::run(command, &client, printer).await,
@@ -158,7 +157,8 @@ fn run(cli: Cli) -> Outcome {
                     }
                     Command::Backup(args) => archive::backup(args, &client, printer).await,
                     Command::Restore(args) => archive::restore(args, &client, printer).await,
-                    _ => verify::run(&client, printer).await,
+                    Command::Verify(args) => verify::run(args, &client, printer).await,
+                    _ => status::run(&client, printer).await,
                 }
             })
         }

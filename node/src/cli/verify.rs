@@ -2,20 +2,33 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::{
     exit::{Failure, Outcome},
     output::{Printer, Tone},
 };
-use crate::operator::{client::OperatorClient, wire::VerifyReport};
+use crate::operator::{
+    client::OperatorClient,
+    wire::{Verify, VerifyReport},
+};
 
-pub(super) async fn run(client: &OperatorClient, printer: Printer) -> Outcome {
+/// What is asked of it.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Write index rows that are missing, as after an upgrade that brought an index
+    #[arg(long)]
+    fill: bool,
+}
+
+pub(super) async fn run(args: VerifyArgs, client: &OperatorClient, printer: Printer) -> Outcome {
+    let asked = Verify { fill: args.fill };
     let report: VerifyReport =
-        client.post("/cluster/verify", &json!({}), Duration::from_secs(24 * 3600)).await?;
+        client.post("/cluster/verify", &asked, Duration::from_secs(24 * 3600)).await?;
     printer.print(&report, |report, colour| {
         let mut text =
             format!("Compared {} index rows with {} homes.\n", report.index_rows, report.homes);
+        if report.filled > 0 {
+            text.push_str(&format!("Wrote {} index rows that were missing.\n", report.filled));
+        }
         for problem in &report.problems {
             text.push_str(&format!("  {} {problem}\n", Tone::Bad.paint("✗", colour)));
         }

@@ -17,7 +17,7 @@ use super::{
     wire::{
         ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, HoldVersion,
         Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey,
-        SetHome, ShardStatus, VerifyReport, VersionReport,
+        SetHome, ShardStatus, Verify, VerifyReport, VersionReport,
     },
 };
 use crate::{
@@ -142,8 +142,8 @@ impl Operator for ClusterOperator {
         upkeep::restore(&member, archive, now).await
     }
 
-    async fn verify(&self) -> Result<VerifyReport, Declined> {
-        upkeep::verify(&self.member()?).await
+    async fn verify(&self, asked: Verify) -> Result<VerifyReport, Declined> {
+        upkeep::verify(&self.member()?, asked).await
     }
 }
 

@@ -69,5 +69,5 @@ pub trait Operator: Send + Sync + 'static {
     /// Fills a new cluster from a backup.
     async fn restore(&self, archive: Archive) -> Result<ArchiveReport, Declined>;
     /// Compares indexes with homes.
-    async fn verify(&self) -> Result<VerifyReport, Declined>;
+    async fn verify(&self, asked: wire::Verify) -> Result<VerifyReport, Declined>;
 }

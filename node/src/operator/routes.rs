@@ -99,7 +99,16 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
                 }
             }),
         )
-        .route("/cluster/verify", post(|State(o): Port, id: Id| async move { answer(o.verify().await, id) }))
+        .route(
+            "/cluster/verify",
+            post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Verify>>, JsonRejection>| async move {
+                // Without a body nothing is written.
+                match parsed(body.map(Option::unwrap_or_default)) {
+                    Ok(asked) => answer(o.verify(asked).await, id),
+                    Err(declined) => decline(&declined, &id),
+                }
+            }),
+        )
         .with_state(operator)
 }
 

@@ -6,19 +6,19 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use cardea_cluster::{
     NodeId, OperationError,
     life::{
-        self, BackupError, BackupPlan, IndexRules, Pace, RestoreError, RestorePlan,
+        self, BackupError, BackupPlan, IndexRules, Mending, Pace, RestoreError, RestorePlan,
         restore::Fate,
         verify::{self, Problem},
     },
     member::Member,
 };
 use cardea_identity::upkeep;
-use cardea_storage::{IndexRow, Key, Row, Tag, Timestamp};
+use cardea_storage::{IndexRow, Key, Row, Tag, Timestamp, version::VERSION_MAX};
 
 use super::{
     Declined,
     cluster::{operation_declined, rfc3339, sentence, store_declined},
-    wire::{Archive, ArchiveReport, VerifyReport},
+    wire::{Archive, ArchiveReport, Verify, VerifyReport},
 };
 
 /// How long a drain is waited for.
@@ -119,11 +119,27 @@ pub(super) async fn restore(
 }
 
 /// Compares indexes with homes, and replicas with each other.
-pub(super) async fn verify(member: &Arc<Member>) -> Result<VerifyReport, Declined> {
-    let report = verify::verify(member, &LayerRules, Pace::default(), |_, _| {}).await;
+pub(super) async fn verify(member: &Arc<Member>, asked: Verify) -> Result<VerifyReport, Declined> {
+    let version = member.directory().view().version();
+    if asked.fill && version < VERSION_MAX {
+        // A node that does not know an index leaves its rows behind.
+        return Err(Declined::Conflict(format!(
+            "The cluster is at version {version}, and this node knows {VERSION_MAX}: end the upgrade first."
+        )));
+    }
+    let mending = if asked.fill { Mending::Missing } else { Mending::None };
+    let report = verify::verify(member, &LayerRules, Pace::default(), mending, |_, _| {}).await;
     let report = report.map_err(store_declined)?;
+    if report.filled > 0 {
+        tracing::info!(rows = report.filled, "index rows that were missing are filled");
+    }
     let problems = report.problems.iter().map(in_words).collect();
-    Ok(VerifyReport { index_rows: report.index_rows, homes: report.records, problems })
+    Ok(VerifyReport {
+        index_rows: report.index_rows,
+        homes: report.records,
+        filled: report.filled,
+        problems,
+    })
 }
 
 fn in_words(problem: &Problem) -> String {

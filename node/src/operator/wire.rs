@@ -248,6 +248,15 @@ pub struct ArchiveReport {
     pub bytes: u64,
 }
 
+/// The request to compare indexes with homes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// Whether index rows that are missing are written.
+    #[serde(default)]
+    pub fill: bool,
+}
+
 /// What `verify` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
@@ -255,6 +264,9 @@ pub struct VerifyReport {
     pub index_rows: u64,
     /// Homes compared.
     pub homes: u64,
+    /// Index rows that were missing and are there now.
+    #[serde(default)]
+    pub filled: u64,
     /// What does not fit together, in words, without personal data.
     pub problems: Vec<String>,
 }

@@ -64,7 +64,8 @@ async fn verified(rows: &[(Key, u16)]) -> VerifyReport {
     let mut progress = |done, all| {
         seen.insert(done, all);
     };
-    let report = verify_indexes(&store, &Pointers, pace, &mut progress).await.unwrap();
+    let report =
+        verify_indexes(&store, &Pointers, pace, Mending::None, &mut progress).await.unwrap();
     assert_eq!(seen.len() as u64, 3 * u64::from(cardea_storage::slot::SLOTS));
     report
 }
@@ -93,6 +94,44 @@ async fn an_index_row_without_its_record_or_of_another_is_told() {
     let differs = Problem::Differs { record: home(1).to_string(), index: index(7).to_string() };
     let dangles = Problem::Dangling { index: index(7).to_string(), record: home(2).to_string() };
     assert_eq!(report.problems, [differs, dangles]);
+}
+
+#[tokio::test]
+async fn a_missing_index_row_is_filled_on_request_and_nothing_else_is_touched() {
+    // Home 1 has none; home 2 has, and it leads elsewhere; that of slot 9 is of nobody.
+    let rows = [(home(1), 7), (home(2), 8), (index(8), 3), (index(9), 4)];
+    let store = store_of(&rows).await;
+    let pace = Pace { rows: 2, pause: Duration::ZERO };
+    let verify = async |mending| {
+        verify_indexes(&store, &Pointers, pace, mending, &mut |_, _| {}).await.unwrap()
+    };
+    let told = verify(Mending::None).await;
+    assert_eq!((told.filled, told.problems.len()), (0, 4), "{:?}", told.problems);
+    let filled = verify(Mending::Missing).await;
+    assert_eq!((filled.filled, filled.problems.len()), (1, 3), "{:?}", filled.problems);
+    assert!(!filled.problems.iter().any(|problem| matches!(problem, Problem::Missing { .. })));
+    let again = verify(Mending::Missing).await;
+    assert_eq!((again.filled, &again.problems), (0, &filled.problems));
+    let request = ReadRequest::new(Consistency::Strong).get(index(7));
+    let row = store.read(request).await.unwrap().results.remove(0).into_row().unwrap();
+    assert_eq!(row.value, Bytes::copy_from_slice(&1_u16.to_be_bytes()));
+}
+
+#[tokio::test]
+async fn a_filled_index_row_expires_with_its_record() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
+    let disk = cardea_storage::engine::memory::MemoryDisk::new(1);
+    let shards = LocalShards::open(&disk, std::path::Path::new("/data"), 2, clock).unwrap();
+    let store = shards.store(Arc::new(SeededEntropy::new(1)));
+    let value = Bytes::copy_from_slice(&7_u16.to_be_bytes());
+    let put = Put { key: home(1).as_bytes().clone(), value, expires_at: 90_000 };
+    let draft = Draft { ops: vec![Effect::Put(put).into()], ..Draft::default() };
+    assert!(matches!(store.commit(draft).await.unwrap(), Verdict::Committed(_)));
+    let (pace, mending) = (Pace { rows: 9, pause: Duration::ZERO }, Mending::Missing);
+    verify_indexes(&store, &Pointers, pace, mending, &mut |_, _| {}).await.unwrap();
+    let request = ReadRequest::new(Consistency::Strong).get(index(7));
+    let row = store.read(request).await.unwrap().results.remove(0).into_row().unwrap();
+    assert_eq!(row.expires_at, Some(Timestamp(90_000)));
 }
 
 fn reported(marks: &[(u64, u64, u8)]) -> StatusResponse {

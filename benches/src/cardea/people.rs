@@ -1,11 +1,14 @@
 //! People to work with: identities made by the admin API, each with the same
 //! password, already hashed, and logged in once.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use http::Method;
+use http::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -21,6 +24,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 const TOGETHER: usize = 8;
 /// How long each is waited for: nothing is measured yet.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
@@ -68,25 +73,72 @@ pub async fn make(
     let hash = &password::hash(PASSWORD)?;
     let people = stream::iter(0..count).map(|number| async move {
         let node = number % admin.len();
-        let email = format!("{prefix}-{number}@bench.example.org");
-        let create = Template::new(Method::POST, "/admin/identities")?;
-        let create = create.json(&creation(&email, hash));
-        let identity: WithId = ask(admin[node], &create).await.context("an identity")?;
-        log_in(identity.id, email, public[node]).await
+        let mut again = Again::new();
+        let (identity, email) = loop {
+            // Another name: what could not be answered may have been done.
+            let email = format!("{prefix}-{number}-{}@bench.example.org", again.count);
+            let create = Template::new(Method::POST, "/admin/identities")?;
+            let create = create.json(&creation(&email, hash));
+            match ask(admin[node], &create).await.context("an identity")? {
+                Some(WithId { id }) => break (id, email),
+                None => again.pause().await?,
+            }
+        };
+        let mut again = Again::new();
+        loop {
+            match log_in(&identity, &email, public[node]).await? {
+                Some(person) => return Ok(person),
+                None => again.pause().await?,
+            }
+        }
     });
     people.buffered(TOGETHER).try_collect().await
 }
 
-async fn ask<T: DeserializeOwned>(node: SocketAddr, template: &Template) -> anyhow::Result<T> {
-    Connection::new(node).patience(PATIENCE).ask(template).await?.json()
+/// Tries that go on while a cluster cannot answer, as one that just elects may not.
+struct Again {
+    count: u32,
+    until: Instant,
 }
 
-async fn log_in(identity: String, email: String, node: SocketAddr) -> anyhow::Result<Person> {
+impl Again {
+    fn new() -> Self {
+        Self { count: 0, until: Instant::now() + PATIENCE }
+    }
+
+    async fn pause(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(Instant::now() < self.until, "unavailable for {PATIENCE:?}");
+        self.count += 1;
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}
+
+/// Nothing if the node cannot answer now.
+async fn ask<T: DeserializeOwned>(
+    node: SocketAddr,
+    template: &Template,
+) -> anyhow::Result<Option<T>> {
+    let answer = Connection::new(node).patience(PATIENCE).ask(template).await?;
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        return Ok(None);
+    }
+    answer.json().map(Some)
+}
+
+async fn log_in(identity: &str, email: &str, node: SocketAddr) -> anyhow::Result<Option<Person>> {
     let flow = Template::new(Method::GET, "/self-service/login/api")?;
-    let flow: WithId = ask(node, &flow).await.context("a login flow")?;
-    let submit = submission(&flow.id, &email)?;
-    let done: LoggedIn = ask(node, &submit).await.context("a login")?;
-    Ok(Person { identity, session: done.session.id, token: done.session_token, email })
+    let Some(WithId { id: flow }) = ask(node, &flow).await.context("a login flow")? else {
+        return Ok(None);
+    };
+    let submit = submission(&flow, email)?;
+    let done: Option<LoggedIn> = ask(node, &submit).await.context("a login")?;
+    Ok(done.map(|done| Person {
+        identity: identity.to_owned(),
+        session: done.session.id,
+        token: done.session_token,
+        email: email.to_owned(),
+    }))
 }
 
 /// The request that completes a login flow.

@@ -13,7 +13,7 @@ use crate::{
     flow::{AddressProof, throttle::Throttle},
     hook::Hooks,
     language::Language,
-    outbound::{NoWayOut, Outbound},
+    outbound::{NoWayOut, Outbound, request::Request},
     page::PageKeys,
     password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
@@ -46,6 +46,9 @@ pub struct Settings {
     pub breaches: Option<Breaches>,
     /// The cost of new password hashes.
     pub argon2: Argon2Cost,
+    /// Who knows the passwords that were not brought along, and is asked when their owners
+    /// log in first; `None`: nobody.
+    pub password_migration: Option<Request>,
     /// How large the pool of hashing threads is.
     pub pool: PoolOptions,
     /// How attempts are slowed down.
@@ -123,6 +126,7 @@ impl Default for Settings {
             password_policy: Policy::default(),
             breaches: None,
             argon2: Argon2Cost::default(),
+            password_migration: None,
             pool: PoolOptions::default(),
             throttle: Throttle::default(),
             message_limits: courier::Limits::default(),

@@ -19,6 +19,7 @@ pub mod erasure;
 pub mod hooks;
 pub mod layers;
 pub mod listener;
+pub mod migration;
 pub mod operator;
 pub mod ory;
 pub mod outbound;

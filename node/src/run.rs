@@ -130,7 +130,11 @@ async fn serve_node(
     let store = backend.node().store();
     let providers = providers::providers(config)?;
     let settings = layers::identity_settings(config, courier::templates(config)?, providers);
-    let settings = Settings { hooks: hooks::hooks(config)?, ..settings };
+    let settings = Settings {
+        hooks: hooks::hooks(config)?,
+        password_migration: crate::migration::hook(config)?,
+        ..settings
+    };
     let calls_hooks = !settings.hooks.is_empty();
     let authority = config.outbound.authority_file.as_deref();
     let outbound = outbound::Client::new(OutboundOptions::of(config), authority)?;

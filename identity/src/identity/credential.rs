@@ -24,6 +24,8 @@ pub enum NewPassword {
     Clear(Secret<String>),
     /// Hashed elsewhere.
     Hashed(Secret<String>),
+    /// Known to the server of the password migration hook, and to nobody here.
+    Elsewhere,
 }
 
 /// Why credentials are not taken.
@@ -103,13 +105,16 @@ impl NewPassword {
             Some(Value::String(text)) => Ok(Some(Secret::new(text.clone()))),
             Some(_) => Err(malformed("a member of credentials.password.config is not a string")),
         };
-        if config
-            .get("use_password_migration_hook")
-            .is_some_and(|value| *value != Value::Bool(false))
-        {
-            return Err(malformed("use_password_migration_hook is not supported"));
-        }
+        let elsewhere = match config.get("use_password_migration_hook") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(elsewhere)) => *elsewhere,
+            Some(_) => return Err(malformed("use_password_migration_hook is not a boolean")),
+        };
         match (text("password")?, text("hashed_password")?) {
+            (None, None) if elsewhere => Ok(Some(Self::Elsewhere)),
+            (_, _) if elsewhere => {
+                Err(malformed("use_password_migration_hook excludes password and hashed_password"))
+            }
             (Some(_), Some(_)) => Err(malformed("password and hashed_password exclude each other")),
             (Some(password), None) => Ok(Some(Self::Clear(password))),
             (None, Some(hash)) => Ok(Some(Self::Hashed(hash))),
@@ -142,6 +147,7 @@ impl Service {
                 let permit = self.passwords.admit()?;
                 Ok(self.passwords.hash(&permit, password, self.store.entropy().as_ref()).await?)
             }
+            NewPassword::Elsewhere => Ok(PasswordHash::elsewhere()),
             NewPassword::Hashed(text) => {
                 let hash = PasswordHash::parse(text.expose()).map_err(CredentialsRefused::from)?;
                 if hash.memory_bytes() > self.settings.pool.memory_bytes_max {
@@ -193,7 +199,7 @@ impl Service {
             return None;
         };
         let text = std::str::from_utf8(plain.expose()).ok()?;
-        PasswordHash::parse(text).ok().map(Arc::new)
+        PasswordHash::kept(text).ok().map(Arc::new)
     }
 }
 
@@ -223,6 +229,8 @@ mod tests {
         ] {
             assert!(matches!(NewPassword::from_json(&none), Ok(None)), "{none}");
         }
+        let elsewhere = json!({"password": {"config": {"use_password_migration_hook": true}}});
+        assert!(matches!(NewPassword::from_json(&elsewhere), Ok(Some(NewPassword::Elsewhere))));
         let refused = |value: Value| NewPassword::from_json(&value).unwrap_err().to_string();
         assert_eq!(
             refused(json!({"oidc": {"config": {}}})),
@@ -234,7 +242,8 @@ mod tests {
             json!({"password": {"config": 1}}),
             json!({"password": {"config": {"password": 1}}}),
             json!({"password": {"config": {"password": "a", "hashed_password": "b"}}}),
-            json!({"password": {"config": {"use_password_migration_hook": true}}}),
+            json!({"password": {"config": {"use_password_migration_hook": 1}}}),
+            json!({"password": {"config": {"use_password_migration_hook": true, "password": "x"}}}),
         ] {
             assert!(
                 refused(malformed.clone()).starts_with("credentials are malformed"),

@@ -336,6 +336,9 @@ fn accounts_at_providers_and_what_flows_know_of_them_are_frozen() {
         ..FlowRecord::default()
     };
     assert_eq!(hex(&flow.encode_to_vec()), "da010161e2010162ea010163f2010164fa01016582020166");
+    let flow =
+        FlowRecord { code_account: "a".into(), code_traits: "t".into(), ..FlowRecord::default() };
+    assert_eq!(hex(&flow.encode_to_vec()), "9a020161a2020174");
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
     let refused = |error: anyhow::Error| Failure::Usage(format!("{error:#}"));
     crate::providers::providers(config).map_err(refused)?;
     crate::hooks::hooks(config).map_err(refused)?;
+    crate::migration::hook(config).map_err(refused)?;
     let no_way_out: Arc<dyn Outbound> = Arc::new(NoWayOut);
     crate::courier::carriers(config, &no_way_out).map_err(refused)?;
     crate::courier::templates(config).map_err(refused)?;

@@ -326,6 +326,28 @@ sections! {
         breaches_ignore_network_errors: bool = "true",
     }
 
+    /// The password migration hook: a server that knows the passwords of identities that were brought with `use_password_migration_hook`.
+    PasswordMigration as password_migration = "password_migration" {
+        /// Where it is; none by default.
+        url: Option<String> = "",
+        /// How it is asked; "POST" by default.
+        verb: Option<String> = "",
+        /// Jsonnet that makes the body of `ctx.identifier` and `ctx.password`: `base64://…`, or a file; by default both as JSON.
+        body: Option<String> = "",
+        /// How long it may take; by default `outbound.timeout`.
+        timeout: Option<String> = "",
+        /// The user, where it asks for one.
+        basic_user: Option<String> = "",
+        /// A file with that user's password.
+        basic_password_file: Option<PathBuf> = "",
+        /// The name of the header or cookie with our key.
+        api_key_name: Option<String> = "",
+        /// Where our key goes; "header" by default, or "cookie".
+        api_key_in: Option<String> = "",
+        /// A file with that key.
+        api_key_file: Option<PathBuf> = "",
+    }
+
     /// Sessions.
     Sessions as sessions = "sessions" {
         /// How long a session lives.

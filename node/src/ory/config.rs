@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Settings whose values are carried over as they are: Kratos's path, ours, and how it
 /// is written.
@@ -200,6 +200,22 @@ pub fn translate(kratos: &Value) -> Translated {
         let setting = "flows.session_after_registration".to_owned();
         settings.push((setting, "false".to_owned()));
     }
+    let mut migration = String::new();
+    let hook = "selfservice.methods.password.config.migrate_hook";
+    if let Some(found) = at(kratos, hook) {
+        taken.insert(hook.to_owned());
+        let config = &found["config"];
+        let path = format!("{hook}.config");
+        if found["enabled"] == true {
+            match super::request::translate(&path, config, "password_migration", &mut left) {
+                Ok(text) if config["headers"].as_object().is_none_or(Map::is_empty) => {
+                    migration = format!("\n[password_migration]\n{text}");
+                }
+                Ok(_) => left.push(Left::new(hook, "it has headers of its own")),
+                Err(why) => left.push(Left::new(hook, why)),
+            }
+        }
+    }
     let mut paths = Vec::new();
     leaves(kratos, String::new(), &mut paths);
     for path in paths {
@@ -215,7 +231,7 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     left.sort_by(|a, b| a.setting.cmp(&b.setting));
     left.dedup();
-    Translated { toml: toml(&settings) + &courier.toml + &hooks.toml, left }
+    Translated { toml: toml(&settings) + &migration + &courier.toml + &hooks.toml, left }
 }
 
 /// The schemas that a configuration names; files are read beside it.
@@ -371,7 +387,7 @@ selfservice:
   default_browser_return_url: https://www.example.org/
   allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
   methods:
-    password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3}}
+    password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3, migrate_hook: {enabled: true, config: {url: "https://old.example.org/check", method: POST, auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}}}}}
     code: {mfa_enabled: true, passwordless_enabled: true, config: {lifespan: 15m}}
     oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
   flows:
@@ -406,6 +422,7 @@ identity:
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",
             "recovery_use = \"link\"",
+            "[password_migration]\nurl = \"https://old.example.org/check\"\napi_key_name = \"X-Key\"",
             "min_length = 10",
             "min_length_with_second_factor = 10",
             "breaches = false",

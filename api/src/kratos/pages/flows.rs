@@ -5,7 +5,7 @@ use cardea_identity::{
     flow::{AddressProof, Flow, FlowState, Purpose, SettingsRejection},
     model::Identity,
     session::Aal,
-    ui::{Container, InputType, node::Group},
+    ui::{Attributes, Container, InputType, Node, node::Group},
 };
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
@@ -102,13 +102,22 @@ pub(in super::super) async fn registration(
     let words = Words::of(&kratos, &caller);
     let sent = flow.state == FlowState::SentEmail;
     let title = if sent { "Check your messages" } else { "Create your account" };
+    let lead = if sent {
+        sent_to(words, &flow)
+    } else {
+        html! {}
+    };
+    // The page says it with the address.
+    let said = |id: u32| !(sent && id == 1_040_005);
+    let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
     let submit = Some("Create account").filter(|_| !sent);
     let form = Form { submit, ..plain(words, &flow) };
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
             h1 { (words.say(title)) }
-            (notices(words, &flow.ui.messages))
+            (lead)
+            (notices(words, &said))
             (factors::complaint(words, &flow.ui))
             (form.html())
         }
@@ -208,13 +217,17 @@ fn is_by_link(flow: &Flow) -> bool {
 }
 
 fn sent_to(words: Words, flow: &Flow) -> Markup {
-    let address = flow.ui.find("email").or_else(|| flow.ui.find("identifier")).and_then(|node| {
+    fn value(node: &Node) -> Option<&str> {
         match &node.attributes {
-            cardea_identity::ui::Attributes::Input(input) => input.value.as_ref()?.as_str(),
+            Attributes::Input(input) => input.value.as_ref()?.as_str().filter(|v| !v.is_empty()),
             _ => None,
         }
-    });
-    let address = address.filter(|address| !address.is_empty());
+    }
+    let named = flow.ui.find("email").or_else(|| flow.ui.find("identifier")).and_then(value);
+    // Who signs up said it among the traits.
+    let traits = flow.ui.nodes.iter().filter(|node| node.name().starts_with("traits."));
+    let is_address = |value: &&str| value.contains('@') || value.starts_with('+');
+    let address = named.or_else(|| traits.filter_map(value).find(is_address));
     let asked_for = flow.ui.messages.iter().any(|text| is_sent(text.id));
     let shown = |address: &str| html! { strong { (address) } };
     let by_link = is_by_link(flow);

@@ -68,14 +68,13 @@ pub(super) async fn error(
     };
     let words = Words::of(&kratos, &caller);
     let reason = told("reason").or_else(|| told("message"));
-    let reason =
-        reason.unwrap_or_else(|| words.say("This error is not known any more.").into_owned());
+    let reason = reason.unwrap_or_else(|| "This error is not known any more.".to_owned());
     let reference = told("id").unwrap_or_else(|| "none".to_owned());
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
             h1 { (words.say("Something went wrong")) }
-            p.lead { (reason) }
+            p.lead { (words.say(&reason)) }
             a.button href=(kratos.options().urls.default_return) { (words.say("Continue")) }
             @if let Some(id) = id {
                 p.small-print {

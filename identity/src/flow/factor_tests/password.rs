@@ -117,3 +117,79 @@ fn rest_of_sha1(password: &str) -> String {
     let digits: String = digits.iter().map(|byte| format!("{byte:02X}")).collect();
     digits[5..].to_owned()
 }
+
+/// Knows who has which password, as another system did.
+struct Former(Mutex<Vec<Question>>, Mutex<Option<Result<Reply, Unanswered>>>);
+
+#[async_trait]
+impl Outbound for Former {
+    async fn ask(&self, question: Question) -> Result<Reply, Unanswered> {
+        let asked: Value = serde_json::from_slice(&question.body).unwrap();
+        self.0.lock().push(question);
+        if let Some(answer) = self.1.lock().clone() {
+            return answer;
+        }
+        let known =
+            asked == serde_json::json!({"identifier": "ann@example.org", "password": "old"});
+        let (status, body) =
+            if known { (200, "{\"status\": \"password_match\"}") } else { (403, "{}") };
+        Ok(Reply { status, body: body.into() })
+    }
+}
+
+fn migrating() -> (World, Arc<Former>) {
+    use crate::outbound::request::{Auth, Request, program};
+    let request = Request {
+        url: "https://old.example.org/login".to_owned(),
+        verb: crate::outbound::Verb::Post,
+        body: program("function(ctx) {identifier: ctx.identifier, password: ctx.password}")
+            .unwrap(),
+        headers: Vec::new(),
+        auth: Auth::None,
+        within: Duration::from_secs(5),
+    };
+    let former = Arc::new(Former(Mutex::default(), Mutex::default()));
+    let settings = Settings { password_migration: Some(request), ..settings() };
+    (World::reaching(settings, former.clone()), former)
+}
+
+#[tokio::test]
+async fn password_that_another_server_knows_is_asked_for_once() {
+    let (world, former) = migrating();
+    world.create("ann@example.org", Some(NewPassword::Elsewhere)).await.unwrap();
+    world.register("bob@example.org").await;
+    assert_eq!(refused(world.log_in("ann@example.org", "wrong").await), [4_000_006]);
+    assert_eq!(former.0.lock().len(), 1);
+    world.log_in("ann@example.org", "old").await.unwrap();
+    assert_eq!(former.0.lock().len(), 2);
+    // From now on it is known here.
+    world.log_in("ann@example.org", "old").await.unwrap();
+    world.log_in("bob@example.org", PASSWORD).await.unwrap();
+    assert!(world.log_in("nobody@example.org", "old").await.is_err());
+    assert_eq!(former.0.lock().len(), 2, "nobody else is asked about");
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_that_servers_word() {
+    let (world, former) = migrating();
+    world.create("ann@example.org", Some(NewPassword::Elsewhere)).await.unwrap();
+    let reply =
+        |status, body: &str| Ok(Reply { status, body: Bytes::copy_from_slice(body.as_bytes()) });
+    for answer in [reply(200, "{}"), reply(200, "yes"), reply(403, "")] {
+        *former.1.lock() = Some(answer);
+        assert_eq!(refused(world.log_in("ann@example.org", "old").await), [4_000_006]);
+    }
+    world.clock.advance(HOUR);
+    for answer in [reply(500, ""), reply(302, ""), Err(Unanswered::TooLate)] {
+        *former.1.lock() = Some(answer);
+        let done = world.log_in("ann@example.org", "old").await;
+        assert!(matches!(done, Err(LoginRejection::Hook(_))), "{done:?}");
+        world.clock.advance(HOUR);
+    }
+    // Without a hook it is a password that nothing matches.
+    let world = World::new();
+    world.create("ann@example.org", Some(NewPassword::Elsewhere)).await.unwrap();
+    assert_eq!(refused(world.log_in("ann@example.org", "$elsewhere$").await), [4_000_006]);
+    let hashed = Some(NewPassword::Hashed(secret("$elsewhere$")));
+    assert!(world.create("eve@example.org", hashed).await.is_err(), "it is no hash to import");
+}

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Attempt, Charged, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
 use crate::{
     Service,
     flow::Flow,
+    hook::HookFailed,
     model::Scope,
     password::{Overloaded, PasswordHash, Permit, Verified},
     schema::{Violation, normalize_identifier},
@@ -18,6 +20,8 @@ use crate::{
     ui::{Text, forms},
 };
 
+/// What logs call the hook.
+const MIGRATION: &str = "password_migration";
 /// The longest identifier that is looked up, in bytes; longer ones nobody has.
 const IDENTIFIER_BYTES_MAX: usize = 1024;
 
@@ -52,7 +56,14 @@ impl Service {
         };
         let Charged { identity, credential, .. } = self.charge_login(&attempt).await?;
         let hash = credential.as_ref().and_then(|c| self.read_hash(account, c));
-        let verified = self.passwords.verify(&permit, password.clone(), hash).await?;
+        // Another server knows the password: the decoy is verified all the same.
+        let asks = hash.as_ref().is_some_and(|hash| hash.is_elsewhere());
+        let hash = hash.filter(|_| !asks);
+        let mut verified = self.passwords.verify(&permit, password.clone(), hash).await?;
+        let active = identity.as_ref().is_some_and(|identity| !identity.inactive);
+        if asks && active && self.is_known_elsewhere(&identifier, &password).await? {
+            verified = Verified::Matches { outdated: true };
+        }
         let (Verified::Matches { outdated }, Some(identity), Some(credential)) =
             (verified, identity, credential)
         else {
@@ -83,6 +94,33 @@ impl Service {
             }
         };
         self.finish_login(&attempt, flow, &settle).await
+    }
+
+    /// Whether the server of the password migration hook says that it is the password: as
+    /// Kratos asks it, status 200 with `{"status": "password_match"}`.
+    async fn is_known_elsewhere(
+        &self,
+        identifier: &str,
+        password: &Secret<String>,
+    ) -> Result<bool, LoginRejection> {
+        let Some(request) = &self.settings.password_migration else { return Ok(false) };
+        let failed = |why: String| {
+            tracing::warn!(why, "the password migration hook did not answer as it must");
+            LoginRejection::Hook(HookFailed::Failed { hook: MIGRATION.to_owned(), why })
+        };
+        let ctx = json!({"identifier": identifier, "password": password.expose()});
+        let body = request.body(ctx).await.map_err(|unmade| failed(unmade.to_string()))?;
+        let Some(body) = body else { return Ok(false) };
+        let reply = self.outbound.ask(request.question(&body)).await;
+        let reply = reply.map_err(|unanswered| failed(unanswered.to_string()))?;
+        match reply.status {
+            200 => {
+                let told: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+                Ok(told["status"] == "password_match")
+            }
+            403 => Ok(false),
+            status => Err(failed(format!("status {status}"))),
+        }
     }
 
     /// Whose identifier it is, or the decoy.

@@ -67,7 +67,10 @@ impl Service {
         };
         if name.len() > NAME_BYTES_MAX {
             let reason = format!("The name of a key may have at most {NAME_BYTES_MAX} bytes.");
-            flow.ui.say("webauthn_register_displayname", Text::generic(&reason));
+            flow.ui.say(
+                "webauthn_register_displayname",
+                Text::generic_about(&reason, "name_bytes_max", NAME_BYTES_MAX),
+            );
             return None;
         }
         match webauthn::registration(&answer, &challenge, party, verification) {
@@ -116,7 +119,10 @@ impl Service {
                 }
                 if record.keys.len() >= KEYS_MAX {
                     let reason = format!("There may be at most {KEYS_MAX} keys.");
-                    return Err(Refusal::Told("", Text::generic(&reason)));
+                    return Err(Refusal::Told(
+                        "",
+                        Text::generic_about(&reason, "keys_max", KEYS_MAX),
+                    ));
                 }
                 record.keys.push(key.as_ref().clone());
                 changing.record.challenge = self.draw_challenge();

@@ -196,7 +196,7 @@ impl Service {
         if !provider.preset.native_tokens || provider.audiences.is_empty() {
             let label = &provider.label;
             let text = format!("ID tokens of {label} are not taken by themselves.");
-            flow.ui.messages.push(Text::generic(&text));
+            flow.ui.messages.push(Text::generic_about(&text, "takes_no_tokens", label.as_str()));
             return Ok(Arrived::Form(Box::new(flow)));
         }
         let Some(nonce) = nonce.filter(|nonce| !nonce.is_empty()) else {
@@ -279,9 +279,8 @@ impl Service {
         }
         if brought.code.is_empty() {
             let label = &provider.label;
-            flow.ui
-                .messages
-                .push(Text::generic(&format!("{label} sent you back without an answer.")));
+            let reason = format!("{label} sent you back without an answer.");
+            flow.ui.messages.push(Text::generic_about(&reason, "silent", label.as_str()));
             return Ok(None);
         }
         let back = callback_url(&self.settings.public_url, &provider.id);
@@ -329,5 +328,10 @@ fn refused_there(provider: &Provider, brought: &Brought) -> Text {
     let label = &provider.label;
     let (error, description) = (plain(&brought.error), plain(&brought.error_description));
     let more = if description.is_empty() { String::new() } else { format!(" ({description})") };
-    Text::generic(&format!("{label} did not let you in: {error}{more}."))
+    let reason = format!("{label} did not let you in: {error}{more}.");
+    let told = Text::generic_about(&reason, "refusing", label.as_str());
+    let said = format!("{error}{more}");
+    let mut context = told.context.clone().unwrap_or_default();
+    context.insert("said".to_owned(), said.into());
+    told.with(serde_json::Value::Object(context))
 }

@@ -133,18 +133,17 @@ pub(super) fn journey_of(flow: FlowId) -> String {
 pub(super) fn say_untrusted(flow: &mut Flow, provider: &Provider, untrusted: &Untrusted) {
     let id = &provider.id;
     tracing::warn!(provider = id, flow = %flow.id, error = %untrusted, "a provider was not trusted");
-    let why = match untrusted {
-        Untrusted::Unanswered(_) => "could not be reached",
-        Untrusted::Refused { .. } => "refused",
-        Untrusted::Mapping(_) | Untrusted::Mapped(_) => "told what could not be used",
+    let (why, what) = match untrusted {
+        Untrusted::Unanswered(_) => ("could not be reached", "unreachable"),
+        Untrusted::Refused { .. } => ("refused", "refused_by"),
+        Untrusted::Mapping(_) | Untrusted::Mapped(_) => ("told what could not be used", "unusable"),
         Untrusted::Metadata(_) | Untrusted::Malformed(_) | Untrusted::Token(_) => {
-            "answered in a way that is not trusted"
+            ("answered in a way that is not trusted", "untrusted")
         }
     };
     let label = &provider.label;
-    flow.ui.messages.push(Text::generic(&format!(
-        "Signing in with {label} did not work: {label} {why}. Please try again."
-    )));
+    let reason = format!("Signing in with {label} did not work: {label} {why}. Please try again.");
+    flow.ui.messages.push(Text::generic_about(&reason, what, label.as_str()));
 }
 
 /// Traits that somebody typed, under those that a provider gave.

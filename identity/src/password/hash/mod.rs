@@ -39,6 +39,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Kept in place of a hash that another server has; nothing that is imported reads so.
+const ELSEWHERE: &str = "$elsewhere$";
 /// The longest written form, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -81,6 +83,8 @@ enum Scheme {
     Derived(derived::Derived),
     Digested(digested::Digested),
     Crypt(crypt::Crypt),
+    /// Another server has it.
+    Elsewhere,
 }
 
 impl fmt::Debug for PasswordHash {
@@ -131,11 +135,26 @@ impl PasswordHash {
         &self.text
     }
 
+    /// In place of the hash of a password that another server knows: nothing matches it.
+    pub fn elsewhere() -> Self {
+        Self { text: ELSEWHERE.to_owned(), scheme: Scheme::Elsewhere }
+    }
+
+    /// Whether another server is to be asked.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.scheme, Scheme::Elsewhere)
+    }
+
+    /// Reads what is kept, which may be that.
+    pub(crate) fn kept(text: &str) -> Result<Self, HashRefused> {
+        if text == ELSEWHERE { Ok(Self::elsewhere()) } else { Self::parse(text) }
+    }
+
     /// Memory that verifying takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
         match &self.scheme {
             Scheme::Derived(derived) => derived.memory_bytes(),
-            Scheme::Digested(_) | Scheme::Crypt(_) => 8 * 1024,
+            Scheme::Digested(_) | Scheme::Crypt(_) | Scheme::Elsewhere => 8 * 1024,
         }
     }
 
@@ -156,6 +175,7 @@ impl PasswordHash {
             Scheme::Derived(derived) => derived.verify(password, scratch),
             Scheme::Digested(digested) => digested.verify(password),
             Scheme::Crypt(crypt) => crypt.verify(password),
+            Scheme::Elsewhere => false,
         }
     }
 }

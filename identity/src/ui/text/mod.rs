@@ -155,6 +155,14 @@ impl Text {
         Self::error(4_000_001, reason).with(json!({"reason": reason}))
     }
 
+    /// 4000001: the same, where `what` names the sentence that other languages say it by,
+    /// and `value` stands in it.
+    pub(crate) fn generic_about(reason: &str, what: &str, value: impl Into<Value>) -> Self {
+        let context =
+            Map::from_iter([("reason".to_owned(), reason.into()), (what.to_owned(), value.into())]);
+        Self::error(4_000_001, reason).with(Value::Object(context))
+    }
+
     /// 4000001: too many attempts; whole seconds, rounded up.
     pub fn come_back_later(wait: std::time::Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).max(1);

@@ -243,9 +243,9 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = &config.raft;
     let heartbeat_ms = ms(raft.heartbeat);
-    // The proportion that holds on a LAN: spared well before the next is missed.
+    // The proportion of the default: spared well before the next is missed.
     let heartbeat_spared_ms =
-        heartbeat_ms * Timing::LAN.heartbeat_spared_ms / Timing::LAN.heartbeat_ms;
+        heartbeat_ms * Timing::DEFAULT.heartbeat_spared_ms / Timing::DEFAULT.heartbeat_ms;
     cardea_raft::Settings {
         timing: Timing {
             heartbeat_ms,

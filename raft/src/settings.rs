@@ -3,7 +3,14 @@
 //! Fail-over: a follower waits for its lease of the leader to pass
 //! (`election_ms_max`) and then for a random time between `election_ms_min` and
 //! `election_ms_max`. So a group without a leader elects one, with the default
-//! of 200 and 400, after 600 to 800 ms; a split vote costs one more round.
+//! of 270 and 450, after 720 to 900 ms; a split vote costs one more round.
+//!
+//! The way between voters: openraft takes no answer to a heartbeat that comes after the
+//! next is due, and a leader that heard of no quorum for as long as its lease takes no
+//! proposals and falls silent, so that others may try. So a heartbeat is to be longer
+//! than the slowest round trip, and a lease longer than two of them, with what openraft's
+//! clock adds to each. Where one of three is gone and the other two are the farthest
+//! apart, nothing else makes a quorum.
 
 use std::time::Duration;
 
@@ -28,29 +35,30 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// For nodes less than a few milliseconds apart. Three heartbeats fit into
-    /// a lease. openraft ticks five times per heartbeat, and of an idle group
-    /// ticks are most of the cost: twice as many heartbeats would double it and
-    /// bring no earlier election.
-    pub const LAN: Self = Self {
-        heartbeat_ms: 120,
-        heartbeat_spared_ms: 50,
-        election_ms_min: 200,
-        election_ms_max: 400,
+    /// For nodes up to 150 milliseconds apart, there and back. One heartbeat may be
+    /// lost without the leader's lease passing, and a heartbeat that was spared comes
+    /// before the shortest election timeout. openraft ticks five times per heartbeat,
+    /// and of an idle group ticks are most of the cost: twice as many heartbeats would
+    /// double it and bring no earlier election.
+    pub const DEFAULT: Self = Self {
+        heartbeat_ms: 180,
+        heartbeat_spared_ms: 40,
+        election_ms_min: 270,
+        election_ms_max: 450,
     };
 
-    /// Scaled to the slowest round trip between voters: an election timeout is
-    /// at least ten round trips, a heartbeat at least one, and neither is ever
-    /// shorter than on a LAN.
+    /// Generously for a slowest round trip between voters: an election timeout is
+    /// at least ten of them, a heartbeat seven, and neither is ever shorter than by
+    /// [`DEFAULT`](Self::DEFAULT).
     pub fn scaled(round_trip: Duration) -> Self {
         let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX).min(5_000);
-        let election_ms_min = Self::LAN.election_ms_min.max(10 * round_trip_ms);
-        let factor = |ms: u64| ms * election_ms_min / Self::LAN.election_ms_min;
+        let election_ms_min = Self::DEFAULT.election_ms_min.max(10 * round_trip_ms);
+        let factor = |ms: u64| ms * election_ms_min / Self::DEFAULT.election_ms_min;
         Self {
-            heartbeat_ms: factor(Self::LAN.heartbeat_ms),
-            heartbeat_spared_ms: factor(Self::LAN.heartbeat_spared_ms),
+            heartbeat_ms: factor(Self::DEFAULT.heartbeat_ms),
+            heartbeat_spared_ms: factor(Self::DEFAULT.heartbeat_spared_ms),
             election_ms_min,
-            election_ms_max: factor(Self::LAN.election_ms_max),
+            election_ms_max: factor(Self::DEFAULT.election_ms_max),
         }
     }
 }
@@ -94,7 +102,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            timing: Timing::LAN,
+            timing: Timing::DEFAULT,
             log: LogSettings::default(),
             proposals_max: 4_096,
             proposal_bytes_max: 64 << 20,
@@ -165,10 +173,13 @@ mod tests {
 
     #[test]
     fn timings_scale_with_the_round_trip_and_stay_valid() {
-        assert_eq!(Timing::scaled(Duration::from_micros(300)), Timing::LAN);
+        assert_eq!(Timing::scaled(Duration::from_micros(300)), Timing::DEFAULT);
         for round_trip_ms in [1, 20, 21, 35, 150, 60_000] {
             let timing = Timing::scaled(Duration::from_millis(round_trip_ms));
             assert!(timing.election_ms_min >= 10 * round_trip_ms.min(5_000));
+            assert!(timing.heartbeat_ms > round_trip_ms.min(5_000));
+            // With a fifth of a heartbeat for each, by openraft's clock.
+            assert!(timing.election_ms_max >= 2 * timing.heartbeat_ms * 6 / 5);
             let settings = Settings { timing, ..Settings::default() };
             settings.raft_config("test".to_owned()).unwrap();
         }
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn timings_that_cannot_elect_are_refused() {
-        let timing = Timing { election_ms_max: 200, ..Timing::LAN };
+        let timing = Timing { election_ms_max: 270, ..Timing::DEFAULT };
         let settings = Settings { timing, ..Settings::default() };
         assert!(settings.raft_config("test".to_owned()).is_err());
     }

@@ -226,10 +226,16 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         );
     }
     let lease = config.raft.election_max;
-    if config.raft.heartbeat * 3 > lease {
-        // One may be lost, and one late, before a leader is missed.
+    if config.raft.heartbeat * 5 / 2 > lease {
+        // One may be lost and one late by a tick before a leader is missed.
         let lease = show_duration(lease);
-        let why = format!("three heartbeats must fit into raft.election_max ({lease})");
+        let why = format!("two and a half must fit into raft.election_max ({lease})");
+        refuse("raft.heartbeat", why);
+    }
+    if config.raft.heartbeat * 3 / 2 > config.raft.election_min {
+        // One that is spared comes later, by a tick at most.
+        let least = show_duration(config.raft.election_min);
+        let why = format!("one and a half must fit into raft.election_min ({least})");
         refuse("raft.heartbeat", why);
     }
     let messages = &config.messages;
@@ -250,7 +256,6 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         }
     };
     let (raft, disk) = (&config.raft, &config.disk);
-    ordered("raft.heartbeat", raft.heartbeat, "raft.election_min", raft.election_min);
     ordered("raft.election_min", raft.election_min, "raft.election_max", raft.election_max);
     ordered("disk.stall_handover", disk.stall_handover, "disk.stall_stop", disk.stall_stop);
     ordered(

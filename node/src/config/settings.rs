@@ -282,12 +282,12 @@ sections! {
 
     /// Raft's clockwork.
     Raft as raft = "raft" {
-        /// Between heartbeats.
-        heartbeat: Duration = "120ms",
+        /// Between heartbeats; longer than the slowest round trip between nodes.
+        heartbeat: Duration = "180ms",
         /// The shortest election timeout.
-        election_min: Duration = "200ms",
-        /// The longest election timeout.
-        election_max: Duration = "400ms",
+        election_min: Duration = "270ms",
+        /// The longest election timeout, and the lease of a leader.
+        election_max: Duration = "450ms",
         /// Entries between snapshots of a shard.
         snapshot_entries: u32 = "50000",
     }

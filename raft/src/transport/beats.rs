@@ -45,6 +45,8 @@ const MESSAGES: usize = 16;
 /// How long questions gather while another is under way, at most. Over a long way
 /// several are under way at a time.
 const GATHER: Duration = Duration::from_micros(500);
+/// How often it is said, at most, that answers come too late.
+const LATE_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 type Outcome = Result<StreamAppendResult<TypeConfig>, String>;
 type Told = Result<Testimony, String>;
@@ -89,7 +91,17 @@ impl Beats {
     ) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
         let gathered = Gathered::default();
-        let pump = Pump { channels, cluster, from, to, silence_max, sequence: 0, items, gathered };
+        let pump = Pump {
+            channels,
+            cluster,
+            from,
+            to,
+            silence_max,
+            sequence: 0,
+            items,
+            gathered,
+            late: Late::default(),
+        };
         tokio::spawn(pump.run());
         Self { queue }
     }
@@ -158,6 +170,29 @@ struct Pump {
     sequence: u64,
     items: mpsc::Receiver<Item>,
     gathered: Gathered,
+    late: Late,
+}
+
+/// Answers in a row that nobody waited for any more.
+#[derive(Default)]
+struct Late {
+    in_a_row: u32,
+    told: Option<Instant>,
+}
+
+impl Late {
+    /// Takes an answer in; whether to say that they come too late. A few may be due to
+    /// a pause.
+    fn is_to_be_told(&mut self, is_late: bool, now: Instant) -> bool {
+        const IN_A_ROW: u32 = 5;
+        self.in_a_row = if is_late { self.in_a_row.saturating_add(1) } else { 0 };
+        let is_new = self.told.is_none_or(|told| now.duration_since(told) >= LATE_TOLD_EVERY);
+        let is_told = self.in_a_row >= IN_A_ROW && is_new;
+        if is_told {
+            self.told = Some(now);
+        }
+        is_told
+    }
 }
 
 /// Questions that wait for one under way.
@@ -342,7 +377,7 @@ impl Pump {
         message
     }
 
-    fn answered(&self, answer: proto::BeatAnswer, waiting: &mut BTreeMap<u64, Waiting>) {
+    fn answered(&mut self, answer: proto::BeatAnswer, waiting: &mut BTreeMap<u64, Waiting>) {
         let Some(Waiting { sent, waiter }) = waiting.remove(&answer.sequence) else {
             return;
         };
@@ -351,7 +386,17 @@ impl Pump {
         };
         let outcome = match wire::beat_result(answer.outcome) {
             Ok(Ok(result)) => {
-                self.channels.measured(self.to, sent.elapsed());
+                let now = Instant::now();
+                let round_trip = now.duration_since(sent);
+                self.channels.measured(self.to, round_trip);
+                if self.late.is_to_be_told(waiter.is_closed(), now) {
+                    tracing::warn!(
+                        node = %self.to,
+                        ?round_trip,
+                        "heartbeats are answered too late to count: the way is longer than \
+                         raft.heartbeat allows"
+                    );
+                }
                 Ok(result)
             }
             Ok(Err(number)) => Err(refused(number)),
@@ -387,5 +432,23 @@ fn refused(number: u32) -> String {
     match Refusal::from_number(number) {
         Some(refusal) => format!("refused: {refusal}"),
         None => format!("refused for an unknown reason {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_come_too_late_are_told_once_a_minute() {
+        let (mut late, begun) = (Late::default(), Instant::now());
+        let mut tell =
+            |is_late, second| late.is_to_be_told(is_late, begun + Duration::from_secs(second));
+        assert_eq!([true; 5].map(|is_late| tell(is_late, 0)), [false, false, false, false, true]);
+        assert!(!tell(true, 59));
+        assert!(tell(true, 60));
+        // One in time, and it is a pause until more are missed.
+        assert!(!tell(false, 130));
+        assert!(!tell(true, 131));
     }
 }

@@ -167,7 +167,8 @@ impl ReplicaClient {
         F: Future<Output = Result<T, Status>>,
     {
         let (to, channels) = (self.route.to.0, &self.shared.channels);
-        let deadline = option.soft_ttl();
+        // Whole: over a long way the last quarter decides.
+        let deadline = option.hard_ttl();
         let line = channels.line(to, Purpose::Liveness);
         match timeout(deadline, call(raft_client(&line))).await {
             Ok(Ok(answer)) => {
@@ -191,7 +192,7 @@ impl NetAppend<TypeConfig> for ReplicaClient {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         if self.purpose == Purpose::Liveness && request.entries.is_empty() {
             let beats = self.shared.beats(self.route.to.0);
-            return beats.send(self.route, request, option.soft_ttl()).await.map(Into::into);
+            return beats.send(self.route, request, option.hard_ttl()).await.map(Into::into);
         }
         let once = stream::iter([request]);
         let mut answers = self.stream_append(once, option).await?;

@@ -3,14 +3,14 @@
 
 use axum::response::Response;
 use cardea_identity::{
-    flow::Flow,
+    flow::{Flow, FlowState},
     session::Proof,
     ui::{Attributes, Container, InputType, Node, node::Group},
 };
 use maud::{Markup, html};
 
 use super::{
-    flows::{plain, plain_form},
+    flows::{plain, plain_form, sent_to},
     form::{Form, notices},
     layout::{Width, brand, flow_page},
     words::Words,
@@ -38,24 +38,29 @@ pub(super) async fn second_step(
         None => None,
     };
     let logout = logout.map(|token| format!("/self-service/logout?token={}", token.expose()));
-    // The flow says in its own words what the title does.
-    let said = |id: u32| !matches!(id, 1_010_003 | 1_010_004);
+    // The flow says in its own words what title and lead do.
+    let said = |id: u32| !matches!(id, 1_010_003 | 1_010_004 | 1_010_014);
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
     let (totp, keys) = (offers(Group::Totp), offers(Group::Webauthn));
+    let sent = flow.state == FlowState::SentEmail;
+    let codes = Form { submit: None, ..form(Group::Code, "code", "", sent) };
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
             h1 { (words.say("Confirm that it is you")) }
-            p.lead {
-                @if totp { (words.say("Enter the code that your authenticator app shows.")) }
-                @else { (words.say("One more step, to keep your account safe.")) }
+            @if sent { (sent_to(words, flow)) } @else {
+                p.lead {
+                    @if totp { (words.say("Enter the code that your authenticator app shows.")) }
+                    @else { (words.say("One more step, to keep your account safe.")) }
+                }
             }
             (notices(words, &said))
             (complaint(words, &flow.ui))
             @if totp { (form(Group::Totp, "totp", "Continue", true).html()) }
             @if keys { (form(Group::Webauthn, "key", "Continue", false).html()) }
+            @if offers(Group::Code) { (codes.html()) }
             @if offers(Group::LookupSecret) {
-                details open[!totp && !keys] {
+                details open[!totp && !keys && !offers(Group::Code)] {
                     summary { (words.say("Use a backup code")) }
                     (form(Group::LookupSecret, "lookup", "Use backup code", false).html())
                 }

@@ -173,7 +173,14 @@ async fn code(
     };
     let words = Words::of(kratos, caller);
     let (title, lead) = match flow.state {
-        FlowState::ChooseMethod => (title, html! { p.lead { (words.say(lead)) } }),
+        FlowState::ChooseMethod => {
+            let numbers = purpose == Purpose::Verification && takes_numbers(&flow);
+            let title = if numbers { "Verify your address" } else { title };
+            (title, html! { p.lead { (words.say(lead)) } })
+        }
+        FlowState::SentEmail if address_of(&flow).is_some_and(|to| !to.contains('@')) => {
+            ("Check your messages", sent_to(words, &flow))
+        }
         FlowState::SentEmail => ("Check your email", sent_to(words, &flow)),
         _ => ("All done", html! {}),
     };
@@ -208,7 +215,7 @@ async fn code(
 
 /// That a code or a link was sent, which the page's own title says.
 fn is_sent(id: u32) -> bool {
-    matches!(id, 1_010_014 | 1_060_002 | 1_060_003 | 1_080_001 | 1_080_003)
+    matches!(id, 1_010_014 | 1_060_002 | 1_060_003 | 1_060_004 | 1_080_001 | 1_080_003 | 1_080_004)
 }
 
 /// Whether a link completes the flow.
@@ -216,7 +223,8 @@ fn is_by_link(flow: &Flow) -> bool {
     flow.ui.nodes.iter().any(|node| node.group == Group::Link)
 }
 
-fn sent_to(words: Words, flow: &Flow) -> Markup {
+/// The address that a message was sent to, as the form has it.
+fn address_of(flow: &Flow) -> Option<&str> {
     fn value(node: &Node) -> Option<&str> {
         match &node.attributes {
             Attributes::Input(input) => input.value.as_ref()?.as_str().filter(|v| !v.is_empty()),
@@ -227,8 +235,22 @@ fn sent_to(words: Words, flow: &Flow) -> Markup {
     // Who signs up said it among the traits.
     let traits = flow.ui.nodes.iter().filter(|node| node.name().starts_with("traits."));
     let is_address = |value: &&str| value.contains('@') || value.starts_with('+');
-    let address = named.or_else(|| traits.filter_map(value).find(is_address));
-    let asked_for = flow.ui.messages.iter().any(|text| is_sent(text.id));
+    named.or_else(|| traits.filter_map(value).find(is_address))
+}
+
+/// Whether the form of an address takes numbers.
+fn takes_numbers(flow: &Flow) -> bool {
+    flow.ui.find("email").is_some_and(|node| match &node.attributes {
+        Attributes::Input(input) => matches!(input.kind, InputType::Tel | InputType::Text),
+        _ => false,
+    })
+}
+
+pub(super) fn sent_to(words: Words, flow: &Flow) -> Markup {
+    let address = address_of(flow);
+    // A second factor goes to an address that is known.
+    let is_first = flow.requested_aal != Aal::Aal2;
+    let asked_for = is_first && flow.ui.messages.iter().any(|text| is_sent(text.id));
     let shown = |address: &str| html! { strong { (address) } };
     let by_link = is_by_link(flow);
     html! {

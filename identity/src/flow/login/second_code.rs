@@ -111,7 +111,7 @@ impl Service {
         flow: Flow,
         code: &Secret<String>,
     ) -> Result<LoggedIn, LoginRejection> {
-        let super::Attempt { scope, flow: (id, _), account, source, .. } = attempt;
+        let super::Attempt { scope, flow: (id, _), account, .. } = attempt;
         let budget = Budget::TryingSecond;
         match self.try_code_of(scope, id, (account, budget), code).await.map_err(rejected)? {
             Tried::Right(record) => {
@@ -121,7 +121,7 @@ impl Service {
                 self.finish_login(&attempt, flow, &settle).await
             }
             Tried::Wrong => {
-                self.source_failed(scope, &source).await?;
+                self.login_failed(&attempt).await?;
                 Err(LoginRejection::say(flow, Text::login_code_invalid()))
             }
             Tried::NoneLeft => Err(LoginRejection::say(flow, Text::codes_tried_too_often())),

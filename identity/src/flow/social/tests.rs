@@ -1,6 +1,7 @@
 //! Whole journeys against a provider that is told what to say.
 
 mod hooked;
+mod second;
 
 use std::{collections::BTreeMap, sync::Arc};
 

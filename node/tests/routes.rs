@@ -70,6 +70,7 @@ fn gate(side: Side, trusts_callers: bool) -> Gate {
         tls: false,
         body: Size(1024),
         timeout: Duration::from_secs(5),
+        unhurried: &[],
         redirect_admin: None,
         access_log: false,
         entropy: Arc::new(SystemEntropy),

@@ -78,6 +78,8 @@ pub struct GateOptions {
     pub body: Size,
     /// The longest time.
     pub timeout: Duration,
+    /// Routes that are answered when the work is done, however long it takes.
+    pub unhurried: &'static [&'static str],
     /// Where administrative routes are redirected to on the public listener
     /// when no key is shown; `None`: they answer 401.
     pub redirect_admin: Option<String>,
@@ -125,7 +127,7 @@ impl Gate {
         let outcome = self.admit(peer, &mut request, &mut route).await;
         let mut response = match outcome {
             Ok(Admitted::Redirected(to)) => redirect(&to),
-            Ok(Admitted::Passed) => self.run(request).await,
+            Ok(Admitted::Passed) => self.run(request, route).await,
             Err(refusal) => refusal.answer(Some(request_id.as_str())),
         };
         if let Some(media_type) = grpc {
@@ -262,10 +264,14 @@ impl Gate {
         Ok(())
     }
 
-    async fn run(&self, request: Request<Body>) -> Response {
+    async fn run(&self, request: Request<Body>, route: &str) -> Response {
         let request_id = request.extensions().get::<RequestId>().cloned();
         let answer = self.inner.clone().oneshot(request);
-        match tokio::time::timeout(self.options.timeout, answer).await {
+        let patience = match self.options.unhurried.contains(&route) {
+            true => Duration::MAX,
+            false => self.options.timeout,
+        };
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => Refusal::new(

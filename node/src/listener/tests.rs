@@ -82,6 +82,7 @@ fn routes() -> Vec<Route> {
         Route::open(Method::GET, "/sessions/whoami"),
         Route::open(Method::POST, "/echo"),
         Route::open(Method::GET, "/slow"),
+        Route::open(Method::GET, "/long"),
         Route::guarded(Method::GET, "/admin/identities", Scope::Read("identity")),
         Route::guarded(Method::POST, "/admin/identities", Scope::Write("identity")),
         Route::guarded(Method::DELETE, "/admin/identities/{id}", Scope::Write("identity")),
@@ -99,6 +100,7 @@ fn options(side: Side, trusts_callers: bool) -> GateOptions {
         tls: false,
         body: Size(64),
         timeout: Duration::from_millis(200),
+        unhurried: &["/long"],
         redirect_admin: None,
         access_log: true,
         entropy: Arc::new(SystemEntropy),
@@ -130,6 +132,14 @@ fn gate_with(options: GateOptions, keys_down: bool) -> Gate {
         .route("/sessions/whoami", get(who))
         .route("/echo", any(|body: axum::body::Bytes| async move { body }))
         .route("/slow", get(std::future::pending::<()>))
+        .route(
+            "/long",
+            get(|| async {
+                // Longer than others may take.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                "done"
+            }),
+        )
         .route("/admin/identities", any(who))
         .route("/admin/identities/{id}", any(who))
         .route("/clusterless/drain", any(who))
@@ -322,6 +332,9 @@ async fn bodies_and_time_are_bounded() {
     let response = send(&gate, request(&Method::GET, "/slow").body(Body::empty()).unwrap()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(text(response).await.contains("not known"));
+    // But for what takes as long as there is data: backups, restores, verification.
+    let response = send(&gate, request(&Method::GET, "/long").body(Body::empty()).unwrap()).await;
+    assert_eq!(text(response).await, "done");
 }
 
 #[tokio::test]

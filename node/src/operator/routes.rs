@@ -41,6 +41,9 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// Routes whose work takes as long as there is data.
+pub const UNHURRIED: &[&str] = &["/cluster/backup", "/cluster/restore", "/cluster/verify"];
+
 type Port = State<Arc<dyn Operator>>;
 type Id = Option<Extension<RequestId>>;
 

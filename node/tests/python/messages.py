@@ -1,5 +1,6 @@
 """Text messages of a real node, by an HTTP gateway: codes that come by SMS."""
 
+import http.cookiejar
 import http.server
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import threading
 import unittest
 import urllib.parse
+import urllib.request
 
 from single_node import SingleNode, ask, until
 
@@ -80,6 +82,28 @@ def a_number(end=None, used=set()):
     end = end or random.choice([f"{at}" for at in range(20, 70) if at not in used])
     used.add(int(end))
     return "+4917139200" + end
+
+
+class Browser:
+    """Follows redirects and keeps cookies; knows the form of the page that it is on."""
+
+    def __init__(self, url):
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self.opener = urllib.request.build_opener(cookies)
+        self.go(url)
+
+    def go(self, url, fields=None):
+        data = None if fields is None else urllib.parse.urlencode(fields).encode()
+        request = urllib.request.Request(url, data=data, headers={"Accept": "text/html"})
+        with self.opener.open(request, timeout=30) as answer:
+            self.url, self.page = answer.geturl(), answer.read().decode()
+
+    def value(self, name):
+        return re.search(f'name="{name}"[^>]*? value="([^"]*)"', self.page).group(1)
+
+    def submit(self, **fields):
+        action = re.search('<form[^>]* action="([^"]+)"', self.page).group(1)
+        self.go(action.replace("&amp;", "&"), {"csrf_token": self.value("csrf_token"), **fields})
 
 
 class Messages(unittest.TestCase):
@@ -199,6 +223,21 @@ class Messages(unittest.TestCase):
         self.assertEqual(status, 200, done)
         status, me = ask("GET", self.public + "/sessions/whoami", headers=me)
         self.assertEqual((status, me["authenticator_assurance_level"]), (200, "aal2"))
+
+    def test_the_included_pages_ask_for_a_second_factor_by_sms(self):
+        number, password = a_number(), "correct horse battery staple"
+        _, me = self.sign_up(number)
+        _, flow = ask("GET", self.public + "/self-service/settings/api", headers=me)
+        ask("POST", flow["ui"]["action"], {"method": "password", "password": password}, me)
+        browser = Browser(self.public + "/self-service/login/browser")
+        browser.submit(method="password", identifier=number, password=password)
+        self.assertIn("Confirm that it is you", browser.page)
+        self.assertNotIn(number, browser.page)
+        browser.submit(address=browser.value("address"))
+        self.assertIn("Enter the code of six digits that was sent to", browser.page)
+        code = self.code(number, "login_code_valid")
+        browser.submit(method="code", code=code)
+        self.assertIn("You are signed in", browser.page)
 
     def test_one_number_gets_no_more_than_its_share(self):
         statuses = []

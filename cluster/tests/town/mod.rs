@@ -188,7 +188,8 @@ pub fn address_of(node: &ClusterNode) -> String {
 /// Waits until it holds, for at most thirty seconds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(30) {
+    // Placement takes its time, and so does a busy machine.
+    while started.elapsed() < Duration::from_secs(120) {
         if holds().await {
             return;
         }

@@ -12,6 +12,7 @@
 //!    asks the method whether identity and credential are still what was verified,
 //!    puts the mark of the flow, clears the counters and issues the session.
 
+mod charge;
 mod code;
 mod failed;
 mod hooked;
@@ -27,6 +28,7 @@ use cardea_storage::{Secret, Slot, StoreError, Table, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
+use self::charge::Charged;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, code::Budget,
     lifecycle::FlowRejection, throttle::TooEarly,
@@ -38,8 +40,8 @@ use crate::{
     password::Overloaded,
     session::{Aal, CredentialKind, Proof, issue::Factor},
     table::{
-        Attempts, AttemptsKey, CredentialKey, CredentialRecord, Credentials, FlowRecord,
-        Identities, IdentityKey, IdentityRecord, id_of,
+        Attempts, CredentialRecord, Credentials, FlowRecord, Identities, IdentityKey,
+        IdentityRecord, id_of,
     },
     ui::Text,
 };
@@ -170,14 +172,6 @@ pub(super) struct Attempt<'a> {
     pub(super) factor: Factor,
 }
 
-/// An account as the charge found it.
-struct Charged {
-    identity: Option<IdentityRecord>,
-    credential: Option<CredentialRecord>,
-    /// When it was charged, by the store's time.
-    at: Timestamp,
-}
-
 /// What a method says of its credential once it is read again to complete the login.
 pub(super) enum Settled {
     /// It is not what was verified any more.
@@ -281,41 +275,6 @@ impl Service {
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
         let account = id_of(&record.subject);
         Ok(Attempt { scope, flow: (id, record), client, account, source, proof, factor })
-    }
-
-    /// Charges an attempt, and reads what it is checked by.
-    async fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charged, LoginRejection> {
-        let Attempt { scope, account, .. } = *attempt;
-        let done = self
-            .store
-            .transact(|t| async move {
-                let (shared, own) = attempt.counters();
-                let identity_key = IdentityKey { tenant: scope.tenant, id: account };
-                let keys = [
-                    Identities::key(&identity_key),
-                    Credentials::key(&attempt.credential_key()),
-                    Attempts::key(&shared),
-                    Attempts::key(&own),
-                ];
-                let rows = t.rows(&keys, true).await?;
-                let now = t.now();
-                let identity = decode::<Identities>(rows.first())?;
-                let credential = decode::<Credentials>(rows.get(1))?;
-                let known = decode::<Attempts>(rows.get(3))?
-                    .filter(|counter| now.as_millis() < counter.known_until);
-                let (key, before) = match known {
-                    Some(counter) => (own, Some(counter)),
-                    None => (shared, decode::<Attempts>(rows.get(2))?),
-                };
-                let throttle = &self.settings.throttle;
-                let counter =
-                    throttle.charge(before.as_ref(), now).map_err(LoginRejection::Throttled)?;
-                let kept = throttle.kept_until(&counter, now);
-                t.put::<Attempts>(&key, &counter, Some(kept)).await?;
-                Ok::<_, LoginRejection>(Charged { identity, credential, at: now })
-            })
-            .await?;
-        Ok(done.value)
     }
 
     /// Completes the flow with what was verified; the form says it if that has changed
@@ -474,29 +433,6 @@ impl Service {
             self.calls_posted(calls);
         }
         Ok(done.value)
-    }
-}
-
-impl Attempt<'_> {
-    fn credential_key(&self) -> CredentialKey {
-        let kind: CredentialKind = self.factor.kind;
-        CredentialKey { tenant: self.scope.tenant, identity: self.account, kind: kind.number() }
-    }
-
-    /// The counter that unknown sources share, and that of this source. Second factors
-    /// have counters of their own: who knows the password cannot clear them.
-    fn counters(&self) -> (AttemptsKey, AttemptsKey) {
-        let tenant = self.scope.tenant;
-        if self.factor.aal == Aal::Aal2 {
-            return (
-                AttemptsKey::shared_second(tenant, self.account),
-                AttemptsKey::own_second(tenant, self.account, &self.source),
-            );
-        }
-        (
-            AttemptsKey::shared(tenant, self.account),
-            AttemptsKey::own(tenant, self.account, &self.source),
-        )
     }
 }
 

@@ -1,159 +1,28 @@
 //! A cluster of real processes on this machine: configured, started, killed,
 //! paused, asked, and cleaned up.
 
+mod plan;
+mod status;
+
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use serde::Deserialize;
 use serde_json::json;
 
+pub use self::{
+    plan::{Plan, Site},
+    status::{NodeStatus, ReplicaStatus, ShardStatus, Status, slot_of},
+};
 use crate::{
     endpoint::{Endpoint, Side},
-    process::{Launch, Process, free_port, read_log},
+    process::{Launch, Process, read_log},
     scratch::Scratch,
 };
-
-/// The ports of a node that has an address to itself.
-const PEER: u16 = 7433;
-const PUBLIC: u16 = 4433;
-const ADMIN: u16 = 4434;
-
-/// What the tests need of `GET /cluster/status`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Status {
-    /// The cluster's id; absent until `init`.
-    pub cluster_id: Option<String>,
-    /// Its nodes.
-    pub nodes: Vec<NodeStatus>,
-    /// Its shards.
-    pub shards: Vec<ShardStatus>,
-}
-
-/// A node in [`Status`].
-#[derive(Debug, Clone, Deserialize)]
-pub struct NodeStatus {
-    /// Its id.
-    pub id: u64,
-    /// Where other nodes reach it.
-    pub address: String,
-    /// How far its clock is from the median, in milliseconds.
-    pub clock_offset_ms: Option<i64>,
-}
-
-/// A shard in [`Status`].
-#[derive(Debug, Clone, Deserialize)]
-pub struct ShardStatus {
-    /// Its group.
-    pub group: u64,
-    /// Its space: directory, home, index or graph.
-    pub space: String,
-    /// Its first slot.
-    pub first_slot: u16,
-    /// Its last slot.
-    pub last_slot: u16,
-    /// The id of the node that leads it.
-    pub leader: Option<u64>,
-    /// The term.
-    pub term: u64,
-    /// Its replicas.
-    pub replicas: Vec<ReplicaStatus>,
-}
-
-/// A replica in [`ShardStatus`].
-#[derive(Debug, Clone, Deserialize)]
-pub struct ReplicaStatus {
-    /// Whether it votes.
-    pub voter: bool,
-    /// The id of the node that it is on.
-    pub node: u64,
-}
-
-impl ShardStatus {
-    /// Whether an identity's home is here: the first 12 bits of its id are its slot.
-    pub fn is_home_of(&self, identity: &str) -> bool {
-        let slot = slot_of(identity);
-        self.space == "home"
-            && slot.is_some_and(|s| (self.first_slot..=self.last_slot).contains(&s))
-    }
-}
-
-/// The slot of an id: its first 12 bits.
-pub fn slot_of(id: &str) -> Option<u16> {
-    u16::from_str_radix(id.get(..3)?, 16).ok()
-}
-
-/// How a cluster is made.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The `cardea` binary.
-    pub binary: PathBuf,
-    /// How many nodes; each in a region of its own.
-    pub nodes: usize,
-    /// Lines of settings by table, on top of what every node needs.
-    pub settings: Vec<(&'static str, String)>,
-    /// A directory with the authority's certificate and each node's (`node-1.pem`
-    /// and so on); without, nodes speak in the clear.
-    pub certificates: Option<PathBuf>,
-    /// Where the nodes stand, and those that join them later; none: all on the
-    /// loopback, each in a region of its own.
-    pub sites: Vec<Site>,
-}
-
-/// Where a node stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// Its region's name.
-    pub region: String,
-    /// Its address, on which every port is free.
-    pub address: Ipv4Addr,
-    /// A command that runs others there, with their arguments behind.
-    pub wrapper: Vec<String>,
-}
-
-impl Plan {
-    /// Nodes as they ship.
-    pub fn new(binary: &Path, nodes: usize) -> Self {
-        Self {
-            binary: binary.to_owned(),
-            nodes,
-            settings: Vec::new(),
-            certificates: None,
-            sites: Vec::new(),
-        }
-    }
-
-    /// With ticks that suit debug builds on a busy machine.
-    pub fn with_slow_ticks(self) -> Self {
-        self.with("raft", "heartbeat = \"200ms\"")
-            .with("raft", "election_min = \"800ms\"")
-            .with("raft", "election_max = \"1600ms\"")
-    }
-
-    fn port(&self, of_site: u16) -> anyhow::Result<u16> {
-        if self.sites.is_empty() { free_port() } else { Ok(of_site) }
-    }
-
-    /// Where other nodes reach the node of this position.
-    fn peer(&self, index: usize) -> anyhow::Result<SocketAddr> {
-        let address = match self.sites.get(index) {
-            Some(site) => site.address,
-            None if self.sites.is_empty() => Ipv4Addr::LOCALHOST,
-            None => bail!("there are {} sites, none for node {}", self.sites.len(), index + 1),
-        };
-        Ok(SocketAddr::from((address, self.port(PEER)?)))
-    }
-
-    /// With one more setting, in TOML.
-    pub fn with(mut self, table: &'static str, line: &str) -> Self {
-        self.settings.push((table, line.to_owned()));
-        self
-    }
-}
 
 /// A node of the cluster, running or not.
 #[derive(Debug)]
@@ -194,7 +63,7 @@ impl Cluster {
         for index in 0..plan.nodes {
             let others: Vec<SocketAddr> =
                 peers.iter().copied().filter(|peer| *peer != peers[index]).collect();
-            nodes.push(prepare_node(plan, root, index, peers[index], &others)?);
+            nodes.push(plan.prepare(root, index, peers[index], &others)?);
         }
         Ok(Self { nodes, directory })
     }
@@ -229,7 +98,7 @@ impl Cluster {
         let index = self.nodes.len();
         let peer = plan.peer(index)?;
         let others: Vec<SocketAddr> = self.nodes.iter().map(|node| node.peer).collect();
-        let node = prepare_node(plan, self.directory.path(), index, peer, &others)?;
+        let node = plan.prepare(self.directory.path(), index, peer, &others)?;
         self.nodes.push(node);
         Ok(index)
     }
@@ -451,79 +320,6 @@ impl Drop for Cluster {
     }
 }
 
-fn prepare_node(
-    plan: &Plan,
-    root: &Path,
-    index: usize,
-    peer: SocketAddr,
-    others: &[SocketAddr],
-) -> anyhow::Result<Node> {
-    let directory = root.join(format!("node-{}", index + 1));
-    std::fs::create_dir_all(directory.join("data"))?;
-    let public = SocketAddr::new(peer.ip(), plan.port(PUBLIC)?);
-    let admin = SocketAddr::new(peer.ip(), plan.port(ADMIN)?);
-    let site = plan.sites.get(index);
-    let region = site.map_or(format!("region-{}", index + 1), |site| site.region.clone());
-    // An operator's address that is no loopback is guarded, or said to be open.
-    let auth = site.map(|_| ("admin", "auth = \"none\"".to_owned()));
-    let join: Vec<String> = others.iter().map(|peer| format!("\"{peer}\"")).collect();
-    let quoted = |address: SocketAddr| format!("listen = \"{address}\"");
-    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (table, line) in [
-        ("node", format!("region = \"{region}\"")),
-        ("node", "data_dir = \"data\"".to_owned()),
-        ("cluster", "name = \"chaos\"".to_owned()),
-        ("cluster", quoted(peer)),
-        ("cluster", format!("join = [{}]", join.join(", "))),
-        ("public", quoted(public)),
-        ("admin", quoted(admin)),
-        ("sessions", "cookie_secure = false".to_owned()),
-        ("log", "format = \"json\"".to_owned()),
-        ("log", "access = false".to_owned()),
-        ("secrets", "master_key_file = \"../master.key\"".to_owned()),
-    ]
-    .into_iter()
-    .chain(auth)
-    .chain(security(plan.certificates.as_deref(), index))
-    .chain(plan.settings.iter().cloned())
-    {
-        tables.entry(table).or_default().push(line);
-    }
-    let text: String = tables
-        .iter()
-        .map(|(table, lines)| format!("[{table}]\n{}\n\n", lines.join("\n")))
-        .collect();
-    let config = directory.join("cardea.toml");
-    std::fs::write(&config, text)?;
-    Ok(Node {
-        launch: Launch {
-            binary: plan.binary.clone(),
-            config,
-            log: directory.join("log"),
-            environment: Vec::new(),
-            wrapper: site.map(|site| site.wrapper.clone()).unwrap_or_default(),
-        },
-        data: directory.join("data"),
-        endpoint: Endpoint::new(index, public, admin),
-        peer,
-        process: None,
-    })
-}
-
-fn security(certificates: Option<&Path>, index: usize) -> Vec<(&'static str, String)> {
-    let Some(directory) = certificates else {
-        return vec![("cluster", "tls = \"off\"".to_owned())];
-    };
-    let file = |name: String| directory.join(name).display().to_string();
-    [
-        ("authority_file", "authority.pem".to_owned()),
-        ("certificate_file", format!("node-{}.pem", index + 1)),
-        ("key_file", format!("node-{}.key", index + 1)),
-    ]
-    .map(|(key, name)| ("cluster", format!("{key} = \"{}\"", file(name))))
-    .to_vec()
-}
-
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path)?;
@@ -533,23 +329,6 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_slot_is_the_first_twelve_bits() {
-        assert_eq!(slot_of("abc00000-0000-4000-8000-000000000000"), Some(0xabc));
-        assert_eq!(slot_of("x"), None);
-        let shard = ShardStatus {
-            group: 1,
-            space: "home".to_owned(),
-            first_slot: 0xa00,
-            last_slot: 0xaff,
-            leader: None,
-            term: 1,
-            replicas: Vec::new(),
-        };
-        assert!(shard.is_home_of("abc00000"));
-        assert!(!shard.is_home_of("bbc00000"));
-    }
 
     #[test]
     fn every_node_has_a_configuration_with_its_own_ports_and_all_peers() {

@@ -11,35 +11,30 @@
 //! Addresses are `nK:port`. A process listens under an incarnation of its own, so
 //! that what a dead one still sends reaches nobody.
 
+mod pipe;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     io,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
 use cardea_raft::transport::{ByteStream, Dialer};
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
+use self::pipe::{Pipe, PipeId, Stream};
 use crate::dice::Dice;
 
-/// Bytes under way in one direction of a connection.
-const WINDOW_BYTES: usize = 256 << 10;
 /// How long until a lost segment is sent again, at least.
 const RESEND_MS: u64 = 200;
 /// Connections that nobody has accepted.
 const BACKLOG: usize = 64;
 
 type Link = (usize, usize);
-type PipeId = (u64, bool);
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
@@ -79,25 +74,6 @@ pub struct Counts {
 struct Port {
     process: u64,
     accepts: mpsc::Sender<Box<dyn ByteStream>>,
-}
-
-/// One direction of a connection.
-struct Pipe {
-    link: Link,
-    /// The processes at both ends.
-    ends: (u64, u64),
-    under_way: VecDeque<(u64, Bytes)>,
-    bytes_under_way: usize,
-    last_at: u64,
-    arrived: VecDeque<Bytes>,
-    /// When the end of the stream arrives.
-    end_at: Option<u64>,
-    ended: bool,
-    broken: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    /// Ends that are still held by a process.
-    held: u8,
 }
 
 impl Network {
@@ -276,94 +252,6 @@ impl State {
         }
         delay.max(1)
     }
-
-    fn break_pipe(&mut self, id: PipeId, woken: &mut Vec<Waker>) {
-        self.busy.remove(&id);
-        let Some(pipe) = self.pipes.get_mut(&id) else { return };
-        if !pipe.broken && !pipe.ended {
-            self.counts.broken += 1;
-        }
-        pipe.broken = true;
-        pipe.under_way.clear();
-        woken.extend(pipe.reader.take());
-        woken.extend(pipe.writer.take());
-    }
-
-    /// An end of a pipe is gone; with the second one the pipe is.
-    fn let_go(&mut self, id: PipeId) {
-        let Some(pipe) = self.pipes.get_mut(&id) else { return };
-        pipe.held = pipe.held.saturating_sub(1);
-        if pipe.held == 0 {
-            self.pipes.remove(&id);
-            self.busy.remove(&id);
-        }
-    }
-
-    fn deliver(&mut self, id: PipeId, woken: &mut Vec<Waker>) {
-        let Some(pipe) = self.pipes.get_mut(&id) else {
-            self.busy.remove(&id);
-            return;
-        };
-        let due = |at: u64| at <= self.now;
-        let head = pipe.under_way.front().map(|(at, _)| *at).or(pipe.end_at);
-        if !head.is_some_and(due) {
-            return;
-        }
-        if self.cut.contains(&pipe.link) {
-            // Sent again and again; arrives some time after the link is mended.
-            self.counts.held += 1;
-            let until = self.now + RESEND_MS / 2 + self.dice.draw() % RESEND_MS;
-            let shift = |at: &mut u64| *at = (*at).max(until);
-            pipe.under_way.iter_mut().for_each(|(at, _)| shift(at));
-            pipe.end_at.iter_mut().for_each(shift);
-            pipe.last_at = pipe.last_at.max(until);
-            return;
-        }
-        while let Some((at, _)) = pipe.under_way.front() {
-            if *at > self.now {
-                break;
-            }
-            if let Some((_, bytes)) = pipe.under_way.pop_front() {
-                self.counts.delivered += 1;
-                pipe.arrived.push_back(bytes);
-            }
-        }
-        if pipe.under_way.is_empty() {
-            if pipe.end_at.is_some_and(|at| at <= self.now) {
-                pipe.ended = true;
-                pipe.end_at = None;
-            }
-            if pipe.end_at.is_none() {
-                self.busy.remove(&id);
-            }
-        }
-        woken.extend(pipe.reader.take());
-    }
-
-    fn connect(&mut self, from: (usize, u64), to: (usize, u64)) -> (u64, bool) {
-        self.connections += 1;
-        let id = self.connections;
-        let mut pipe = |direction: bool, (from, to): ((usize, u64), (usize, u64))| {
-            let pipe = Pipe {
-                link: (from.0, to.0),
-                ends: (from.1, to.1),
-                under_way: VecDeque::new(),
-                bytes_under_way: 0,
-                last_at: 0,
-                arrived: VecDeque::new(),
-                end_at: None,
-                ended: false,
-                broken: false,
-                reader: None,
-                writer: None,
-                held: 2,
-            };
-            self.pipes.insert((id, direction), pipe);
-        };
-        pipe(true, (from, to));
-        pipe(false, (to, from));
-        (id, true)
-    }
 }
 
 struct MachineDialer {
@@ -390,7 +278,7 @@ impl MachineDialer {
         let Some(port) = state.listeners.get(address) else { return Dialled::Refused };
         let (process, accepts) = (port.process, port.accepts.clone());
         let Ok(permit) = accepts.try_reserve() else { return Dialled::Silence };
-        let (id, _) = state.connect((self.machine, self.process), (machine, process));
+        let id = state.connect((self.machine, self.process), (machine, process));
         drop(state);
         let theirs =
             Stream { network: self.network.clone(), reads: (id, true), writes: (id, false) };
@@ -423,126 +311,5 @@ impl Dialer for MachineDialer {
                 Dialled::Silence => tokio::time::sleep(Duration::from_millis(RESEND_MS)).await,
             }
         }
-    }
-}
-
-/// One end of a connection.
-struct Stream {
-    network: Network,
-    reads: PipeId,
-    writes: PipeId,
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut state = self.network.0.lock();
-        let Some(pipe) = state.pipes.get_mut(&self.reads) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        if let Some(bytes) = pipe.arrived.front_mut() {
-            let taken = bytes.len().min(buf.remaining());
-            buf.put_slice(&bytes[..taken]);
-            bytes.advance(taken);
-            if bytes.is_empty() {
-                pipe.arrived.pop_front();
-            }
-            pipe.bytes_under_way = pipe.bytes_under_way.saturating_sub(taken);
-            let writer = pipe.writer.take();
-            drop(state);
-            if let Some(writer) = writer {
-                writer.wake();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if pipe.broken {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if pipe.ended {
-            return Poll::Ready(Ok(()));
-        }
-        pipe.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.network.0.lock();
-        let Some(link) = state.pipes.get(&self.writes).map(|pipe| pipe.link) else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        let delay = state.delay(link);
-        let at = state.now + delay;
-        let Some(pipe) = state.pipes.get_mut(&self.writes) else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        if pipe.broken {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let room = WINDOW_BYTES.saturating_sub(pipe.bytes_under_way);
-        if room == 0 {
-            pipe.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let taken = room.min(buf.len());
-        pipe.last_at = pipe.last_at.max(at);
-        pipe.bytes_under_way += taken;
-        let at = pipe.last_at;
-        pipe.under_way.push_back((at, Bytes::copy_from_slice(&buf[..taken])));
-        state.busy.insert(self.writes);
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.finish();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Stream {
-    /// The end of what this side says is on its way.
-    fn finish(&self) {
-        let mut state = self.network.0.lock();
-        let now = state.now;
-        if let Some(pipe) = state.pipes.get_mut(&self.writes)
-            && !pipe.broken
-            && !pipe.ended
-            && pipe.end_at.is_none()
-        {
-            pipe.end_at = Some(pipe.last_at.max(now + 1));
-            state.busy.insert(self.writes);
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut woken = Vec::new();
-        let mut state = self.network.0.lock();
-        let machine = state.pipes.get(&self.writes).map(|pipe| pipe.link.0);
-        let dark = machine.is_some_and(|machine| state.dark.contains(&machine));
-        if !dark {
-            // What comes is read by nobody: the other side's writes fail.
-            state.break_pipe(self.reads, &mut woken);
-        }
-        state.let_go(self.reads);
-        drop(state);
-        if !dark {
-            self.finish();
-        }
-        self.network.0.lock().let_go(self.writes);
-        woken.into_iter().for_each(Waker::wake);
     }
 }

@@ -111,7 +111,7 @@ async fn flow_takes_five_codes_and_another_code_is_no_way_around() {
     let right = mailed(&world, "ann@example.org").await.unwrap();
     let wrong = if right == "000000" { "000001" } else { "000000" };
     let mut refusals = 0;
-    for _ in 0..code::TRIES_MAX {
+    for _ in 0..sent_code::TRIES_MAX {
         match send(&world, id, answers(wrong)).await {
             Err(LoginRejection::Invalid(flow)) => assert_eq!(says(&flow).last(), Some(&4_010_008)),
             Err(LoginRejection::Throttled(early)) => world.clock.advance(early.retry_after),
@@ -119,7 +119,7 @@ async fn flow_takes_five_codes_and_another_code_is_no_way_around() {
         }
         refusals += 1;
     }
-    assert_eq!(refusals, code::TRIES_MAX);
+    assert_eq!(refusals, sent_code::TRIES_MAX);
     let mut last = None;
     for _ in 0..10 {
         match send(&world, id, answers(&right)).await {

@@ -1,4 +1,5 @@
-//! Beginning flows, reading them, and what becomes of those that are over.
+//! Reading flows, showing them, and what becomes of those that are over. How they begin
+//! is in [`begin`](super::begin).
 
 use std::collections::BTreeSet;
 
@@ -10,89 +11,12 @@ use uuid::Uuid;
 use super::{AddressProof, Flow, FlowState, Purpose, login::second_code::shown_as};
 use crate::{
     Service,
-    hook::{HookFailed, Moment, Occasion, outbox::Calls},
-    model::{Client, CsrfDigest, FlowId, Scope},
+    model::{CsrfDigest, FlowId, Scope},
     schema::{Channel, IdentitySchema},
-    session::{Aal, CredentialKind, check::Proof},
+    session::Aal,
     table::{FlowKey, FlowRecord, Flows, UsedFlowKey, UsedFlowRecord, UsedFlows, id_bytes},
     ui::{Container, Text, forms},
 };
-
-/// The longest URL that a flow keeps, in bytes.
-const URL_BYTES_MAX: usize = 4096;
-
-/// How a login is to begin.
-#[derive(Debug, Clone, Default)]
-pub struct BeginLogin {
-    /// The URL that was asked for.
-    pub request_url: String,
-    /// Where to go afterwards.
-    pub return_to: Option<String>,
-    /// Whether somebody who is logged in is asked again.
-    pub refresh: bool,
-    /// The level that is asked for; `None`: aal1.
-    pub aal: Option<Aal>,
-    /// The session that the caller has already.
-    pub proof: Option<Proof>,
-    /// The browser that begins it; `None` for a native flow.
-    pub browser: Option<CsrfDigest>,
-    /// Whether a native client wants a code to exchange for the session.
-    pub exchange: bool,
-    /// Who begins it.
-    pub client: Client,
-}
-
-/// How a registration is to begin.
-#[derive(Debug, Clone, Default)]
-pub struct BeginRegistration {
-    /// The URL that was asked for.
-    pub request_url: String,
-    /// Where to go afterwards.
-    pub return_to: Option<String>,
-    /// The schema of the new identity; empty for the default.
-    pub schema_id: String,
-    /// The session that the caller has already.
-    pub proof: Option<Proof>,
-    /// The browser that begins it; `None` for a native flow.
-    pub browser: Option<CsrfDigest>,
-    /// Whether a native client wants a code to exchange for the session.
-    pub exchange: bool,
-    /// Who begins it.
-    pub client: Client,
-}
-
-/// Why a flow does not begin.
-#[derive(Debug, Error)]
-pub enum BeginRejection {
-    /// The caller is logged in already, and did not ask to refresh
-    /// (`session_already_available`).
-    #[error("a valid session was detected, so logging in or signing up is not possible")]
-    AlreadyLoggedIn,
-    /// A second factor was asked for without a first (`session_aal1_required`).
-    #[error("a second factor needs a session with a first one")]
-    SessionRequired,
-    /// A second factor was asked for, and the identity has none.
-    #[error("the identity has no second factor")]
-    NoSecondFactor,
-    /// The session needs a second factor for this (`session_aal2_required`).
-    #[error("the session does not have the assurance level that is required")]
-    SecondFactorRequired,
-    /// This kind of flow is not offered (`self_service_flow_disabled`).
-    #[error("this kind of flow is not offered")]
-    Disabled,
-    /// There is no such schema.
-    #[error("there is no identity schema {0:?}")]
-    UnknownSchema(String),
-    /// A URL is longer than is kept.
-    #[error("a URL is longer than {URL_BYTES_MAX} bytes")]
-    UrlTooLong,
-    /// A hook does not let it.
-    #[error(transparent)]
-    Hook(#[from] HookFailed),
-    /// The store could not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Why a flow is not given.
 #[derive(Debug, Error)]
@@ -116,87 +40,6 @@ pub enum FlowRejection {
 }
 
 impl Service {
-    /// Begins a login (`createNativeLoginFlow`, `createBrowserLoginFlow`).
-    ///
-    /// # Errors
-    /// See [`BeginRejection`].
-    pub async fn begin_login(
-        &self,
-        scope: Scope,
-        begin: BeginLogin,
-    ) -> Result<Flow, BeginRejection> {
-        let view = self.store.view(Consistency::Strong);
-        let mut me = None;
-        if let Some(proof) = &begin.proof {
-            let found = self.find_session(&view, scope, proof, false).await?;
-            let now = view.judged_at();
-            me = found.and_then(|found| Some((found.accepted(now)?.aal, found)));
-        }
-        let wanted = begin.aal.unwrap_or(Aal::Aal1);
-        match &me {
-            None if wanted > Aal::Aal1 => return Err(BeginRejection::SessionRequired),
-            Some((has, _)) if !begin.refresh && *has >= wanted => {
-                return Err(BeginRejection::AlreadyLoggedIn);
-            }
-            _ => {}
-        }
-        let mut record = self.new_flow(Purpose::Login, begin.request_url, begin.return_to)?;
-        record.csrf_digest = csrf_bytes(begin.browser);
-        if begin.browser.is_some() {
-            record.challenge = self.draw_challenge();
-        }
-        if let Some((_, found)) = me {
-            let subject = found.identity_id;
-            record.refresh = begin.refresh;
-            record.subject = id_bytes(&subject);
-            record.requested_aal = if wanted == Aal::Aal2 { 2 } else { 1 };
-            let factors = self.factors_of(&view, scope, subject).await?;
-            self.offer_factors(&mut record, &factors);
-            if wanted == Aal::Aal2 {
-                let addresses = self.second_addresses(&found.identity, &found.shown());
-                if !addresses.is_empty() {
-                    record.offered.push(CredentialKind::Code.number().into());
-                }
-                record.second_addresses = addresses.into_iter().map(|one| one.value).collect();
-            }
-            if wanted == Aal::Aal2 && record.offered.is_empty() {
-                return Err(BeginRejection::NoSecondFactor);
-            }
-        }
-        self.keep_begun(scope, record, begin.exchange, &begin.client).await
-    }
-
-    /// Begins a registration (`createNativeRegistrationFlow`,
-    /// `createBrowserRegistrationFlow`).
-    ///
-    /// # Errors
-    /// See [`BeginRejection`].
-    pub async fn begin_registration(
-        &self,
-        scope: Scope,
-        begin: BeginRegistration,
-    ) -> Result<Flow, BeginRejection> {
-        let schema = self
-            .schema(&begin.schema_id)
-            .ok_or_else(|| BeginRejection::UnknownSchema(begin.schema_id.clone()))?;
-        if let Some(proof) = &begin.proof {
-            let view = self.store.view(Consistency::Strong);
-            let found = self.find_session(&view, scope, proof, false).await?;
-            if found.is_some_and(|f| f.accepted(view.judged_at()).is_some()) {
-                return Err(BeginRejection::AlreadyLoggedIn);
-            }
-        }
-        let mut record =
-            self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
-        record.schema_id = schema.id().0.clone();
-        record.csrf_digest = csrf_bytes(begin.browser);
-        if begin.browser.is_some() {
-            record.challenge = self.draw_challenge();
-            record.user_handle = self.draw_user_handle();
-        }
-        self.keep_begun(scope, record, begin.exchange, &begin.client).await
-    }
-
     /// A flow by its id (`getLoginFlow`, `getRegistrationFlow`).
     ///
     /// # Errors
@@ -211,93 +54,6 @@ impl Service {
         let mut flow = self.show_flow(id, &record);
         Self::refill(&mut flow, &record);
         Ok(flow)
-    }
-
-    pub(super) fn new_flow(
-        &self,
-        purpose: Purpose,
-        request_url: String,
-        return_to: Option<String>,
-    ) -> Result<FlowRecord, BeginRejection> {
-        let return_to = return_to.unwrap_or_default();
-        if request_url.len().max(return_to.len()) > URL_BYTES_MAX {
-            return Err(BeginRejection::UrlTooLong);
-        }
-        let now = self.now();
-        Ok(FlowRecord {
-            purpose: purpose.number(),
-            issued_at: now.as_millis(),
-            expires_at: now.after(self.settings.flow_lifespan).as_millis(),
-            schema_id: self.schemas().default_id().0.clone(),
-            request_url,
-            return_to,
-            ..FlowRecord::default()
-        })
-    }
-
-    /// Keeps a flow that somebody begins, if hooks let it.
-    pub(super) async fn keep_begun(
-        &self,
-        scope: Scope,
-        record: FlowRecord,
-        exchange: bool,
-        client: &Client,
-    ) -> Result<Flow, BeginRejection> {
-        let exchange = exchange && record.csrf_digest.is_empty();
-        let id = self.mint_flow(&record);
-        let purpose = Purpose::from_number(record.purpose).unwrap_or(Purpose::Login);
-        let begun = &record.clone();
-        let flow = (FlowId(id), begun);
-        let occasion = Occasion { moment: Moment::Before, purpose, method: "", flow, client };
-        self.ask_hooks(&occasion, None, None).await?;
-        let calls = self.draw_calls(&occasion, Slot::of_id(&id));
-        let flow = self.keep_new(scope, (id, record), exchange, Some((&occasion, &calls))).await?;
-        self.calls_posted(&calls);
-        Ok(flow)
-    }
-
-    pub(super) async fn keep_flow(
-        &self,
-        scope: Scope,
-        record: FlowRecord,
-    ) -> Result<Flow, StoreError> {
-        self.keep_new(scope, (self.mint_flow(&record), record), false, None).await
-    }
-
-    fn mint_flow(&self, record: &FlowRecord) -> Uuid {
-        // What only somebody known may use lives at home.
-        let purpose = Purpose::from_number(record.purpose);
-        let at_home = matches!(purpose, Some(Purpose::Settings | Purpose::Login));
-        match Uuid::from_slice(&record.subject) {
-            Ok(subject) if at_home => self.mint_in(Slot::of_id(&subject)),
-            _ => self.mint_local(),
-        }
-    }
-
-    async fn keep_new(
-        &self,
-        scope: Scope,
-        (id, mut record): (Uuid, FlowRecord),
-        exchange: bool,
-        hooks: Option<(&Occasion<'_>, &Calls)>,
-    ) -> Result<Flow, StoreError> {
-        let drawn = exchange.then(|| self.draw_exchange(id));
-        if let Some((_, digest)) = &drawn {
-            record.exchange_init = digest.clone();
-        }
-        let kept = self.flow_kept_until(&record);
-        let record = &record;
-        self.store
-            .transact(|t| async move {
-                t.insert::<Flows>(&FlowKey { tenant: scope.tenant, id }, record, Some(kept));
-                if let Some((occasion, calls)) = hooks {
-                    self.post_calls((&t, scope), occasion, calls, None, None);
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await?;
-        let exchange_code = drawn.map(|(code, _)| code);
-        Ok(Flow { exchange_code, ..self.show_flow(FlowId(id), record) })
     }
 
     /// Reads a flow that is not over: locally first, strongly if it is not there.
@@ -526,8 +282,4 @@ fn shown_address(record: &FlowRecord) -> String {
         [] => record.address.clone(),
         all => shown_as(all, &record.address),
     }
-}
-
-pub(super) fn csrf_bytes(browser: Option<CsrfDigest>) -> Bytes {
-    browser.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.0))
 }

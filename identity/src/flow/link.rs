@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     Flow, Purpose,
+    begin::{BeginRejection, csrf_bytes},
     code::{BeginCode, CodeSubmission},
-    lifecycle::{BeginRejection, csrf_bytes},
 };
 use crate::{
     Service,

@@ -7,6 +7,7 @@
 //! afterwards, as a hint. A flow that is over still answers for a while, with the
 //! flow that replaces it.
 
+pub mod begin;
 pub mod code;
 #[cfg(test)]
 mod code_tests;
@@ -23,6 +24,7 @@ pub mod recovery;
 pub mod registration;
 #[cfg(test)]
 mod second_code_tests;
+pub(crate) mod sent_code;
 pub mod settings;
 pub mod social;
 #[cfg(test)]
@@ -35,9 +37,10 @@ pub mod verification;
 use cardea_storage::{Secret, Timestamp};
 pub use verification::StartedVerification;
 
+pub use begin::{BeginLogin, BeginRegistration, BeginRejection};
 pub use code::{BeginCode, CodeOutcome, CodeRejection, CodeSubmission};
 pub use error::FlowError;
-pub use lifecycle::{BeginLogin, BeginRegistration, BeginRejection, FlowRejection};
+pub use lifecycle::FlowRejection;
 pub use link::AddressProof;
 pub use login::{LoggedIn, LoginRejection, LoginSubmission};
 pub use recovery::{NewRecovery, RecoveryCode, RecoveryCodeRejection};

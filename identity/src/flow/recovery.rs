@@ -15,7 +15,8 @@ use thiserror::Error;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose,
-    code::{Budget, CodeOutcome, CodeRejection, privileged_minutes},
+    code::{CodeOutcome, CodeRejection, privileged_minutes},
+    sent_code::Budget,
 };
 use crate::{
     Service,

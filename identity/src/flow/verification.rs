@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose,
-    code::{Budget, CodeOutcome, CodeRejection},
+    code::{CodeOutcome, CodeRejection},
     recovery::after_code,
+    sent_code::Budget,
     settings::Change,
     throttle::TooEarly,
 };

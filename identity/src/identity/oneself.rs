@@ -14,10 +14,7 @@ use super::{EraseRejection, Erasure, Export, ExportRejection};
 use crate::{
     Service,
     audit::Actor,
-    flow::{
-        TooEarly,
-        code::{Budget, CodeRejection},
-    },
+    flow::{CodeRejection, TooEarly, sent_code::Budget},
     model::{Client, Identity, IdentityId, Scope},
     session::Proof,
 };

@@ -13,6 +13,7 @@
 //! naming another function is an error that says so.
 
 mod arrays;
+mod expression;
 mod format;
 mod lexer;
 pub mod library;

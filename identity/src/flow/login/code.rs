@@ -7,15 +7,17 @@
 //! whatever others set up with it ends in the same transaction.
 
 use cardea_storage::{Secret, Timestamp};
+use uuid::Uuid;
 
 use super::{Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
 use crate::{
     Service,
     courier::Template,
     flow::{
-        Flow, Purpose,
-        code::{Budget, CodeRejection, Sending, Tried},
+        CodeRejection, Flow, Purpose,
+        sent_code::{Budget, Sending, Tried},
     },
+    model::{FlowId, Scope},
     schema::{Address, Channel, Rule, Violation, is_email, normalize_identifier, normalize_phone},
     session::{CredentialKind, issue::Factor},
     table::{CredentialRecord, FlowRecord, IdentityRecord, id_bytes, id_of},
@@ -39,13 +41,14 @@ impl Service {
             return Err(LoginRejection::say(flow, Text::login_method_missing()));
         }
         flow.active = Some(CredentialKind::Code.name().to_owned());
-        let again = submission.resend.as_deref().is_some_and(|value| !value.is_empty());
-        let code = submission.code.as_ref().filter(|code| !code.expose().trim().is_empty());
-        match code.filter(|_| record.state == 1 && !again) {
+        match submission.answer(&record) {
             Some(code) => {
                 let proof = submission.proof.as_ref();
                 let attempt = self.code_attempt(sender, &record, proof);
-                self.try_login_code(attempt, flow, code).await
+                self.source_may_try(attempt.scope, &attempt.source)
+                    .await?
+                    .map_err(LoginRejection::Throttled)?;
+                self.try_code_of_login(attempt, flow, Budget::Trying, code).await
             }
             None => self.send_login_code(sender, record, flow, &submission).await,
         }
@@ -105,26 +108,37 @@ impl Service {
             template: Template::LoginCode,
             client,
         };
-        let changed = FlowRecord { code_account: id_bytes(&account), ..record };
-        let kept = self.write_code(scope, id, changed, &sending).await?;
-        let mut flow = self.show_flow(id, &kept);
-        flow.active = Some(CredentialKind::Code.name().to_owned());
-        Err(LoginRejection::say(flow, Text::login_code_sent()))
+        Err(self.sent_login_code((scope, id), record, account, &sending).await)
     }
 
-    async fn try_login_code(
+    /// Sends a code to an account's address; what the flow says then.
+    pub(super) async fn sent_login_code(
+        &self,
+        (scope, id): (Scope, FlowId),
+        record: FlowRecord,
+        account: Uuid,
+        sending: &Sending<'_>,
+    ) -> LoginRejection {
+        let changed = FlowRecord { code_account: id_bytes(&account), ..record };
+        let kept = match self.write_code(scope, id, changed, sending).await {
+            Ok(kept) => kept,
+            Err(error) => return error.into(),
+        };
+        let mut flow = self.show_flow(id, &kept);
+        flow.active = Some(CredentialKind::Code.name().to_owned());
+        LoginRejection::say(flow, Text::login_code_sent())
+    }
+
+    /// Tries a code, of a first factor or a second, by what is left of its budget.
+    pub(super) async fn try_code_of_login(
         &self,
         attempt: Attempt<'_>,
         flow: Flow,
+        budget: Budget,
         code: &Secret<String>,
     ) -> Result<LoggedIn, LoginRejection> {
-        let Attempt { scope, flow: (id, _), account, source, .. } = attempt;
-        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-        match self
-            .try_code_of(scope, id, (account, Budget::Trying), code)
-            .await
-            .map_err(rejected)?
-        {
+        let Attempt { scope, flow: (id, _), account, .. } = attempt;
+        match self.try_code_of(scope, id, (account, budget), code).await.map_err(rejected)? {
             Tried::Right(record) => {
                 let attempt = Attempt { flow: (id, &record), ..attempt };
                 // There is no credential: the identity's own addresses decide.
@@ -146,6 +160,15 @@ impl Service {
         schema
             .check(&traits)
             .is_ok_and(|found| found.code_addresses.iter().any(|known| known.value == address))
+    }
+}
+
+impl LoginSubmission {
+    /// The code that answers one that was sent; `None` if one is to be sent.
+    pub(super) fn answer(&self, record: &FlowRecord) -> Option<&Secret<String>> {
+        let again = self.resend.as_deref().is_some_and(|value| !value.is_empty());
+        let code = self.code.as_ref().filter(|code| !code.expose().trim().is_empty());
+        code.filter(|_| record.state == 1 && !again)
     }
 }
 

@@ -5,7 +5,7 @@ use cardea_storage::{Consistency, StoreError};
 use super::{Attempt, LoggedIn, LoginRejection};
 use crate::{
     Service,
-    flow::{CodeRejection, Flow, Purpose, StartedVerification, code::Budget},
+    flow::{CodeRejection, Flow, Purpose, StartedVerification, sent_code::Budget},
     hook::{Action, Edits, Moment, Occasion, context::coming_session},
     identity::create::metadata_bytes,
     model::{Identity, IdentityId},

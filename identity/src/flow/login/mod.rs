@@ -30,8 +30,8 @@ use uuid::Uuid;
 
 use self::charge::Charged;
 use super::{
-    Flow, FlowState, Purpose, SocialSubmission, StartedVerification, code::Budget,
-    lifecycle::FlowRejection, throttle::TooEarly,
+    Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
+    sent_code::Budget, throttle::TooEarly,
 };
 use crate::{
     Service,

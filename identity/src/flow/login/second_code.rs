@@ -10,19 +10,19 @@
 //! Who has shown a first factor is not told the whole of an address, and names it by what
 //! it is told.
 
-use cardea_storage::{Secret, Timestamp};
+use cardea_storage::Timestamp;
 
-use super::{LoggedIn, LoginRejection, LoginSubmission, Sender, Settled, code::rejected};
+use super::{LoggedIn, LoginRejection, LoginSubmission, Sender, code::rejected};
 use crate::{
     Service,
     courier::Template,
     flow::{
         Flow,
-        code::{Budget, Sending, Tried},
+        sent_code::{Budget, Sending},
     },
     schema::{Address, Channel, normalize_identifier, normalize_phone},
     session::{AuthenticationMethod, CredentialKind, assurance::counts_beside, issue::Factor},
-    table::{CredentialRecord, FlowRecord, IdentityRecord, id_bytes, id_of},
+    table::{FlowRecord, IdentityRecord, id_of},
     ui::{Text, text::masked},
 };
 
@@ -63,13 +63,11 @@ impl Service {
             return Err(LoginRejection::say(flow, Text::login_method_missing()));
         }
         flow.active = Some(CredentialKind::Code.name().to_owned());
-        let again = submission.resend.as_deref().is_some_and(|value| !value.is_empty());
-        let code = submission.code.as_ref().filter(|code| !code.expose().trim().is_empty());
-        match code.filter(|_| record.state == 1 && !again) {
+        match submission.answer(&record) {
             Some(code) => {
                 let factor = Factor::second_code(Channel::of_address(&record.address));
                 let attempt = self.attempt_second(sender, &record, proof, factor).await?;
-                self.try_second_code(attempt, flow, code).await
+                self.try_code_of_login(attempt, flow, Budget::TryingSecond, code).await
             }
             None => self.send_second_code(sender, record, flow, &submission).await,
         }
@@ -98,34 +96,7 @@ impl Service {
             template: Template::LoginCode,
             client,
         };
-        let changed = FlowRecord { code_account: id_bytes(&account), ..record };
-        let kept = self.write_code(scope, id, changed, &sending).await?;
-        let mut flow = self.show_flow(id, &kept);
-        flow.active = Some(CredentialKind::Code.name().to_owned());
-        Err(LoginRejection::say(flow, Text::login_code_sent()))
-    }
-
-    async fn try_second_code(
-        &self,
-        attempt: super::Attempt<'_>,
-        flow: Flow,
-        code: &Secret<String>,
-    ) -> Result<LoggedIn, LoginRejection> {
-        let super::Attempt { scope, flow: (id, _), account, .. } = attempt;
-        let budget = Budget::TryingSecond;
-        match self.try_code_of(scope, id, (account, budget), code).await.map_err(rejected)? {
-            Tried::Right(record) => {
-                let attempt = super::Attempt { flow: (id, &record), ..attempt };
-                // There is no credential: the identity's own addresses decide.
-                let settle = |_: Option<&CredentialRecord>, _: Timestamp| Settled::Kept;
-                self.finish_login(&attempt, flow, &settle).await
-            }
-            Tried::Wrong => {
-                self.login_failed(&attempt).await?;
-                Err(LoginRejection::say(flow, Text::login_code_invalid()))
-            }
-            Tried::NoneLeft => Err(LoginRejection::say(flow, Text::codes_tried_too_often())),
-        }
+        Err(self.sent_login_code((scope, id), record, account, &sending).await)
     }
 }
 

@@ -11,7 +11,10 @@ use super::{Earned, Newcomer, Registered, RegistrationRejection, RegistrationSub
 use crate::{
     Service,
     courier::Template,
-    flow::code::{Budget, CodeRejection, Sending, Tried},
+    flow::{
+        CodeRejection,
+        sent_code::{Budget, Sending, Tried},
+    },
     identity::ImportedAddress,
     model::FlowId,
     schema::Rule,

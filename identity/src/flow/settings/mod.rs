@@ -30,7 +30,7 @@ use self::{changing::Changing, hooked::settings_saved, news::News};
 pub(super) use self::{news::Change, webauthn::kept as kept_key};
 use super::{
     Flow, FlowState, Purpose, StartedVerification,
-    lifecycle::{BeginRejection, csrf_bytes},
+    begin::{BeginRejection, csrf_bytes},
 };
 use crate::{
     Service,

@@ -12,7 +12,7 @@ use crate::{
     Service,
     audit::Act,
     courier::{Template, outbox::Letter},
-    flow::code::EMAIL,
+    flow::sent_code::EMAIL,
     identity::factors::Factors,
     language::Language,
     model::Scope,

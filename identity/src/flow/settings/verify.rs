@@ -16,8 +16,7 @@ use super::{Opened, Refusal, SettingsRejection};
 use crate::{
     Service,
     flow::{
-        Flow, Purpose, StartedVerification, TooEarly,
-        code::{Budget, CodeRejection},
+        CodeRejection, Flow, Purpose, StartedVerification, TooEarly, sent_code::Budget,
         verification::DrawnVerification,
     },
     hook::{Action, Occasion},

@@ -14,8 +14,8 @@ use crate::{
     audit::{Act, Actor},
     flow::{
         Flow, FlowState,
-        code::EMAIL,
         login::Settled,
+        sent_code::EMAIL,
         settings::{Change, SettingsRejection},
     },
     model::{Client, FlowId, Identity, IdentityId, LinkedAccount, Scope},

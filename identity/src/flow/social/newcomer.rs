@@ -15,8 +15,8 @@ use crate::{
     Service,
     flow::{
         Flow, Purpose, RegistrationRejection,
-        code::EMAIL,
         registration::{Earned, Newcomer, Opened, Sender},
+        sent_code::EMAIL,
     },
     identity::{ImportedAddress, draft::via_number},
     model::Scope,

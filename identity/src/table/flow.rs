@@ -13,13 +13,12 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct Flows;
 
-/// The key of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FlowKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The flow.
-    pub id: Uuid,
+key_of_id! {
+    /// The key of a flow.
+    FlowKey {
+        /// The flow.
+        id
+    }
 }
 
 /// A flow as it is kept.
@@ -152,24 +151,6 @@ pub struct KnownKeyRecord {
     /// How its authenticator is reached.
     #[prost(string, repeated, tag = "2")]
     pub transports: Vec<String>,
-}
-
-impl TableKey for FlowKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
-    }
 }
 
 impl Table for Flows {

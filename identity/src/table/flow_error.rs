@@ -2,24 +2,19 @@
 //! came about.
 
 use bytes::Bytes;
-use cardea_storage::{
-    Slot, Table, TableKey, Tag, Tenant,
-    key::{KeyReader, KeyWriter},
-};
+use cardea_storage::{Table, Tag};
 use prost::Message;
-use uuid::Uuid;
 
 /// `flow_error/<id>`.
 #[derive(Debug)]
 pub struct FlowErrors;
 
-/// The key of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FlowErrorKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The error.
-    pub id: Uuid,
+key_of_id! {
+    /// The key of an error.
+    FlowErrorKey {
+        /// The error.
+        id
+    }
 }
 
 /// An error as it is kept.
@@ -31,24 +26,6 @@ pub struct FlowErrorRecord {
     /// When it came about; milliseconds.
     #[prost(uint64, tag = "2")]
     pub created_at: u64,
-}
-
-impl TableKey for FlowErrorKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
-    }
 }
 
 impl Table for FlowErrors {

@@ -19,13 +19,12 @@ use super::{
 #[derive(Debug)]
 pub struct Identities;
 
-/// The key of an identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IdentityKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The identity.
-    pub id: Uuid,
+key_of_id! {
+    /// The key of an identity.
+    IdentityKey {
+        /// The identity.
+        id
+    }
 }
 
 /// An identity as it is kept.
@@ -115,24 +114,6 @@ pub struct AddressRecord {
     /// The keyed digest under which it is in the index.
     #[prost(bytes = "bytes", tag = "8")]
     pub digest: Bytes,
-}
-
-impl TableKey for IdentityKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
-    }
 }
 
 impl Table for Identities {

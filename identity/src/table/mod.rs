@@ -1,6 +1,42 @@
 //! The tables of this layer: what its rows are called, what they say, and which
 //! index rows lead to them. Fields are added, never changed or reused.
 
+/// The key of a row that its id alone names, and that lies in the slot of that id.
+macro_rules! key_of_id {
+    ($(#[doc = $doc:literal])+ $name:ident { $(#[doc = $of_id:literal])+ id }) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name {
+            /// Whose.
+            pub tenant: cardea_storage::Tenant,
+            $(#[doc = $of_id])+
+            pub id: uuid::Uuid,
+        }
+
+        impl cardea_storage::TableKey for $name {
+            fn slot(&self) -> cardea_storage::Slot {
+                cardea_storage::Slot::of_id(&self.id)
+            }
+
+            fn tenant(&self) -> cardea_storage::Tenant {
+                self.tenant
+            }
+
+            fn write(&self, key: &mut cardea_storage::key::KeyWriter) {
+                key.uuid(&self.id);
+            }
+
+            fn read(
+                _slot: cardea_storage::Slot,
+                tenant: cardea_storage::Tenant,
+                rest: &mut cardea_storage::key::KeyReader<'_>,
+            ) -> Option<Self> {
+                Some(Self { tenant, id: rest.uuid()? })
+            }
+        }
+    };
+}
+
 pub mod address;
 pub mod attempts;
 pub mod audit;

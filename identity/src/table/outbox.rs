@@ -66,30 +66,11 @@ pub const SENT: u32 = 2;
 /// See [`Standing::status`]: it was given up.
 pub const ABANDONED: u32 = 3;
 
-/// The key of a row. Its id lies in a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PostKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The row.
-    pub id: Uuid,
-}
-
-impl TableKey for PostKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
+key_of_id! {
+    /// The key of a row. Its id lies in a lane.
+    PostKey {
+        /// The row.
+        id
     }
 }
 

@@ -15,13 +15,12 @@ use super::{id_bytes, id_of, lane::lane_of};
 #[derive(Debug)]
 pub struct Sessions;
 
-/// The key of a session. Its id lies in the slot of its identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The session.
-    pub id: Uuid,
+key_of_id! {
+    /// The key of a session. Its id lies in the slot of its identity.
+    SessionKey {
+        /// The session.
+        id
+    }
 }
 
 /// A session as it is kept.
@@ -95,24 +94,6 @@ pub struct DeviceRecord {
     /// Where it is, if something told.
     #[prost(string, tag = "4")]
     pub location: String,
-}
-
-impl TableKey for SessionKey {
-    fn slot(&self) -> Slot {
-        Slot::of_id(&self.id)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.uuid(&self.id);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, id: rest.uuid()? })
-    }
 }
 
 impl Table for Sessions {

@@ -66,6 +66,17 @@ impl Paging {
     }
 }
 
+/// Reads the parameters of a list that has pages by token alone; a legacy page is its first.
+///
+/// # Errors
+/// See [`Paging::of`].
+pub fn by_token(query: &Query) -> Result<PageRequest, ApiError> {
+    Ok(match Paging::of(query)? {
+        Paging::Token(wanted) => wanted,
+        Paging::Legacy { size, .. } => PageRequest { size, token: None },
+    })
+}
+
 fn size(query: &Query, name: &str) -> Result<u32, ApiError> {
     Ok(match number(query, name)? {
         None | Some(0) => PAGE_SIZE_DEFAULT,

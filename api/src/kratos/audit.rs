@@ -37,7 +37,7 @@ use crate::{
     answer::json,
     consistency::Wanted,
     error::ApiError,
-    paging::{Paging, link_by_token},
+    paging::{by_token, link_by_token},
     query::Query,
     request::{Caller, IdOr404, is_uuid},
 };
@@ -64,10 +64,7 @@ pub(super) async fn events(
         let from = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         return Ok(told(kratos, caller.scope, filter, from));
     }
-    let wanted = match Paging::of(&query)? {
-        Paging::Token(wanted) => wanted,
-        Paging::Legacy { size, .. } => PageRequest { size, token: None },
-    };
+    let wanted = by_token(&query)?;
     let size = wanted.size;
     let found =
         kratos.service().list_audit_events(caller.scope, filter, &wanted, consistency).await;

@@ -2,7 +2,6 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    PageRequest,
     courier::{MessageFilter, SentMessage},
     outbox::Status,
     time::rfc3339,
@@ -14,7 +13,7 @@ use super::Kratos;
 use crate::{
     answer::json,
     error::ApiError,
-    paging::{Paging, link_by_token},
+    paging::{by_token, link_by_token},
     query::Query,
     request::{Caller, IdOr404},
 };
@@ -36,10 +35,7 @@ pub(super) async fn list(
         ),
     };
     let filter = MessageFilter { status, recipient: query.first("recipient").map(str::to_owned) };
-    let wanted = match Paging::of(&query)? {
-        Paging::Token(wanted) => wanted,
-        Paging::Legacy { size, .. } => PageRequest { size, token: None },
-    };
+    let wanted = by_token(&query)?;
     let size = wanted.size;
     let found = kratos.service().list_messages(caller.scope, &filter, &wanted).await?;
     let items: Vec<Value> = found.items.iter().map(|message| body(message, false)).collect();

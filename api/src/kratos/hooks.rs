@@ -4,7 +4,6 @@
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    PageRequest,
     hook::{CallFilter, HookCall, RetryRejection},
     outbox::Status,
     time::rfc3339,
@@ -16,7 +15,7 @@ use super::Kratos;
 use crate::{
     answer::json,
     error::ApiError,
-    paging::{Paging, link_by_token},
+    paging::{by_token, link_by_token},
     query::Query,
     request::{Caller, IdOr404},
 };
@@ -37,10 +36,7 @@ pub(super) async fn list(
         })?),
     };
     let filter = CallFilter { status, hook: query.first("hook").map(str::to_owned) };
-    let wanted = match Paging::of(&query)? {
-        Paging::Token(wanted) => wanted,
-        Paging::Legacy { size, .. } => PageRequest { size, token: None },
-    };
+    let wanted = by_token(&query)?;
     let found = kratos.service().list_calls(caller.scope, &filter, &wanted).await?;
     let items: Vec<Value> = found.items.iter().map(body).collect();
     let mut response = json(StatusCode::OK, &items);

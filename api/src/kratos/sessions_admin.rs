@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::{extract::State, response::Response};
 use cardea_identity::{
-    IdentityId, PageRequest, SessionId,
+    IdentityId, SessionId,
     model::Session,
     session::{BulkAction, BulkRejection, BulkTargets, bulk::IDS_MAX},
 };
@@ -24,7 +24,7 @@ use crate::{
     body::Sent,
     consistency::Wanted,
     error::ApiError,
-    paging::{Paging, TOTAL_COUNT, link_by_token},
+    paging::{Paging, TOTAL_COUNT, by_token, link_by_token},
     query::Query,
     request::{Caller, IdOr400, is_uuid},
 };
@@ -69,10 +69,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let (active, expand) = (query.flag("active")?, expand(&query)?);
-    let wanted = match Paging::of(&query)? {
-        Paging::Token(wanted) => wanted,
-        Paging::Legacy { size, .. } => PageRequest { size, token: None },
-    };
+    let wanted = by_token(&query)?;
     let size = wanted.size;
     let found = kratos.service().list_sessions(caller.scope, active, &wanted, consistency).await?;
     let body = |s| SessionBody::of(s, expand, Reader::Administrator, kratos.public_url());

@@ -24,7 +24,7 @@ use crate::{
         secret::{SecretText, read_text},
     },
     layers::Layers,
-    request::{RequestTable, request},
+    request::{described, request},
 };
 
 /// How often a node looks for what others left, or what is due again.
@@ -129,18 +129,7 @@ fn gateway(
             "type: expected \"http\", found \"{kind}\"; a mail server is courier.smtp_url"
         );
     }
-    let described = RequestTable {
-        url: table.url.as_deref(),
-        verb: table.verb.as_deref(),
-        body: table.body.as_deref(),
-        timeout: table.timeout.as_deref(),
-        headers: &table.headers,
-        basic_user: table.basic_user.as_deref(),
-        basic_password_file: table.basic_password_file.as_deref(),
-        api_key_name: table.api_key_name.as_deref(),
-        api_key_in: table.api_key_in.as_deref(),
-        api_key_file: table.api_key_file.as_deref(),
-    };
+    let described = described!(table, &table.headers);
     let owner = format!("channel_{}", table.id);
     let request = request(config, &owner, &described, || Ok(default_body()?))?;
     ensure!(

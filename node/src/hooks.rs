@@ -15,7 +15,7 @@ use cardea_storage::Secret;
 use crate::{
     config::{Config, hooks::HookTable},
     layers::Layers,
-    request::{RequestTable, request, secret},
+    request::{described, request, secret},
 };
 
 /// How often a node looks for what others left, or what is due again.
@@ -138,18 +138,7 @@ fn web_hook(
         response != Response::Parsed || (changes && moment == Moment::After),
         "response: there is nothing to change here that an answer could say"
     );
-    let described = RequestTable {
-        url: table.url.as_deref(),
-        verb: table.verb.as_deref(),
-        body: table.body.as_deref(),
-        timeout: table.timeout.as_deref(),
-        headers: &table.headers,
-        basic_user: table.basic_user.as_deref(),
-        basic_password_file: table.basic_password_file.as_deref(),
-        api_key_name: table.api_key_name.as_deref(),
-        api_key_in: table.api_key_in.as_deref(),
-        api_key_file: table.api_key_file.as_deref(),
-    };
+    let described = described!(table, &table.headers);
     let owner = format!("hook_{id}");
     let request = request(config, &owner, &described, || Ok(default_body()?))?;
     ensure!(

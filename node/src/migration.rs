@@ -8,7 +8,7 @@ use cardea_identity::outbound::request::{Request, program};
 
 use crate::{
     config::Config,
-    request::{RequestTable, request},
+    request::{described, request},
 };
 
 /// What it is sent unless a program says otherwise, as Kratos has it.
@@ -24,18 +24,7 @@ pub fn hook(config: &Config) -> anyhow::Result<Option<Request>> {
         return Ok(None);
     }
     let headers = BTreeMap::new();
-    let described = RequestTable {
-        url: table.url.as_deref(),
-        verb: table.verb.as_deref(),
-        body: table.body.as_deref(),
-        timeout: table.timeout.as_deref(),
-        headers: &headers,
-        basic_user: table.basic_user.as_deref(),
-        basic_password_file: table.basic_password_file.as_deref(),
-        api_key_name: table.api_key_name.as_deref(),
-        api_key_in: table.api_key_in.as_deref(),
-        api_key_file: table.api_key_file.as_deref(),
-    };
+    let described = described!(table, &headers);
     let made = request(config, "password_migration", &described, || Ok(program(DEFAULT_BODY)?));
     let made = made.context("password_migration")?;
     ensure!(

@@ -59,6 +59,26 @@ pub struct RequestTable<'a> {
     pub api_key_file: Option<&'a Path>,
 }
 
+/// The part of a table that describes a request. Each kind of table has these fields of
+/// its own: what is flattened into a table cannot refuse what it does not know.
+macro_rules! described {
+    ($table:expr, $headers:expr) => {
+        $crate::request::RequestTable {
+            url: $table.url.as_deref(),
+            verb: $table.verb.as_deref(),
+            body: $table.body.as_deref(),
+            timeout: $table.timeout.as_deref(),
+            headers: $headers,
+            basic_user: $table.basic_user.as_deref(),
+            basic_password_file: $table.basic_password_file.as_deref(),
+            api_key_name: $table.api_key_name.as_deref(),
+            api_key_in: $table.api_key_in.as_deref(),
+            api_key_file: $table.api_key_file.as_deref(),
+        }
+    };
+}
+pub(crate) use described;
+
 /// Reads a request; its secrets are called `<owner>_password` and `<owner>_api_key`.
 pub fn request(
     config: &Config,

@@ -8,6 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
+use super::tables::anchor;
+
 /// What of `[courier]` there is many of.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct CourierTables {
@@ -50,15 +52,7 @@ pub struct ChannelTable {
 impl ChannelTable {
     /// Relative paths start at the file.
     pub(super) fn anchor(&mut self, file: &Path) {
-        let base = file.parent().unwrap_or(Path::new(""));
-        for path in [&mut self.basic_password_file, &mut self.api_key_file] {
-            if let Some(path) = path.as_mut().filter(|path| path.is_relative()) {
-                *path = base.join(&*path);
-            }
-        }
-        if let Some(body) = self.body.as_mut().filter(|body| !body.contains("://")) {
-            let path = base.join(&*body);
-            *body = path.display().to_string();
-        }
+        let files = [&mut self.basic_password_file, &mut self.api_key_file];
+        anchor(file, files, &mut self.body);
     }
 }

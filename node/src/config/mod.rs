@@ -3,6 +3,7 @@
 //! wrong is reported at once, with its origin.
 
 pub mod channels;
+mod choices;
 pub mod cidr;
 pub mod hooks;
 pub mod layers;

@@ -94,7 +94,9 @@ pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tabl
                 channel.anchor(path);
             }
             for (id, provider) in &mut tables.oidc {
-                anchor(path, provider);
+                let ProviderTable { client_secret_file, apple_private_key_file, mapper, .. } =
+                    provider;
+                anchor(path, [client_secret_file, apple_private_key_file], mapper);
                 if !is_id(id) {
                     let message = format!(
                         "oidc.{id}: a provider's id is of lower-case letters, digits, \"-\" and \
@@ -120,16 +122,21 @@ fn is_id(id: &str) -> bool {
     (1..=63).contains(&id.len()) && id.bytes().all(plain)
 }
 
-/// Relative paths start at the file.
-fn anchor(file: &Path, provider: &mut ProviderTable) {
+/// Relative paths start at the file: those of files, and that of a program, which may be
+/// a `base64://…` instead.
+pub(super) fn anchor<const N: usize>(
+    file: &Path,
+    files: [&mut Option<PathBuf>; N],
+    program: &mut Option<String>,
+) {
     let base = file.parent().unwrap_or(Path::new(""));
-    for path in [&mut provider.client_secret_file, &mut provider.apple_private_key_file] {
+    for path in files {
         if let Some(path) = path.as_mut().filter(|path| path.is_relative()) {
             *path = base.join(&*path);
         }
     }
-    if let Some(mapper) = provider.mapper.as_mut().filter(|mapper| !mapper.contains("://")) {
-        let path = base.join(&*mapper);
-        *mapper = path.display().to_string();
+    if let Some(program) = program.as_mut().filter(|program| !program.contains("://")) {
+        let path = base.join(&*program);
+        *program = path.display().to_string();
     }
 }

@@ -2,67 +2,16 @@
 // code in German, log in by one in Japanese, and what those pages say.
 
 import assert from "node:assert/strict"
-import { mkdirSync } from "node:fs"
-import { join } from "node:path"
-import { after, before, test } from "node:test"
+import { test } from "node:test"
 
-import { chromium } from "playwright-core"
+import { at, press, shot, title, town } from "./visitor.mjs"
 
-import { start } from "./node.mjs"
+const { visitor, open, mailed } = town({ CARDEA_FLOWS_CODE_LOGIN: "true" })
 
-const SHOTS = process.env.CARDEA_SCREENSHOTS
-
-let node
-let browser
-
-before(async () => {
-  node = await start({ CARDEA_FLOWS_CODE_LOGIN: "true" })
-  browser = await chromium.launch({
-    executablePath: process.env.CARDEA_CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox"],
-  })
-})
-
-after(async () => {
-  await browser?.close()
-  await node?.stop()
-})
-
-// A page of somebody who reads a language, and likes it light or dark.
-async function reader(locale, colorScheme) {
-  const viewport = { width: 1100, height: 900 }
-  const context = await browser.newContext({ viewport, locale, colorScheme })
-  const page = await context.newPage()
-  page.setDefaultTimeout(15_000)
-  return { page, close: () => context.close() }
-}
-
-async function shot(page, name) {
-  if (SHOTS) {
-    mkdirSync(SHOTS, { recursive: true })
-    await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true })
-  }
-}
-
-const press = async (page, name) => {
-  const left = page.waitForNavigation()
-  await page.getByRole("button", { name, exact: true }).click()
-  await left
-}
-
-const at = (page) => new URL(page.url()).pathname
-const open = (page, path) => page.goto(`${node.url}${path}`)
+const code = (address) => mailed(address, /\b\d{6}\b/)
+// Somebody who reads a language, and likes it light or dark.
+const reader = (locale, colorScheme) => visitor({ locale, colorScheme })
 const language = (page) => page.evaluate(() => document.documentElement.lang)
-const title = (page) => page.getByRole("heading", { level: 1 }).textContent()
-
-// The newest code that was written to an address.
-async function mailed(address) {
-  const asked = `${node.admin}/admin/courier/messages?recipient=${encodeURIComponent(address)}`
-  const messages = await (await fetch(asked)).json()
-  const code = messages[0]?.body.match(/\b\d{6}\b/)
-  assert.ok(code, `no code was sent to ${address}: ${JSON.stringify(messages)}`)
-  return code[0]
-}
 
 test("somebody signs up by a code in German", async () => {
   const { page, close } = await reader("de-AT", "light")
@@ -77,7 +26,7 @@ test("somebody signs up by a code in German", async () => {
   await page.getByLabel("Registrierungscode").fill("000000")
   await press(page, "Weiter")
   await page.getByText("Der Registrierungscode ist ungültig").waitFor()
-  await page.getByLabel("Registrierungscode").fill(await mailed("bea@example.org"))
+  await page.getByLabel("Registrierungscode").fill(await code("bea@example.org"))
   await press(page, "Weiter")
   assert.equal(at(page), "/ui/welcome")
   await open(page, "/self-service/settings/browser")
@@ -97,7 +46,7 @@ test("somebody logs in by a code in Japanese", async () => {
   await page.locator("button[value=code]").click()
   await page.locator("input[name=code]").waitFor()
   await shot(page, "ja-login-code")
-  await page.locator("input[name=code]").fill(await mailed("bea@example.org"))
+  await page.locator("input[name=code]").fill(await code("bea@example.org"))
   const left = page.waitForURL(/\/ui\/welcome/)
   await page.locator("button[value=code][name=method]").click()
   await left

@@ -4,32 +4,13 @@
 
 import assert from "node:assert/strict"
 import { createHmac } from "node:crypto"
-import { mkdirSync } from "node:fs"
-import { join } from "node:path"
-import { after, before, test } from "node:test"
+import { test } from "node:test"
 
-import { chromium } from "playwright-core"
-
-import { start } from "./node.mjs"
+import { at, press, shot, town } from "./visitor.mjs"
 
 const PASSWORD = "correct horse battery"
-const SHOTS = process.env.CARDEA_SCREENSHOTS
 
-let node
-let browser
-
-before(async () => {
-  node = await start()
-  browser = await chromium.launch({
-    executablePath: process.env.CARDEA_CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox"],
-  })
-})
-
-after(async () => {
-  await browser?.close()
-  await node?.stop()
-})
+const { visitor, open, url } = town()
 
 function totp(seed, step) {
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -46,9 +27,7 @@ const stepNow = () => Math.floor(Date.now() / 30_000)
 
 // A page of a new person, with an authenticator that acts only when it is told to.
 async function person() {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 900 } })
-  const page = await context.newPage()
-  page.setDefaultTimeout(15_000)
+  const { page, context, close } = await visitor()
   const complaints = []
   page.on("console", (message) => {
     if (message.type() === "error") {
@@ -85,26 +64,11 @@ async function person() {
       await Promise.all([left, button.click().catch(() => {})])
       await present(false)
     },
-    close: () => context.close(),
+    close,
   }
-}
-
-async function shot(page, name) {
-  if (SHOTS) {
-    mkdirSync(SHOTS, { recursive: true })
-    await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true })
-  }
-}
-
-const press = async (page, name) => {
-  const left = page.waitForNavigation()
-  await page.getByRole("button", { name, exact: true }).click()
-  await left
 }
 
 const section = (page, name) => page.getByRole("region", { name, exact: true })
-const at = (page) => new URL(page.url()).pathname
-const open = (page, path) => page.goto(`${node.url}${path}`)
 
 async function signOut(page) {
   await open(page, "/ui/welcome")
@@ -158,13 +122,13 @@ test("somebody adds factors, and logs in with each", async () => {
   assert.equal(at(page), "/ui/login")
   await page.getByRole("heading", { name: "Confirm that it is you" }).waitFor()
   await shot(page, "05-second-step")
-  const aside = await page.request.get(`${node.url}/sessions/whoami`)
+  const aside = await page.request.get(url("/sessions/whoami"))
   assert.equal(aside.status(), 403)
   assert.equal((await aside.json()).error.id, "session_aal2_required")
   await page.getByLabel("Authentication code").fill(totp(seed, stepNow() + 1))
   await press(page, "Continue")
   assert.equal(at(page), "/ui/welcome")
-  const whoami = await (await page.request.get(`${node.url}/sessions/whoami`)).json()
+  const whoami = await (await page.request.get(url("/sessions/whoami"))).json()
   assert.equal(whoami.authenticator_assurance_level, "aal2")
 
   // A passkey, and a security key.
@@ -182,7 +146,7 @@ test("somebody adds factors, and logs in with each", async () => {
   await page.getByLabel("Backup recovery code").fill(codes[0])
   await press(page, "Use backup code")
   assert.equal(at(page), "/ui/welcome")
-  const again = await (await page.request.get(`${node.url}/sessions/whoami`)).json()
+  const again = await (await page.request.get(url("/sessions/whoami"))).json()
   const methods = again.authentication_methods.map((method) => method.method)
   assert.deepEqual(methods, ["passkey", "lookup_secret"])
 
@@ -209,7 +173,7 @@ test("somebody signs up and logs in by a passkey alone", async () => {
   await signOut(page)
   await touch("Sign in with passkey")
   assert.equal(at(page), "/ui/welcome")
-  const whoami = await (await page.request.get(`${node.url}/sessions/whoami`)).json()
+  const whoami = await (await page.request.get(url("/sessions/whoami"))).json()
   assert.equal(whoami.authenticator_assurance_level, "aal1")
   assert.equal(whoami.identity.traits.email, "bob@example.org")
   // The last way in cannot be removed.

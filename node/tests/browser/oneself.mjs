@@ -3,72 +3,21 @@
 // verify it, take a copy along, and delete the account.
 
 import assert from "node:assert/strict"
-import { mkdirSync, readFileSync } from "node:fs"
-import { join } from "node:path"
-import { after, before, test } from "node:test"
+import { readFileSync } from "node:fs"
+import { test } from "node:test"
 
-import { chromium } from "playwright-core"
+import { at, press, shot, title, town } from "./visitor.mjs"
 
-import { start } from "./node.mjs"
-
-const SHOTS = process.env.CARDEA_SCREENSHOTS
 const PASSWORD = "correct horse battery"
 
-let node
-let browser
-
-before(async () => {
-  node = await start({
-    CARDEA_FLOWS_RECOVERY: "true",
-    CARDEA_FLOWS_VERIFICATION: "true",
-    CARDEA_FLOWS_RECOVERY_USE: "link",
-    CARDEA_FLOWS_VERIFICATION_USE: "link",
-  })
-  browser = await chromium.launch({
-    executablePath: process.env.CARDEA_CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox"],
-  })
+const { visitor: device, open, mailed } = town({
+  CARDEA_FLOWS_RECOVERY: "true",
+  CARDEA_FLOWS_VERIFICATION: "true",
+  CARDEA_FLOWS_RECOVERY_USE: "link",
+  CARDEA_FLOWS_VERIFICATION_USE: "link",
 })
 
-after(async () => {
-  await browser?.close()
-  await node?.stop()
-})
-
-// Somebody at a device of its own.
-async function device(options = {}) {
-  const viewport = { width: 1100, height: 900 }
-  const context = await browser.newContext({ viewport, locale: "en-GB", ...options })
-  const page = await context.newPage()
-  page.setDefaultTimeout(15_000)
-  return { page, close: () => context.close() }
-}
-
-async function shot(page, name) {
-  if (SHOTS) {
-    mkdirSync(SHOTS, { recursive: true })
-    await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true })
-  }
-}
-
-const press = async (page, name) => {
-  const left = page.waitForNavigation()
-  await page.getByRole("button", { name, exact: true }).click()
-  await left
-}
-
-const at = (page) => new URL(page.url()).pathname
-const open = (page, path) => page.goto(`${node.url}${path}`)
-const title = (page) => page.getByRole("heading", { level: 1 }).textContent()
-
-// The link in the newest message to an address.
-async function link(address) {
-  const asked = `${node.admin}/admin/courier/messages?recipient=${encodeURIComponent(address)}`
-  const messages = await (await fetch(asked)).json()
-  const found = messages[0]?.body.match(/http:\S+token=\S+/)
-  assert.ok(found, `no link was sent to ${address}: ${JSON.stringify(messages)}`)
-  return found[0]
-}
+const link = (address) => mailed(address, /http:\S+token=\S+/)
 
 async function signUp(page, email) {
   await open(page, "/self-service/registration/browser")

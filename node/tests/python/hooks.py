@@ -3,14 +3,11 @@
 import base64
 import hashlib
 import hmac
-import http.server
 import json
-import os
-import threading
 import unittest
 import uuid
 
-from single_node import SingleNode, ask, until
+from single_node import Called, NodeThatCalls, ask, until
 
 PASSWORD = "correct horse battery staple"
 KEY = b"a key of twenty-four bytes or more"
@@ -22,20 +19,20 @@ allowed_ranges = ["127.0.0.1"]
 flow = "registration"
 hook = "web_hook"
 id = "gate"
-url = "http://127.0.0.1:{receiver}/gate"
+url = "http://127.0.0.1:{called}/gate"
 response = "parse"
 can_interrupt = true
 [[hooks]]
 flow = "registration"
 hook = "web_hook"
 id = "crm"
-url = "http://127.0.0.1:{receiver}/crm"
+url = "http://127.0.0.1:{called}/crm"
 response = "ignore"
 signing_key_file = "signing"
 """
 
 
-class Receiver(http.server.BaseHTTPRequestHandler):
+class Receiver(Called):
     calls = []
     refused_first = set()
 
@@ -55,35 +52,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
                 "messages": [{"id": 1234, "text": "Not you.", "type": "error"}]}]})
         return self.answer(200, {"identity": {"metadata_public": {"plan": "free"}}})
 
-    def answer(self, status, body=None):
-        data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *_):
-        pass
-
-
-class Hooks(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        binary = os.environ.get("CARDEA_BINARY")
-        if not binary:
-            raise unittest.SkipTest("CARDEA_BINARY names the node that is tried")
-        cls.receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-        threading.Thread(target=cls.receiver.serve_forever, daemon=True).start()
-        cls.node = SingleNode(binary, CONFIG, {"signing": KEY.decode()},
-                              receiver=cls.receiver.server_port)
-        cls.public, cls.admin = cls.node.public, cls.node.admin
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.node.stop()
-        cls.receiver.shutdown()
-        cls.receiver.server_close()
+class Hooks(NodeThatCalls):
+    config, files, handler = CONFIG, {"signing": KEY.decode()}, Receiver
 
     def register(self, email):
         _, flow = ask("GET", self.public + "/self-service/registration/api")

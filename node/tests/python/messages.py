@@ -1,17 +1,14 @@
 """Text messages of a real node, by an HTTP gateway: codes that come by SMS."""
 
 import http.cookiejar
-import http.server
 import json
-import os
 import random
 import re
-import threading
 import unittest
 import urllib.parse
 import urllib.request
 
-from single_node import SingleNode, ask, until
+from single_node import Called, NodeThatCalls, ask, until
 
 # What Twilio asks for: a form.
 BODY = """
@@ -36,7 +33,7 @@ allowed_ranges = ["127.0.0.1"]
 [[courier.channels]]
 id = "sms"
 type = "http"
-url = "http://127.0.0.1:{gateway}/send"
+url = "http://127.0.0.1:{called}/send"
 body = "sms.jsonnet"
 basic_user = "account"
 basic_password_file = "gateway-password"
@@ -49,7 +46,7 @@ SCHEMA = {"$id": "https://example.org/customer.schema.json", "type": "object", "
     "traits": {"type": "object", "properties": {"phone": PHONE}, "required": ["phone"]}}}
 
 
-class Gateway(http.server.BaseHTTPRequestHandler):
+class Gateway(Called):
     """Refuses the first try of each message, and numbers that end in 13 for good."""
 
     sent = []
@@ -65,16 +62,6 @@ class Gateway(http.server.BaseHTTPRequestHandler):
         first = key not in self.refused_first
         self.refused_first.add(key)
         return self.answer(503 if first else 201, {})
-
-    def answer(self, status, body):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 def a_number(end=None, used=set()):
@@ -106,26 +93,16 @@ class Browser:
         self.go(action.replace("&amp;", "&"), {"csrf_token": self.value("csrf_token"), **fields})
 
 
-class Messages(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        binary = os.environ.get("CARDEA_BINARY")
-        if not binary:
-            raise unittest.SkipTest("CARDEA_BINARY names the node that is tried")
-        cls.gateway = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
-        threading.Thread(target=cls.gateway.serve_forever, daemon=True).start()
-        files = {"sms.jsonnet": BODY, "gateway-password": "sesame",
-                 "customer.json": json.dumps(SCHEMA)}
-        cls.node = SingleNode(binary, CONFIG, files, gateway=cls.gateway.server_port)
-        cls.public, cls.admin = cls.node.public, cls.node.admin
-        put = cls.node.run("schema", "put", "customer", cls.node.file("customer.json"), "--default")
-        assert put.returncode == 0, put
+class Messages(NodeThatCalls):
+    config, handler = CONFIG, Gateway
+    files = {"sms.jsonnet": BODY, "gateway-password": "sesame",
+             "customer.json": json.dumps(SCHEMA)}
 
     @classmethod
-    def tearDownClass(cls):
-        cls.node.stop()
-        cls.gateway.shutdown()
-        cls.gateway.server_close()
+    def setUpClass(cls):
+        super().setUpClass()
+        put = cls.node.run("schema", "put", "customer", cls.node.file("customer.json"), "--default")
+        assert put.returncode == 0, put
 
     def sent_to(self, number):
         return [message for message in Gateway.sent if message[2]["To"] == number]

@@ -1,12 +1,16 @@
-"""One node with a configuration of its own, for as long as a test lasts."""
+"""One node with a configuration of its own, for as long as a test lasts, and a server that
+it calls."""
 
+import http.server
 import json
 import os
 import pathlib
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+import unittest
 import urllib.error
 import urllib.request
 
@@ -96,3 +100,37 @@ class SingleNode:
         self.process.terminate()
         self.process.wait(timeout=30)
         self.folder.cleanup()
+
+
+class Called(http.server.BaseHTTPRequestHandler):
+    """What a node calls; says in `do_POST` what it answers."""
+
+    def answer(self, status, body=None):
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class NodeThatCalls(unittest.TestCase):
+    """Tests of a node with `config`, where `{called}` is the port of a server of `handler`."""
+
+    config, files, handler = "", {}, Called
+
+    @classmethod
+    def setUpClass(cls):
+        binary = os.environ.get("CARDEA_BINARY")
+        if not binary:
+            raise unittest.SkipTest("CARDEA_BINARY names the node that is tried")
+        cls.called = http.server.ThreadingHTTPServer(("127.0.0.1", 0), cls.handler)
+        threading.Thread(target=cls.called.serve_forever, daemon=True).start()
+        cls.addClassCleanup(cls.called.server_close)
+        cls.addClassCleanup(cls.called.shutdown)
+        cls.node = SingleNode(binary, cls.config, cls.files, called=cls.called.server_port)
+        cls.addClassCleanup(cls.node.stop)
+        cls.public, cls.admin = cls.node.public, cls.node.admin

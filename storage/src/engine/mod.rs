@@ -154,6 +154,32 @@ pub trait View: Send + Sync {
         order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Fault>;
+
+    /// Visits the pairs from `start` up to before `end` in key order where they are
+    /// few, and says whether these were all. If not, there are more than `most`, or it
+    /// would have cost more to find out, as it does where much was deleted; then what was
+    /// visited says nothing. Costs little either way, so it is for those who know
+    /// another way.
+    fn scan_few(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        most: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<bool, Fault> {
+        let (mut seen, mut all) = (0, true);
+        let (from, to) = (Bound::Included(start), Bound::Excluded(end));
+        self.scan(from, to, Order::Forward, &mut |key, value| {
+            if seen == most {
+                all = false;
+                return ControlFlow::Break(());
+            }
+            seen += 1;
+            visit(key, value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(all)
+    }
 }
 
 /// The direction of a scan.

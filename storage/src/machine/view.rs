@@ -18,7 +18,7 @@ use crate::{
     clock::Timestamp,
     engine::{Order, View},
     fault::Fault,
-    key::{Key, slot_of},
+    key::{Key, KeyRange, slot_of},
     row::{Row, Stored},
     store::{Read, Rows, SCAN_ROWS_MAX, Scan},
     txn::{Outcome, RequestId},
@@ -110,6 +110,35 @@ impl TabletView {
     /// A fault if the engine fails or holds what it should not.
     pub fn read_unlocked(&self, reads: &[Read], now: Timestamp) -> Result<Option<Seen>, Fault> {
         self.read_rows(reads, now, false)
+    }
+
+    /// The rows of a range that is whole in one slot, where they are few: see
+    /// [`View::scan_few`]. `None` also if the slot is not owned. For views that
+    /// [have no locks](Self::is_unlocked).
+    ///
+    /// # Errors
+    /// A fault if the engine fails or holds what it should not.
+    pub fn few_unlocked(
+        &self,
+        range: &KeyRange,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Row>>, Fault> {
+        if !range.slot().is_some_and(|slot| self.state().owns(slot)) {
+            return Ok(None);
+        }
+        let now = now.max(self.state().time());
+        let (start, end) = (area::key(area::ROW, &range.start), area::key(area::ROW, &range.end));
+        let (mut rows, mut failed) = (Vec::new(), None);
+        let all = self.view.scan_few(&start, &end, most, &mut |key, value| match live_row(
+            &key[1..],
+            value,
+            now,
+        ) {
+            Ok(row) => rows.extend(row),
+            Err(fault) => failed = Some(fault),
+        })?;
+        failed.map_or(Ok(all.then_some(rows)), Err)
     }
 
     /// Whether no transaction holds a lock anywhere in this view.

@@ -8,9 +8,10 @@
 use crate::{
     clock::Timestamp,
     fault::Fault,
+    key::KeyRange,
     machine::view::TabletView,
     protocol::shards::ShardId,
-    row::Revision,
+    row::{Revision, Row},
     store::{Read, Rows, Snaptoken},
 };
 
@@ -67,6 +68,19 @@ impl Pinned {
             Some(seen) if !seen.pending.is_empty() => PinnedRead::Locked,
             Some(seen) => PinnedRead::Rows(seen.results),
         })
+    }
+
+    /// The rows of a range where they are few, as
+    /// [`View::scan_few`](crate::engine::View::scan_few) has it; `None` too where locks
+    /// or the slot want a [`read`](Self::read). Blocks for some microseconds.
+    ///
+    /// # Errors
+    /// A fault if the engine fails or holds what it should not.
+    pub fn few(&self, range: &KeyRange, most: usize) -> Result<Option<Vec<Row>>, Fault> {
+        if !self.unlocked {
+            return Ok(None);
+        }
+        self.view.few_unlocked(range, most, self.time)
     }
 
     /// Whether no transaction is half done in the whole shard: then no read meets a lock.

@@ -116,4 +116,14 @@ impl View for GenerationView {
     ) -> Result<(), Fault> {
         self.view.scan(start, end, order, visit)
     }
+
+    fn scan_few(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        most: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<bool, Fault> {
+        self.view.scan_few(start, end, most, visit)
+    }
 }

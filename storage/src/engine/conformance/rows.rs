@@ -21,6 +21,7 @@ pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("an empty batch changes nothing", empty_batch_changes_nothing),
     ("scans honour every kind of bound in both orders", scans_honour_bounds),
     ("a scan stops when told", scan_stops_when_told),
+    ("a scan of few says whether these were all", scan_of_few_says_whether_these_were_all),
     ("a view does not see later writes", view_does_not_see_later_writes),
     ("a view outlives its engine's handle", view_outlives_the_handle),
     ("readers see whole batches while one writes", readers_see_whole_batches),
@@ -160,6 +161,31 @@ fn scan_stops_when_told(place: &Place) -> Result<(), Fault> {
         })?;
         assert_eq!(seen, expected.as_bytes());
     }
+    Ok(())
+}
+
+fn scan_of_few_says_whether_these_were_all(place: &Place) -> Result<(), Fault> {
+    let engine = place.tablet("t")?;
+    engine.write(batch(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]), Durability::Buffered)?;
+    let view = engine.view()?;
+    let few = |start: &str, end: &str, most: usize| {
+        let mut seen = String::new();
+        let all = view.scan_few(start.as_bytes(), end.as_bytes(), most, &mut |key, value| {
+            seen.push_str(&String::from_utf8_lossy(&[key, value].concat()));
+        })?;
+        Ok::<_, Fault>(all.then_some(seen))
+    };
+    // One after another, forwards and backwards, in one view.
+    assert_eq!(few("b", "d", 2)?.as_deref(), Some("b2c3"));
+    assert_eq!(few("b", "d", 1)?, None);
+    assert_eq!(few("a", "b", 1)?.as_deref(), Some("a1"));
+    assert_eq!(few("c", "z", 9)?.as_deref(), Some("c3d4"));
+    assert_eq!(few("bb", "c", 0)?.as_deref(), Some(""));
+    assert_eq!(few("a", "b", 0)?, None);
+    assert_eq!(few("c", "b", 9)?.as_deref(), Some(""));
+    engine.write(batch(&[("aa", "later")]), Durability::Buffered)?;
+    engine.compact()?;
+    assert_eq!(few("a", "b", 9)?.as_deref(), Some("a1"), "as of the view");
     Ok(())
 }
 

@@ -7,9 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rocksdb::{
-    BottommostLevelCompaction, CompactOptions, DB, ReadOptions, Snapshot, WaitForCompactOptions,
-    WriteBatch, WriteOptions, checkpoint::Checkpoint, properties,
+    BottommostLevelCompaction, CompactOptions, DB, DBRawIteratorWithThreadMode, ErrorKind,
+    ReadOptions, Snapshot, WaitForCompactOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    properties,
 };
 use self_cell::self_cell;
 
@@ -47,7 +49,11 @@ impl Engine for RocksEngine {
 
     fn view(&self) -> Result<Box<dyn View>, Fault> {
         let held = HeldSnapshot::new(Arc::clone(&self.db), |db| db.snapshot());
-        Ok(Box::new(RocksView { held, at: self.at.clone() }))
+        Ok(Box::new(RocksView {
+            held: Arc::new(held),
+            cursor: Mutex::new(None),
+            at: self.at.clone(),
+        }))
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Fault> {
@@ -130,8 +136,24 @@ self_cell!(
     }
 );
 
+type Cursor<'a> = DBRawIteratorWithThreadMode<'a, DB>;
+
+self_cell!(
+    /// An iterator together with the snapshot that it reads.
+    struct HeldCursor {
+        owner: Arc<HeldSnapshot>,
+        #[covariant]
+        dependent: Cursor,
+    }
+);
+
+/// Deleted pairs that a scan of few passes over in a row before it gives up.
+const FEW_DELETED_MAX: u64 = 64;
+
 struct RocksView {
-    held: HeldSnapshot,
+    held: Arc<HeldSnapshot>,
+    /// For scans of few: making an iterator costs about as much as using it once.
+    cursor: Mutex<Option<HeldCursor>>,
     at: PathBuf,
 }
 
@@ -197,6 +219,42 @@ impl View for RocksView {
             }
         }
         rows.status().map_err(|error| self.fault(error))
+    }
+
+    fn scan_few(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        most: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<bool, Fault> {
+        let mut cursor = self.cursor.lock();
+        let cursor = cursor.get_or_insert_with(|| {
+            HeldCursor::new(Arc::clone(&self.held), |held| {
+                let mut options = ReadOptions::default();
+                options.set_total_order_seek(true);
+                options.set_max_skippable_internal_keys(FEW_DELETED_MAX);
+                held.borrow_dependent().raw_iterator_opt(options)
+            })
+        });
+        cursor.with_dependent_mut(|_, rows| {
+            let mut left = most;
+            rows.seek(start);
+            while let Some((key, value)) = rows.item() {
+                if key >= end {
+                    return Ok(true);
+                }
+                let Some(fewer) = left.checked_sub(1) else { return Ok(false) };
+                left = fewer;
+                visit(key, value);
+                rows.next();
+            }
+            match rows.status() {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::Incomplete => Ok(false),
+                Err(error) => Err(self.fault(error)),
+            }
+        })
     }
 }
 

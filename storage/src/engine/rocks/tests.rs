@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{
-    Batch, Durability, Order,
+    Batch, Durability, Order, View,
     conformance::{self, Place, rows_now, rows_of},
     memory::MemoryDisk,
 };
@@ -66,6 +66,35 @@ fn a_killed_tablet_has_what_was_flushed_and_a_killed_log_what_was_synced() {
     copy_of_the_living(&at("l"), &at("l2"));
     let killed = disk.open(&at("l2"), log).unwrap();
     assert_eq!(rows_now(killed.as_ref()).unwrap(), rows_now(engine.as_ref()).unwrap());
+}
+
+#[test]
+fn scan_of_few_gives_up_where_much_was_deleted() {
+    let guard = tempfile::tempdir().unwrap();
+    let engine = disk().open(&guard.path().join("t"), tablet()).unwrap();
+    let mut gone = Batch::new();
+    for number in 0..1_000_u32 {
+        let key = [b"b", number.to_be_bytes().as_slice()].concat();
+        gone.put(key.clone(), "x");
+        gone.delete(key);
+    }
+    engine.write(put("a", "1"), Durability::Buffered).unwrap();
+    engine.write(gone, Durability::Buffered).unwrap();
+    engine.write(put("c", "3"), Durability::Buffered).unwrap();
+    let few = |view: &dyn View, start: &str, end: &str| {
+        let mut seen = Vec::new();
+        let (start, end) = (start.as_bytes(), end.as_bytes());
+        let all = view.scan_few(start, end, 9, &mut |_, value| seen.extend_from_slice(value));
+        all.unwrap().then(|| String::from_utf8(seen).unwrap())
+    };
+    let view = engine.view().unwrap();
+    assert_eq!(few(view.as_ref(), "a", "d"), None);
+    assert_eq!(few(view.as_ref(), "c", "d").as_deref(), Some("3"), "the same view goes on");
+    assert_eq!(few(view.as_ref(), "b", "c"), None);
+    assert_eq!(rows_of(view.as_ref()).unwrap().len(), 2, "other scans pass them all");
+    engine.compact().unwrap();
+    let view = engine.view().unwrap();
+    assert_eq!(few(view.as_ref(), "a", "d").as_deref(), Some("13"));
 }
 
 #[test]

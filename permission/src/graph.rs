@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use cardea_storage::{
-    Consistency, Fault, Row, Snaptoken, Store, StoreError, Tenant, Timestamp,
+    Consistency, Fault, KeyRange, Row, Snaptoken, Store, StoreError, Tenant, Timestamp,
     protocol::pin::{Pinned, PinnedRead},
     store::{Read, ReadRequest, Rows},
 };
@@ -101,6 +101,16 @@ impl Graph {
         let Mode::Pinned(pinned) = &self.mode else { return Ok(None) };
         let rows = self.pinned_rows(pinned.read(std::slice::from_ref(read))?)?;
         Ok(Some(rows.into_iter().next().unwrap_or_default()))
+    }
+
+    /// The rows of a range where they are few and can be read at once; `None` elsewhere.
+    pub(crate) fn few_now(
+        &self,
+        range: &KeyRange,
+        most: usize,
+    ) -> Result<Option<Vec<Row>>, StoreError> {
+        let Mode::Pinned(pinned) = &self.mode else { return Ok(None) };
+        Ok(pinned.few(range, most)?)
     }
 
     fn pinned_rows(&self, read: PinnedRead) -> Result<Vec<Rows>, StoreError> {

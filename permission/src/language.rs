@@ -51,7 +51,13 @@ pub enum Declared<'a> {
 struct Namespace {
     class: Class,
     permits: BTreeMap<String, Formula>,
+    /// Permissions that are told from several relations of their object.
+    broad: BTreeSet<String>,
 }
+
+/// Reads of one object from which on a permission is broad: who has a relation is read
+/// in two, what it leads to in one.
+const BROAD: usize = 3;
 
 /// A language, ready.
 #[derive(Debug, Default)]
@@ -94,7 +100,13 @@ impl Language {
                 .iter()
                 .map(|permit| (permit.name.clone(), language.formula(&permit.body)))
                 .collect();
-            language.namespaces.insert(class.name.clone(), Namespace { class, permits });
+            let namespace = Namespace { class, permits, broad: BTreeSet::new() };
+            language.namespaces.insert(namespace.class.name.clone(), namespace);
+        }
+        for namespace in language.namespaces.values_mut() {
+            let names = namespace.permits.keys();
+            let broad = names.filter(|name| namespace.reads(name) >= BROAD).cloned().collect();
+            namespace.broad = broad;
         }
         language
     }
@@ -136,6 +148,12 @@ impl Language {
         }
     }
 
+    /// Whether a permission asks so many relations of its object that all tuples of the
+    /// object are best read together.
+    pub fn is_broad(&self, namespace: &str, permission: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|known| known.broad.contains(permission))
+    }
+
     /// The body of a traversal.
     pub fn body(&self, id: BodyId) -> &Formula {
         // Only this language gives its ids.
@@ -173,6 +191,31 @@ impl Language {
     }
 }
 
+impl Namespace {
+    /// How many reads of its object a permission takes at most, those of the permissions
+    /// it rests on with it.
+    fn reads(&self, permission: &str) -> usize {
+        let mut reached = BTreeSet::from([permission]);
+        let mut left = vec![permission];
+        let (mut has, mut walks) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(formula) = left.pop().and_then(|name| self.permits.get(name)) {
+            formula.visit(&mut |formula| match formula {
+                Formula::Has(name) if self.permits.contains_key(name) => {
+                    left.extend(reached.insert(name.as_str()).then_some(name.as_str()));
+                }
+                Formula::Has(name) => {
+                    has.insert(name.as_str());
+                }
+                Formula::Walk(relation, _) => {
+                    walks.insert(relation.as_str());
+                }
+                _ => {}
+            });
+        }
+        has.len() * 2 + walks.len()
+    }
+}
+
 impl Formula {
     /// Visits this formula and all beneath, bodies of traversals not included.
     pub fn visit<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
@@ -184,5 +227,35 @@ impl Formula {
             Self::Not(inner) => inner.visit(visit),
             Self::Has(_) | Self::Walk(..) | Self::IsSubject => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permission_is_broad_if_it_asks_several_relations_of_its_object() {
+        let text = r#"
+class User implements Namespace {}
+class Folder implements Namespace {
+  related: { parents: Folder[]; viewers: User[]; owners: User[]; banned: User[] }
+  permits = {
+    see: (ctx: Context): boolean => this.related.viewers.includes(ctx.subject),
+    climb: (ctx: Context): boolean => this.related.parents.traverse((p) => p.permits.view(ctx)),
+    view: (ctx: Context): boolean => this.permits.see(ctx) || this.permits.climb(ctx),
+    twice: (ctx: Context): boolean => this.permits.see(ctx) && this.permits.twice(ctx),
+    open: (ctx: Context): boolean =>
+      this.related.owners.includes(ctx.subject) && !this.related.banned.includes(ctx.subject),
+  }
+}"#;
+        let files = [SourceFile { name: "t.ts".to_owned(), text: text.to_owned() }];
+        let language = Language::read(&files).unwrap();
+        for (name, broad) in
+            [("see", false), ("climb", false), ("view", true), ("twice", false), ("open", true)]
+        {
+            assert_eq!(language.is_broad("Folder", name), broad, "{name}");
+        }
+        assert!(!language.is_broad("User", "view") && !language.is_broad("Nowhere", "view"));
     }
 }

@@ -300,6 +300,13 @@ impl Place {
         behind(key, after)
     }
 
+    /// All tuples of an object.
+    pub fn tuples_of(self, namespace: &str, object: &str) -> KeyRange {
+        let mut key = self.writer(Index::Object);
+        key.str(namespace).str(object);
+        key.range()
+    }
+
     /// All tuples of a namespace by object, behind an object.
     pub fn objects_behind(self, namespace: &str, after: Option<&str>) -> KeyRange {
         let mut key = self.writer(Index::Object);

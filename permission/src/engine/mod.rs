@@ -63,6 +63,8 @@ pub(crate) struct Engine<'a> {
     named: HashMap<(String, String), bool>,
     decided: u64,
     rounds: u32,
+    /// Objects whose tuples were too many to be read together.
+    crowded: u32,
 }
 
 /// Rounds after which a request lets others use its thread: some hundred microseconds.
@@ -100,6 +102,7 @@ impl<'a> Engine<'a> {
             named: HashMap::new(),
             decided: 0,
             rounds: 0,
+            crowded: 0,
         }
     }
 

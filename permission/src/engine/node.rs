@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use cardea_storage::KeyRange;
+use cardea_storage::{KeyRange, Row};
 
 use super::value::{Between, Finding, Why};
 use crate::{language::BodyId, model::SubjectSet};
@@ -115,6 +115,8 @@ pub(crate) struct Node {
     pub(crate) rows: u32,
     /// What is left to be read of its subject sets.
     pub(crate) rest: Option<KeyRange>,
+    /// All tuples of its object, where they were read together.
+    pub(crate) whole: Option<Arc<[Row]>>,
     /// Whether a tuple names the subject itself.
     pub(crate) direct: bool,
     /// In which order it was decided: what it rests on was decided before.
@@ -150,6 +152,7 @@ impl Nodes {
             reads: 0,
             rows: 0,
             rest: None,
+            whole: None,
             direct: false,
             decided_as: 0,
         });

@@ -1,9 +1,14 @@
 //! Opening a question: its formula, its reads.
+//!
+//! A permission that is told from several relations of its object reads all tuples of
+//! the object at once where they are few, instead of each relation by itself: one scan
+//! for what would be a lookup and two. What they say is looked up in those rows as it
+//! would be in the store, so both ways give the same.
 
 use cardea_storage::{
-    StoreError,
+    Row, StoreError,
     engine::Order,
-    store::{Read, Scan},
+    store::{Read, Rows, Scan},
 };
 
 use super::{
@@ -18,6 +23,11 @@ use crate::{
 
 /// Subject sets that are read at once at first: a few microseconds.
 const SETS_AT_FIRST: u32 = 128;
+
+/// Tuples of one object that are read together at most.
+const TOGETHER_MAX: usize = 32;
+/// Objects with more tuples after which a request reads none together any more.
+const CROWDED_MAX: u32 = 4;
 
 /// What is asked of an object for a body to hold: bodies that ask one name are that
 /// question.
@@ -77,6 +87,7 @@ impl Engine<'_> {
                 }
                 Declared::Relation | Declared::Free => (direct, sets) = (true, true),
                 Declared::Permission(formula) => {
+                    self.read_together(id, &question, name)?;
                     let formula = self.bind(id, formula, &question, depth);
                     self.nodes.get_mut(id).formula = Some(formula);
                     let named = (question.namespace.clone(), name.clone());
@@ -107,13 +118,13 @@ impl Engine<'_> {
         self.nodes.get_mut(id).reads += u32::from(direct) + u32::from(sets);
         if direct {
             let read = Read::Get(place.tuple_key(&set, &self.subject));
-            self.read(read, Purpose::Direct(id), reads, purposes)?;
+            self.read(id, read, Purpose::Direct(id), reads, purposes)?;
         }
         if sets && self.nodes.finding(id).is_none() {
             let limit = SETS_AT_FIRST.min(self.limits.width).max(1);
             let range = place.sets_of(&set);
             let read = Read::Scan(Scan { range, limit, order: Order::Forward });
-            self.read(read, Purpose::Sets(id), reads, purposes)?;
+            self.read(id, read, Purpose::Sets(id), reads, purposes)?;
         }
         self.look_at(id);
         Ok(())
@@ -122,16 +133,43 @@ impl Engine<'_> {
     /// Reads at once, or with the others that wait.
     fn read(
         &mut self,
+        id: NodeId,
         read: Read,
         purpose: Purpose,
         reads: &mut Vec<Read>,
         purposes: &mut Vec<Purpose>,
     ) -> Result<(), StoreError> {
-        match self.graph.read_now(&read)? {
+        let rows = match &self.nodes.get(id).whole {
+            Some(whole) => Some(within(whole, &read)),
+            None => self.graph.read_now(&read)?,
+        };
+        match rows {
             Some(rows) => self.answer(purpose, rows)?,
             None => {
                 reads.push(read);
                 purposes.push(purpose);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all tuples of an object for a permission that is best told from them.
+    fn read_together(
+        &mut self,
+        id: NodeId,
+        question: &Question,
+        permission: &str,
+    ) -> Result<(), StoreError> {
+        let Question { namespace, object, .. } = question;
+        let known = self.nodes.get(id).whole.is_some();
+        if known || self.crowded >= CROWDED_MAX {
+            return Ok(());
+        }
+        if self.graph.language().is_broad(namespace, permission) {
+            let range = self.graph.place(namespace).tuples_of(namespace, object);
+            match self.graph.few_now(&range, TOGETHER_MAX)? {
+                Some(rows) => self.nodes.get_mut(id).whole = Some(rows.into()),
+                None => self.crowded += 1,
             }
         }
         Ok(())
@@ -162,11 +200,32 @@ impl Engine<'_> {
     fn depend(&mut self, id: NodeId, what: What, about: &Question, depth: u32) -> Bound {
         let (namespace, object) = (about.namespace.clone(), about.object.clone());
         let child = self.ask(Question { namespace, object, what }, depth + 1);
+        if let Some(whole) = self.nodes.get(id).whole.clone() {
+            self.nodes.get_mut(child).whole = Some(whole);
+        }
         if self.nodes.finding(child).is_none() {
             self.nodes.get_mut(child).asked_by.push(id);
             self.enqueue(child);
         }
         Bound::Node(child)
+    }
+}
+
+/// What a read finds among all rows of its object, which are in the order of their keys.
+fn within(whole: &[Row], read: &Read) -> Rows {
+    match read {
+        Read::Get(key) => {
+            let at = whole.binary_search_by(|row| row.key.cmp(key)).ok();
+            Rows { rows: at.map(|at| whole[at].clone()).into_iter().collect(), more: false }
+        }
+        Read::Scan(scan) => {
+            let from = whole.partition_point(|row| row.key.as_bytes() < &scan.range.start);
+            let to = whole.partition_point(|row| row.key.as_bytes() < &scan.range.end);
+            let found = &whole[from..to.max(from)];
+            let most = usize::try_from(scan.limit).unwrap_or(usize::MAX);
+            let rows = found.iter().take(most).cloned().collect();
+            Rows { rows, more: found.len() > most }
+        }
     }
 }
 

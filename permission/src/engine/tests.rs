@@ -1,10 +1,12 @@
 //! The engine against the reference, and by itself.
 
-use cardea_storage::Consistency;
+use std::time::Duration;
+
+use cardea_storage::{Clock as _, Consistency, Timestamp};
 use proptest::prelude::*;
 
 use crate::{
-    Subject,
+    Relationship, Subject,
     engine::{Limits, Value},
     testing::{
         TENANT, World,
@@ -21,6 +23,12 @@ async fn agrees(seed: u64, negations: bool) {
     let language = read(&text);
     let world = World::of(&text, &[]).await;
     let mut kept = Kept::new();
+    if chance.below(2) == 0 {
+        // So many that its tuples are not read together, as those of others are.
+        kept.extend((0..40).map(|at| tuple(&format!("A:1#r0@member-{at}"))));
+        let all = kept.iter().map(|tuple| Change::Insert(tuple.clone().into())).collect();
+        world.service.change_tuples(TENANT, all).await.unwrap();
+    }
     for step in 0..8 {
         let mut changes = Vec::new();
         for _ in 0..=chance.below(6) {
@@ -230,6 +238,65 @@ async fn limits_say_so_instead_of_no() {
     let asked = tuple("Group:0#members@ann");
     let shallow = world.service.check(TENANT, &asked, 3, Consistency::Strong).await;
     assert!(shallow.is_err(), "the request's own depth counts");
+}
+
+#[tokio::test]
+async fn crowded_objects_are_answered_as_small_ones_are() {
+    let more: Vec<String> = (0..100).map(|at| format!("Folder:a#viewers@member-{at:03}")).collect();
+    for crowd in [0, 20, 100] {
+        let world = World::of(
+            DRIVE,
+            &[
+                "Folder:a#viewers@(Group:g#members)",
+                "Folder:a#viewers@(Group:none#members)",
+                "Folder:a#parents@(Folder:up)",
+                "Folder:a#banned@(Group:bad#members)",
+                "Folder:up#viewers@zoe",
+                "Group:g#members@ann",
+                "Group:g#members@bad",
+                "Group:bad#members@bad",
+                // Its neighbours, in the order of keys.
+                "Folder:a\0#viewers@eve",
+                "Folder:aa#viewers@eve",
+                "Folder:#viewers@eve",
+            ],
+        )
+        .await;
+        let part: Vec<&str> = more[..crowd].iter().map(String::as_str).collect();
+        world.insert(&part).await;
+        for (who, view, open) in [
+            ("ann", "yes", "yes"),
+            ("bad", "yes", "no"),
+            ("zoe", "yes", "yes"),
+            ("eve", "no", "no"),
+            ("member-007", if crowd > 7 { "yes" } else { "no" }, "as view"),
+        ] {
+            let found = world.check(&format!("Folder:a#view@{who}")).await;
+            assert_eq!(found, view, "{who}, beside {crowd}");
+            let open = if open == "as view" { view } else { open };
+            let found = world.check(&format!("Folder:a#open@{who}")).await;
+            assert_eq!(found, open, "{who}, beside {crowd}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_counts_for_nothing_among_tuples_read_together() {
+    let world = World::of(DRIVE, &["Folder:a#banned@bob"]).await;
+    let soon = Timestamp(world.clock.now().0 + 1_000);
+    let changes = ["Folder:a#viewers@ann", "Folder:a#viewers@(Group:g#members)"].map(|text| {
+        let relationship =
+            Relationship { tuple: tuple(text), expires_at: Some(soon), condition: None };
+        Change::Insert(relationship)
+    });
+    world.service.change_tuples(TENANT, changes.into()).await.unwrap();
+    world.insert(&["Group:g#members@eve"]).await;
+    for expected in ["yes", "no"] {
+        for who in ["ann", "eve"] {
+            assert_eq!(world.check(&format!("Folder:a#open@{who}")).await, expected, "{who}");
+        }
+        world.clock.advance(Duration::from_secs(2));
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use cardea_node::{
     layers,
     listener::{
         client::PeerAddress,
+        cors::Origins,
         gate::{Gate, GateOptions, Side},
         grpc, health,
         keys::{ApiKeys, Grant, Identification, KeysUnavailable, SingleTenant, Tenant},
@@ -66,6 +67,7 @@ fn gate(side: Side, trusts_callers: bool) -> Gate {
         side,
         trusts_callers,
         hosts: Hosts::default(),
+        origins: Origins::default(),
         trusted_proxies: Vec::new(),
         tls: false,
         body: Size(1024),

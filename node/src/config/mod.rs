@@ -14,6 +14,7 @@ pub mod secret;
 pub mod settings;
 pub mod tables;
 pub mod value;
+pub mod web_origin;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use super::{
     refusal::Refusal,
     tables::Tables,
     value::{FromRaw, Size},
+    web_origin::WebOrigin,
 };
 
 /// A setting as declared.
@@ -143,6 +144,8 @@ sections! {
         tls_key_file: Option<PathBuf> = "",
         /// Answer administrative routes without a key by 307 to `admin.url`, as Ory Kratos does, instead of 401.
         redirect_admin: bool = "false",
+        /// Origins of web pages elsewhere that may call this listener, with the visitor's cookies, each whole: https://app.example.com. None by default.
+        cors_origins: Vec<WebOrigin> = "",
     }
 
     /// The admin listener: every route.
@@ -413,6 +416,8 @@ sections! {
         write_listen: Option<SocketAddr> = "",
         /// Where a listener for Keto's language API stands (Keto's is 4469).
         opl_listen: Option<SocketAddr> = "",
+        /// Origins of web pages that may call these listeners, each whole: https://app.example.com. None by default; a page shows an API key even on loopback.
+        cors_origins: Vec<WebOrigin> = "",
         /// Most hops that a check makes; more is told as an error, never as "no".
         max_depth: u32 = "256",
         /// Most subject sets on one object and relation that a check looks at, at most 10000.

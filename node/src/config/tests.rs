@@ -99,6 +99,8 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[log]\nformat = \"xml\"\n", &["one of \"json\" \"human\"", "\"xml\""]),
         ("[proxies]\ntrusted = [\"10.0.0.0/99\"]\n", &["an address range"]),
         ("[proxies]\ntrusted = \"10.0.0.0/8\"\n", &["a list of strings"]),
+        ("[public]\ncors_origins = [\"*\"]\n", &["an origin such as"]),
+        ("[permission]\ncors_origins = [\"https://*.example.com\"]\n", &["an origin such as"]),
         (
             "[secrets]\nmaster_key = \"hunter2\"\n",
             &["secrets.master_key_file", "CARDEA_SECRET_MASTER_KEY"],

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use cardea_api::kratos::pages::theme::Colour;
 use cardea_identity::language::Language;
 
-use super::cidr::Cidr;
+use super::{cidr::Cidr, web_origin::WebOrigin};
 
 /// A value before its setting gave it a meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +193,18 @@ impl FromRaw for Colour {
     fn show(&self) -> String {
         let [red, green, blue] = self.0;
         format!("#{red:02x}{green:02x}{blue:02x}")
+    }
+}
+
+impl FromRaw for WebOrigin {
+    const FORM: &'static str = "an origin such as https://app.example.com";
+
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        raw.text(Self::FORM)?.parse()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

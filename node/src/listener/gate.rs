@@ -2,7 +2,8 @@
 //! gets on its way out.
 //!
 //! 1. A request id is taken or made; the client's address is found.
-//! 2. The admin listener refuses foreign hosts and web pages.
+//! 2. The admin listener refuses foreign hosts and web pages; where pages are listed, a
+//!    browser that asks beforehand is told what they may send.
 //! 3. The path is looked up in the route table, leniently where Ory is.
 //! 4. Administrative routes ask for a key, unless the listener trusts its
 //!    callers; a key that is shown counts wherever it is shown.
@@ -24,6 +25,7 @@ use tower::ServiceExt as _;
 
 use super::{
     client::{ClientAddress, PeerAddress, client_address, is_secure},
+    cors::{self, Origins, Page},
     grpc,
     keys::{Caller, Grant, Identification, Presented, Tenant},
     origin::{Hosts, host_of},
@@ -70,6 +72,8 @@ pub struct GateOptions {
     pub trusts_callers: bool,
     /// The names the admin listener answers to.
     pub hosts: Hosts,
+    /// The web pages that may call it from elsewhere.
+    pub origins: Origins,
     /// Proxies whose word counts.
     pub trusted_proxies: Vec<Cidr>,
     /// Whether the listener itself speaks TLS.
@@ -123,10 +127,12 @@ impl Gate {
         let (method, is_get) =
             (request.method().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
 
+        let page = self.options.origins.page(request.headers());
         let mut route = "unmatched";
-        let outcome = self.admit(peer, &mut request, &mut route).await;
+        let outcome = self.admit(peer, page.as_ref(), &mut request, &mut route).await;
         let mut response = match outcome {
             Ok(Admitted::Redirected(to)) => redirect(&to),
+            Ok(Admitted::Asked(methods)) => permit(&methods),
             Ok(Admitted::Passed) => self.run(request, route).await,
             Err(refusal) => refusal.answer(Some(request_id.as_str())),
         };
@@ -134,6 +140,7 @@ impl Gate {
             response = grpc::in_form(media_type, response);
         }
         finish_headers(response.headers_mut(), &request_id, is_get);
+        self.options.origins.finish(page.as_ref(), response.headers_mut());
 
         let (took, status) = (started.elapsed(), grpc::http_status(&response));
         self.metrics.observe(self.options.side.name(), &method, route, status, took);
@@ -157,18 +164,25 @@ impl Gate {
     async fn admit(
         &self,
         peer: PeerAddress,
+        page: Option<&Page>,
         request: &mut Request<Body>,
         route_name: &mut &'static str,
     ) -> Result<Admitted, Refusal> {
         let options = &self.options;
         if options.side == Side::Admin {
-            options.hosts.check(request.uri(), request.headers())?;
+            options.hosts.check(request.uri(), request.headers(), page)?;
         }
         if let Some(path) = self.table.lenient(request.uri().path(), options.side == Side::Admin) {
             *request.uri_mut() = with_path(request.uri(), &path)?;
         }
         let route = match self.table.find(request.method(), request.uri().path()) {
             Found::Route(route) => route,
+            Found::OtherMethods(methods)
+                if page.is_some() && cors::is_preflight(request.method(), request.headers()) =>
+            {
+                *route_name = "preflight";
+                return Ok(Admitted::Asked(methods));
+            }
             Found::OtherMethods(allow) => return Err(Refusal::method_not_allowed(allow)),
             Found::Nothing => return Err(Refusal::not_found()),
         };
@@ -201,7 +215,8 @@ impl Gate {
                             "The API key belongs to another tenant.",
                         ));
                     }
-                    None if !options.trusts_callers => {
+                    // Whom a listener trusts are those who reach it, not what pages do there.
+                    None if page.is_some() || !options.trusts_callers => {
                         if let Some(base) = &options.redirect_admin {
                             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
                             return Ok(Admitted::Redirected(format!(
@@ -285,7 +300,16 @@ impl Gate {
 
 enum Admitted {
     Passed,
+    /// A browser asked what its page may send; these are the methods of the path.
+    Asked(String),
     Redirected(String),
+}
+
+fn permit(methods: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    cors::permit(methods, response.headers_mut());
+    response
 }
 
 fn redirect(to: &str) -> Response {

@@ -5,6 +5,7 @@
 //! [`table::RouteTable`] that says for whom it is.
 
 pub mod client;
+pub mod cors;
 pub mod gate;
 pub mod grpc;
 pub mod health;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use cardea_storage::Entropy;
 
 use crate::config::settings::{AdminAuth, Config};
+use cors::Origins;
 use gate::{GateOptions, Side};
 use origin::Hosts;
 use serve::ServeLimits;
@@ -34,6 +36,7 @@ pub fn public_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
         side: Side::Public,
         trusts_callers: false,
         hosts: Hosts::default(),
+        origins: Origins::new(&config.public.cors_origins, true),
         trusted_proxies: config.proxies.trusted.clone(),
         tls: config.public.tls_certificate_file.is_some(),
         body: config.limits.body,
@@ -62,6 +65,7 @@ pub fn admin_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
             Some(AdminAuth::Key) => false,
         },
         hosts: Hosts::new(config.admin.hosts.iter().cloned().chain(url_host)),
+        origins: Origins::default(),
         trusted_proxies: config.proxies.trusted.clone(),
         tls: config.admin.tls_certificate_file.is_some(),
         body: config.limits.admin_body,
@@ -74,7 +78,7 @@ pub fn admin_gate(config: &Config, entropy: Arc<dyn Entropy>) -> GateOptions {
 }
 
 /// How a listener for Keto's clients judges requests: as the admin listener does, at
-/// its own address.
+/// its own address, and for the pages that are listed.
 pub fn keto_gate(
     config: &Config,
     listen: std::net::SocketAddr,
@@ -85,7 +89,8 @@ pub fn keto_gate(
         Some(AdminAuth::Mtls | AdminAuth::None) => true,
         Some(AdminAuth::Key) => false,
     };
-    GateOptions { trusts_callers, ..admin_gate(config, entropy) }
+    let origins = Origins::new(&config.permission.cors_origins, false);
+    GateOptions { trusts_callers, origins, ..admin_gate(config, entropy) }
 }
 
 /// The bounds of all listeners' connections.

@@ -4,13 +4,14 @@
 //! must not reach it through a visitor's browser: not by naming a host of its
 //! own that resolves to 127.0.0.1 (DNS rebinding), not by a plain form or
 //! fetch. A request must name this listener by an address or a configured
-//! host, and must not come from a page at all.
+//! host, and must not come from a page at all, unless the page is of an origin that is
+//! listed for the listener (Keto's listeners have such lists).
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use http::{HeaderMap, StatusCode, Uri, header};
 
-use super::refusal::Refusal;
+use super::{cors::Page, refusal::Refusal};
 
 /// The names under which a listener answers.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +32,13 @@ impl Hosts {
             || self.0.contains(&host.to_ascii_lowercase())
     }
 
-    /// Refuses what a browser could have been made to send.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Refuses what a browser could have been made to send, but for a listed page.
+    pub fn check(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        listed: Option<&Page>,
+    ) -> Result<(), Refusal> {
         let host = host_of(uri, headers);
         if !host.as_deref().is_some_and(|host| self.has(host)) {
             return Err(Refusal::new(
@@ -41,7 +47,9 @@ impl Hosts {
             ));
         }
         let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
-        if headers.contains_key(header::ORIGIN) || site.is_some_and(|site| site != b"none") {
+        let is_page =
+            headers.contains_key(header::ORIGIN) || site.is_some_and(|site| site != b"none");
+        if is_page && listed.is_none() {
             return Err(Refusal::new(
                 StatusCode::FORBIDDEN,
                 "The admin listener does not answer web pages.",
@@ -89,10 +97,10 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            let answer = hosts.check(&Uri::from_static("/x"), &headers);
+            let answer = hosts.check(&Uri::from_static("/x"), &headers, None);
             assert_eq!(answer.is_ok(), wanted, "{host}");
         }
-        assert!(hosts.check(&Uri::from_static("/x"), &HeaderMap::new()).is_err());
+        assert!(hosts.check(&Uri::from_static("/x"), &HeaderMap::new(), None).is_err());
     }
 
     #[test]
@@ -101,10 +109,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, "127.0.0.1".parse().unwrap());
         headers.append(header::HOST, "evil.example".parse().unwrap());
-        assert!(hosts.check(&Uri::from_static("/x"), &headers).is_err());
+        assert!(hosts.check(&Uri::from_static("/x"), &headers, None).is_err());
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, "127.0.0.1".parse().unwrap());
-        assert!(hosts.check(&Uri::from_static("http://evil.example/x"), &headers).is_err());
+        assert!(hosts.check(&Uri::from_static("http://evil.example/x"), &headers, None).is_err());
     }
 
     #[test]
@@ -122,7 +130,7 @@ mod tests {
             headers.insert(header::HOST, "127.0.0.1:4434".parse().unwrap());
             headers.insert(name, value.parse().unwrap());
             assert_eq!(
-                hosts.check(&Uri::from_static("/x"), &headers).is_ok(),
+                hosts.check(&Uri::from_static("/x"), &headers, None).is_ok(),
                 wanted,
                 "{name} {value}"
             );

@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 
 use super::{
     client::{ClientAddress, PeerAddress},
+    cors::Origins,
     gate::{Gate, GateOptions, Side},
     health,
     keys::{ApiKeys, Caller, Grant, Identification, KeysUnavailable, Tenant, Tenants},
@@ -26,6 +27,8 @@ use crate::{
     entropy::SystemEntropy,
     telemetry::{http::HttpMetrics, registry::Metrics},
 };
+
+mod cors;
 
 /// Keys by the first byte of their randomness.
 struct Keys(BTreeMap<u8, (Tenant, Vec<Scope>)>, bool);
@@ -96,6 +99,7 @@ fn options(side: Side, trusts_callers: bool) -> GateOptions {
         side,
         trusts_callers,
         hosts: Hosts::new(["two.example".to_owned()]),
+        origins: Origins::default(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         tls: false,
         body: Size(64),

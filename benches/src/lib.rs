@@ -17,6 +17,7 @@ pub mod cost;
 pub mod etcd;
 pub mod gap;
 pub mod graph;
+pub mod grpc;
 pub mod http;
 pub mod latency;
 pub mod load;

@@ -1,126 +1,17 @@
-//! gRPC over HTTP/2, by hand on the HTTP library that the other client uses too:
-//! many calls share a connection, as etcd's own clients do, and a call costs the
-//! generator as little as it can.
+//! Clients of etcd: many calls share a connection, as in etcd's own clients.
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
-use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use prost::Message;
-use tokio::net::TcpStream;
+use bytes::Bytes;
 
 use super::wire::{Found, Nothing, PUT, Put, RANGE, Range};
-use crate::load::{Exchange, Outcome};
+use crate::{
+    grpc::{Channel, Refused},
+    load::{Exchange, Outcome},
+};
 
 /// How long an answer is awaited.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A connection; its clones share it.
-#[derive(Clone)]
-pub struct Channel {
-    address: SocketAddr,
-    sender: SendRequest<Full<Bytes>>,
-}
-
-/// A call ended with a status of gRPC.
-#[derive(Debug)]
-struct Refused(u16);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "etcd answered with gRPC status {}", self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl Channel {
-    /// Connects.
-    ///
-    /// # Errors
-    /// If nobody listens, or it is no HTTP/2.
-    pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, driver) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        // It ends with the connection; its error is the calls' error too.
-        tokio::spawn(driver);
-        Ok(Self { address, sender })
-    }
-
-    /// Calls a method.
-    ///
-    /// # Errors
-    /// If there is no answer, or it is a refusal.
-    pub async fn unary<Q: Message, A: Message + Default>(
-        &mut self,
-        method: &'static str,
-        question: &Q,
-    ) -> anyhow::Result<A> {
-        self.unary_within(PATIENCE, method, question).await
-    }
-
-    async fn unary_within<Q: Message, A: Message + Default>(
-        &mut self,
-        patience: Duration,
-        method: &'static str,
-        question: &Q,
-    ) -> anyhow::Result<A> {
-        let call = self.send(method, frame(question)?);
-        tokio::time::timeout(patience, call).await?
-    }
-
-    async fn send<A: Message + Default>(
-        &mut self,
-        method: &'static str,
-        frame: Bytes,
-    ) -> anyhow::Result<A> {
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(self.address.to_string())
-            .path_and_query(method)
-            .build()?;
-        let mut request = Request::new(Full::new(frame));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
-        accepted(response.headers())?;
-        let body = response.into_body().collect().await?;
-        if let Some(trailers) = body.trailers() {
-            accepted(trailers)?;
-        }
-        let bytes = body.to_bytes();
-        let message = bytes.get(5..).context("an answer of etcd is cut short")?;
-        Ok(A::decode(message)?)
-    }
-}
-
-/// A message as gRPC frames it: not compressed, its length, itself.
-fn frame(message: &impl Message) -> anyhow::Result<Bytes> {
-    let length = message.encoded_len();
-    let mut frame = BytesMut::with_capacity(5 + length);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(length)?);
-    message.encode(&mut frame)?;
-    Ok(frame.freeze())
-}
-
-/// An error if the headers or trailers tell one.
-fn accepted(headers: &http::HeaderMap) -> Result<(), Refused> {
-    let status = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok());
-    match status {
-        None | Some(0) => Ok(()),
-        Some(status) => Err(Refused(status)),
-    }
-}
 
 /// What a client of the load asks.
 #[derive(Debug, Clone)]
@@ -142,7 +33,7 @@ pub struct Client {
 impl Client {
     /// A client of a member that shares a connection.
     pub fn sharing(channel: Channel, question: Question) -> Self {
-        Self { address: channel.address, channel: Some(channel), question, patience: PATIENCE }
+        Self { address: channel.address(), channel: Some(channel), question, patience: PATIENCE }
     }
 
     /// A client of a member with a connection of its own, made when it is needed.
@@ -212,13 +103,6 @@ fn key(number: usize) -> Bytes {
 mod tests {
     use super::*;
     use crate::etcd::{Etcd, program};
-
-    #[test]
-    fn a_frame_is_a_flag_a_length_and_a_message() {
-        let frame = frame(&Range { key: Bytes::from_static(b"k"), serializable: false }).unwrap();
-        assert_eq!(frame[..], [0, 0, 0, 0, 3, 0x0a, 1, b'k']);
-        assert_eq!(key(3).len(), 8);
-    }
 
     #[tokio::test]
     async fn what_was_put_is_read_from_every_member() {

@@ -12,9 +12,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use self::{client::Channel, wire::Status};
+use self::wire::Status;
 use crate::{
     cost::Process,
+    grpc::Channel,
     process::{Server, free_ports},
 };
 

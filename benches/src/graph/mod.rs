@@ -1,15 +1,17 @@
 //! Permissions under measurement: what is asked ([`model`]), of a store in this
-//! process ([`store`]), of three processes over HTTP ([`rest`]), and of SpiceDB, which
+//! process ([`store`]), of three processes over HTTP ([`rest`]) and gRPC ([`rpc`]), and of SpiceDB, which
 //! gets the same tuples and the same questions ([`peer`]).
 
 pub mod model;
 pub mod peer;
 pub mod rest;
+pub mod rpc;
 pub mod store;
 
 use serde::Serialize;
 
-use crate::latency::Summary;
+use self::model::Model;
+use crate::{latency::Summary, load::Sample};
 
 /// What a round of one question came to.
 #[derive(Debug, Clone, Serialize)]
@@ -29,4 +31,21 @@ pub struct Round {
     pub latency: Summary,
     /// Answers other than the one that must be given, refusals among them.
     pub wrong: u64,
+}
+
+impl Round {
+    /// What real processes answered.
+    pub fn of_processes(model: Model, of: String, sample: &Sample) -> Self {
+        let servers = sample.costs.iter().filter(|cost| cost.name != "generator");
+        let used: f64 = servers.map(|cost| cost.cpu_seconds).sum();
+        Self {
+            model: model.name(),
+            of,
+            clients: sample.clients,
+            rate: sample.rate,
+            cpu_us: used * 1e6 / sample.latency.count.max(1) as f64,
+            latency: sample.latency,
+            wrong: sample.failed(),
+        }
+    }
 }

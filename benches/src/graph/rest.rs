@@ -1,7 +1,9 @@
-//! Three processes over Keto's REST API: what a client meets, network, log and all.
+//! Three processes over Keto's REST API: what a client meets, network, log and all;
+//! and what filling them costs.
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,13 +11,13 @@ use std::{
 use anyhow::Context as _;
 use cardea_permission::{Subject, Tuple};
 use http::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     Round,
     model::{LANGUAGE, Model, Scale},
-    store::ready,
+    store::{Listed, ready},
 };
 use crate::{
     cardea::Cluster,
@@ -41,13 +43,51 @@ pub struct RestImport {
     pub seconds: f64,
     /// Processor time of all nodes, in seconds.
     pub cpu_seconds: f64,
+    /// Bytes on the disk of the node that has most, log and all.
+    pub disk_bytes: u64,
+    /// Resident bytes of the node that has most.
+    pub resident_bytes: u64,
 }
 
-/// Puts the language in force and fills the cluster.
+/// How fresh an answer is asked for.
+#[derive(Debug, Clone)]
+pub enum Fresh {
+    /// What the node has.
+    Eventual,
+    /// What a quorum had a second ago at most.
+    Bounded,
+    /// At least what this token saw.
+    Snaptoken(String),
+    /// Everything that was acknowledged.
+    Strong,
+}
+
+impl Fresh {
+    /// What it is called in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Eventual => "eventual",
+            Self::Bounded => "bounded=1000",
+            Self::Snaptoken(_) => "snaptoken",
+            Self::Strong => "latest",
+        }
+    }
+
+    /// What is sent.
+    fn header(&self) -> String {
+        match self {
+            Self::Snaptoken(token) => format!("at_least={token}"),
+            Self::Strong => "strong".to_owned(),
+            Self::Eventual | Self::Bounded => self.name().to_owned(),
+        }
+    }
+}
+
+/// Puts the language in force and fills the cluster, whose files are below `at`.
 ///
 /// # Errors
 /// If a node refuses what it must take.
-pub async fn fill(cluster: &Cluster, scale: Scale) -> anyhow::Result<RestImport> {
+pub async fn fill(cluster: &Cluster, at: &Path, scale: Scale) -> anyhow::Result<RestImport> {
     let nodes = cluster.admin();
     let first = *nodes.first().context("no node")?;
     let body = json!({"files": [{"name": "main.ts", "text": LANGUAGE}], "force": true});
@@ -91,7 +131,33 @@ pub async fn fill(cluster: &Cluster, scale: Scale) -> anyhow::Result<RestImport>
         tuples += filler??;
     }
     let seconds = began.elapsed().as_secs_f64();
-    Ok(RestImport { tuples, seconds, cpu_seconds: cpu() - before })
+    let processes = cluster.processes();
+    let resident = processes.iter().filter_map(|process| process.resident_bytes().ok());
+    let mut disk_bytes = 0;
+    for node in 1..=nodes.len() {
+        disk_bytes = disk_bytes.max(bytes_below(&at.join(format!("node-{node}")))?);
+    }
+    Ok(RestImport {
+        tuples,
+        seconds,
+        cpu_seconds: cpu() - before,
+        disk_bytes,
+        resident_bytes: resident.max().unwrap_or(0),
+    })
+}
+
+/// Bytes of all files below a directory. What goes away meanwhile does not count.
+fn bytes_below(at: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(at)? {
+        let entry = entry?;
+        bytes += match entry.file_type() {
+            Ok(kind) if kind.is_dir() => bytes_below(&entry.path()).unwrap_or(0),
+            Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
 }
 
 fn body_of(tuple: &Tuple) -> Value {
@@ -114,10 +180,10 @@ fn query_of(tuple: &Tuple) -> String {
     format!("namespace={namespace}&object={object}&relation={relation}&subject_id={subject}")
 }
 
-fn question(tuple: &Tuple, consistency: &str) -> anyhow::Result<Template> {
+fn question(tuple: &Tuple, fresh: &Fresh) -> anyhow::Result<Template> {
     // The form that mirrors the answer in its status, so that the body need not be read.
     Template::new(Method::GET, &format!("/relation-tuples/check?{}", query_of(tuple)))?
-        .header("x-cardea-consistency", consistency)
+        .header("x-cardea-consistency", &fresh.header())
 }
 
 struct Client {
@@ -146,13 +212,13 @@ pub async fn check(
     cluster: &Cluster,
     scale: Scale,
     model: Model,
-    consistency: &str,
+    fresh: &Fresh,
     clients: usize,
     over: Duration,
 ) -> anyhow::Result<Round> {
     let asked: Vec<Template> = ready(scale, model)
         .take(2_000)
-        .map(|tuple| question(&tuple, consistency))
+        .map(|tuple| question(&tuple, fresh))
         .collect::<anyhow::Result<_>>()?;
     let (asked, nodes) = (Arc::new(asked), cluster.admin());
     let exchanges = (0..clients).map(|number| Client {
@@ -163,17 +229,43 @@ pub async fn check(
     });
     let window = Window { warm_up: Duration::from_millis(500), measure: over };
     let sample = closed::run(exchanges.collect(), window, &cluster.processes()).await;
-    let servers = sample.costs.iter().filter(|cost| cost.name != "generator");
-    let used: f64 = servers.map(|cost| cost.cpu_seconds).sum();
-    Ok(Round {
-        model: model.name(),
-        of: format!("three processes, {consistency}"),
-        clients,
-        rate: sample.rate,
-        cpu_us: used * 1e6 / sample.latency.count.max(1) as f64,
-        latency: sample.latency,
-        wrong: sample.failed(),
-    })
+    Ok(Round::of_processes(model, format!("three processes, REST, {}", fresh.name()), &sample))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    objects: Vec<String>,
+    next_page_token: String,
+}
+
+/// Lists the documents that somebody views, page by page.
+///
+/// # Errors
+/// If a node refuses, or the list is not as long as it must be.
+pub async fn list(cluster: &Cluster, subject: &Subject, results: u64) -> anyhow::Result<Listed> {
+    let node = *cluster.admin().first().context("no node")?;
+    let Subject::Id(subject) = subject else { anyhow::bail!("somebody is asked about") };
+    let mut connection = Connection::new(node);
+    let (began, mut first_page_ms, mut found) = (Instant::now(), 0.0, 0);
+    let mut token = String::new();
+    loop {
+        let path = format!(
+            "/relation-tuples/objects?namespace=Doc&relation=view&subject_id={subject}\
+             &page_size=1000&page_token={token}"
+        );
+        let page: Page = connection.ask(&Template::new(Method::GET, &path)?).await?.json()?;
+        if found == 0 {
+            first_page_ms = began.elapsed().as_secs_f64() * 1e3;
+        }
+        found += page.objects.len() as u64;
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    anyhow::ensure!(found == results, "{found} objects were listed, not {results}");
+    let all_ms = began.elapsed().as_secs_f64() * 1e3;
+    Ok(Listed { of: "three processes, REST".to_owned(), results, first_page_ms, all_ms })
 }
 
 /// How long after the answer to a write at one node another node grants by it,
@@ -189,7 +281,7 @@ pub async fn visible(cluster: &Cluster, rounds: u32) -> anyhow::Result<Summary> 
         let tuple =
             Tuple::new("Group", format!("seen-{round}"), "members", Subject::Id("eve".to_owned()));
         let write = Template::new(Method::PUT, "/admin/relation-tuples")?.json(&body_of(&tuple));
-        let ask = question(&tuple, "eventual")?;
+        let ask = question(&tuple, &Fresh::Eventual)?;
         let mut reader = Connection::new(node(round + 1));
         anyhow::ensure!(reader.call(&ask).await == Outcome::Refused(403), "seen before it is");
         let written = Connection::new(node(round)).call(&write).await;

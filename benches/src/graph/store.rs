@@ -63,6 +63,8 @@ pub struct Import {
 /// What listing objects came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
+    /// Of whom.
+    pub of: String,
     /// Results in all.
     pub results: u64,
     /// The first page of a thousand, in milliseconds.
@@ -204,7 +206,8 @@ impl Filled {
             }
         }
         anyhow::ensure!(found == results, "{found} objects were listed, not {results}");
-        Ok(Listed { results, first_page_ms, all_ms: began.elapsed().as_secs_f64() * 1e3 })
+        let of = "in process".to_owned();
+        Ok(Listed { of, results, first_page_ms, all_ms: began.elapsed().as_secs_f64() * 1e3 })
     }
 
     /// Removes it from the disk.

@@ -1,5 +1,5 @@
 //! `cardea-bench checks`: what permission checks cost, by model and size of the graph:
-//! of a store in this process, of three processes over HTTP, and of SpiceDB where its
+//! of a store in this process, of three processes over REST and gRPC, and of SpiceDB where its
 //! library is named, one after another on the same machine.
 //!
 //! Rates suffer from whatever else runs on the machine; processor time a check hardly
@@ -8,6 +8,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use cardea_permission::{Subject, Tuple};
 use serde::Serialize;
 
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
         Round,
         model::{Ids, Model, Scale},
         peer::{Peer, PeerImport},
-        rest::{self, RestImport},
+        rest::{self, Fresh, RestImport},
+        rpc,
         store::{Filled, Import, Listed},
     },
     latency::Summary,
@@ -174,14 +176,32 @@ async fn three_processes(args: &ChecksArgs, tuples: u64, over: Duration) -> anyh
     let scale = Scale::of(tuples, args.ids);
     let mut cluster = Cluster::start(&program(args.cardea.clone())?, &at, false).await?;
     let mut found = Found { tuples, ..Found::default() };
-    found.rest_import = Some(rest::fill(&cluster, scale).await?);
-    for consistency in ["eventual", "bounded=1000", "strong"] {
+    let import = rest::fill(&cluster, &at, scale).await?;
+    note(&format!("{} tuples in {:.1} s", import.tuples, import.seconds));
+    found.rest_import = Some(import);
+    let last = Tuple::new("Group", "last", "members", Subject::Id("eve".to_owned()));
+    let token = rpc::write(&cluster, &last).await?;
+    let local = [Fresh::Eventual, Fresh::Bounded, Fresh::Snaptoken(token.clone()), Fresh::Strong];
+    for (grpc, fresh) in local
+        .into_iter()
+        .map(|fresh| (false, fresh))
+        .chain([(true, Fresh::Snaptoken(token)), (true, Fresh::Strong)])
+    {
         for model in Model::ALL {
             let clients = args.clients;
-            found
-                .rounds
-                .push(rest::check(&cluster, scale, model, consistency, clients, over).await?);
+            let round = match grpc {
+                true => rpc::check(&cluster, scale, model, &fresh, clients, over).await?,
+                false => rest::check(&cluster, scale, model, &fresh, clients, over).await?,
+            };
+            let p99 = whole(round.latency.p99_ms * 1e3);
+            note(&format!("{}, {}: {}/s, p99 {p99} µs", round.of, round.model, whole(round.rate)));
+            found.rounds.push(round);
         }
+    }
+    for &results in scale.lists() {
+        let lister = scale.lister(results);
+        found.lists.push(rest::list(&cluster, &lister, results).await?);
+        found.lists.push(rpc::list(&cluster, &lister, results).await?);
     }
     found.visible = Some(rest::visible(&cluster, 100).await?);
     cluster.stop().await?;
@@ -210,8 +230,8 @@ fn tell(found: &Found) {
             whole(tuples),
             whole(tuples / import.seconds),
             figure(import.cpu_seconds * 1e6 / tuples),
-            "–".to_owned(),
-            "–".to_owned(),
+            figure(import.disk_bytes as f64 / tuples),
+            mebibytes(import.resident_bytes),
         ]);
     }
     if let Some(import) = &found.peer_import {
@@ -243,8 +263,9 @@ fn tell(found: &Found) {
     say(&table.to_string());
     for list in &found.lists {
         say(&format!(
-            "Listing {} objects: {} ms for the first thousand, {} ms for all.",
+            "Listing {} objects, {}: {} ms for the first thousand, {} ms for all.",
             whole(list.results as f64),
+            list.of,
             figure(list.first_page_ms),
             figure(list.all_ms)
         ));

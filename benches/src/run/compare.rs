@@ -7,9 +7,10 @@ use crate::{
     cardea::{self, files::make_certificates},
     etcd::{
         self, Etcd,
-        client::{Channel, Client, put, range},
+        client::{Client, put, range},
     },
     gap::{self, Gaps},
+    grpc::Channel,
     report::{Kind, System, note},
 };
 

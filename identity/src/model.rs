@@ -304,7 +304,7 @@ impl Identity {
             created_at: Timestamp(record.created_at),
             updated_at: Timestamp(record.updated_at),
             external_id: (!record.external_id.is_empty()).then(|| record.external_id.clone()),
-            organization: Uuid::from_slice(&record.organization).ok(),
+            organization: record.organization(),
             credentials: Vec::new(),
             has_second_factor: record.second_factor,
         }

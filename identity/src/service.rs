@@ -18,7 +18,7 @@ use crate::{
     password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
     session::{CookieKeys, RequiredAal, TokenKeys},
-    social::{self, Providers},
+    social::{self, Providers, organization::Organizations},
     webauthn::RelyingParty,
 };
 
@@ -100,6 +100,8 @@ pub struct Settings {
     pub audit_retention: Duration,
     /// Where people may come from: social sign-in.
     pub providers: Providers,
+    /// Organizations, which have providers of their own.
+    pub organizations: Organizations,
     /// What else happens when flows begin and complete.
     pub hooks: Hooks,
     /// The texts of messages.
@@ -141,6 +143,7 @@ impl Default for Settings {
             default_return_url: "http://127.0.0.1:4433/ui/welcome".to_owned(),
             audit_retention: 90 * 24 * hour,
             providers: Providers::default(),
+            organizations: Organizations::default(),
             hooks: Hooks::default(),
             templates: Templates::default(),
             language: Language::default(),

@@ -76,6 +76,7 @@ fn hook(config: &Config, table: &HookTable) -> anyhow::Result<Hook> {
         "verification" => (Action::Verification, &[Purpose::Registration, Purpose::Settings]),
         "verify_new_address" => (Action::VerifyNewAddress, &[Purpose::Settings]),
         "notify_previous_addresses" => (Action::NotifyPreviousAddresses, &[Purpose::Settings]),
+        "b2b_sso" => (Action::BindToOrganization, &[Purpose::Login, Purpose::Registration]),
         other => bail!("hook: there is no hook \"{other}\""),
     };
     let is_ours = !matches!(action, Action::WebHook(_));

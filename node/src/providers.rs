@@ -1,14 +1,16 @@
 //! Providers of social sign-in, as a configuration names them: presets filled in,
 //! secrets and programs read.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cardea_identity::{
     jsonnet::{Limits, Program},
     social::{
-        ClaimsSource, ClientSecret, Pkce, Provider, Providers, SignsAssertions, mapping, preset,
+        ClaimsSource, ClientSecret, Pkce, Provider, Providers, SignsAssertions, mapping,
+        organization::{Organization, Organizations},
+        preset,
     },
 };
 use cardea_storage::Secret;
@@ -17,6 +19,7 @@ use ring::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use uuid::Uuid;
 
 use crate::config::{
     Config,
@@ -28,9 +31,41 @@ use crate::config::{
 pub fn providers(config: &Config) -> anyhow::Result<Providers> {
     let mut found = Vec::new();
     for (id, table) in &config.tables.oidc {
-        found.push(provider(id, table).with_context(|| format!("oidc.{id}"))?);
+        let provider = provider(id, table).with_context(|| format!("oidc.{id}"))?;
+        if let Some(organization) = &table.organization_id {
+            ensure!(
+                config.tables.organizations.contains_key(organization),
+                "oidc.{id}: organization_id: there is no [organizations.{organization}]"
+            );
+        }
+        found.push(provider);
     }
     Ok(Providers::new(found))
+}
+
+/// The organizations of a configuration.
+///
+/// # Errors
+/// If an id is no UUID, or a domain is none, or two organizations'.
+pub fn organizations(config: &Config) -> anyhow::Result<Organizations> {
+    let mut found = Vec::new();
+    let mut domains = BTreeSet::new();
+    for (id, table) in &config.tables.organizations {
+        let name = || format!("organizations.{id}");
+        for domain in &table.domains {
+            let plain = |c: char| c.is_alphanumeric() || c == '-' || c == '.';
+            let is_domain = domain.contains('.') && domain.chars().all(plain);
+            ensure!(is_domain, "{}: domains: \"{domain}\" is none", name());
+            let is_new = domains.insert(domain.to_lowercase());
+            ensure!(is_new, "{}: domains: \"{domain}\" is another organization's", name());
+        }
+        found.push(Organization {
+            id: Uuid::try_parse(id).with_context(|| format!("{}: the id is no UUID", name()))?,
+            label: table.label.clone().unwrap_or_else(|| id.clone()),
+            domains: table.domains.clone(),
+        });
+    }
+    Ok(Organizations::new(found))
 }
 
 fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
@@ -92,6 +127,11 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
         claims_source,
         requested_claims,
         mapper: program(table.mapper.as_deref()).context("mapper")?,
+        organization: table
+            .organization_id
+            .as_deref()
+            .map(|id| Uuid::try_parse(id).context("organization_id is no UUID"))
+            .transpose()?,
         authoritative_domains: table.authoritative_domains.clone(),
     })
 }
@@ -150,6 +190,7 @@ pub fn program(source: Option<&str>) -> anyhow::Result<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, load};
 
     fn table(text: &str) -> ProviderTable {
         toml::from_str(text).unwrap()
@@ -169,6 +210,7 @@ mod tests {
         for (text, told) in [
             ("", "client_id is missing"),
             ("client_id = \"x\"", "issuer_url"),
+            ("client_id = \"x\"\nprovider = \"google\"\norganization_id = \"acme\"", "no UUID"),
             ("client_id = \"x\"\nprovider = \"none\"", "expected one of generic"),
             ("client_id = \"x\"\nprovider = \"google\"\npkce = \"maybe\"", "pkce"),
             ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"base64://e30=\"", ""),
@@ -181,5 +223,39 @@ mod tests {
             assert!(told_so || (told.is_empty() && outcome.is_ok()), "{text}: {outcome:?}");
         }
         assert!(toml::from_str::<ProviderTable>("client_secret = \"hunter2\"").is_err());
+    }
+
+    #[test]
+    fn organizations_have_ids_and_domains_of_their_own() {
+        let read = |text: &str| {
+            let dir = tempfile::tempdir()?;
+            let file = dir.path().join("cardea.toml");
+            let least = "[cluster]\nlisten = \"127.0.0.1:7433\"\ntls = \"off\"\n";
+            std::fs::write(&file, format!("{least}\n{text}"))?;
+            let loaded = load(Sources { file: Some(file), ..Sources::default() });
+            let config = loaded.map_err(|refused| anyhow::anyhow!("{refused}"))?.config;
+            anyhow::Ok((organizations(&config)?, providers(&config)?))
+        };
+        let acme = "6bb1c7d1-3b3e-4995-9e09-35649dc45a2b";
+        let table = |id: &str, domain: &str| {
+            format!("[organizations.\"{id}\"]\ndomains = [\"{domain}\"]\n")
+        };
+        let of = "[oidc.google]\nclient_id = \"x\"\norganization_id = ";
+        let text = format!("{}{of}\"{acme}\"\n", table(acme, "acme.example"));
+        let (organizations, providers) = read(&text).unwrap();
+        let found = organizations.of_email("ann@acme.example").unwrap();
+        assert_eq!((found.label.as_str(), found.id.to_string()), (acme, acme.to_owned()));
+        assert_eq!(providers.of(Some(found.id)).count(), 1);
+        let twice = table("6bb1c7d1-3b3e-4995-9e09-35649dc45a2c", "ACME.example");
+        for (text, told) in [
+            (table("acme", "acme.example"), "no UUID"),
+            (table(acme, "nobody@acme.example"), "is none"),
+            (table(acme, "acme.example") + &twice, "another organization's"),
+            (format!("{of}\"{acme}\"\n"), "there is no [organizations"),
+            (format!("{}label = 7\n", table(acme, "acme.example")), "string"),
+        ] {
+            let refused = read(&text).err().map(|error| format!("{error:#}")).unwrap_or_default();
+            assert!(refused.contains(told), "{text}: {refused}");
+        }
     }
 }

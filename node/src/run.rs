@@ -132,6 +132,7 @@ async fn serve_node(
     let settings = layers::identity_settings(config, courier::templates(config)?, providers);
     let settings = Settings {
         hooks: hooks::hooks(config)?,
+        organizations: providers::organizations(config)?,
         password_migration: crate::migration::hook(config)?,
         ..settings
     };

@@ -368,12 +368,13 @@ pub(super) fn request_url(kratos: &Kratos, uri: &Uri) -> String {
     format!("{}{path}", kratos.public_url())
 }
 
-/// Refuses parameters that would make another flow of it.
-pub(super) fn refuse_unsupported(query: &Query) -> Result<(), ApiError> {
-    if query.first("organization").is_some() {
-        return Err(ApiError::bad_request("Organizations are not supported."));
-    }
-    Ok(())
+/// The organization whose flow is asked for.
+///
+/// # Errors
+/// 400 for what is no id.
+pub(super) fn organization(query: &Query) -> Result<Option<uuid::Uuid>, ApiError> {
+    let id = query.first("organization").map(str::parse);
+    id.transpose().map_err(|_| ApiError::bad_request("organization is no UUID."))
 }
 
 /// Whether a native client asks for a code to exchange for its session.

@@ -18,9 +18,8 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, answer_text, beginner, begun, open, place_after,
-        refuse_unsupported, refused, request_url, return_to, second_step, sender, show, shown,
-        text, wants_exchange,
+        Browser, Opened, admit, answer_text, beginner, begun, open, organization, place_after,
+        refused, request_url, return_to, second_step, sender, show, shown, text, wants_exchange,
     },
     manner::Manner,
     rejection::{location_change_required, not_begun},
@@ -83,7 +82,6 @@ fn wanted(
     query: &Query,
     uri: &Uri,
 ) -> Result<BeginLogin, ApiError> {
-    refuse_unsupported(query)?;
     let aal = match query.first("aal") {
         None => None,
         Some(name) => Some(Aal::parse(name).filter(|aal| *aal != Aal::Aal0).ok_or_else(|| {
@@ -101,6 +99,7 @@ fn wanted(
         proof,
         browser: None,
         exchange: wants_exchange(query),
+        organization: organization(query)?,
         client: Client::default(),
     })
 }

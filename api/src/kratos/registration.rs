@@ -19,9 +19,8 @@ use super::{
     browser::see_other,
     csrf::CsrfSecret,
     flow::{
-        Browser, Opened, admit, answer_text, beginner, begun, open, place_after,
-        refuse_unsupported, refused, request_url, return_to, sender, show, shown, text,
-        wants_exchange,
+        Browser, Opened, admit, answer_text, beginner, begun, open, organization, place_after,
+        refused, request_url, return_to, sender, show, shown, text, wants_exchange,
     },
     login,
     manner::Manner,
@@ -85,7 +84,6 @@ fn wanted(
     query: &Query,
     uri: &Uri,
 ) -> Result<BeginRegistration, ApiError> {
-    refuse_unsupported(query)?;
     Ok(BeginRegistration {
         request_url: request_url(kratos, uri),
         return_to: return_to(kratos, query)?,
@@ -93,6 +91,7 @@ fn wanted(
         proof,
         browser: None,
         exchange: wants_exchange(query),
+        organization: organization(query)?,
         client: Client::default(),
     })
 }

@@ -247,6 +247,9 @@ pub(super) fn not_begun(rejection: BeginRejection, purpose: Purpose) -> ApiError
                 .message(format!("{name} flow disabled"))
         }
         BeginRejection::UnknownSchema(id) => unknown_schema(&id),
+        BeginRejection::UnknownOrganization(id) => ApiError::bad_request(format!(
+            "There is no organization {id} that signs its people in."
+        )),
         BeginRejection::Hook(failed) => hook_failed(failed),
         BeginRejection::UrlTooLong => ApiError::bad_request("A URL is longer than is taken."),
         BeginRejection::Store(error) => error.into(),

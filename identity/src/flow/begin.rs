@@ -35,6 +35,8 @@ pub struct BeginLogin {
     pub browser: Option<CsrfDigest>,
     /// Whether a native client wants a code to exchange for the session.
     pub exchange: bool,
+    /// The organization whose flow it is to be.
+    pub organization: Option<Uuid>,
     /// Who begins it.
     pub client: Client,
 }
@@ -54,6 +56,8 @@ pub struct BeginRegistration {
     pub browser: Option<CsrfDigest>,
     /// Whether a native client wants a code to exchange for the session.
     pub exchange: bool,
+    /// The organization whose flow it is to be.
+    pub organization: Option<Uuid>,
     /// Who begins it.
     pub client: Client,
 }
@@ -80,6 +84,9 @@ pub enum BeginRejection {
     /// There is no such schema.
     #[error("there is no identity schema {0:?}")]
     UnknownSchema(String),
+    /// There is no such organization, or it has no provider.
+    #[error("there is no organization {0} that signs its people in")]
+    UnknownOrganization(Uuid),
     /// A URL is longer than is kept.
     #[error("a URL is longer than {URL_BYTES_MAX} bytes")]
     UrlTooLong,
@@ -121,8 +128,10 @@ impl Service {
         if begin.browser.is_some() {
             record.challenge = self.draw_challenge();
         }
+        let mut organization = begin.organization;
         if let Some((_, found)) = me {
             let subject = found.identity_id;
+            organization = self.bound_to(found.identity.organization()).or(organization);
             record.refresh = begin.refresh;
             record.subject = id_bytes(&subject);
             record.requested_aal = if wanted == Aal::Aal2 { 2 } else { 1 };
@@ -138,6 +147,9 @@ impl Service {
             if wanted == Aal::Aal2 && record.offered.is_empty() {
                 return Err(BeginRejection::NoSecondFactor);
             }
+        }
+        if wanted < Aal::Aal2 {
+            self.scope_begun(&mut record, organization)?;
         }
         self.keep_begun(scope, record, begin.exchange, &begin.client).await
     }
@@ -165,6 +177,7 @@ impl Service {
         let mut record =
             self.new_flow(Purpose::Registration, begin.request_url, begin.return_to)?;
         record.schema_id = schema.id().0.clone();
+        self.scope_begun(&mut record, begin.organization)?;
         record.csrf_digest = csrf_bytes(begin.browser);
         if begin.browser.is_some() {
             record.challenge = self.draw_challenge();

@@ -8,7 +8,10 @@ use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{AddressProof, Flow, FlowState, Purpose, login::second_code::shown_as};
+use super::{
+    AddressProof, Flow, FlowState, Purpose, login::second_code::shown_as,
+    organization::organization_of,
+};
 use crate::{
     Service,
     model::{CsrfDigest, FlowId, Scope},
@@ -208,6 +211,7 @@ impl Service {
             refresh: record.refresh,
             requested_aal: if record.requested_aal == 2 { Aal::Aal2 } else { Aal::Aal1 },
             state,
+            organization: organization_of(record),
             active: by_address.then(|| proof.name().to_owned()),
             browser: <[u8; 32]>::try_from(record.csrf_digest.as_ref()).ok().map(CsrfDigest),
             unclaimed: record.unclaimed,

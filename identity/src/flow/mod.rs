@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod link;
 pub mod login;
 mod new_password;
+mod organization;
 pub mod recovery;
 pub mod registration;
 #[cfg(test)]
@@ -179,6 +180,8 @@ pub struct Flow {
     pub state: FlowState,
     /// The method that the last submission chose.
     pub active: Option<String>,
+    /// The organization that it is of.
+    pub organization: Option<uuid::Uuid>,
     /// The browser that it belongs to; `None` for a native (`api`) flow.
     pub browser: Option<CsrfDigest>,
     /// Whether it becomes the first browser's that shows it.

@@ -48,6 +48,8 @@ enum Ending {
     Recovered(Box<(Issued, IdentityRecord, FlowRecord, Factors)>),
     Gone,
     Disabled,
+    /// Its organization signs it in.
+    Elsewhere(uuid::Uuid),
     AlreadyCompleted,
 }
 
@@ -226,6 +228,12 @@ impl Service {
                 if identity.inactive {
                     return Ok(Ending::Disabled);
                 }
+                // An administrator's code is the way in when the organization's is broken.
+                if let Some(organization) = self.bound_to(identity.organization())
+                    && !record.address.is_empty()
+                {
+                    return Ok(Ending::Elsewhere(organization));
+                }
                 if !self.use_flow(&t, scope, started, subject).await? {
                     return Ok(Ending::AlreadyCompleted);
                 }
@@ -298,6 +306,10 @@ impl Service {
                 })
             }
             Ending::Disabled => Err(CodeRejection::Disabled),
+            Ending::Elsewhere(organization) => {
+                flow.ui.messages.push(self.managed_by(organization));
+                Err(CodeRejection::Invalid(Box::new(flow)))
+            }
             Ending::Gone => {
                 flow.ui.messages.push(AddressProof::of(record).invalid(Purpose::Recovery));
                 Err(CodeRejection::Invalid(Box::new(flow)))

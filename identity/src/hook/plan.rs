@@ -47,6 +47,8 @@ pub enum Action {
     VerifyNewAddress,
     /// Tells the addresses that an identity had, when they change.
     NotifyPreviousAddresses,
+    /// Lets who belongs to an organization in by its providers alone.
+    BindToOrganization,
     /// Asks or tells another server.
     WebHook(Arc<WebHook>),
 }
@@ -162,6 +164,10 @@ impl Action {
 
     pub(crate) const fn verifies_first(&self) -> bool {
         matches!(self, Self::VerifyNewAddress)
+    }
+
+    pub(crate) const fn binds(&self) -> bool {
+        matches!(self, Self::BindToOrganization)
     }
 
     pub(crate) const fn notifies(&self) -> bool {

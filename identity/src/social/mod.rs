@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod jws;
 pub mod mapping;
 pub mod metadata;
+pub mod organization;
 pub mod preset;
 pub mod provider;
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc};
 
 use cardea_storage::Secret;
 use serde_json::Value;
+use uuid::Uuid;
 
-use super::preset::Preset;
+use super::{organization::is_of, preset::Preset};
 use crate::jsonnet::Program;
 
 /// When the code is bound to who asked for it (RFC 7636).
@@ -97,6 +98,8 @@ pub struct Provider {
     pub requested_claims: Option<Value>,
     /// Makes traits of claims.
     pub mapper: Program,
+    /// The organization whose people alone come through it; `None`: anybody may.
+    pub organization: Option<Uuid>,
     /// The domains of e-mail addresses that it speaks for: somebody with a verified
     /// address of these is linked to the account that has verified it too.
     pub authoritative_domains: Vec<String>,
@@ -108,16 +111,9 @@ impl Provider {
         self.preset.is_openid
     }
 
-    /// Whether it speaks for an e-mail address. Only one `@`, so that nobody reads
-    /// another domain than the provider did.
+    /// Whether it speaks for an e-mail address.
     pub fn is_authoritative_for(&self, email: &str) -> bool {
-        let mut parts = email.split('@');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(local), Some(domain), None) if !local.is_empty() => {
-                self.authoritative_domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
-            }
-            _ => false,
-        }
+        is_of(email, &self.authoritative_domains)
     }
 }
 
@@ -134,6 +130,11 @@ impl Providers {
     /// The one of that id.
     pub fn get(&self, id: &str) -> Option<&Provider> {
         self.0.iter().find(|provider| provider.id == id)
+    }
+
+    /// Those of an organization; for `None` those that are anybody's.
+    pub fn of(&self, organization: Option<Uuid>) -> impl Iterator<Item = &Provider> {
+        self.0.iter().filter(move |provider| provider.organization == organization)
     }
 
     /// All of them.

@@ -140,6 +140,9 @@ pub struct FlowRecord {
     /// Where codes may be sent that are the subject's second factor.
     #[prost(string, repeated, tag = "37")]
     pub second_addresses: Vec<String>,
+    /// The organization that the flow is of; empty for none.
+    #[prost(bytes = "bytes", tag = "38")]
+    pub organization: Bytes,
 }
 
 /// A key that may answer a challenge.

@@ -116,6 +116,13 @@ pub struct AddressRecord {
     pub digest: Bytes,
 }
 
+impl IdentityRecord {
+    /// The organization that it belongs to.
+    pub(crate) fn organization(&self) -> Option<Uuid> {
+        Uuid::from_slice(&self.organization).ok()
+    }
+}
+
 impl Table for Identities {
     const TAG: Tag = Tag::IDENTITY;
     const INDEXED: bool = true;

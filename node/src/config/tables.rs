@@ -1,5 +1,5 @@
 //! What a configuration has many of: providers of social sign-in, one table each
-//! (`[oidc.google]`), hooks of flows, in order (`[[hooks]]`), and gateways of messages
+//! (`[oidc.google]`), organizations (`[organizations.<id>]`), hooks of flows, in order (`[[hooks]]`), and gateways of messages
 //! (`[[courier.channels]]`).
 //!
 //! They stand in the file alone; their secrets are files, or variables of the
@@ -21,6 +21,9 @@ pub struct Tables {
     /// Providers, by their ids.
     #[serde(default)]
     pub oidc: BTreeMap<String, ProviderTable>,
+    /// Organizations, by their ids.
+    #[serde(default)]
+    pub organizations: BTreeMap<String, OrganizationTable>,
     /// Hooks, in order.
     #[serde(default)]
     pub hooks: Vec<HookTable>,
@@ -30,7 +33,7 @@ pub struct Tables {
 }
 
 /// The names of the tables, which are no sections.
-pub const NAMES: [&str; 2] = ["oidc", "hooks"];
+pub const NAMES: [&str; 3] = ["oidc", "organizations", "hooks"];
 /// Those that lie within a section.
 pub const WITHIN: [&str; 1] = ["courier.channels"];
 
@@ -67,6 +70,8 @@ pub struct ProviderTable {
     pub requested_claims: Option<toml::Table>,
     /// Jsonnet: `base64://…`, or a file.
     pub mapper: Option<String>,
+    /// The organization whose people alone come through it.
+    pub organization_id: Option<String>,
     /// Domains of e-mail addresses that it speaks for.
     pub authoritative_domains: Vec<String>,
     /// The tenant, for Microsoft.
@@ -77,6 +82,16 @@ pub struct ProviderTable {
     pub apple_private_key_id: Option<String>,
     /// A file with that key (PEM).
     pub apple_private_key_file: Option<PathBuf>,
+}
+
+/// An organization, whose people sign in through providers of its own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrganizationTable {
+    /// What people call it; by default its id.
+    pub label: Option<String>,
+    /// The domains of its e-mail addresses.
+    pub domains: Vec<String>,
 }
 
 /// Reads the tables of a file; what is wrong is told with its line.

@@ -200,6 +200,9 @@ pub fn translate(kratos: &Value) -> Translated {
         let setting = "flows.session_after_registration".to_owned();
         settings.push((setting, "false".to_owned()));
     }
+    let providers = super::providers::translate(kratos);
+    taken.extend(providers.taken);
+    left.extend(providers.left);
     let mut migration = String::new();
     let hook = "selfservice.methods.password.config.migrate_hook";
     if let Some(found) = at(kratos, hook) {
@@ -231,7 +234,8 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     left.sort_by(|a, b| a.setting.cmp(&b.setting));
     left.dedup();
-    Translated { toml: toml(&settings) + &migration + &courier.toml + &hooks.toml, left }
+    let toml = toml(&settings) + &migration + &courier.toml + &providers.toml + &hooks.toml;
+    Translated { toml, left }
 }
 
 /// The schemas that a configuration names; files are read beside it.
@@ -435,8 +439,7 @@ identity:
         let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
         for setting in [
             "serve.public.cors.enabled",
-            "selfservice.methods.oidc.enabled",
-            "selfservice.methods.oidc.config.providers",
+            "selfservice.methods.oidc.config.providers[0].client_secret",
             "secrets.cookie",
             "courier.smtp.connection_uri",
         ] {

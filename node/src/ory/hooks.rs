@@ -62,6 +62,12 @@ impl Hooks {
                     Ok(text) => self.write(name, place, &text),
                     Err(why) => self.left.push(Left::new(&path, why)),
                 },
+                "b2b_sso" | "organization"
+                    if place.1 == "after"
+                        && matches!(place.0, Purpose::Login | Purpose::Registration) =>
+                {
+                    self.write("b2b_sso", place, "");
+                }
                 "verifier" => self.write("verification", place, ""),
                 other => {
                     self.left.push(Left::new(&path, format!("the hook {other} is not there")));
@@ -141,6 +147,7 @@ selfservice:
                 response: {ignore: true}
                 auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}
             - {hook: show_verification_ui}
+    settings: {after: {hooks: [{hook: b2b_sso, config: {}}]}}
     login:
       after:
         hooks:
@@ -172,13 +179,14 @@ selfservice:
             "headers = { \"X-A\" = \"b\" }\napi_key_name = \"X-Key\"",
             "api_key_file = \"crm-hook.key\"\nresponse = \"ignore\"",
             "hook = \"require_verified_address\"",
+            "flow = \"login\"\nhook = \"b2b_sso\"",
             "basic_password_file = \"login_after_2.password\"\ncan_interrupt = true",
         ] {
             assert!(toml.contains(part), "{part}\n{toml}");
         }
         let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
         for setting in [
-            "selfservice.flows.login.after.hooks[1]",
+            "selfservice.flows.settings.after.hooks[0]",
             "selfservice.flows.login.after.hooks[2].config.body",
             "selfservice.flows.login.after.hooks[2].config.auth",
             "selfservice.flows.registration.after.password.hooks[0].config.auth",

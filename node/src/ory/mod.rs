@@ -10,6 +10,7 @@ pub mod database;
 pub mod dump;
 mod hooks;
 pub mod identities;
+mod providers;
 mod request;
 pub mod survey;
 pub mod tuples;

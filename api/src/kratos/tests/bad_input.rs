@@ -217,6 +217,7 @@ async fn parameters_that_are_not_supported_are_not_ignored() {
     let world = World::new();
     for uri in [
         "/self-service/login/api?organization=6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        "/self-service/registration/api?organization=acme",
         "/self-service/registration/api?identity_schema=other",
     ] {
         world.public(Ask::get(uri)).await.is(400);

@@ -62,7 +62,7 @@ impl<'a> FlowBody<'a> {
         let issued_at = rfc3339(flow.issued_at);
         Self {
             id: flow.id.to_string(),
-            organization_id: None,
+            organization_id: flow.organization.map(|id| id.to_string()),
             kind: if flow.browser.is_some() || flow.unclaimed { "browser" } else { "api" },
             expires_at: rfc3339(flow.expires_at),
             issued_at: issued_at.clone(),

@@ -5,7 +5,10 @@ use cardea_storage::{Consistency, StoreError};
 use super::{Attempt, LoggedIn, LoginRejection};
 use crate::{
     Service,
-    flow::{CodeRejection, Flow, Purpose, StartedVerification, sent_code::Budget},
+    flow::{
+        CodeRejection, Flow, Purpose, StartedVerification, organization::Membership,
+        sent_code::Budget,
+    },
     hook::{Action, Edits, Moment, Occasion, context::coming_session},
     identity::create::metadata_bytes,
     model::{Identity, IdentityId},
@@ -44,7 +47,9 @@ impl Service {
         let Some(entry) = found.filter(|entry| !entry.record.inactive) else {
             return Ok(Edits::default());
         };
-        if self.lacks_verified_address(attempt, &entry.record) {
+        if self.lacks_verified_address(attempt, &entry.record)
+            || matches!(self.membership(attempt, &entry.record), Membership::Elsewhere(_))
+        {
             return Ok(Edits::default());
         }
         let identity = Identity::of(IdentityId(attempt.account), &entry.record);

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use self::charge::Charged;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
-    sent_code::Budget, throttle::TooEarly,
+    organization::Membership, sent_code::Budget, throttle::TooEarly,
 };
 use crate::{
     Service,
@@ -41,7 +41,7 @@ use crate::{
     session::{Aal, CredentialKind, Proof, issue::Factor},
     table::{
         Attempts, CredentialRecord, Credentials, FlowRecord, Identities, IdentityKey,
-        IdentityRecord, id_of,
+        IdentityRecord, id_bytes, id_of,
     },
     ui::Text,
 };
@@ -192,6 +192,8 @@ enum Ending {
     AlreadyCompleted,
     Changed,
     Unverified,
+    /// Its organization signs it in.
+    Elsewhere(Uuid),
 }
 
 impl Service {
@@ -300,6 +302,10 @@ impl Service {
             Ending::AlreadyCompleted => {
                 Err(LoginRejection::say(flow, Text::login_already_completed()))
             }
+            Ending::Elsewhere(organization) => {
+                let flow = self.lead_to_organization(attempt.scope, attempt.flow, organization);
+                Err(LoginRejection::Invalid(Box::new(flow.await?)))
+            }
             Ending::Unverified => self.lead_to_verification(attempt, flow).await,
             Ending::Changed => {
                 let text = match attempt.factor.kind {
@@ -353,6 +359,10 @@ impl Service {
                 let settled = settle(credential.as_ref(), t.now());
                 if matches!(settled, Settled::Changed) {
                     return Ok(Ending::Changed);
+                }
+                let membership = self.membership(attempt, &identity);
+                if let Membership::Elsewhere(organization) = membership {
+                    return Ok(Ending::Elsewhere(organization));
                 }
                 if self.lacks_verified_address(attempt, &identity) {
                     return Ok(Ending::Unverified);
@@ -409,7 +419,11 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
-                let changed = self.after_login(attempt, edits, &mut identity);
+                let mut changed = self.after_login(attempt, edits, &mut identity);
+                if let Membership::Joins(organization) = membership {
+                    identity.organization = id_bytes(&organization);
+                    changed = true;
+                }
                 if changed {
                     t.put::<Identities>(&identity_key, &identity, None).await?;
                 }

@@ -258,6 +258,13 @@ impl Service {
         let subject = self.mint_in(Slot::of_id(&id.0));
         let (factor, source) = (earned.factor, newcomer.source);
         let method = factor.kind.name();
+        let elsewhere = self.signs_up_elsewhere(&opened.record, factor.kind, &newcomer.found);
+        if let Some(organization) = elsewhere {
+            let started = (id, &opened.record);
+            let flow = self.lead_to_organization(scope, started, organization).await?;
+            return Err(RegistrationRejection::Invalid(Box::new(flow)));
+        }
+        let organization = self.joined_by(&opened.record, factor.kind);
         let asked = self.consult(sender, &opened, (subject, factor), newcomer).await;
         let Opened { record, schema, mut flow } = opened;
         let newcomer = match asked {
@@ -283,6 +290,7 @@ impl Service {
             metadata_public,
             metadata_admin,
             addresses,
+            organization,
             ..NewIdentity::default()
         };
         let birth = &Birth {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Service,
-    flow::{Flow, FlowRejection, Purpose, Registered, TooEarly},
+    flow::{Flow, FlowRejection, Purpose, Registered, TooEarly, organization::organization_of},
     hook::HookFailed,
     model::{Client, CsrfDigest, FlowId, Issued, Scope},
     session::Proof,
@@ -145,7 +145,9 @@ impl Service {
         let provider = self.settings.providers.get(&journey.provider);
         let provider = provider.ok_or(ArrivalRejection::MixedUp)?;
         let elsewhere = brought.provider.as_ref().is_some_and(|named| *named != journey.provider);
-        if elsewhere || provider.issuer != journey.issuer {
+        let of_another =
+            purpose != Purpose::Settings && provider.organization != organization_of(&record);
+        if elsewhere || of_another || provider.issuer != journey.issuer {
             return Err(ArrivalRejection::MixedUp);
         }
         if !self.spend(scope, id, &state).await? {

@@ -49,6 +49,7 @@ impl Service {
         flow.active = Some("oidc".to_owned());
         let id = submission.provider.as_deref().unwrap_or_default();
         let provider = self.settings.providers.get(id);
+        let provider = provider.filter(|found| found.organization == flow.organization);
         if provider.is_none() {
             flow.ui.messages.push(match id {
                 "" => Text::property_missing("provider"),

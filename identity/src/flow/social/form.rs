@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Service,
-    flow::{Flow, Purpose},
+    flow::{Flow, Purpose, organization::organization_of},
     model::{FlowId, Scope},
     session::CredentialKind,
     social::Provider,
@@ -42,8 +42,13 @@ impl Service {
             ui.nodes.push(button("provider", &pending.provider, Text::registration_continue()));
             return;
         }
-        let buttons = providers.iter().map(|p| button("provider", &p.id, label(p)));
-        ui.nodes.extend(buttons);
+        let organization = organization_of(record);
+        if organization.is_some() {
+            // Its people come by nothing else.
+            ui.nodes.retain(|node| node.name() == "csrf_token");
+        }
+        let offered = providers.of(organization);
+        ui.nodes.extend(offered.map(|p| button("provider", &p.id, label(p))));
     }
 
     /// Adds the accounts of an identity to its settings.
@@ -59,26 +64,32 @@ impl Service {
         let kind = CredentialKind::Oidc.number();
         let key = CredentialKey { tenant: scope.tenant, identity, kind };
         let found = self.store.view(Consistency::Strong).peek::<Credentials>(&key).await?;
-        self.offer_links(&mut flow.ui, found.as_ref().map(|entry| &entry.record));
+        let organization = flow.identity.as_ref().and_then(|identity| identity.organization);
+        flow.organization = self.bound_to(organization);
+        self.offer_links(flow, found.as_ref().map(|entry| &entry.record));
         Ok(())
     }
 
     /// Adds the accounts of an identity, and the providers where it may have others.
     pub(in crate::flow) fn offer_links(
         &self,
-        ui: &mut Container,
+        Flow { ui, organization, .. }: &mut Flow,
         credential: Option<&CredentialRecord>,
     ) {
         let links = credential.map(|record| record.links.as_slice()).unwrap_or_default();
         for link in links {
             let provider = self.settings.providers.get(&link.provider);
             let name = provider.map_or(link.provider.as_str(), |provider| &provider.label);
+            // What an organization links, it alone takes away.
+            if organization.is_some() && provider.is_some_and(|p| p.organization == *organization) {
+                continue;
+            }
             let several = links.iter().filter(|other| other.provider == link.provider).count() > 1;
             // Ory's interfaces send the provider's id.
             let value = if several { link.identifier() } else { link.provider.clone() };
             ui.nodes.push(button("unlink", &value, Text::label_unlink(name, &link.label)));
         }
-        for provider in self.settings.providers.iter() {
+        for provider in self.settings.providers.of(*organization) {
             ui.nodes.push(button("link", &provider.id, Text::label_link(&provider.label)));
         }
     }

@@ -3,6 +3,7 @@
 mod hooked;
 mod linked;
 mod native;
+mod organization;
 mod second;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -118,6 +119,7 @@ fn provider(id: &str, mapper: &str) -> Provider {
         claims_source: ClaimsSource::IdToken,
         requested_claims: None,
         mapper: Program::parse(mapper, Limits::default()).unwrap(),
+        organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
     }
 }
@@ -134,13 +136,16 @@ impl Town {
     }
 
     fn with(providers: Vec<Provider>) -> Self {
+        Self::of(Settings { providers: Providers::new(providers), ..settings() })
+    }
+
+    fn of(settings: Settings) -> Self {
         let idp = Arc::new(Idp {
             said: Mutex::default(),
             nonce: Mutex::default(),
             asked: Mutex::default(),
             answers: Mutex::default(),
         });
-        let settings = Settings { providers: Providers::new(providers), ..settings() };
         let world = World::reaching(settings, idp.clone());
         Self { world, idp }
     }

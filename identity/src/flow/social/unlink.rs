@@ -23,6 +23,8 @@ enum Unlinked {
     Done,
     NotThere,
     LastWayIn,
+    /// An organization holds it.
+    NotTheirs,
     NoSession,
     RefreshRequired,
 }
@@ -102,6 +104,11 @@ impl Service {
                 flow.ui.messages.push(Text::generic("This account is not linked."));
                 Err(SettingsRejection::Invalid(Box::new(flow)))
             }
+            Unlinked::NotTheirs => {
+                let text = flow.organization.map(|organization| self.managed_by(organization));
+                flow.ui.messages.extend(text);
+                Err(SettingsRejection::Invalid(Box::new(flow)))
+            }
             Unlinked::LastWayIn => {
                 flow.ui.messages.push(Text::generic(
                     "This account is the only way to sign in. Set a password or link another \
@@ -132,6 +139,11 @@ impl Service {
         // The provider's id alone says which, if there is one only.
         let only = of_provider.next().filter(|_| of_provider.next().is_none());
         let Some(at) = exact.or(only) else { return Ok(Unlinked::NotThere) };
+        let bound = self.bound_to(me.identity.organization());
+        let provider = self.settings.providers.get(&record.links[at].provider);
+        if bound.is_some() && provider.is_some_and(|found| found.organization == bound) {
+            return Ok(Unlinked::NotTheirs);
+        }
         let gone = record.links.remove(at);
         record.identifiers = record.links.iter().map(|link| link.identifier()).collect();
         record.updated_at = t.now().as_millis();

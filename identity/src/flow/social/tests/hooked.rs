@@ -34,16 +34,9 @@ fn town() -> Town {
         method: Some("oidc".to_owned()),
         action: Action::WebHook(Arc::new(hook)),
     };
-    let idp = Arc::new(Idp {
-        said: Mutex::default(),
-        nonce: Mutex::default(),
-        asked: Mutex::default(),
-        answers: Mutex::default(),
-    });
     let providers = Providers::new(vec![provider("idp", MAPPER), provider("other", MAPPER)]);
     let hooks = Hooks::new(vec![hook]);
-    let settings = Settings { providers, hooks, notify_changes: true, ..settings() };
-    Town { world: World::reaching(settings, idp.clone()), idp }
+    Town::of(Settings { providers, hooks, notify_changes: true, ..settings() })
 }
 
 impl Town {

@@ -6,7 +6,10 @@ use serde_json::json;
 use tower::ServiceExt as _;
 
 use super::{World, tuple};
-use crate::Scope;
+use crate::{
+    Scope,
+    consistency::{given_snaptoken, text_of},
+};
 
 #[tokio::test]
 async fn subjects_are_given_in_one_form_and_whole() {
@@ -70,6 +73,117 @@ async fn bodies_that_are_no_json_and_sizes_that_are_no_numbers_are_refused() {
         world.get(&format!("/relation-tuples?{query}")).await.is(400);
     }
     world.get("/relation-tuples?page_size=99999999999").await.is(200);
+}
+
+/// What reads of a document there are, each with a relation of it.
+fn reads_of(relation: &str) -> [String; 6] {
+    let about = format!("namespace=Doc&object=1&relation={relation}");
+    [
+        format!("/relation-tuples/check?{about}&subject_id=ann"),
+        format!("/relation-tuples/check/openapi?{about}&subject_id=ann"),
+        format!("/relation-tuples/explain?{about}&subject_id=ann"),
+        format!("/relation-tuples/objects?namespace=Doc&relation={relation}&subject_id=ann"),
+        format!("/relation-tuples/subjects?{about}"),
+        format!("/relation-tuples/expand?{about}"),
+    ]
+}
+
+#[tokio::test]
+async fn unknown_relation_is_told_by_every_read() {
+    let world = World::speaking().await;
+    world.tuple("Doc:1#fly@ann").await;
+    for uri in reads_of("fly") {
+        let told = world.get(&uri).await.is(400);
+        let why = "The namespace \"Doc\" has no relation or permission \"fly\".";
+        assert_eq!(told.reason(), why, "{uri}");
+    }
+    let body = json!({"tuples": [tuple("Doc:1#fly@ann")]});
+    let told = world.post("/relation-tuples/batch/check", &body).await.is(200).body;
+    assert_eq!(told["results"][0]["allowed"], false);
+    assert!(told["results"][0]["error"].as_str().unwrap().contains("\"fly\""), "{told}");
+}
+
+#[tokio::test]
+async fn cyclic_language_grants_nothing_and_says_so_under_negations() {
+    let world = World::new();
+    let language = "
+class U implements Namespace {}
+class Doc implements Namespace {
+  related: { x: U[] }
+  permits = {
+    a: (ctx: Context): boolean => this.permits.b(ctx),
+    b: (ctx: Context): boolean => this.permits.a(ctx),
+    odd: (ctx: Context): boolean => !this.permits.odd(ctx),
+  }
+}";
+    world.speak(language).await.is(200);
+    world.tuple("Doc:1#x@ann").await;
+    let [check, openapi, explain, objects, subjects, expand] = reads_of("a");
+    world.get(&check).await.is(403);
+    for uri in [openapi, explain] {
+        assert_eq!(world.get(&uri).await.is(200).body["allowed"], false, "{uri}");
+    }
+    assert_eq!(world.get(&objects).await.is(200).body["objects"], json!([]));
+    assert_eq!(world.get(&subjects).await.is(200).body["subject_ids"], json!([]));
+    // As in Keto where no tuple is found.
+    world.get(&expand).await.is(404);
+    let [check, openapi, explain, objects, ..] = reads_of("odd");
+    for uri in [check, openapi, explain, objects] {
+        let told = world.get(&uri).await.is(422);
+        assert_eq!(told.reason(), "cycle_under_negation", "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn forged_page_tokens_are_refused_by_every_list() {
+    let world = World::speaking().await;
+    for object in ["1", "2", "3"] {
+        world.tuple(&format!("Doc:{object}#owners@ann")).await;
+        world.tuple(&format!("Doc:1#owners@ann-{object}")).await;
+    }
+    let lists = [
+        "/relation-tuples?namespace=Doc",
+        "/relation-tuples/objects?namespace=Doc&relation=view&subject_id=ann",
+        "/relation-tuples/subjects?namespace=Doc&object=1&relation=view",
+    ];
+    let mut tokens = Vec::new();
+    for uri in lists {
+        let page = world.get(&format!("{uri}&page_size=1")).await.is(200).body;
+        tokens.push(page["next_page_token"].as_str().unwrap().to_owned());
+    }
+    for (uri, token) in lists.iter().zip(&tokens) {
+        world.get(&format!("{uri}&page_token={token}")).await.is(200);
+        let altered = (0..token.len()).step_by(5).map(|at| {
+            let other = if &token[at..=at] == "A" { "B" } else { "A" };
+            format!("{}{other}{}", &token[..at], &token[at + 1..])
+        });
+        let short = [token[..token.len() / 2].to_owned(), format!("{token}AAAA")];
+        let others = tokens.iter().filter(|other| *other != token).cloned();
+        let made = ["0", "MQ", "eyJvZmZzZXQiOjF9"].map(str::to_owned);
+        for forged in altered.chain(short).chain(others).chain(made) {
+            let told = world.get(&format!("{uri}&page_token={forged}")).await;
+            assert_eq!(told.status, 400, "{uri} {forged}: {}", told.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn snaptokens_of_the_future_or_of_another_cluster_are_refused_by_every_read() {
+    let world = World::speaking().await;
+    let token = world.tuple("Doc:1#owners@ann").await.token();
+    let mut future = given_snaptoken(&token).unwrap();
+    future.positions.iter_mut().for_each(|position| position.revision += 1_000_000);
+    let mut another = given_snaptoken(&token).unwrap();
+    another.incarnation += 1;
+    let lists = ["/relation-tuples?namespace=Doc".to_owned(), "/namespaces?x=".to_owned()];
+    for uri in reads_of("view").into_iter().chain(lists) {
+        world.get(&format!("{uri}&snaptoken={token}")).await.is(200);
+        for strange in [&future, &another] {
+            let told = world.get(&format!("{uri}&snaptoken={}", text_of(strange))).await.is(400);
+            let why = "The snaptoken was not given by this cluster.";
+            assert_eq!(told.reason(), why, "{uri} {strange:?}");
+        }
+    }
 }
 
 #[tokio::test]

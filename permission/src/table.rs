@@ -371,6 +371,22 @@ pub fn read_tuple(row: &Row) -> Option<Tuple> {
     Some(tuple)
 }
 
+/// The subject set of a tuple's own row; `None` if it names a subject id, or is no
+/// tuple's own row.
+pub fn read_set(row: &Row) -> Option<SubjectSet> {
+    let mut key = row.key.reader();
+    if row.key.tag() != Tag::RELATION_TUPLE {
+        return None;
+    }
+    for _ in ["namespace", "object", "relation"] {
+        key.skip()?;
+    }
+    match read_subject(&mut key)? {
+        Subject::Set(set) => key.end().map(|()| set),
+        Subject::Id(_) => None,
+    }
+}
+
 /// Whether a tuple's keys are within what the store takes.
 ///
 /// # Errors
@@ -516,6 +532,8 @@ mod tests {
             let row =
                 Row { key, value: Bytes::new(), revision: Some(Revision(1)), expires_at: None };
             assert_eq!(read_tuple(&row), Some(tuple.clone()));
+            let own = row.key.tag() == Tag::RELATION_TUPLE;
+            assert_eq!(read_set(&row), own.then(|| SubjectSet::new("g", "2", "m")));
         }
         assert_eq!(Tuples::read_key(&Tuples::key(&key)), Some(key));
         let head = LanguageHeads::key(&LanguageHeadKey(Tenant(7)));

@@ -216,12 +216,13 @@ impl KeyWriter {
     /// The beginning of a string, escaped and not ended: for the prefix of a
     /// range.
     pub fn open_bytes(&mut self, value: &[u8]) -> &mut Self {
-        for &byte in value {
-            self.0.push(byte);
-            if byte == ESCAPE {
-                self.0.push(ESCAPED_ZERO);
-            }
+        let mut rest = value;
+        while let Some(at) = escape_in(rest) {
+            self.0.extend_from_slice(&rest[..=at]);
+            self.0.push(ESCAPED_ZERO);
+            rest = &rest[at + 1..];
         }
+        self.0.extend_from_slice(rest);
         self
     }
 
@@ -285,15 +286,24 @@ impl KeyReader<'_> {
     pub fn bytes(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         loop {
-            let (&byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            if byte != ESCAPE {
-                value.push(byte);
-                continue;
-            }
+            let (plain, rest) = self.rest.split_at(escape_in(self.rest)?);
+            value.extend_from_slice(plain);
+            self.rest = &rest[1..];
             match self.u8()? {
                 ESCAPED_ZERO => value.push(ESCAPE),
                 TERMINATOR => return Some(value),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Passes over what [`KeyWriter::bytes`] or [`KeyWriter::str`] wrote.
+    pub fn skip(&mut self) -> Option<()> {
+        loop {
+            self.rest = &self.rest[escape_in(self.rest)? + 1..];
+            match self.u8()? {
+                ESCAPED_ZERO => {}
+                TERMINATOR => return Some(()),
                 _ => return None,
             }
         }
@@ -308,6 +318,10 @@ impl KeyReader<'_> {
     pub fn end(&self) -> Option<()> {
         self.rest.is_empty().then_some(())
     }
+}
+
+fn escape_in(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == ESCAPE)
 }
 
 #[cfg(test)]
@@ -378,6 +392,12 @@ mod tests {
             let key = key.finish();
             let mut reader = key.reader();
             prop_assert_eq!(reader.str(), Some(s));
+            let mut passing = key.reader();
+            prop_assert_eq!(passing.skip(), Some(()));
+            prop_assert_eq!(passing.i64(), reader.i64());
+            prop_assert_eq!(passing.u64(), Some(u));
+            let mut reader = key.reader();
+            reader.skip();
             prop_assert_eq!(reader.i64(), Some(i));
             prop_assert_eq!(reader.u64(), Some(u));
             prop_assert_eq!(reader.end(), Some(()));

@@ -44,7 +44,7 @@ use crate::{
     graph::Graph,
     model::{Subject, SubjectSet},
     rejection::ReadRejection,
-    table::{read_condition, read_tuple},
+    table::{read_condition, read_set},
 };
 
 /// The questions of one subject. Several can be asked one after another; what was
@@ -59,8 +59,9 @@ pub(crate) struct Engine<'a> {
     verdicts: HashMap<Bytes, Verdict>,
     nodes: Nodes,
     queue: VecDeque<NodeId>,
-    /// Whether tuples name a permission, by namespace and permission.
-    named: HashMap<(String, String), bool>,
+    /// Whether tuples name a permission: namespace, permission, and that. A request
+    /// meets few of them.
+    named: Vec<(String, String, bool)>,
     decided: u64,
     rounds: u32,
     /// Objects whose tuples were too many to be read together.
@@ -99,7 +100,7 @@ impl<'a> Engine<'a> {
             verdicts: HashMap::new(),
             nodes: Nodes::default(),
             queue: VecDeque::new(),
-            named: HashMap::new(),
+            named: Vec::new(),
             decided: 0,
             rounds: 0,
             crowded: 0,
@@ -263,7 +264,7 @@ impl<'a> Engine<'a> {
                 self.look_at(id);
             }
             Purpose::Named(namespace, permit) => {
-                self.named.insert((namespace, permit), !rows.rows.is_empty());
+                self.named.push((namespace, permit, !rows.rows.is_empty()));
             }
             Purpose::Sets(id) => self.list(id, rows)?,
         }
@@ -281,9 +282,7 @@ impl<'a> Engine<'a> {
         }
         let mut last = None;
         for row in &rows.rows {
-            let Some(Subject::Set(set)) = read_tuple(row).map(|tuple| tuple.subject) else {
-                continue;
-            };
+            let Some(set) = read_set(row) else { continue };
             let Some(question) = self.leads_to(&what, set) else { continue };
             let doubted = match self.gate(row)? {
                 Gate::Open => None,

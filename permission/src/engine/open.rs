@@ -90,23 +90,9 @@ impl Engine<'_> {
                     self.read_together(id, &question, name)?;
                     let formula = self.bind(id, formula, &question, depth);
                     self.nodes.get_mut(id).formula = Some(formula);
-                    let named = (question.namespace.clone(), name.clone());
-                    let known = match self.named.get(&named) {
-                        Some(known) => *known,
-                        None => {
-                            let range = graph.place(&named.0).relation(&named.0, &named.1);
-                            let order = Order::Forward;
-                            let read = Read::Scan(Scan { range, limit: 1, order });
-                            let purpose = Purpose::Named(named.0.clone(), named.1.clone());
-                            match graph.read_now(&read)? {
-                                Some(rows) => self.answer(purpose, rows)?,
-                                None => {
-                                    reads.push(read);
-                                    purposes.push(purpose);
-                                }
-                            }
-                            self.named.get(&named).copied().unwrap_or(true)
-                        }
+                    let known = match self.is_named(&question.namespace, name) {
+                        Some(known) => known,
+                        None => self.read_named(&question.namespace, name, reads, purposes)?,
                     };
                     (direct, sets) = (known, known);
                 }
@@ -128,6 +114,33 @@ impl Engine<'_> {
         }
         self.look_at(id);
         Ok(())
+    }
+
+    /// Whether tuples name a permission, if that was read.
+    fn is_named(&self, namespace: &str, permission: &str) -> Option<bool> {
+        let known = self.named.iter().find(|(n, p, _)| n == namespace && p == permission);
+        known.map(|(_, _, named)| *named)
+    }
+
+    /// Reads whether tuples name a permission; until that is known, they may.
+    fn read_named(
+        &mut self,
+        namespace: &str,
+        permission: &str,
+        reads: &mut Vec<Read>,
+        purposes: &mut Vec<Purpose>,
+    ) -> Result<bool, StoreError> {
+        let range = self.graph.place(namespace).relation(namespace, permission);
+        let read = Read::Scan(Scan { range, limit: 1, order: Order::Forward });
+        let purpose = Purpose::Named(namespace.to_owned(), permission.to_owned());
+        match self.graph.read_now(&read)? {
+            Some(rows) => self.answer(purpose, rows)?,
+            None => {
+                reads.push(read);
+                purposes.push(purpose);
+            }
+        }
+        Ok(self.is_named(namespace, permission).unwrap_or(true))
     }
 
     /// Reads at once, or with the others that wait.

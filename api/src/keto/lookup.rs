@@ -41,14 +41,20 @@ pub(super) async fn objects(State(keto): State<Keto>, asked: Asked) -> Result<Re
 pub(super) async fn subjects(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
     let (set, page) = (set_of(&asked.query)?, page_of(&asked.query)?);
     let context = context_of(&asked.query)?;
-    let (kind, set) = (&SubjectKind::Ids, &set);
+    let namespace = asked.query.first("subject_namespace").map(str::to_owned);
+    let kind = namespace.map_or(SubjectKind::Ids, SubjectKind::Objects);
     let found = keto
         .service()
-        .list_subjects(asked.tenant, set, kind, &context, &page, asked.consistency)
+        .list_subjects(asked.tenant, &set, &kind, &context, &page, asked.consistency)
         .await?;
-    let body = SubjectsBody {
-        subject_ids: found.value.items,
-        next_page_token: found.value.next.unwrap_or_default(),
+    let (names, next_page_token) = (found.value.items, found.value.next.unwrap_or_default());
+    let answer = match kind {
+        SubjectKind::Ids => {
+            json(StatusCode::OK, &SubjectsBody { subject_ids: names, next_page_token })
+        }
+        SubjectKind::Objects(_) => {
+            json(StatusCode::OK, &ObjectsBody { objects: names, next_page_token })
+        }
     };
-    Ok(at(json(StatusCode::OK, &body), &found.snaptoken))
+    Ok(at(answer, &found.snaptoken))
 }

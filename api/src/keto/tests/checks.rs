@@ -148,6 +148,17 @@ async fn objects_and_subjects_are_looked_up() {
     let uri = "/relation-tuples/subjects?namespace=Doc&object=2&relation=view";
     let found = world.get(uri).await.is(200).body;
     assert_eq!(found, json!({"subject_ids": ["ann", "bob"], "next_page_token": ""}));
+    for text in ["Doc:2#viewers@(User:eve#)", "Doc:2#viewers@(User:zoe#)"] {
+        world.tuple(text).await;
+    }
+    let uri = format!("{uri}&subject_namespace=User&page_size=1");
+    let first = world.get(&uri).await.is(200).body;
+    assert_eq!(first["objects"], json!(["eve"]));
+    let token = first["next_page_token"].as_str().unwrap();
+    let second = world.get(&format!("{uri}&page_token={token}")).await.is(200).body;
+    assert_eq!(second, json!({"objects": ["zoe"], "next_page_token": ""}));
+    // A token of this list is none of the other's.
+    world.get(&format!("{}&page_token={token}", uri.replace("=User", "=Doc"))).await.is(400);
 }
 
 #[tokio::test]

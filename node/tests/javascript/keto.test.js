@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 
@@ -150,6 +151,23 @@ test("REST: lists, namespaces, syntax, version, health", async () => {
     assert.equal((await api.isAlive()).data.status, "ok");
     assert.equal((await api.isReady()).data.status, "ok");
   }
+});
+
+const names = (of) => Object.keys(of).map((name) => name[0].toLowerCase() + name.slice(1));
+
+test("every operation of both clients is called here", () => {
+  const text = readFileSync(new URL(import.meta.url), "utf8");
+  const operations = [];
+  for (const Api of [keto.MetadataApi, keto.PermissionApi, keto.RelationshipApi]) {
+    const own = Object.getOwnPropertyNames(Api.prototype);
+    operations.push(...own.filter((name) => name !== "constructor"));
+  }
+  for (const kind of ["Check", "Expand", "Read", "Write", "Namespaces", "Version"]) {
+    operations.push(...names(rts[`${kind}ServiceService`]));
+  }
+  operations.push(...names(oplService.SyntaxServiceService));
+  assert.ok(operations.length > 20, operations.join());
+  for (const operation of operations) assert.ok(text.includes(`.${operation}(`), operation);
 });
 
 // gRPC

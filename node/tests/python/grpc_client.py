@@ -5,6 +5,7 @@ call on another node than the one before, over the common listener and Keto's ow
 import base64
 import itertools
 import json
+import pathlib
 import unittest
 import urllib.request
 import uuid
@@ -182,6 +183,18 @@ class ByReflection(unittest.TestCase):
                 self.assertRegex(version, r"^\d+\.\d+")
                 self.assertEqual(node.call(HEALTH, "Check"), {"status": "SERVING"})
                 node.close()
+
+    def test_every_method_is_called_here(self):
+        text = pathlib.Path(__file__).read_text(encoding="utf-8")
+        methods = [
+            method.name
+            for service in self.nodes[0].database.get_services()
+            if service not in REFLECTION
+            for method in self.nodes[0].pool.FindServiceByName(service).methods
+        ]
+        self.assertGreater(len(methods), 12)
+        for method in methods:
+            self.assertIn(f'"{method}"', text)
 
     def test_write_check_expand_list_delete(self):
         doc, group = f"d-{self.id}", f"g-{self.id}"

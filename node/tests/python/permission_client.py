@@ -6,6 +6,7 @@ alike, and are asked the same.
 
 import importlib
 import json
+import pathlib
 import time
 import unittest
 import urllib.error
@@ -213,11 +214,26 @@ class Permissions(unittest.TestCase):
             bad = relationships.check_opl_syntax("class A implements Namespace { x }")
             self.assertEqual(len(bad.errors), 1)
             self.assertEqual(bad.errors[0].start.line, 1)
-            self.assertTrue(self.ory.MetadataApi(c).get_version().version)
+            metadata = self.ory.MetadataApi(c)
+            self.assertTrue(metadata.get_version().version)
+            self.assertEqual(metadata.is_alive().status, "ok")
+            self.assertEqual(metadata.is_ready().status, "ok")
         for ports in CLUSTER.keto:
             for port in ports:
                 for path in ("/health/alive", "/health/ready", "/version"):
                     self.assertEqual(status_in_the_end(f"http://{HOST}:{port}{path}"), 200, path)
+
+    def test_every_operation_of_the_client_is_called_here(self):
+        text = pathlib.Path(__file__).read_text(encoding="utf-8")
+        for api in (self.ory.MetadataApi, self.ory.PermissionApi, self.ory.RelationshipApi):
+            # Each also stands there in two variants with other results.
+            operations = [
+                name.removesuffix("_with_http_info")
+                for name in vars(api) if name.endswith("_with_http_info")
+            ]
+            self.assertGreater(len(operations), 2)
+            for operation in operations:
+                self.assertIn(f".{operation}(", text, api)
 
     def test_public_listener_asks_for_a_key(self):
         for url in CLUSTER.public:

@@ -216,8 +216,9 @@ class Permissions(unittest.TestCase):
             self.assertEqual(bad.errors[0].start.line, 1)
             metadata = self.ory.MetadataApi(c)
             self.assertTrue(metadata.get_version().version)
-            self.assertEqual(metadata.is_alive().status, "ok")
-            self.assertEqual(metadata.is_ready().status, "ok")
+            if self.package == "ory_keto_client":  # The other one leaves health to the service.
+                self.assertEqual(metadata.is_alive().status, "ok")
+                self.assertEqual(metadata.is_ready().status, "ok")
         for ports in CLUSTER.keto:
             for port in ports:
                 for path in ("/health/alive", "/health/ready", "/version"):
@@ -231,7 +232,7 @@ class Permissions(unittest.TestCase):
                 name.removesuffix("_with_http_info")
                 for name in vars(api) if name.endswith("_with_http_info")
             ]
-            self.assertGreater(len(operations), 2)
+            self.assertTrue(operations)
             for operation in operations:
                 self.assertIn(f".{operation}(", text, api)
 

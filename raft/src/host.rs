@@ -32,12 +32,13 @@ use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     log::{Log, LogPositions, LogStore, OpenLogError, WriterCounts},
     machine::Machine,
-    peers::{Groups, Replica, Transport},
+    peers::Transport,
     propose::{ProposeError, Proposed},
-    read::{Question, ReadError, ReadIndexAnswer, Testimony, Witnesses},
+    read::{ReadError, ReadIndexAnswer, Witnesses},
     replica::{Progress, Reporter, StateMachine},
     settings::Settings,
     status::GroupStatus,
+    succession::Knocking,
     types::{LogId, Raft, TypeConfig},
 };
 
@@ -129,10 +130,11 @@ pub struct Host {
     pub(crate) runtime: Handle,
     log: Arc<Log>,
     builder: Arc<dyn Builder>,
-    peers: Arc<dyn Witnesses>,
+    pub(crate) peers: Arc<dyn Witnesses>,
     pub(crate) alarm: Arc<Alarm>,
     applies: Arc<Durations>,
     brisk: Brisk,
+    pub(crate) knocking: Knocking,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
     changing: tokio::sync::Mutex<()>,
@@ -164,6 +166,7 @@ impl Host {
             alarm,
             applies: Arc::default(),
             brisk: Brisk::default(),
+            knocking: Knocking::default(),
             groups: RwLock::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
             keeper: parking_lot::Mutex::new(None),
@@ -474,26 +477,5 @@ impl Host {
         blocking::spawn_on(&self.runtime, move || call(&log))
             .await
             .map_err(|error| Fault::caused("the runtime is closing", error))
-    }
-}
-
-impl Groups for Host {
-    fn node(&self) -> NodeId {
-        self.node
-    }
-
-    fn replica(&self, group: GroupId) -> Option<Replica> {
-        if self.alarm.fault().is_some() {
-            return None;
-        }
-        self.group(group)
-            .map(|group| Replica::new(group.replica, group.raft.clone(), group.machine.clone()))
-    }
-
-    fn testify(&self, question: &Question) -> Option<Testimony> {
-        if self.alarm.fault().is_some() {
-            return None;
-        }
-        self.group(question.group).map(|group| group.testify(question))
     }
 }

@@ -39,6 +39,7 @@ mod replica;
 mod rounds;
 mod settings;
 mod status;
+mod succession;
 #[cfg(test)]
 mod tests;
 

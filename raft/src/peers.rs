@@ -11,6 +11,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use openraft::RaftNetworkFactory;
 
 use crate::{
+    host::Host,
     ids::{GroupId, NodeId, ReplicaId},
     machine::Machine,
     read::{Question, Testimony, Witnesses},
@@ -54,6 +55,9 @@ pub trait Groups: Send + Sync + 'static {
     /// What the replica here says about a leader, at once; `None` if no replica of
     /// the group accepts calls.
     fn testify(&self, question: &Question) -> Option<Testimony>;
+
+    /// A stream that `node` had opened for its heartbeats has ended.
+    fn hung_up(&self, node: NodeId);
 }
 
 /// A replica that runs on this node.
@@ -76,5 +80,30 @@ impl Replica {
     /// deliver it removes it. Blocks.
     pub fn begin_receive(&self) -> Result<PathBuf, cardea_storage::Fault> {
         self.machine.begin_receive()
+    }
+}
+
+impl Groups for Host {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn replica(&self, group: GroupId) -> Option<Replica> {
+        if self.alarm.fault().is_some() {
+            return None;
+        }
+        self.group(group)
+            .map(|group| Replica::new(group.replica, group.raft.clone(), group.machine.clone()))
+    }
+
+    fn testify(&self, question: &Question) -> Option<Testimony> {
+        if self.alarm.fault().is_some() {
+            return None;
+        }
+        self.group(question.group).map(|group| group.testify(question))
+    }
+
+    fn hung_up(&self, node: NodeId) {
+        self.lost(node);
     }
 }

@@ -105,4 +105,7 @@ pub trait Witnesses: Send + Sync + 'static {
     /// Calls [`Groups::testify`](crate::Groups::testify) on `node`. A failure of the
     /// call is [`ReadError::Unconfirmed`].
     async fn ask(&self, node: NodeId, question: Question) -> Result<Testimony, ReadError>;
+
+    /// Calls `node`, and says whether its machine answers that nobody listens there.
+    async fn refuses(&self, node: NodeId) -> bool;
 }

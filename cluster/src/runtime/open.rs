@@ -227,6 +227,12 @@ impl Groups for Served {
     fn testify(&self, question: &Question) -> Option<Testimony> {
         self.host.upgrade()?.testify(question)
     }
+
+    fn hung_up(&self, node: NodeId) {
+        if let Some(host) = self.host.upgrade() {
+            host.hung_up(node);
+        }
+    }
 }
 
 /// Writes this node's row until it is written.

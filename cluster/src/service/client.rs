@@ -111,7 +111,7 @@ async fn propose_alone(
     match timeout(PROPOSE_MAX, client(member, node).propose(request)).await {
         Ok(Ok(response)) => answer_of(Some(response.into_inner())),
         Ok(Err(status)) if certainly_nothing(&status) => {
-            Answer::Unavailable(format!("{node} was not reached: {}", status.message()))
+            Answer::Unreached(format!("{node} was not reached: {}", status.message()))
         }
         Ok(Err(_)) | Err(_) => Answer::Unknown,
     }

@@ -150,7 +150,7 @@ impl Pump {
                     tell_all(waiting, || Forwarded::Unsupported);
                 } else if certainly_nothing(&status) {
                     let reason = format!("{} was not reached: {}", self.to, status.message());
-                    tell_all(waiting, || Forwarded::Answered(Answer::Unavailable(reason.clone())));
+                    tell_all(waiting, || Forwarded::Answered(Answer::Unreached(reason.clone())));
                 }
                 return Err(status.message().to_owned());
             }

@@ -174,7 +174,9 @@ fn propose_response(answer: propose::Answer) -> proto::ProposeResponse {
         Answer::Overloaded(after) => Of::Overloaded(proto::Overloaded {
             retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         }),
-        Answer::Unavailable(reason) => Of::Unavailable(proto::Unavailable { reason }),
+        Answer::Unavailable(reason) | Answer::Unreached(reason) => {
+            Of::Unavailable(proto::Unavailable { reason })
+        }
         Answer::Unknown => Of::Unknown(proto::Unknown {}),
     };
     proto::ProposeResponse { result: Some(result) }

@@ -13,12 +13,15 @@ use cardea_storage::{
     },
 };
 use prost::Message;
+use tokio::time::timeout;
 
 use crate::{clocks::AHEAD_MAX, member::Member, replica::Replica, service::client};
 
 /// Nodes that are asked in turn, at most, before the caller is told that nobody
 /// leads; he comes back.
 const ASKED_MAX: usize = 3;
+/// How long news of a leader is awaited by one that was told of none.
+const NEWS_MAX: Duration = Duration::from_millis(200);
 /// How far log time may lie behind the leader's before a `Time` entry goes first:
 /// well below what an ordinary stamp may move.
 const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
@@ -44,6 +47,8 @@ pub(crate) enum Answer {
     Overloaded(Duration),
     /// Not proposed.
     Unavailable(String),
+    /// Not proposed: the node was not reached. Never another node's answer.
+    Unreached(String),
     /// Perhaps proposed.
     Unknown,
 }
@@ -55,11 +60,20 @@ pub(crate) async fn propose(
     action: Action,
     admission: Admission,
 ) -> Result<Outcome, StoreError> {
-    let mut target = member.leader_of(group);
-    let mut asked = Vec::new();
+    let term = || member.office(group).map_or(0, |office| office.term);
+    let (mut hint, mut asked, mut asked_in) = (None, Vec::new(), term());
+    let mut last = None;
     for _ in 0..ASKED_MAX {
-        let Some(node) = target else { break };
+        let known = hint.take().or_else(|| member.leader_of(group));
+        let node = match known.filter(|node| !asked.contains(node)) {
+            Some(node) => node,
+            None => match successor(member, group, asked_in, &asked).await {
+                Some(node) => node,
+                None => break,
+            },
+        };
         asked.push(node);
+        asked_in = term();
         let answer = if node == member.node {
             propose_here(member, group, action.clone(), admission).await
         } else {
@@ -72,21 +86,37 @@ pub(crate) async fn propose(
             Answer::Outcome(outcome) => return Ok(outcome),
             Answer::Overloaded(retry_after) => return Err(StoreError::Overloaded { retry_after }),
             Answer::Unknown => return Err(StoreError::Unknown),
-            Answer::Unavailable(reason) => {
+            Answer::Unavailable(reason) => return Err(StoreError::Unavailable { reason }),
+            Answer::Unreached(reason) => {
                 member.forget_leader(group, node);
-                return Err(StoreError::Unavailable { reason });
+                last = Some(StoreError::Unavailable { reason });
             }
-            Answer::NotLeader(hint) => {
+            Answer::NotLeader(other) => {
                 member.forget_leader(group, node);
-                target =
-                    hint.or_else(|| member.leader_of(group)).filter(|hint| !asked.contains(hint));
-                if let Some(hint) = hint {
-                    member.note_leader(group, hint);
+                if let Some(other) = other {
+                    member.note_leader(group, other);
                 }
+                hint = other;
             }
         }
     }
-    Err(StoreError::unavailable(format!("no leader of {group} is known")))
+    Err(last.unwrap_or_else(|| StoreError::unavailable(format!("no leader of {group} is known"))))
+}
+
+/// Waits a moment for a leader that was not asked yet, or leads since a later term than
+/// others were asked in. Who finds nobody comes back.
+async fn successor(
+    member: &Member,
+    group: GroupId,
+    asked_in: u64,
+    asked: &[NodeId],
+) -> Option<NodeId> {
+    let mut news = member.host.watch(group)?;
+    let is_new = |status: &GroupStatus| {
+        status.leader.is_some_and(|(_, node)| status.term > asked_in || !asked.contains(&node))
+    };
+    let status = timeout(NEWS_MAX, news.wait_for(is_new)).await.ok()?.ok()?;
+    status.leader.map(|(_, node)| node)
 }
 
 /// Waits until the replica here follows somebody else in a later term. What a leader was

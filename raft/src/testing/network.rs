@@ -44,6 +44,7 @@ struct State {
     stations: BTreeMap<NodeId, Station>,
     cut: BTreeSet<(NodeId, NodeId)>,
     hung: BTreeSet<(NodeId, NodeId)>,
+    refused: BTreeSet<(NodeId, NodeId)>,
 }
 
 /// Every node of a test and the links between them.
@@ -83,6 +84,12 @@ impl MemoryNetwork {
     /// process that was stopped.
     pub fn hang(&self, from: NodeId, to: NodeId) {
         self.state.lock().hung.insert((from, to));
+    }
+
+    /// Calls to a node, to see whether anybody listens there, are refused to another from
+    /// now on, though somebody does.
+    pub fn refuse(&self, node: NodeId, to: NodeId) {
+        self.state.lock().refused.insert((node, to));
     }
 
     /// Cuts both ways between `node` and every other.
@@ -137,6 +144,14 @@ impl Witnesses for MemoryTransport {
         let groups = station.groups.upgrade().ok_or_else(lost)?;
         let told = groups.testify(&question).ok_or_else(lost)?;
         if self.network.passes(node, self.node) { Ok(told) } else { Err(lost()) }
+    }
+
+    async fn refuses(&self, node: NodeId) -> bool {
+        if self.network.state.lock().refused.contains(&(node, self.node)) {
+            return true;
+        }
+        let passes = self.network.passes(self.node, node) && self.network.passes(node, self.node);
+        passes && self.network.station(node).is_none_or(|there| there.groups.strong_count() == 0)
     }
 }
 

@@ -86,3 +86,57 @@ async fn the_lead_is_handed_over_on_request() {
     }
     cluster.close().await;
 }
+
+/// Timings by which nobody stands while a test lasts.
+fn patient() -> Settings {
+    let timing = Timing { election_ms_min: 60_000, election_ms_max: 90_000, ..Timing::DEFAULT };
+    Settings { timing, ..Settings::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_process_is_gone_is_succeeded_before_its_lease_passes() {
+    let mut cluster = Cluster::formed(patient()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.put(leader, "k", "before").await;
+    cluster.crash(leader).await;
+    let others = cluster.others(leader);
+    for node in &others {
+        cluster.host(*node).hung_up(leader);
+    }
+    let next = cluster.leader_among(GROUP, &others).await;
+    assert_eq!(cluster.put(next, "k", "after").await.answer, "before");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_answers_calls_keeps_its_office_when_streams_end() {
+    let cluster = Cluster::formed(patient()).await;
+    let leader = cluster.leader(GROUP).await;
+    let before = cluster.status(leader);
+    for node in cluster.others(leader) {
+        cluster.host(node).hung_up(leader);
+    }
+    // Nothing may happen: longer than it is called and campaigns would take.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.put(leader, "k", "v").await;
+    assert_eq!(cluster.leader(GROUP).await, leader);
+    assert_eq!(cluster.status(leader).term, before.term);
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_alone_takes_a_leader_for_dead_deposes_nobody() {
+    let cluster = Cluster::formed(patient()).await;
+    let leader = cluster.leader(GROUP).await;
+    let before = cluster.status(leader);
+    let misled = cluster.others(leader)[1];
+    cluster.network.refuse(leader, misled);
+    cluster.host(misled).hung_up(leader);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.put(leader, "k", "v").await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    cluster.converged(&nodes).await;
+    assert_eq!(cluster.leader(GROUP).await, leader);
+    assert_eq!(cluster.status(leader).term, before.term);
+    cluster.close().await;
+}

@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     Admission, ClusterId, GroupId, GroupStatus, Groups, Host, HostOptions, NodeId, ProposeError,
-    Proposed, ReplicaId, Settings,
+    Proposed, ReplicaId, Settings, Timing,
     testing::{Ledger, MemoryNetwork},
 };
 

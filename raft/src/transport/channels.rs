@@ -20,13 +20,13 @@ use std::{
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
     connection::Connection,
-    network::{Network, dial_tcp},
+    network::{self, Network, dial_tcp},
 };
 use crate::{ids::NodeId, peers::Peers, tls::ClientTls};
 
@@ -120,6 +120,23 @@ impl Channels {
     /// one was answered.
     pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
         self.round_trips.lock().get(&node).map(|trip| Duration::from_nanos(trip.smoothed_ns))
+    }
+
+    /// Calls `node` on a connection of its own, and says whether it is refused: its
+    /// machine answers, and nobody listens there. Silence is no refusal.
+    pub(super) async fn refuses(&self, node: NodeId) -> bool {
+        let Some(address) = self.peers.address(node) else { return false };
+        let called = async {
+            match &self.network {
+                Network::Tcp => network::refuses(&address).await,
+                Network::Streams(dialer) => dialer
+                    .dial(&address)
+                    .await
+                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused),
+            }
+        };
+        let limit = Duration::from_millis(self.settings.connect_ms_max);
+        timeout(limit, called).await.unwrap_or(false)
     }
 
     pub(super) fn measured(&self, node: NodeId, round_trip: Duration) {

@@ -110,6 +110,10 @@ impl Witnesses for GrpcTransport {
         let deadline = Duration::from_millis(self.shared.settings.read_index_ms_max);
         self.shared.beats(node).ask(question, deadline).await.map_err(ReadError::Unconfirmed)
     }
+
+    async fn refuses(&self, node: NodeId) -> bool {
+        self.shared.channels.refuses(node).await
+    }
 }
 
 /// Makes the clients of one replica.

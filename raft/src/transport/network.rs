@@ -88,9 +88,32 @@ pub(super) async fn dial_tcp(
     }))
 }
 
+/// Whether every address of `host:port` refuses a connection.
+pub(super) async fn refuses(address: &str) -> bool {
+    let Ok(addresses) = lookup_host(address).await else { return false };
+    let mut refused = false;
+    for to in addresses {
+        match TcpStream::connect(to).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => refused = true,
+            _ => return false,
+        }
+    }
+    refused
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_refuses_once_nobody_listens_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(!refuses(&address).await);
+        drop(listener);
+        assert!(refuses(&address).await);
+        assert!(!refuses("no address").await);
+    }
 
     #[tokio::test]
     async fn plain_calls_reach_loopback_addresses_alone() {

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     encoding::{self, SnapshotMetaRecord},
-    ids::{ClusterId, GroupId, ReplicaId},
+    ids::{ClusterId, GroupId, NodeId, ReplicaId},
     peers::{Groups, Replica},
     types::{LogId, RaftSnapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote},
 };
@@ -180,11 +180,25 @@ impl Inner {
     /// Answers the heartbeats of one node as they are done, and its questions at once.
     async fn beats(
         self: Arc<Self>,
-        mut incoming: Streaming<proto::BeatRequest>,
+        incoming: Streaming<proto::BeatRequest>,
         answers: mpsc::Sender<Result<proto::BeatResponse, Status>>,
     ) {
+        let mut caller = None;
+        self.answer_beats(incoming, answers, &mut caller).await;
+        if let Some(node) = caller
+            && !self.stopping.is_cancelled()
+        {
+            self.groups.hung_up(node);
+        }
+    }
+
+    async fn answer_beats(
+        &self,
+        mut incoming: Streaming<proto::BeatRequest>,
+        answers: mpsc::Sender<Result<proto::BeatResponse, Status>>,
+        from: &mut Option<NodeId>,
+    ) {
         let mut under_way = FuturesUnordered::new();
-        let mut greeted = false;
         let mut open = true;
         while open || !under_way.is_empty() {
             tokio::select! {
@@ -195,10 +209,14 @@ impl Inner {
                 () = answers.closed() => return,
                 message = incoming.message(), if open && under_way.len() < BEATS_UNDER_WAY => {
                     let accepted = match message {
-                        Ok(Some(message)) if greeted => Ok(Some(message)),
+                        Ok(Some(message)) if from.is_some() => Ok(Some(message)),
                         Ok(Some(mut message)) => {
-                            greeted = true;
-                            self.check_caller(message.caller.take()).map(|()| Some(message))
+                            let caller = message.caller.take();
+                            let node = caller.as_ref().map(|caller| NodeId(caller.from_node));
+                            self.check_caller(caller).map(|()| {
+                                *from = node;
+                                Some(message)
+                            })
                         }
                         Ok(None) => Ok(None),
                         Err(status) => Err(status),

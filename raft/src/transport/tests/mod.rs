@@ -73,6 +73,8 @@ impl Groups for Bare {
             _ => None,
         }
     }
+
+    fn hung_up(&self, _node: NodeId) {}
 }
 
 const LEADS: Leads = Leads {

@@ -15,7 +15,7 @@ use openraft::{
 
 use super::*;
 use crate::{
-    Admission, Host, HostOptions, Settings, Transport,
+    Admission, Host, HostOptions, Settings, Timing, Transport,
     testing::Ledger,
     tls::{Authority, Credentials, Subject, Validity, client_tls, server_tls},
     transport::GrpcTransport,
@@ -43,6 +43,10 @@ fn replica(node: u64) -> ReplicaId {
 impl Together {
     /// Nodes 1 to `count`, each with its replica of the group started.
     async fn of(count: u64) -> Self {
+        Self::with(count, Timing::DEFAULT).await
+    }
+
+    async fn with(count: u64, timing: Timing) -> Self {
         let authority = Authority::create(CLUSTER, LONG).unwrap();
         let book = Arc::new(AddressBook::default());
         let mut nodes = Vec::new();
@@ -69,7 +73,7 @@ impl Together {
                 node,
                 disk: disk.clone(),
                 log_directory: "/log".into(),
-                settings: Settings::default(),
+                settings: Settings { timing, ..Settings::default() },
                 runtime: tokio::runtime::Handle::current(),
             };
             let host = Host::open(options, transport.clone()).await.unwrap();
@@ -158,6 +162,24 @@ async fn leadership_is_handed_over_without_waiting_for_leases() {
     let to = replica(u64::try_from(successor).unwrap() + 1);
     together.nodes[leader].host.transfer_leader(GROUP, to).await.unwrap();
     eventually("the hand-over", || together.leading() == Some(successor)).await;
+    together.put("key=after".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hung_up_and_refuses_calls_is_succeeded_before_its_lease_passes() {
+    // Nobody would stand for another minute.
+    let timing = Timing { election_ms_min: 60_000, election_ms_max: 90_000, ..Timing::DEFAULT };
+    let mut together = Together::with(3, timing).await;
+    together.initialize(3).await;
+    together.put("key=before".to_owned()).await;
+    let leader = together.leader().await;
+    let follower = NodeId(u64::try_from((leader + 1) % 3).unwrap() + 1);
+    let channels = together.nodes[leader].transport.channels().clone();
+    eventually("a heartbeat", || channels.round_trip(follower).is_some()).await;
+    drop(channels);
+    let dead = together.nodes.remove(leader);
+    dead.host.close().await.unwrap();
+    drop(dead);
     together.put("key=after".to_owned()).await;
 }
 

@@ -3,7 +3,8 @@
 //! Fail-over: a follower waits for its lease of the leader to pass
 //! (`election_ms_max`) and then for a random time between `election_ms_min` and
 //! `election_ms_max`. So a group without a leader elects one, with the default
-//! of 270 and 450, after 720 to 900 ms; a split vote costs one more round.
+//! of 270 and 450, after 720 to 900 ms; a split vote costs one more round. Where only
+//! the leader's process died, nobody waits for that: see `succession`.
 //!
 //! The way between voters: openraft takes no answer to a heartbeat that comes after the
 //! next is due, and a leader that heard of no quorum for as long as its lease takes no

@@ -2,6 +2,7 @@
 //! store that counts.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -11,12 +12,15 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Entropy, KeyId, KeyRange, Keyring, ManualClock, Revision, Secret, SeededEntropy,
+    Clock, Entropy, KeyId, KeyRange, Keyring, ManualClock, Revision, Secret, SeededEntropy, Slot,
     SlotRange, Space, Store, StoreError, Timestamp,
     engine::memory::MemoryDisk,
+    key::slot_of,
     local::LocalShards,
     store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    txn::{Condition, Effect},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
@@ -52,6 +56,8 @@ pub(crate) struct Counted {
     pub(crate) rows: AtomicUsize,
     pub(crate) commits: AtomicUsize,
     pub(crate) ops: AtomicUsize,
+    /// What the last commit named lay in these.
+    pub(crate) spaces: Mutex<BTreeSet<Space>>,
     pub(crate) fails: AtomicBool,
     /// This node's own clock, where it is not the store's.
     pub(crate) skewed: OnceLock<Arc<dyn Clock>>,
@@ -75,6 +81,10 @@ impl Store for Counted {
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.ops.fetch_add(draft.ops.len(), Ordering::SeqCst);
+        let checked = draft.checks.iter().filter_map(|check| check.condition.as_ref());
+        let changed = draft.ops.iter().filter_map(|op| op.effect.as_ref());
+        let places = checked.map(Condition::place).chain(changed.map(Effect::key));
+        *self.spaces.lock() = places.filter_map(|at| slot_of(at)).map(Slot::space).collect();
         if self.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Unknown);
         }
@@ -154,6 +164,7 @@ impl World {
             rows: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
             ops: AtomicUsize::new(0),
+            spaces: Mutex::default(),
             fails: AtomicBool::new(false),
             skewed: OnceLock::new(),
         });

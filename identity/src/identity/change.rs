@@ -182,11 +182,15 @@ impl Service {
 
         let kind = CredentialKind::Password;
         let identifiers = &found.password_identifiers;
+        let credential_key =
+            CredentialKey { tenant: key.tenant, identity: key.id, kind: kind.number() };
+        let old = t.get::<Credentials>(&credential_key).await?.map(|entry| entry.record);
+        let holds = old.as_ref().map(|old| &old.identifier_digests[..]).unwrap_or_default();
         let digests = self
-            .claim(t, scope, key.id, kind, identifiers)
+            .claim(t, scope, key.id, kind, identifiers, holds)
             .await?
             .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
-        self.claim_addresses(t, scope, key.id, &found)
+        self.claim_addresses(t, scope, key.id, &found, Some(&before))
             .await?
             .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
         let external_id = match &change.external_id {
@@ -197,16 +201,13 @@ impl Service {
             return Err(ChangeRejection::ExternalIdTooLong);
         }
         let external_id_digest = self
-            .claim_external(t, scope, key.id, &external_id)
+            .claim_external(t, scope, key.id, &external_id, &before.external_id_digest)
             .await?
             .map_err(|_| ChangeRejection::DuplicateIdentifier)?;
         let organization = match &change.organization {
             Edit::Kept => before.organization.clone(),
             Edit::Set(organization) => organization.as_ref().map(id_bytes).unwrap_or_default(),
         };
-        let credential_key =
-            CredentialKey { tenant: key.tenant, identity: key.id, kind: kind.number() };
-        let old = t.get::<Credentials>(&credential_key).await?.map(|entry| entry.record);
         let mut credential = old.clone().unwrap_or_else(|| CredentialRecord {
             created_at: now.as_millis(),
             ..CredentialRecord::default()

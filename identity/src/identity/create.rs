@@ -191,14 +191,16 @@ impl Service {
         let now = t.now();
         let kind = CredentialKind::Password;
         let identifiers = &found.password_identifiers;
-        let Ok(digests) = self.claim(t, scope, *id, kind, identifiers).await? else {
+        let Ok(digests) = self.claim(t, scope, *id, kind, identifiers, &[]).await? else {
             return Ok(None);
         };
-        if self.claim_addresses(t, scope, *id, found).await?.is_err() {
+        if self.claim_addresses(t, scope, *id, found, None).await?.is_err() {
             return Ok(None);
         }
         let external_id = new.external_id.as_deref().unwrap_or_default();
-        let Ok(external_id_digest) = self.claim_external(t, scope, *id, external_id).await? else {
+        let Ok(external_id_digest) =
+            self.claim_external(t, scope, *id, external_id, &Bytes::new()).await?
+        else {
             return Ok(None);
         };
         let Ok(others) =

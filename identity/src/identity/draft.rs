@@ -15,8 +15,8 @@ use crate::{
     session::CredentialKind,
     table::{
         AddressIndexKey, AddressIndexRecord, AddressRecord, CredentialIdentifierKey,
-        CredentialIdentifiers, ExternalIdKey, ExternalIds, RecoveryAddresses, VerifiableAddresses,
-        id_bytes,
+        CredentialIdentifiers, ExternalIdKey, ExternalIds, IdentityRecord, RecoveryAddresses,
+        VerifiableAddresses, id_bytes,
     },
 };
 
@@ -44,6 +44,10 @@ impl Service {
 
     /// Reads who has these identifiers, with checks, so that of two that claim one
     /// at once exactly one commits. Gives the digests to file them under.
+    ///
+    /// Those filed under a digest that the identity's own record `holds`, read with a
+    /// check, are its own: only a transaction that changes that record gives them up.
+    /// They are not read, so that a change of other things stays where the identity lives.
     pub(crate) async fn claim(
         &self,
         t: &Transaction,
@@ -51,12 +55,18 @@ impl Service {
         identity: Uuid,
         kind: CredentialKind,
         identifiers: &[String],
+        holds: &[Bytes],
     ) -> Result<Result<Vec<Bytes>, Taken>, StoreError> {
         let mut keys = Vec::new();
         let mut filed = Vec::new();
         for identifier in identifiers {
             let digests = self.identifier_digests(scope.tenant, identifier);
-            filed.extend(digests.first().map(|digest| Bytes::copy_from_slice(digest)));
+            let first = digests.first().map(|digest| Bytes::copy_from_slice(digest));
+            let is_held = first.as_ref().is_some_and(|first| holds.contains(first));
+            filed.extend(first);
+            if is_held {
+                continue;
+            }
             keys.extend(digests.into_iter().map(|digest| CredentialIdentifierKey {
                 tenant: scope.tenant,
                 digest,
@@ -76,12 +86,16 @@ impl Service {
         scope: Scope,
         identity: Uuid,
         external_id: &str,
+        holds: &Bytes,
     ) -> Result<Result<Bytes, Taken>, StoreError> {
         if external_id.is_empty() {
             return Ok(Ok(Bytes::new()));
         }
         let digests = self.external_digests(scope.tenant, external_id);
         let filed = digests.first().map(|digest| Bytes::copy_from_slice(digest));
+        if filed.as_ref() == Some(holds) {
+            return Ok(Ok(holds.clone()));
+        }
         let keys: Vec<_> = digests
             .into_iter()
             .map(|digest| ExternalIdKey { tenant: scope.tenant, digest })
@@ -120,28 +134,37 @@ impl Service {
             .collect()
     }
 
-    /// Reads who has these addresses, with checks, as [`claim`](Self::claim) does with
-    /// identifiers.
+    /// Reads who has these addresses, with checks, but for those that `before`
+    /// [holds](Self::claim) in the same role.
     pub(crate) async fn claim_addresses(
         &self,
         t: &Transaction,
         scope: Scope,
         identity: Uuid,
         found: &schema::Extracted,
+        before: Option<&IdentityRecord>,
     ) -> Result<Result<(), Taken>, StoreError> {
-        let keys = |addresses: &[schema::Address]| -> Vec<AddressIndexKey> {
-            let of = |address: &schema::Address| {
-                self.address_digests(scope.tenant, via_number(address.via), &address.value)
-            };
-            let digests = addresses.iter().flat_map(of);
-            digests.map(|digest| AddressIndexKey { tenant: scope.tenant, digest }).collect()
+        let keys = |addresses: &[schema::Address], held: &[AddressRecord]| {
+            let is_held = |digest: &[u8]| held.iter().any(|address| address.digest == digest);
+            let mut keys = Vec::new();
+            for address in addresses {
+                let via = via_number(address.via);
+                let digests = self.address_digests(scope.tenant, via, &address.value);
+                if !digests.first().is_some_and(|first| is_held(first)) {
+                    keys.extend(digests);
+                }
+            }
+            keys.into_iter().map(|digest| AddressIndexKey { tenant: scope.tenant, digest })
         };
-        let verifiable = keys(&found.verifiable);
-        let recovery = keys(&found.recovery);
-        let rows: Vec<_> = verifiable
-            .iter()
-            .map(VerifiableAddresses::key)
-            .chain(recovery.iter().map(RecoveryAddresses::key))
+        let of = |role: fn(&IdentityRecord) -> &Vec<AddressRecord>| {
+            before.map(role).map(Vec::as_slice).unwrap_or_default()
+        };
+        let rows: Vec<_> = keys(&found.verifiable, of(|record| &record.verifiable))
+            .map(|key| VerifiableAddresses::key(&key))
+            .chain(
+                keys(&found.recovery, of(|record| &record.recovery))
+                    .map(|key| RecoveryAddresses::key(&key)),
+            )
             .collect();
         for row in t.rows(&rows, true).await?.into_iter().flatten() {
             // Both tables have the same records.

@@ -244,9 +244,9 @@ impl Service {
             Some(_) => Brought::Updated,
         };
         let (kind, taken) = (CredentialKind::Password, BringRejection::Taken);
-        let digests = self.claim(t, scope, id, kind, &found.password_identifiers).await?;
+        let digests = self.claim(t, scope, id, kind, &found.password_identifiers, &[]).await?;
         let digests = digests.map_err(|_| taken("identifier"))?;
-        let claimed = self.claim_addresses(t, scope, id, found).await?;
+        let claimed = self.claim_addresses(t, scope, id, found, None).await?;
         claimed.map_err(|_| taken("address"))?;
         let mut factors = self.factors_of(t, scope, id).await?;
         let others = self.other_records(t, scope, id, &foreign.others, &factors).await?;
@@ -260,7 +260,8 @@ impl Service {
         if external_id.len() > EXTERNAL_ID_BYTES_MAX {
             return Err(BringRejection::TooLarge);
         }
-        let external_id_digest = self.claim_external(t, scope, id, &external_id).await?;
+        let external_id_digest =
+            self.claim_external(t, scope, id, &external_id, &Bytes::new()).await?;
         let external_id_digest = external_id_digest.map_err(|_| taken("external id"))?;
         let metadata =
             |value: &Option<Value>| metadata_bytes(value.as_ref()).ok_or(BringRejection::TooLarge);

@@ -2,7 +2,9 @@
 
 mod found;
 
-use cardea_storage::{Consistency, StoreError, Tenant};
+use std::collections::BTreeSet;
+
+use cardea_storage::{Consistency, Space, StoreError, Tenant};
 use serde_json::{Value, json};
 
 use super::*;
@@ -168,6 +170,25 @@ async fn changed_traits_move_identifiers_and_lose_verification() {
     let nobody = IdentityId(world.service.mint());
     let refused = world.service.update_identity(world.scope, nobody, change(&ann)).await;
     assert!(matches!(refused, Err(ChangeRejection::NotFound)));
+}
+
+/// Over regions every shard that takes part costs round trips.
+#[tokio::test]
+async fn a_change_of_nothing_that_is_indexed_stays_where_the_identity_lives() {
+    let world = World::new();
+    let mut ann = world.register("ann@example.org").await.identity;
+    ann.traits["name"]["first"] = json!("Anna");
+    let renamed = IdentityChange { metadata_admin: Some(json!({"note": 1})), ..change(&ann) };
+    world.service.update_identity(world.scope, ann.id, renamed).await.unwrap();
+    assert_eq!(*world.counted.spaces.lock(), BTreeSet::from([Space::Home]));
+    let patch = json!([{"op": "add", "path": "/metadata_admin", "value": {"note": 2}}]);
+    world.service.patch_identity(world.scope, ann.id, &patch).await.unwrap();
+    assert_eq!(*world.counted.spaces.lock(), BTreeSet::from([Space::Home]));
+    assert_eq!(find(&world, "ann@example.org").await, [ann.id]);
+
+    let moved = IdentityChange { traits: traits("anna@example.org"), ..change(&ann) };
+    world.service.update_identity(world.scope, ann.id, moved).await.unwrap();
+    assert_eq!(*world.counted.spaces.lock(), BTreeSet::from([Space::Home, Space::Index]));
 }
 
 /// N10: who is made inactive has no session from that moment on, nor again by being

@@ -154,7 +154,9 @@ impl Service {
         }
         edits.write_metadata(identity);
         if let Some(external_id) = &edits.external_id {
-            let filed = self.claim_external(t, scope, subject, external_id).await?;
+            let filed = self
+                .claim_external(t, scope, subject, external_id, &identity.external_id_digest)
+                .await?;
             identity.external_id_digest = filed.map_err(|_| Refusal::Taken)?;
             identity.external_id.clone_from(external_id);
         }

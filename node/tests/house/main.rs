@@ -201,14 +201,14 @@ impl House {
 }
 
 /// Every file below `folder`, except for what builds and tools leave behind (a
-/// worktree has a file `.git`).
+/// worktree has a file `.git`), and for what others wrote.
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap_or_default();
         let left_behind =
             name == "target" || name.starts_with('.') && name != ".ci" && name != ".cargo";
-        if path.is_dir() && !left_behind {
+        if path.is_dir() && !left_behind && name != "third_party" {
             walk(&path, files);
         } else if path.is_file() && name != "Cargo.lock" && name != ".git" {
             files.push(path);

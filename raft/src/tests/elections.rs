@@ -132,6 +132,7 @@ async fn one_that_alone_takes_a_leader_for_dead_deposes_nobody() {
     let misled = cluster.others(leader)[1];
     cluster.network.refuse(leader, misled);
     cluster.host(misled).hung_up(leader);
+    // Nothing may happen: longer than campaigns would take.
     tokio::time::sleep(Duration::from_secs(1)).await;
     cluster.put(leader, "k", "v").await;
     let nodes: Vec<_> = cluster.nodes.keys().copied().collect();

@@ -196,7 +196,7 @@ impl Layers {
     async fn answer(&self, request: Request<Body>) -> Response {
         let refused = |why: String| {
             let id = request.extensions().get::<RequestId>();
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).answer(id.map(RequestId::as_str))
+            Refusal::unavailable(why).answer(id.map(RequestId::as_str))
         };
         let Some(made) = self.made.read().clone() else {
             return refused("This node does not belong to an initialised cluster yet.".to_owned());

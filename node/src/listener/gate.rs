@@ -258,9 +258,7 @@ impl Gate {
         match self.identification.keys.recognize(&key).await {
             Ok(Some(grant)) => Ok(Some((grant, Arc::new(key)))),
             Ok(None) => Err(refused()),
-            Err(unavailable) => {
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string()))
-            }
+            Err(unavailable) => Err(Refusal::unavailable(unavailable.to_string())),
         }
     }
 
@@ -281,6 +279,7 @@ impl Gate {
 
     async fn run(&self, request: Request<Body>, route: &str) -> Response {
         let request_id = request.extensions().get::<RequestId>().cloned();
+        let is_safe = request.method().is_safe();
         let answer = self.inner.clone().oneshot(request);
         let patience = match self.options.unhurried.contains(&route) {
             true => Duration::MAX,
@@ -289,11 +288,16 @@ impl Gate {
         match tokio::time::timeout(patience, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(_) => Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The request was not answered in time; whether it took effect is not known.",
-            )
-            .answer(request_id.as_ref().map(RequestId::as_str)),
+            Err(_) => {
+                let refusal = if is_safe {
+                    Refusal::unavailable("The request was not answered in time.")
+                } else {
+                    Refusal::outcome_unknown(
+                        "The request was not answered in time; whether it took effect is not known.",
+                    )
+                };
+                refusal.answer(request_id.as_ref().map(RequestId::as_str))
+            }
         }
     }
 }

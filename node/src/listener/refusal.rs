@@ -5,6 +5,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use cardea_api::error::{ERROR_ID, OUTCOME_UNKNOWN};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
@@ -17,22 +18,39 @@ pub struct Refusal {
     pub reason: Option<String>,
     /// Methods that the path does have, for 405.
     pub allow: Option<String>,
+    /// What programs know it by.
+    pub id: Option<&'static str>,
 }
+
+/// The id of a refusal of a node that cannot answer for its cluster now: nothing was
+/// done. The layers say the same of the store.
+pub const UNAVAILABLE: &str = "cluster_unavailable";
 
 impl Refusal {
     /// A refusal with a reason.
     pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: Some(reason.into()), allow: None }
+        Self { status, reason: Some(reason.into()), allow: None, id: None }
+    }
+
+    /// 503: nothing was done, and it may be tried again.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self { id: Some(UNAVAILABLE), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+    }
+
+    /// 503: it may have been done. Without `Retry-After`, for trying again may do it twice.
+    pub fn outcome_unknown(reason: impl Into<String>) -> Self {
+        Self { id: Some(OUTCOME_UNKNOWN), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
     }
 
     /// 404 for a path that nothing answers.
     pub fn not_found() -> Self {
-        Self { status: StatusCode::NOT_FOUND, reason: None, allow: None }
+        Self { status: StatusCode::NOT_FOUND, reason: None, allow: None, id: None }
     }
 
     /// 405, naming the methods that would be answered.
     pub fn method_not_allowed(allow: String) -> Self {
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, reason: None, allow: Some(allow) }
+        let allow = Some(allow);
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, reason: None, allow, id: None }
     }
 
     /// The answer; `request_id` as the caller knows it.
@@ -43,6 +61,9 @@ impl Refusal {
             "status": status.canonical_reason().unwrap_or("Unknown"),
             "message": message(status),
         });
+        if let Some(id) = self.id {
+            error["id"] = json!(id);
+        }
         if let Some(reason) = &self.reason {
             error["reason"] = json!(reason);
         }
@@ -65,7 +86,12 @@ impl Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if let Some(id) = self.id {
+            headers.insert(ERROR_ID, HeaderValue::from_static(id));
+        }
+        let may_again =
+            matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if may_again && self.id != Some(OUTCOME_UNKNOWN) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // For those who say it in another form.
@@ -125,5 +151,21 @@ mod tests {
                 "message": "The request could not be authorized",
             }})
         );
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_told_by_its_id_and_asks_for_no_second_time() {
+        for (refusal, id, again) in [
+            (Refusal::unavailable("No quorum."), "cluster_unavailable", true),
+            (Refusal::outcome_unknown("Not in time."), "outcome_unknown", false),
+        ] {
+            let response = refusal.answer(None);
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()[ERROR_ID], id);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), again);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"]["id"], id);
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod consensus;
 pub mod corruption;
+pub mod cut_off;
 pub mod disk;
 pub mod life;
 pub mod load;
@@ -63,6 +64,7 @@ pub const ROWS: &[Row] = &[
     row!("R22", "one load through seven bad minutes", load::phases),
     row!("R23", "single use and throttling over dying leaders", security::security),
     row!("region-loss", "a region dies and comes back", region::loss),
+    row!("cut-off", "a region that is cut off, seen from within", cut_off::cut_off),
 ];
 
 /// The longest that a row's load runs, so that all of it ends within ten minutes.
@@ -119,14 +121,27 @@ async fn campaign(
     strikes: usize,
     hold: Duration,
 ) -> anyhow::Result<Report> {
+    campaign_of(SIZE, plan, bench, nemeses, strikes, hold).await
+}
+
+/// The same, by a crowd of this size.
+async fn campaign_of(
+    size: Size,
+    plan: LabPlan,
+    bench: &Bench,
+    nemeses: Vec<Nemesis>,
+    strikes: usize,
+    hold: Duration,
+) -> anyhow::Result<Report> {
     let is_control = plan.planted.is_some();
     let mut lab = Lab::start(plan).await?;
     let campaign = Campaign {
+        // However short a part of a run is, each nemesis has its turn.
+        strikes: bench.part(strikes).max(nemeses.len()),
         nemeses,
-        strikes: bench.part(strikes),
         hold,
         length_max: LENGTH_MAX,
-        size: SIZE,
+        size,
         say: bench.say,
     };
     let report = campaign::run(&mut lab, &campaign).await?;

@@ -62,6 +62,8 @@ pub struct Blow {
     pub rates: (f64, f64),
     /// Elections meanwhile, of all groups.
     pub elections: u64,
+    /// How many groups there are.
+    pub groups: usize,
     /// How long it lasted.
     pub lasted: Duration,
     /// From the end of the strike until the cluster was whole.
@@ -257,6 +259,7 @@ pub async fn strike(
         worst: groups.iter().filter_map(gap).map(|(_, gap)| gap).max(),
         rates: (before, pulses.rate(struck, relented)),
         elections,
+        groups: terms.len(),
         lasted: struck.until(relented),
         recovery,
     })
@@ -320,6 +323,7 @@ mod tests {
             worst: None,
             rates: (0.0, 0.0),
             elections: 0,
+            groups: 0,
             lasted: Duration::ZERO,
             recovery: Duration::ZERO,
         }

@@ -10,6 +10,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
@@ -28,6 +29,9 @@ const SHUTDOWN: &str = r#"
     my $argument = pack("L", $how);
     ioctl($root, 0x8004587d, $argument) or die "EXT4_IOC_SHUTDOWN: $!";
 "#;
+/// Synced writes of a probe, of which none is begun after so long.
+const PROBES: u32 = 8;
+const PROBING_MAX: Duration = Duration::from_secs(2);
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`.
 const WITHOUT_THE_JOURNAL: &str = "2";
 
@@ -95,15 +99,19 @@ impl Disk {
         Ok(std::fs::remove_file(self.balloon())?)
     }
 
-    /// How long a small synced write takes.
-    pub fn sync_time(&self) -> anyhow::Result<std::time::Duration> {
+    /// How long a small synced write takes, of several: a device that was idle has
+    /// some writes to its credit, whatever it is throttled to.
+    pub fn sync_time(&self) -> anyhow::Result<Duration> {
         let path = self.folder.join("probe");
-        let began = std::time::Instant::now();
-        std::fs::write(&path, [0; 512])?;
-        File::open(&path)?.sync_data()?;
-        let took = began.elapsed();
-        std::fs::remove_file(path)?;
-        Ok(took)
+        let began = Instant::now();
+        let mut writes = 0;
+        while writes < PROBES && began.elapsed() < PROBING_MAX {
+            std::fs::write(&path, [0; 512])?;
+            File::open(&path)?.sync_data()?;
+            std::fs::remove_file(&path)?;
+            writes += 1;
+        }
+        Ok(began.elapsed() / writes)
     }
 
     fn balloon(&self) -> PathBuf {

@@ -158,12 +158,15 @@ impl Lab {
         Ok(index)
     }
 
-    /// Sets a node's wall clock, from now on: `+30s`, `-0.25s`, `+0 x1.2`.
+    /// Sets a node's wall clock, from now on: `+30s`, `-0.25s`, `+0 x1.2`. Without a
+    /// rate it runs as it should, whatever it did before.
     pub fn set_clock(&self, index: usize, to: &str) -> anyhow::Result<()> {
+        // libfaketime keeps the last rate that it was told.
+        let rate = if to.contains('x') { "" } else { " x1" };
         let folder = self.cluster.nodes[index].launch.config.parent().context("no folder")?;
         // At once, for it is read all the time.
         let (beside, clock) = (folder.join("clock.new"), folder.join("clock"));
-        std::fs::write(&beside, to)?;
+        std::fs::write(&beside, format!("{to}{rate}"))?;
         Ok(std::fs::rename(beside, clock)?)
     }
 

@@ -146,8 +146,8 @@ struct ScoreboardArgs {
     /// A file that what the rows said is written to; rows that were not run stay as they were
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// A cardea binary of another version, for rows that mix two
-    #[arg(long, env = "CARDEA_OLDER_BINARY")]
+    /// A cardea binary that knows an older cluster version, for the row that upgrades it
+    #[arg(long, value_name = "FILE", env = "CARDEA_OLDER_BINARY")]
     older: Option<PathBuf>,
 }
 

@@ -175,6 +175,8 @@ pub struct Strike {
     pairs: Vec<Pair>,
     met: u64,
     lost: u64,
+    /// How often the first victim had said that its disk hangs.
+    hung: usize,
 }
 
 /// What shows that a strike hit.
@@ -191,6 +193,10 @@ const UNSYNCED: [u8; 5000] = [7; 5000];
 /// What a slow disk makes of writes a second, and a stalled one.
 const SLOW: u32 = 60;
 const STALLED: u32 = 1;
+/// What a node says whose disk does not answer.
+const HUNG: &str = "the disk hangs";
+/// What a synced write takes at least on a slow one: it is several writes of the device.
+const SLOW_SYNC: Duration = Duration::from_millis(40);
 
 /// Begins a strike, aimed at the leader of a group.
 pub async fn begin(
@@ -234,7 +240,9 @@ pub async fn begin(
         | Nemesis::ClockDrift => (vec![leader], Vec::new()),
     };
     let count = lab.wan.count(&pairs);
-    let strike = Strike { nemesis, victims, leaders, pairs, met: count.cut, lost: count.lost };
+    let hung = victims.first().map_or(0, |at| lab.cluster.log(*at).matches(HUNG).count());
+    let (met, lost) = (count.cut, count.lost);
+    let strike = Strike { nemesis, victims, leaders, pairs, met, lost, hung };
     do_it(lab, &strike).await?;
     Ok(strike)
 }
@@ -370,11 +378,23 @@ pub async fn relent(lab: &mut Lab, strike: &Strike) -> anyhow::Result<Evidence> 
             lab.wan.heal();
             evidence(lost > 0, format!("{lost} frames lost"))
         }
-        Nemesis::SlowDisk | Nemesis::StalledDisk => {
+        Nemesis::StalledDisk => {
+            // Who is not answered by its disk says so, and ends after a while.
+            let hung = lab.cluster.log(first).matches(HUNG).count() > strike.hung;
+            lab.disks[first].throttle(None)?;
+            let ended = lab.cluster.process(first)?.ended()?;
+            if ended.is_some() {
+                lab.cluster.forget(first);
+                lab.cluster.launch(first)?;
+            }
+            let how = if ended.is_some() { "and it ended" } else { "and it went on" };
+            evidence(hung, format!("the node said that its disk hangs: {hung}, {how}"))
+        }
+        Nemesis::SlowDisk => {
             let disk = &lab.disks[first];
-            let took = disk.sync_time()?;
+            let took = tokio::task::block_in_place(|| disk.sync_time())?;
             disk.throttle(None)?;
-            evidence(took > Duration::from_millis(20), format!("a synced write took {took:.0?}"))
+            evidence(took > SLOW_SYNC, format!("a synced write took {took:.0?}"))
         }
         Nemesis::FailedDisk => {
             let process = lab.cluster.process(first)?;

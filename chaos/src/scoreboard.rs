@@ -94,7 +94,7 @@ pub struct Bench {
     pub binary: PathBuf,
     /// One with bugs that can be planted, for rows that must find them.
     pub planted: Option<PathBuf>,
-    /// The binary of another version, for rows that mix two.
+    /// A binary that knows an older cluster version, which a row upgrades.
     pub older: Option<PathBuf>,
     /// The seed of every choice.
     pub seed: u64,

@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct Status {
     /// The cluster's id; absent until `init`.
     pub cluster_id: Option<String>,
+    /// The cluster version: what every node understands.
+    pub version: u32,
     /// Its nodes.
     pub nodes: Vec<NodeStatus>,
     /// Its shards.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Lines, campaign, control, kept};
+use super::{Lines, SIZE, campaign, campaign_of, control, kept};
 use crate::{
     nemesis::Nemesis,
     scoreboard::{Bar, Bench, Line},
     wan::profile::Profile,
+    workload::crowd::Size,
 };
+
+/// Registers of R3, so that it sees as many operations as it must.
+const REGISTERS: usize = 32;
 
 /// R1: a hundred kills of leaders, others, and all at once.
 pub async fn kills(bench: &Bench) -> Lines {
@@ -51,15 +55,17 @@ pub async fn everything(bench: &Bench) -> Lines {
     let mut plan = bench.lab(Profile::Lan);
     plan.clocks = true;
     let hold = Duration::from_millis(2500);
-    let report = campaign(plan.clone(), bench, nemeses.to_vec(), 55, hold).await?;
+    let size = Size { registers: REGISTERS, ..SIZE };
+    let report = campaign_of(size, plan.clone(), bench, nemeses.to_vec(), 55, hold).await?;
     let mut lines = kept("R3", &report, &nemeses);
     let least = report.hits().values().map(|hit| hit.0).min().unwrap_or_default();
-    lines.push(Line::count("R3.hits-of-each", least, "hits", Bar::AtLeast(5.0)));
+    let hits = Bar::AtLeast(bench.part(5) as f64);
+    lines.push(Line::count("R3.hits-of-each", least, "hits", hits));
     lines.push(Line::count(
         "R3.operations",
         report.findings.registers.1,
         "operations",
-        Bar::AtLeast(200_000.0),
+        Bar::AtLeast(bench.part(200_000) as f64),
     ));
     plan.clocks = false;
     let stale = vec![Nemesis::IsolateLeader, Nemesis::PauseLeader];
@@ -130,7 +136,7 @@ pub async fn flapping(bench: &Bench) -> Lines {
         lines.extend(kept(&format!("R10.{name}"), &report, &[nemesis]));
         let Some(blow) = report.blows.first() else { continue };
         let minutes = blow.lasted.as_secs_f64() / 60.0;
-        let groups = blow.gaps.len().max(1) as f64;
+        let groups = blow.groups.max(1) as f64;
         let goodput = 100.0 * blow.rates.1 / blow.rates.0.max(1e-9);
         let elections = blow.elections as f64 / minutes / groups;
         let bar = Bar::Below(3.01);

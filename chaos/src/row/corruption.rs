@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::{Lines, Load, SIZE, broken};
+use super::{Lines, Load, SIZE, broken, life};
 use crate::{
     dice::Dice,
     endpoint::{Endpoint, Side},
@@ -131,13 +131,21 @@ async fn damaged(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    // What it was before the damage comes back.
     lab.cluster.kill(victim).ok();
     lab.cluster.forget(victim);
-    fs::remove_dir_all(&data)?;
-    fs::rename(&sound, &data)?;
+    let log = lab.cluster.log(victim);
+    let has_run = log.get(said_before..).is_some_and(|said| said.contains("a replica runs"));
     fs::remove_dir_all(&older)?;
-    lab.cluster.launch(victim)?;
+    if has_run {
+        // It may have confirmed writes since: to put back what it was before them
+        // would be one more damage. It is replaced, as an operator would.
+        fs::remove_dir_all(&sound)?;
+        life::replace(lab, victim).await?;
+    } else {
+        fs::remove_dir_all(&data)?;
+        fs::rename(&sound, &data)?;
+        lab.cluster.launch(victim)?;
+    }
     Ok((outcome, lies, told))
 }
 

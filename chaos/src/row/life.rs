@@ -18,6 +18,8 @@ use crate::{
 
 /// How long before and after something is done load alone is measured.
 const CALM: Duration = Duration::from_secs(10);
+/// How long the cluster version may take to rise when every node knows the next.
+const RAISE_MAX: Duration = Duration::from_secs(30);
 const PASSWORD: &str = "a hinge on which doors turn";
 
 /// R15: a node's data is gone. It starts with an empty directory, joins as a new
@@ -27,15 +29,27 @@ pub async fn total_loss(bench: &Bench) -> Lines {
     let load = Load::begin(&lab, SIZE).await?;
     tokio::time::sleep(CALM / 2).await;
     let victim = 2;
-    let status = lab.cluster.status(0).await?;
-    let id = lab.cluster.positions(&status).into_iter().find(|(_, at)| *at == victim);
-    let (id, _) = id.context("the victim has no id")?;
     lab.cluster.kill(victim)?;
+    let took = replace(&mut lab, victim).await?;
+    tokio::time::sleep(CALM / 2).await;
+    let findings = load.end(&mut lab, bench).await?;
+    Ok(vec![broken("R15", &findings), Line::ms("R15.replaced", took, Bar::Below(60_000.0))])
+}
+
+/// Takes all its data from a node that is down, lets it join as a new one, and waits
+/// until that votes everywhere; how long that took.
+pub(super) async fn replace(lab: &mut Lab, victim: usize) -> anyhow::Result<Duration> {
+    let asked = (victim + 1) % lab.cluster.nodes.len();
+    let status = lab.cluster.status(asked).await?;
+    // An address may be told of those that left, too: the last is who was there.
+    let positions = lab.cluster.positions(&status);
+    let id = positions.into_iter().filter(|(_, at)| *at == victim).map(|(id, _)| id).max();
+    let id = id.context("the victim has no id")?;
     std::fs::remove_dir_all(&lab.cluster.nodes[victim].data)?;
     std::fs::create_dir(&lab.cluster.nodes[victim].data)?;
     let began = Instant::now();
     lab.cluster.launch(victim)?;
-    let operator = lab.cluster.nodes[0].endpoint.patient(Duration::from_secs(60));
+    let operator = lab.cluster.nodes[asked].endpoint.patient(Duration::from_secs(60));
     loop {
         let path = format!("/cluster/nodes/{id}/decommission");
         let reply = operator.send("POST", &path, &json!({"force": false})).await;
@@ -46,11 +60,8 @@ pub async fn total_loss(bench: &Bench) -> Lines {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     lab.settle().await?;
-    await_voter_at(&lab, victim, id, began).await?;
-    let took = began.elapsed();
-    tokio::time::sleep(CALM / 2).await;
-    let findings = load.end(&mut lab, bench).await?;
-    Ok(vec![broken("R15", &findings), Line::ms("R15.replaced", took, Bar::Below(60_000.0))])
+    await_voter_at(lab, victim, id, began).await?;
+    Ok(began.elapsed())
 }
 
 /// Waits until the node at a position votes in every shard of three nodes, under
@@ -71,22 +82,35 @@ async fn await_voter_at(lab: &Lab, at: usize, old: u64, began: Instant) -> anyho
     }
 }
 
-/// R18: every node is stopped by SIGTERM and started again, with the binary of
-/// another version where one is named, and then with its own.
+/// R18: a cluster of an older binary is upgraded: every node is stopped by SIGTERM and
+/// started with the newer one, one after the other, until the cluster version rises;
+/// then all of them are once more restarted so.
 pub async fn rolling(bench: &Bench) -> Lines {
-    let mut lab = Lab::start(bench.lab(Profile::Lan)).await?;
+    let mut plan = bench.lab(Profile::Lan);
+    match &bench.older {
+        Some(older) => plan.plan.binary = older.clone(),
+        None => (bench.say)(
+            "R18: no older binary, so nothing is upgraded; --older FILE names one that knows an \
+             older cluster version",
+        ),
+    }
+    let mut lab = Lab::start(plan).await?;
     let load = Load::begin(&lab, SIZE).await?;
     tokio::time::sleep(CALM).await;
+    let version = lab.cluster.status(0).await?.version;
     let began = lab.run.now();
-    let other = bench.older.clone().unwrap_or_else(|| bench.binary.clone());
-    for binary in [other, bench.binary.clone()] {
+    for round in 0..2 {
         for node in 0..lab.cluster.nodes.len() {
             lab.cluster.stop(node).await?;
-            lab.cluster.nodes[node].launch.binary = binary.clone();
+            lab.cluster.nodes[node].launch.binary = bench.binary.clone();
             lab.cluster.launch(node)?;
             lab.settle().await?;
         }
+        if round == 0 && bench.older.is_some() {
+            await_version(&lab, version, bench).await?;
+        }
     }
+    let raised = lab.cluster.status(0).await?.version - version;
     let ended = lab.run.now();
     tokio::time::sleep(CALM / 2).await;
     let groups = load.pulses.groups();
@@ -102,7 +126,25 @@ pub async fn rolling(bench: &Bench) -> Lines {
             "binaries",
             Bar::AtLeast(2.0),
         ),
+        Line::new("R18.raised", raised, "cluster versions", Bar::AtLeast(1.0)),
     ])
+}
+
+/// Waits until the cluster version is above what it was; a pair of binaries that know
+/// the same raises none, and the row says so.
+async fn await_version(lab: &Lab, from: u32, bench: &Bench) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < RAISE_MAX {
+        let now = lab.cluster.status(0).await?.version;
+        if now > from {
+            let ms = began.elapsed().as_millis();
+            (bench.say)(&format!("the cluster version rose from {from} to {now} after {ms} ms"));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (bench.say)(&format!("the cluster version is still {from}: do the binaries know another?"));
+    Ok(())
 }
 
 /// R19: a fourth node joins under load.

@@ -82,6 +82,11 @@ pub async fn restart(bench: &Bench) -> Lines {
 
 /// Makes so many identities from a number on; sent again until it is done.
 async fn fill(node: &Endpoint, first: usize, count: usize) -> anyhow::Result<usize> {
+    Ok(batch(node, first, count).await?.len())
+}
+
+/// The same, with what is answered for each.
+async fn batch(node: &Endpoint, first: usize, count: usize) -> anyhow::Result<Vec<Value>> {
     let create = |number: usize| json!({"create": {"schema_id": "", "traits": {"email": format!("many-{number}@example.org")}}});
     let items: Vec<Value> = (first..first + count).map(create).collect();
     let body = json!({"identities": items});
@@ -96,7 +101,7 @@ async fn fill(node: &Endpoint, first: usize, count: usize) -> anyhow::Result<usi
                 one["action"] != "create" && one["error"]["code"].as_u64() != Some(409)
             });
             if failed.count() == 0 {
-                return Ok(all.len());
+                return Ok(all.clone());
             }
         }
         said = Some(reply);
@@ -142,14 +147,8 @@ const UNDER_WAY_MAX: usize = 4_000;
 pub async fn overload(bench: &Bench) -> Lines {
     let mut cluster = Cluster::start(&Plan::new(&bench.binary, 3)).await?;
     let nodes = cluster.endpoints();
-    let mut people = Vec::new();
-    for number in 0..WRITERS {
-        let email = format!("writer-{number}@example.org");
-        let reply = kratos::create_identity(&nodes[0], &email, &json!({})).await;
-        let id = reply.done().and_then(|body| body["id"].as_str());
-        people.push(id.with_context(|| format!("nobody was made: {reply:?}"))?.to_owned());
-    }
-    let people = Arc::new(people);
+    // One each: what is measured is load, not how many can write one row at a time.
+    let people = Arc::new(people(&nodes, UNDER_WAY_MAX).await?);
     let done = Arc::new(AtomicUsize::new(0));
 
     let until = Instant::now() + PEAK;
@@ -222,6 +221,20 @@ pub async fn overload(bench: &Bench) -> Lines {
         Line::new("R21.resident", resident as f64 / 1024.0, "MiB", Bar::Below(1024.0)),
         Line::ms("R21.recovery", recovery, Bar::Below(5_000.0)),
     ])
+}
+
+/// So many people, by their ids.
+async fn people(nodes: &[Endpoint], count: usize) -> anyhow::Result<Vec<String>> {
+    let mut people: Vec<String> = Vec::new();
+    for first in (0..count * 2).step_by(BATCH) {
+        // Whoever was there already is not told by id, and somebody else is made.
+        let made = batch(&nodes[0], first, BATCH).await?;
+        people.extend(made.iter().filter_map(|one| one["identity"].as_str().map(str::to_owned)));
+        if people.len() >= count {
+            return Ok(people);
+        }
+    }
+    anyhow::bail!("{} people of {count} were made", people.len())
 }
 
 async fn write(node: &Endpoint, person: &str) -> bool {

@@ -58,7 +58,7 @@ impl Wan {
         let client_names = (1..=profile.regions()).map(|number| format!("clients-{number}"));
         let names: Vec<String> =
             ["operator".to_owned()].into_iter().chain(node_names).chain(client_names).collect();
-        let devices: Vec<String> = (0..names.len()).map(|port| format!("wan{port}")).collect();
+        let devices: Vec<String> = (0..names.len()).map(device).collect();
         let switch = Switch::open(&devices, seed)?;
 
         run("ip", &["addr", "add", &with_mask(0), "dev", &devices[0]])?;
@@ -158,6 +158,23 @@ impl Wan {
         let ports = |places: &[Place]| places.iter().map(|place| place.port).collect();
         cross(ports(from), ports(to))
     }
+}
+
+impl Drop for Wan {
+    /// Gives the names of devices and namespaces back: a row may build one network
+    /// after the other.
+    fn drop(&mut self) {
+        self.switch.close();
+        // What cannot be removed goes with the process.
+        run("ip", &["link", "del", &device(0)]).ok();
+        for place in self.nodes.iter().chain(&self.clients) {
+            place.namespace.forget(&device(place.port));
+        }
+    }
+}
+
+fn device(port: usize) -> String {
+    format!("wan{port}")
 }
 
 fn cross(from: Vec<usize>, to: Vec<usize>) -> Vec<Pair> {

@@ -62,6 +62,12 @@ impl Namespace {
         Ok(())
     }
 
+    /// Removes a device of it, and its name: it goes when nobody lives in it.
+    pub fn forget(&self, device: &str) {
+        run("ip", &["-n", &self.name, "link", "del", device]).ok();
+        run("ip", &["netns", "del", &self.name]).ok();
+    }
+
     /// The words before a command that is to run here.
     pub fn wrapper(&self) -> Vec<String> {
         vec!["nsenter".to_owned(), format!("--net={}", self.path().display()), "--".to_owned()]

@@ -10,7 +10,10 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -81,9 +84,10 @@ struct Shared {
     table: Mutex<Table>,
     sky: Mutex<Sky>,
     earlier: Condvar,
+    closed: AtomicBool,
 }
 
-/// The switch. It works until the process ends.
+/// The switch. It works until it is closed.
 #[derive(Clone)]
 pub struct Switch(Arc<Shared>);
 
@@ -113,6 +117,7 @@ impl Switch {
             table: Mutex::new(Table { pairs: BTreeMap::new(), dice: Dice::new(seed) }),
             sky: Mutex::default(),
             earlier: Condvar::new(),
+            closed: AtomicBool::new(false),
         });
         for port in 0..names.len() {
             let shared = Arc::clone(&shared);
@@ -123,6 +128,15 @@ impl Switch {
         let delivering = Arc::clone(&shared);
         thread::Builder::new().name("switch".to_owned()).spawn(move || delivering.deliver())?;
         Ok(Self(shared))
+    }
+
+    /// Nothing is delivered any more. Threads that read a device end when it is
+    /// removed.
+    pub fn close(&self) {
+        // With the lock: who delivers looks before it waits.
+        let _sky = self.0.sky.lock();
+        self.0.closed.store(true, Ordering::Relaxed);
+        self.0.earlier.notify_one();
     }
 
     /// Sets the link from one port to another.
@@ -148,6 +162,7 @@ impl Shared {
         loop {
             match self.ports[port].recv(&mut buffer) {
                 Ok(length) => self.forward(port, &buffer[..length]),
+                Err(_) if self.closed.load(Ordering::Relaxed) => return,
                 // A device that is down for a moment.
                 Err(_) => thread::sleep(Duration::from_millis(1)),
             }
@@ -185,7 +200,7 @@ impl Shared {
     fn deliver(&self) {
         hurry();
         let mut sky = self.sky.lock();
-        loop {
+        while !self.closed.load(Ordering::Relaxed) {
             let now = self.began.elapsed();
             match sky.flights.peek().map(|Reverse(flight)| flight.due) {
                 None => self.earlier.wait(&mut sky),

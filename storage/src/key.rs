@@ -154,7 +154,7 @@ pub struct KeyWriter(Vec<u8>);
 impl KeyWriter {
     /// Begins with slot, tag and tenant.
     pub fn new(slot: Slot, tag: Tag, tenant: Tenant) -> Self {
-        let mut bytes = Vec::with_capacity(48);
+        let mut bytes = Vec::with_capacity(96);
         bytes.extend_from_slice(&slot.bits().to_be_bytes());
         bytes.extend_from_slice(&tag.0.to_be_bytes());
         bytes.extend_from_slice(&tenant.0.to_be_bytes());

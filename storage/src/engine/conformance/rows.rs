@@ -22,6 +22,7 @@ pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("scans honour every kind of bound in both orders", scans_honour_bounds),
     ("a scan stops when told", scan_stops_when_told),
     ("a scan of few says whether these were all", scan_of_few_says_whether_these_were_all),
+    ("scans of one view stand within one another", scans_stand_within_one_another),
     ("a view does not see later writes", view_does_not_see_later_writes),
     ("a view outlives its engine's handle", view_outlives_the_handle),
     ("readers see whole batches while one writes", readers_see_whole_batches),
@@ -186,6 +187,28 @@ fn scan_of_few_says_whether_these_were_all(place: &Place) -> Result<(), Fault> {
     engine.write(batch(&[("aa", "later")]), Durability::Buffered)?;
     engine.compact()?;
     assert_eq!(few("a", "b", 9)?.as_deref(), Some("a1"), "as of the view");
+    Ok(())
+}
+
+fn scans_stand_within_one_another(place: &Place) -> Result<(), Fault> {
+    let engine = place.tablet("t")?;
+    engine.write(batch(&[("a", "1"), ("b", "2"), ("c", "3")]), Durability::Buffered)?;
+    let view = engine.view()?;
+    let mut seen = Vec::new();
+    let all = view.scan_few(b"a", b"z", 9, &mut |outer, _| {
+        let (mut few, mut every) = (0, 0);
+        let all = view.scan_few(b"b", b"z", 9, &mut |_, _| few += 1);
+        assert!(all.is_ok_and(|all| all));
+        let (from, to) = (Bound::Included(&b"a"[..]), Bound::Excluded(outer));
+        let scanned = view.scan(from, to, Order::Forward, &mut |_, _| {
+            every += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(scanned.is_ok());
+        seen.push((few, every));
+    })?;
+    assert!(all);
+    assert_eq!(seen, [(2, 0), (2, 1), (2, 2)]);
     Ok(())
 }
 

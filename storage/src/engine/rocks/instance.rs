@@ -51,7 +51,8 @@ impl Engine for RocksEngine {
         let held = HeldSnapshot::new(Arc::clone(&self.db), |db| db.snapshot());
         Ok(Box::new(RocksView {
             held: Arc::new(held),
-            cursor: Mutex::new(None),
+            few: Kept::default(),
+            sets: Kept::default(),
             at: self.at.clone(),
         }))
     }
@@ -150,16 +151,68 @@ self_cell!(
 /// Deleted pairs that a scan of few passes over in a row before it gives up.
 const FEW_DELETED_MAX: u64 = 64;
 
+/// A cursor that is kept for the next scan of its kind: making one costs about as much
+/// as using it once.
+#[derive(Default)]
+struct Kept(Mutex<Option<HeldCursor>>);
+
+impl Kept {
+    /// Scans with the kept cursor, or a new one where there is none or somebody has it.
+    fn with<R>(
+        &self,
+        held: &Arc<HeldSnapshot>,
+        options: impl FnOnce() -> ReadOptions,
+        scan: impl FnOnce(&mut Cursor<'_>) -> R,
+    ) -> R {
+        let kept = self.0.lock().take();
+        let mut cursor = kept.unwrap_or_else(|| {
+            HeldCursor::new(Arc::clone(held), |held| {
+                held.borrow_dependent().raw_iterator_opt(options())
+            })
+        });
+        let result = cursor.with_dependent_mut(|_, rows| scan(rows));
+        *self.0.lock() = Some(cursor);
+        result
+    }
+}
+
 struct RocksView {
     held: Arc<HeldSnapshot>,
-    /// For scans of few: making an iterator costs about as much as using it once.
-    cursor: Mutex<Option<HeldCursor>>,
+    /// For [`View::scan_few`].
+    few: Kept,
+    /// For scans of one prefix, see [`prefix`].
+    sets: Kept,
     at: PathBuf,
 }
 
 impl RocksView {
     fn fault(&self, error: rocksdb::Error) -> Fault {
         Fault::caused(format!("read from {}", self.at.display()), error)
+    }
+
+    /// Visits everything with one of the prefixes that filters know.
+    #[expect(clippy::type_complexity, reason = "a visitor reads best where it is used")]
+    fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        let options = || {
+            let mut options = ReadOptions::default();
+            options.set_total_order_seek(false);
+            options.set_prefix_same_as_start(true);
+            options
+        };
+        self.sets.with(&self.held, options, |rows| {
+            rows.seek(prefix);
+            while let Some((key, value)) = rows.item() {
+                if !key.starts_with(prefix) || visit(key, value).is_break() {
+                    return Ok(());
+                }
+                rows.next();
+            }
+            rows.status().map_err(|error| self.fault(error))
+        })
     }
 }
 
@@ -191,13 +244,14 @@ impl View for RocksView {
         {
             return Ok(());
         }
+        if let (Some(first), Some(beyond)) = (&first, &beyond)
+            && order == Order::Forward
+            && prefix::is_one(first, beyond)
+        {
+            return self.scan_prefix(first, visit);
+        }
         let mut options = ReadOptions::default();
-        let filtered = match (&first, &beyond) {
-            (Some(first), Some(beyond)) => order == Order::Forward && prefix::is_one(first, beyond),
-            _ => false,
-        };
-        options.set_total_order_seek(!filtered);
-        options.set_prefix_same_as_start(filtered);
+        options.set_total_order_seek(true);
         if let Some(first) = first {
             options.set_iterate_lower_bound(first);
         }
@@ -228,16 +282,13 @@ impl View for RocksView {
         most: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<bool, Fault> {
-        let mut cursor = self.cursor.lock();
-        let cursor = cursor.get_or_insert_with(|| {
-            HeldCursor::new(Arc::clone(&self.held), |held| {
-                let mut options = ReadOptions::default();
-                options.set_total_order_seek(true);
-                options.set_max_skippable_internal_keys(FEW_DELETED_MAX);
-                held.borrow_dependent().raw_iterator_opt(options)
-            })
-        });
-        cursor.with_dependent_mut(|_, rows| {
+        let options = || {
+            let mut options = ReadOptions::default();
+            options.set_total_order_seek(true);
+            options.set_max_skippable_internal_keys(FEW_DELETED_MAX);
+            options
+        };
+        self.few.with(&self.held, options, |rows| {
             let mut left = most;
             rows.seek(start);
             while let Some((key, value)) = rows.item() {

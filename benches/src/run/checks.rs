@@ -136,7 +136,9 @@ pub async fn measure(args: &ChecksArgs) -> anyhow::Result<Findings> {
             found.peer_import = Some(import);
             found.rounds.extend(rounds);
         }
-        sizes.push(found);
+        if found.import.is_some() || found.peer_import.is_some() {
+            sizes.push(found);
+        }
     }
     if let Some(tuples) = args.nodes {
         let found = three_processes(args, tuples, over).await.context("three processes")?;

@@ -1,6 +1,9 @@
 //! The questions of one request as a graph, each asked once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use cardea_storage::{KeyRange, Row};
 
@@ -133,12 +136,15 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// The number of a question, new if it was not asked before.
     pub(crate) fn ask(&mut self, question: Question, depth: u32) -> NodeId {
-        if let Some(id) = self.by_question.get(&question) {
-            return *id;
-        }
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let question = Arc::new(question);
-        self.by_question.insert(question.clone(), id);
+        let question = match self.by_question.entry(Arc::new(question)) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(new) => {
+                let question = new.key().clone();
+                new.insert(id);
+                question
+            }
+        };
         self.nodes.push(Node {
             question,
             depth,

@@ -84,6 +84,7 @@ pub struct IdentitySchema {
     fields: Vec<Field>,
     verifies: BTreeSet<Channel>,
     recovers: BTreeSet<Channel>,
+    sends_codes: bool,
 }
 
 impl fmt::Debug for IdentitySchema {
@@ -110,7 +111,8 @@ impl IdentitySchema {
         let fields = field::list(&document);
         let verifies = channels(&document, |found| found.verification);
         let recovers = channels(&document, |found| found.recovery);
-        Ok(Self { id, document, validator, branches, fields, verifies, recovers })
+        let sends_codes = !channels(&document, |found| found.code_via).is_empty();
+        Ok(Self { id, document, validator, branches, fields, verifies, recovers, sends_codes })
     }
 
     /// Its name.
@@ -131,6 +133,23 @@ impl IdentitySchema {
     /// How the addresses are reached that it has verified.
     pub fn verifies(&self) -> &BTreeSet<Channel> {
         &self.verifies
+    }
+
+    /// Where codes go, by traits that were judged when they were written: they are looked
+    /// through, and not judged again.
+    pub fn code_addresses(&self, traits: &Value) -> Vec<Address> {
+        let (mut found, mut violations) = (Extracted::default(), Vec::new());
+        if self.sends_codes {
+            let schema = &self.document["properties"]["traits"];
+            let (place, pointer) = ("#/properties/traits", "#/traits");
+            self.extract(schema, place, traits, pointer, 1, &mut found, &mut violations);
+        }
+        found.code_addresses
+    }
+
+    /// Whether it has codes go anywhere.
+    pub const fn sends_codes(&self) -> bool {
+        self.sends_codes
     }
 
     /// How the addresses are reached that accounts are recovered by.

@@ -139,7 +139,9 @@ impl Service {
         let shown: Vec<_> = session.methods.iter().filter_map(MethodRecord::read).collect();
         Ok(Some(Found {
             key,
-            has_second_codes: !self.second_addresses(&identity, &shown).is_empty(),
+            // What else is a second factor says it already.
+            has_second_codes: !identity.second_factor
+                && !self.second_addresses(&identity, &shown).is_empty(),
             session,
             identity_id,
             identity,

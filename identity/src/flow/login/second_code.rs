@@ -37,19 +37,28 @@ impl Service {
             return Vec::new();
         }
         let Some(schema) = self.schema(&identity.schema_id) else { return Vec::new() };
-        let traits = serde_json::from_slice(&identity.traits).unwrap_or_default();
-        let Ok(found) = schema.check(&traits) else { return Vec::new() };
-        let is_verified = |address: &Address| {
-            let mut known = identity.verifiable.iter();
-            known.any(|known| known.value == address.value && known.verified_at != 0)
-        };
+        if !schema.sends_codes() {
+            return Vec::new();
+        }
         let counts = |address: &Address| {
             let second = Factor::second_code(address.via).completed(Timestamp::default());
             shown.iter().any(|first| counts_beside(first, &second))
         };
         let reached = |address: &Address| self.settings.message_limits.reaches(address);
-        let all = found.code_addresses.into_iter();
-        all.filter(|address| is_verified(address) && counts(address) && reached(address)).collect()
+        let verified = identity.verifiable.iter().filter(|known| known.verified_at != 0);
+        let verified = verified.map(|known| Address {
+            via: Channel::of_address(&known.value),
+            value: known.value.clone(),
+        });
+        let may: Vec<Address> = verified.filter(|one| counts(one) && reached(one)).collect();
+        // Each check of a session asks this: traits are read for those whom it can concern.
+        if may.is_empty() {
+            return Vec::new();
+        }
+        let traits = serde_json::from_slice(&identity.traits).unwrap_or_default();
+        let mut all = schema.code_addresses(&traits);
+        all.retain(|address| may.contains(address));
+        all
     }
 
     pub(super) async fn second_by_code(

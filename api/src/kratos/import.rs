@@ -137,7 +137,7 @@ async fn bring(
 fn read(kratos: &Kratos, item: &Value) -> Result<(ForeignIdentity, Vec<String>), String> {
     // The same identity is written the same way each time. What is read of it counts too:
     // what a former version left behind is brought by the next run.
-    let digest = *blake3::hash(format!("2 {item}").as_bytes()).as_bytes();
+    let digest = *blake3::hash(format!("3 {item}").as_bytes()).as_bytes();
     let body: ForeignBody =
         serde_json::from_value(item.clone()).map_err(|error| error.to_string())?;
     let created_at = time(body.created_at.as_deref())?.unwrap_or_default();
@@ -158,13 +158,6 @@ fn read(kratos: &Kratos, item: &Value) -> Result<(ForeignIdentity, Vec<String>),
     let (others, refused) = kratos.service().read_other_credentials(&body.credentials);
     left.extend(refused.into_iter().map(|left| format!("{}: {}", left.kind, left.why)));
     let password = password(body.credentials.get("password"), (created_at, updated_at))?;
-    if body
-        .credentials
-        .get("password")
-        .is_some_and(|p| p["config"]["use_password_migration_hook"] == Value::Bool(true))
-    {
-        left.push("password: it is with the password migration hook".to_owned());
-    }
     let foreign = ForeignIdentity {
         id: IdentityId(uuid(&body.id)?),
         schema_id: body.schema_id.unwrap_or_default(),
@@ -194,12 +187,14 @@ fn password(
     times: (Timestamp, Timestamp),
 ) -> Result<Option<ForeignPassword>, String> {
     let Some(credential) = credential else { return Ok(None) };
-    let Some(hash) = credential["config"]["hashed_password"].as_str().filter(|h| !h.is_empty())
-    else {
+    let config = &credential["config"];
+    let hash = config["hashed_password"].as_str().filter(|hash| !hash.is_empty());
+    // Kratos, too, asks no other server once it has a hash.
+    if hash.is_none() && config["use_password_migration_hook"] != Value::Bool(true) {
         return Ok(None);
-    };
+    }
     Ok(Some(ForeignPassword {
-        hash: Secret::new(hash.to_owned()),
+        hash: hash.map(|hash| Secret::new(hash.to_owned())),
         created_at: time(credential["created_at"].as_str())?.unwrap_or(times.0),
         updated_at: time(credential["updated_at"].as_str())?.unwrap_or(times.1),
     }))

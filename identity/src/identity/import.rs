@@ -89,8 +89,9 @@ pub struct ForeignAddress {
 /// A password as it is kept elsewhere.
 #[derive(Clone)]
 pub struct ForeignPassword {
-    /// Its hash, in a form of [`PasswordHash`].
-    pub hash: cardea_storage::Secret<String>,
+    /// Its hash, in a form of [`PasswordHash`]; `None` if the server of the password
+    /// migration hook knows it.
+    pub hash: Option<cardea_storage::Secret<String>>,
     /// When it was set.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -191,10 +192,13 @@ impl Service {
         let found = schema.check(&foreign.traits).map_err(BringRejection::InvalidTraits)?;
         let (hash, password_left) = match &foreign.password {
             None => (None, None),
-            Some(password) => match PasswordHash::parse(password.hash.expose()) {
-                Ok(hash) => (Some(hash), None),
-                Err(refused) => (None, Some(refused)),
-            },
+            Some(ForeignPassword { hash: None, .. }) => (Some(PasswordHash::elsewhere()), None),
+            Some(ForeignPassword { hash: Some(hash), .. }) => {
+                match PasswordHash::parse(hash.expose()) {
+                    Ok(hash) => (Some(hash), None),
+                    Err(refused) => (None, Some(refused)),
+                }
+            }
         };
         let (schema, found, hash) = (&schema, &found, hash.as_ref());
         let done = self
@@ -371,7 +375,7 @@ mod tests {
             recovery: vec![address(2)],
             password: Some(ForeignPassword {
                 // The MD5 of "password".
-                hash: secret("$md5$X03MO1qnZdYdgyfeuILPmQ=="),
+                hash: Some(secret("$md5$X03MO1qnZdYdgyfeuILPmQ==")),
                 created_at: THEN,
                 updated_at: THEN,
             }),
@@ -455,7 +459,7 @@ mod tests {
         assert!(matches!(long, Err(BringRejection::TooLarge)), "{long:?}");
 
         let odd = ForeignPassword {
-            hash: secret("$argon2d$v=19$m=1,t=1,p=1$a$b"),
+            hash: Some(secret("$argon2d$v=19$m=1,t=1,p=1$a$b")),
             created_at: THEN,
             updated_at: THEN,
         };

@@ -193,3 +193,35 @@ async fn nobody_is_let_in_without_that_servers_word() {
     let hashed = Some(NewPassword::Hashed(secret("$elsewhere$")));
     assert!(world.create("eve@example.org", hashed).await.is_err(), "it is no hash to import");
 }
+
+/// Somebody who is brought from elsewhere, whose password stays there.
+#[tokio::test]
+async fn password_of_somebody_brought_is_asked_for_where_it_stayed() {
+    use crate::identity::{ForeignIdentity, ForeignPassword, OtherCredentials};
+    let (world, former) = migrating();
+    let then = Timestamp(1_600_000_000_000);
+    let foreign = ForeignIdentity {
+        id: IdentityId(uuid::Uuid::from_u128(0x1234_5678_0000_1000_8000_0000_0000_0001)),
+        schema_id: "default".to_owned(),
+        traits: traits("ann@example.org"),
+        state: crate::model::IdentityState::Active,
+        state_changed_at: then,
+        metadata_public: None,
+        metadata_admin: None,
+        organization: None,
+        external_id: None,
+        verifiable: Vec::new(),
+        recovery: Vec::new(),
+        password: Some(ForeignPassword { hash: None, created_at: then, updated_at: then }),
+        others: OtherCredentials::default(),
+        created_at: then,
+        updated_at: then,
+        digest: [1; 32],
+    };
+    let done = world.service.bring_identity(world.scope, &foreign, false).await.unwrap();
+    assert_eq!(done.password_left, None);
+    assert_eq!(refused(world.log_in("ann@example.org", "wrong").await), [4_000_006]);
+    world.log_in("ann@example.org", "old").await.unwrap();
+    world.log_in("ann@example.org", "old").await.unwrap();
+    assert_eq!(former.0.lock().len(), 2, "from then on it is known here");
+}

@@ -114,15 +114,20 @@ impl Policy {
         Ok(())
     }
 
+    /// The fewest characters of a password.
+    pub fn least(&self, standing: Standing) -> usize {
+        match standing {
+            Standing::Alone => self.length_min,
+            Standing::BesideSecond => self.length_min.min(self.length_min_beside_second),
+        }
+    }
+
     /// Judges the length of a password, in characters.
     ///
     /// # Errors
     /// If it is too short for what it stands beside.
     pub fn check_length(&self, length: usize, standing: Standing) -> Result<(), PolicyViolation> {
-        let length_min = match standing {
-            Standing::Alone => self.length_min,
-            Standing::BesideSecond => self.length_min.min(self.length_min_beside_second),
-        };
+        let length_min = self.least(standing);
         if length < length_min {
             return Err(PolicyViolation::TooShort { length_min, length });
         }

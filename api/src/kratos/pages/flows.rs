@@ -4,6 +4,7 @@ use axum::{extract::State, response::Response};
 use cardea_identity::{
     flow::{AddressProof, Flow, FlowState, Purpose, SettingsRejection},
     model::Identity,
+    password::Standing,
     session::Aal,
     ui::{Attributes, Container, InputType, Node, node::Group},
 };
@@ -111,7 +112,8 @@ pub(in super::super) async fn registration(
     let said = |id: u32| !(sent && id == 1_040_005);
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
     let submit = Some("Create account").filter(|_| !sent);
-    let form = Form { submit, ..plain(words, &flow) };
+    let length_min = Some(kratos.service().settings().password_policy.least(Standing::Alone));
+    let form = Form { submit, length_min, ..plain(words, &flow) };
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
@@ -311,8 +313,12 @@ pub(in super::super) async fn settings(
     let logout = format!("/self-service/logout?token={}", logout.expose());
     let words = Words::of(&kratos, &caller);
     let holder = flow.identity.as_ref().map(who).unwrap_or_default();
+    let has_second = flow.identity.as_ref().is_some_and(|identity| identity.has_second_factor);
+    let standing = if has_second { Standing::BesideSecond } else { Standing::Alone };
+    let length_min = Some(kratos.service().settings().password_policy.least(standing));
     let form = |group, prefix, submit| Form {
         group: Some(group),
+        length_min,
         holder: Some(holder.as_str()).filter(|_| group == Group::Password),
         prefix,
         submit: Some(submit),
@@ -406,6 +412,7 @@ pub(super) fn plain_form(words: Words, ui: &Container) -> Form<'_> {
         submit: None,
         forgotten: None,
         holder: None,
+        length_min: None,
         focus: true,
         prefix: "field",
         skipped: None,

@@ -26,6 +26,8 @@ pub(super) struct Form<'a> {
     pub(super) forgotten: Option<&'a str>,
     /// Whose new password it is, for programs that keep passwords.
     pub(super) holder: Option<&'a str>,
+    /// The fewest characters of a new password.
+    pub(super) length_min: Option<usize>,
     /// Whether the first field that is wrong or empty gets the cursor.
     pub(super) focus: bool,
     /// Told apart from other forms of the page.
@@ -125,7 +127,15 @@ impl Form<'_> {
     ) -> Markup {
         let id = format!("{}-{}", self.prefix, input.name);
         let wrong = format!("{id}-wrong");
-        let described = (!node.messages.is_empty()).then_some(wrong.as_str());
+        let is_wrong = !node.messages.is_empty();
+        let least = self.length_min.filter(|_| input.name == "password");
+        let hint = format!("{id}-hint");
+        let described = match (least.is_some(), is_wrong) {
+            (true, true) => Some(format!("{hint} {wrong}")),
+            (true, false) => Some(hint.clone()),
+            (false, true) => Some(wrong.clone()),
+            (false, false) => None,
+        };
         let autofocus = focus == Some(input.name.as_str());
         let is_code = matches!(input.name.as_str(), "code" | "totp_code");
         let complete = input.autocomplete.map(autocomplete).or(match input.name.as_str() {
@@ -168,8 +178,13 @@ impl Form<'_> {
                     disabled[input.disabled] autofocus[autofocus] .code[is_code]
                     inputmode=[is_code.then_some("numeric")]
                     spellcheck="false" autocapitalize="none"
-                    aria-invalid=[described.map(|_| "true")] aria-describedby=[described];
-                @if !node.messages.is_empty() {
+                    aria-invalid=[is_wrong.then_some("true")] aria-describedby=[described];
+                @if let Some(least) = least {
+                    p.rule id=(hint) {
+                        (self.words.fill("At least {count} characters.", "count", &html! { (least) }))
+                    }
+                }
+                @if is_wrong {
                     div id=(wrong) {
                         @for text in &node.messages { p.wrong { (self.words.text(text)) } }
                     }

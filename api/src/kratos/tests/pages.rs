@@ -120,6 +120,24 @@ async fn settings_page_ends_other_sessions_and_only_by_its_own_form() {
 }
 
 #[tokio::test]
+async fn least_length_of_a_new_password_is_told_before_it_is_typed() {
+    let world = World::new();
+    let least =
+        world.service.settings().password_policy.least(cardea_identity::password::Standing::Alone);
+    let told = format!("At least {least} characters.");
+    let mut browser = Browser::new(&world);
+    let (_, page) = open(&mut browser, "/ui/registration").await;
+    let page = html(&page);
+    assert!(page.contains(&told) && page.contains("aria-describedby=\"field-password-hint\""));
+    let (_, page) = open(&mut browser, "/ui/login").await;
+    assert!(!html(&page).contains("At least"), "whoever logs in has one already");
+    world.create("ann@example.org").await;
+    browser.log_in("ann@example.org").await;
+    let (_, page) = open(&mut browser, "/ui/settings").await;
+    assert!(html(&page).contains(&told));
+}
+
+#[tokio::test]
 async fn page_of_a_flow_that_is_over_or_another_browsers_begins_anew() {
     let world = World::new();
     let (mut mine, mut other) = (Browser::new(&world), Browser::new(&world));

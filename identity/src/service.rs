@@ -86,6 +86,9 @@ pub struct Settings {
     pub passkeys: bool,
     /// Whether security keys are offered as a second factor, if public keys are.
     pub security_keys: bool,
+    /// Whether security keys that are added log in alone, as a first factor, and sign up;
+    /// otherwise they are a second one.
+    pub passwordless_keys: bool,
     /// Whether taking away or replacing a factor ends all other sessions.
     pub factor_change_ends_sessions: bool,
     /// Whether people are told by mail when how they log in has changed.
@@ -154,6 +157,7 @@ impl Default for Settings {
             relying_party: None,
             passkeys: true,
             security_keys: true,
+            passwordless_keys: false,
             factor_change_ends_sessions: true,
             notify_changes: false,
             self_export: true,

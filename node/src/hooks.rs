@@ -98,7 +98,7 @@ fn hook(config: &Config, table: &HookTable) -> anyhow::Result<Hook> {
 /// The methods after which hooks of a flow may run.
 pub(crate) const fn methods(purpose: Purpose) -> &'static [&'static str] {
     match purpose {
-        Purpose::Registration => &["password", "oidc", "passkey", "code"],
+        Purpose::Registration => &["password", "oidc", "passkey", "webauthn", "code"],
         Purpose::Login => {
             &["password", "oidc", "passkey", "code", "totp", "lookup_secret", "webauthn"]
         }

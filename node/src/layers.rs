@@ -293,6 +293,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         relying_party: relying_party(config),
         passkeys: factors.passkeys.unwrap_or(true),
         security_keys: factors.security_keys.unwrap_or(true),
+        passwordless_keys: factors.security_keys_passwordless,
         factor_change_ends_sessions: factors.change_ends_sessions,
         notify_changes: factors.notify.unwrap_or(mails),
         self_export: flows.export,

@@ -143,6 +143,8 @@ async fn take(
         code: text(&mut body, "code")?.map(Secret::new),
         resend: text(&mut body, "resend")?,
         passkey_register: answer_text(&mut body, "passkey_register")?,
+        webauthn_register: answer_text(&mut body, "webauthn_register")?,
+        webauthn_register_displayname: text(&mut body, "webauthn_register_displayname")?,
     };
     let id = opened.flow.id;
     let done = kratos.service().submit_registration(caller.scope, id, submission, client);

@@ -4,6 +4,7 @@ mod addresses;
 mod events;
 mod imported;
 mod key;
+mod key_alone;
 mod password;
 
 use std::time::Duration;
@@ -30,12 +31,16 @@ const BROWSER: CsrfDigest = CsrfDigest([3; 32]);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn world() -> World {
+    world_of(settings())
+}
+
+fn world_of(settings: Settings) -> World {
     let party = RelyingParty {
         id: "example.org".to_owned(),
         name: "Example".to_owned(),
         origins: vec!["https://id.example.org".to_owned()],
     };
-    World::with(Settings { relying_party: Some(party), notify_changes: true, ..settings() })
+    World::with(Settings { relying_party: Some(party), notify_changes: true, ..settings })
 }
 
 fn ids(flow: &Flow) -> Vec<u32> {

@@ -49,6 +49,11 @@ impl Service {
         self.settings.relying_party.as_ref().filter(|_| self.settings.security_keys)
     }
 
+    /// The parties of security keys that log in alone.
+    pub(super) fn passwordless_party(&self) -> Option<&RelyingParty> {
+        self.security_key_party().filter(|_| self.settings.passwordless_keys)
+    }
+
     /// Writes down by what the subject of a login may complete it.
     pub(super) fn offer_factors(&self, record: &mut FlowRecord, factors: &Factors) {
         let by_browser = !record.csrf_digest.is_empty();
@@ -64,26 +69,28 @@ impl Service {
             factors.second().filter(|kind| is_offered(*kind)).collect()
         } else {
             let first = |kind: &CredentialKind| {
-                factors.has(*kind)
-                    && matches!(
-                        kind,
-                        CredentialKind::Password | CredentialKind::Passkey | CredentialKind::Oidc
-                    )
-                    && is_offered(*kind)
+                let may = match kind {
+                    CredentialKind::Password | CredentialKind::Passkey | CredentialKind::Oidc => {
+                        factors.has(*kind)
+                    }
+                    CredentialKind::Webauthn => {
+                        self.settings.passwordless_keys && factors.security_keys(true).count() > 0
+                    }
+                    _ => false,
+                };
+                may && is_offered(*kind)
             };
             factors.kinds().filter(first).collect()
         };
-        let keys = if second { CredentialKind::Webauthn } else { CredentialKind::Passkey };
-        if offered.contains(&keys) {
-            let known = factors.get(keys).map(|record| record.keys.as_slice());
-            record.known_keys = known
-                .unwrap_or_default()
-                .iter()
-                .map(|key| KnownKeyRecord {
-                    id: key.id.clone(),
-                    transports: key.transports.clone(),
-                })
-                .collect();
+        if !second && offered.contains(&CredentialKind::Webauthn) {
+            record.passwordless_keys = factors.security_keys(true).map(known_record).collect();
+        }
+        if second && offered.contains(&CredentialKind::Webauthn) {
+            record.known_keys = factors.security_keys(false).map(known_record).collect();
+        }
+        if !second && offered.contains(&CredentialKind::Passkey) {
+            let passkeys = keys_of(factors.get(CredentialKind::Passkey));
+            record.known_keys = passkeys.iter().map(known_record).collect();
         }
         record.offered = offered.into_iter().map(|kind| u32::from(kind.number())).collect();
     }
@@ -116,6 +123,21 @@ impl Service {
             if anybody || offers(CredentialKind::Passkey) {
                 form.passkey = ask(self.passkey_party(), UserVerification::Required);
             }
+            let party = self.passwordless_party();
+            match (party, &challenge, record.passwordless_keys.as_slice()) {
+                (Some(_), Some(_), []) if anybody => form.security_key = true,
+                (Some(party), Some(challenge), [_, ..]) => {
+                    let known: Vec<KnownKey> =
+                        record.passwordless_keys.iter().map(known_key).collect();
+                    let wanted = UserVerification::Discouraged;
+                    form.webauthn = Some(webauthn::request(party, challenge, wanted, &known));
+                    if anybody {
+                        // Who named itself has chosen this way.
+                        (form.password, form.code, form.passkey) = (false, false, None);
+                    }
+                }
+                _ => {}
+            }
         }
         form.script =
             (form.passkey.is_some() || form.webauthn.is_some()).then(|| self.key_script());
@@ -139,6 +161,15 @@ impl Service {
             let user = User { handle: &record.user_handle, name: "" };
             let options = webauthn::creation(party, &challenge, user, true, &[]);
             form.passkey = Some((options, field.name.clone()));
+            form.script = Some(self.key_script());
+        }
+        if let (Some(party), Some(challenge), Some(field)) =
+            (self.passwordless_party(), challenge_of(&record.challenge), named)
+        {
+            // What a key is shown by where there is no name yet.
+            let shown = field.title.as_deref().unwrap_or(&field.name);
+            let user = User { handle: &record.user_handle, name: shown };
+            form.webauthn = Some(webauthn::creation(party, &challenge, user, false, &[]));
             form.script = Some(self.key_script());
         }
         form
@@ -176,7 +207,9 @@ impl Service {
             let user = User { handle: subject.as_bytes(), name: &name };
             let known: Vec<KnownKey> = keys.iter().map(kept_key).collect();
             let options = webauthn::creation(party, &challenge, user, false, &known);
-            form.webauthn = Some((keys.iter().map(listed).collect(), options));
+            let last = factors.ways_in() < 2;
+            let listed = keys.iter().map(|key| (listed(key), !(key.passwordless && last)));
+            form.webauthn = Some((listed.collect(), options));
         }
         if let (Some(party), Some(challenge)) = (self.passkey_party(), challenge) {
             let keys = keys_of(factors.get(CredentialKind::Passkey));
@@ -275,6 +308,10 @@ pub(super) fn challenge_of(bytes: &[u8]) -> Option<Challenge> {
 /// The keys of a credential.
 pub(super) fn keys_of(record: Option<&CredentialRecord>) -> &[PublicKeyRecord] {
     record.map_or(&[], |record| &record.keys)
+}
+
+pub(super) fn known_record(key: &PublicKeyRecord) -> KnownKeyRecord {
+    KnownKeyRecord { id: key.id.clone(), transports: key.transports.clone() }
 }
 
 fn known_key(record: &KnownKeyRecord) -> KnownKey {

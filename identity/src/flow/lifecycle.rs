@@ -112,6 +112,11 @@ impl Service {
             exchange_token: Bytes::new(),
             code_account: Bytes::new(),
             code_traits: Bytes::new(),
+            passwordless_keys: if over.subject.is_empty() {
+                Vec::new()
+            } else {
+                over.passwordless_keys.clone()
+            },
             // What was drawn for the one is not good for the other.
             challenge: if over.challenge.is_empty() { Bytes::new() } else { self.draw_challenge() },
             lookup_sealed: Bytes::new(),

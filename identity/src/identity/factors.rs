@@ -11,7 +11,7 @@ use crate::{
     Service,
     model::Scope,
     session::CredentialKind,
-    table::{CredentialKey, CredentialRecord, Credentials},
+    table::{CredentialKey, CredentialRecord, Credentials, PublicKeyRecord},
 };
 
 /// More kinds than there are.
@@ -66,7 +66,21 @@ impl Factors {
     /// The second factors that there are.
     pub(crate) fn second(&self) -> impl Iterator<Item = CredentialKind> {
         let kinds = [CredentialKind::Totp, CredentialKind::LookupSecret, CredentialKind::Webauthn];
-        kinds.into_iter().filter(|kind| self.has(*kind))
+        let is_second = |kind: CredentialKind| match kind {
+            CredentialKind::Webauthn => self.security_keys(false).next().is_some(),
+            _ => self.has(kind),
+        };
+        kinds.into_iter().filter(move |kind| is_second(*kind))
+    }
+
+    /// The security keys that log in alone, or those that do not.
+    pub(crate) fn security_keys(
+        &self,
+        passwordless: bool,
+    ) -> impl Iterator<Item = &PublicKeyRecord> {
+        let record = self.get(CredentialKind::Webauthn);
+        let keys = record.map(|record| record.keys.as_slice()).unwrap_or_default();
+        keys.iter().filter(move |key| key.passwordless == passwordless)
     }
 
     /// Whether there is a second factor.
@@ -74,13 +88,14 @@ impl Factors {
         self.second().next().is_some()
     }
 
-    /// How many ways there are to log in: each passkey is one, and each account at
-    /// another provider.
+    /// How many ways there are to log in: each passkey is one, each security key that needs
+    /// no password, and each account at another provider.
     pub(crate) fn ways_in(&self) -> usize {
         let passkeys = self.get(CredentialKind::Passkey).map_or(0, |record| record.keys.len());
         let linked = self.get(CredentialKind::Oidc).map_or(0, |record| record.identifiers.len());
         let others = [CredentialKind::Password, CredentialKind::Code];
-        passkeys + linked + others.into_iter().filter(|kind| self.has(*kind)).count()
+        let alone = self.security_keys(true).count();
+        passkeys + alone + linked + others.into_iter().filter(|kind| self.has(*kind)).count()
     }
 }
 
@@ -122,7 +137,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{LookupCodeRecord, PublicKeyRecord};
+    use crate::table::LookupCodeRecord;
 
     #[test]
     fn credentials_without_a_secret_are_no_factors() {
@@ -142,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn passkeys_are_ways_in_and_no_second_factor() {
+    fn keys_that_log_in_alone_are_ways_in_and_no_second_factor() {
         let mut factors = Factors::default();
         let keys = vec![PublicKeyRecord::default(), PublicKeyRecord::default()];
         let record = CredentialRecord { keys, ..CredentialRecord::default() };
@@ -150,6 +165,10 @@ mod tests {
         assert_eq!((factors.ways_in(), factors.has_second()), (2, false));
         factors.set(CredentialKind::Webauthn, record);
         assert_eq!((factors.ways_in(), factors.has_second()), (2, true));
+        let alone = PublicKeyRecord { passwordless: true, ..PublicKeyRecord::default() };
+        let record = CredentialRecord { keys: vec![alone], ..CredentialRecord::default() };
+        factors.set(CredentialKind::Webauthn, record);
+        assert_eq!((factors.ways_in(), factors.has_second()), (3, false));
         factors.remove(CredentialKind::Webauthn);
         let lookup_codes = vec![LookupCodeRecord::default()];
         let record = CredentialRecord { lookup_codes, ..CredentialRecord::default() };

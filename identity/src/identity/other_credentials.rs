@@ -282,9 +282,6 @@ fn lookup_codes(config: &Map<String, Value>) -> Read<Vec<LookupCode>> {
 fn public_keys(config: &Map<String, Value>) -> Read<Vec<PublicKeyRecord>> {
     each(config, &["credentials"], |entry| {
         let of = |name: &str| entry.get(name).unwrap_or(&Value::Null);
-        if of("is_passwordless") == &Value::Bool(true) {
-            return malformed("a security key that is a first factor is to be made a passkey");
-        }
         let public_key = bytes(of("public_key"))?;
         if PublicKey::parse(&public_key).is_err() {
             return malformed("a public key is no COSE key of ES256, EdDSA or RS256");
@@ -319,6 +316,8 @@ fn public_keys(config: &Map<String, Value>) -> Read<Vec<PublicKeyRecord>> {
             backed_up: flag("backup_state"),
             // Kratos kept none at first.
             backup_unknown: flags.get("backup_eligible").is_none(),
+            // Of passkeys it says nothing: they always are.
+            passwordless: of("is_passwordless") == &Value::Bool(true),
         })
     })
 }

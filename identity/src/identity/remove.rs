@@ -76,9 +76,8 @@ impl Service {
                         record.unlink(at.ok_or(RemoveRejection::NoSuchCredential)?);
                         1
                     }
-                    CredentialKind::Totp
-                    | CredentialKind::LookupSecret
-                    | CredentialKind::Webauthn => 0,
+                    CredentialKind::Webauthn => factors.security_keys(true).count(),
+                    CredentialKind::Totp | CredentialKind::LookupSecret => 0,
                     _ => return Err(RemoveRejection::NotRemovable),
                 };
                 if removed > 0 && factors.ways_in() <= removed {

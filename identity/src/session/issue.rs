@@ -36,6 +36,8 @@ impl Factor {
     pub(crate) const LOOKUP_SECRET: Self = Self::second(CredentialKind::LookupSecret);
     pub(crate) const SECURITY_KEY: Self = Self::second(CredentialKind::Webauthn);
 
+    pub(crate) const PASSWORDLESS_KEY: Self = Self::first(CredentialKind::Webauthn);
+
     /// A first factor that is no code.
     pub(crate) const fn first(kind: CredentialKind) -> Self {
         Self { kind, aal: Aal::Aal1, via: None }

@@ -125,6 +125,9 @@ pub struct PublicKeyRecord {
     /// that was not kept, and was not used here since.
     #[prost(bool, tag = "11")]
     pub backup_unknown: bool,
+    /// Whether it logs in alone; otherwise it stands beside a first factor.
+    #[prost(bool, tag = "12")]
+    pub passwordless: bool,
 }
 
 impl Credentials {

@@ -143,6 +143,10 @@ pub struct FlowRecord {
     /// The organization that the flow is of; empty for none.
     #[prost(bytes = "bytes", tag = "38")]
     pub organization: Bytes,
+    /// The security keys that may log in alone: of the identifier that was named, or of the
+    /// subject. Those of an identifier that nobody has are drawn from it.
+    #[prost(message, repeated, tag = "39")]
+    pub passwordless_keys: Vec<KnownKeyRecord>,
 }
 
 /// A key that may answer a challenge.

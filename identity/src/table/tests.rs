@@ -366,6 +366,7 @@ fn credentials_are_frozen() {
             backup_eligible: true,
             backed_up: true,
             backup_unknown: true,
+            passwordless: false,
         }],
         user_handle: "u".into(),
         user_handle_digest: "x".into(),

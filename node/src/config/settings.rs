@@ -324,6 +324,8 @@ sections! {
         passkeys: Option<bool> = "",
         /// Offer security keys as a second factor; by default wherever browsers can.
         security_keys: Option<bool> = "",
+        /// Let security keys that are added log in alone, as a first factor, and sign up; they are no second factor then.
+        security_keys_passwordless: bool = "false",
         /// The domain that passkeys and security keys are bound to: keys are lost when it changes; by default the host of `public.url`.
         rp_id: Option<String> = "",
         /// Origins of pages that use passkeys and security keys, beside that of `public.url`; each within `factors.rp_id`.

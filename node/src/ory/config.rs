@@ -71,6 +71,20 @@ const CARRIED: &[(&str, &str, Form)] = &[
     ("selfservice.methods.code.config.lifespan", "flows.code_lifespan", Form::Duration),
     ("selfservice.methods.code.passwordless_enabled", "flows.code_login", Form::Flag),
     ("selfservice.methods.code.mfa_enabled", "factors.code", Form::Flag),
+    ("selfservice.methods.totp.enabled", "factors.totp", Form::Flag),
+    ("selfservice.methods.totp.config.issuer", "factors.totp_issuer", Form::Text),
+    ("selfservice.methods.lookup_secret.enabled", "factors.lookup_secrets", Form::Flag),
+    ("selfservice.methods.passkey.enabled", "factors.passkeys", Form::Flag),
+    ("selfservice.methods.passkey.config.rp.id", "factors.rp_id", Form::Text),
+    ("selfservice.methods.passkey.config.rp.origins", "factors.rp_origins", Form::Texts),
+    ("selfservice.methods.webauthn.enabled", "factors.security_keys", Form::Flag),
+    (
+        "selfservice.methods.webauthn.config.passwordless",
+        "factors.security_keys_passwordless",
+        Form::Flag,
+    ),
+    ("selfservice.methods.webauthn.config.rp.id", "factors.rp_id", Form::Text),
+    ("selfservice.methods.webauthn.config.rp.origins", "factors.rp_origins", Form::Texts),
     ("selfservice.methods.link.config.lifespan", "flows.link_lifespan", Form::Duration),
     ("selfservice.flows.recovery.use", "flows.recovery_use", Form::Text),
     ("selfservice.flows.verification.use", "flows.verification_use", Form::Text),
@@ -166,6 +180,8 @@ pub fn translate(kratos: &Value) -> Translated {
         match written(value, *form) {
             Ok(written) if settings.iter().all(|(known, _)| known != ours) => {
                 settings.push(((*ours).to_owned(), written));
+            }
+            Ok(written) if settings.iter().any(|(known, set)| known == ours && *set == written) => {
             }
             Ok(_) => left.push(Left::new(path, format!("{ours} was set by another"))),
             Err(why) => left.push(Left::new(path, why)),
@@ -392,6 +408,9 @@ selfservice:
   allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
   methods:
     password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3, migrate_hook: {enabled: true, config: {url: "https://old.example.org/check", method: POST, auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}}}}}
+    totp: {enabled: true, config: {issuer: Example}}
+    passkey: {enabled: true, config: {rp: {id: example.org, origins: ["https://id.example.org"]}}}
+    webauthn: {enabled: true, config: {passwordless: true, rp: {id: example.org, display_name: X}}}
     code: {mfa_enabled: true, passwordless_enabled: true, config: {lifespan: 15m}}
     oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
   flows:
@@ -421,7 +440,10 @@ identity:
             "allowed_return_urls = [\"https://www.example.org\", \"https://app.example.org\"]",
             "code_lifespan = \"15m\"",
             "code_login = true",
-            "[factors]\ncode = true",
+            "[factors]\ncode = true\ntotp = true\ntotp_issuer = \"Example\"",
+            "rp_id = \"example.org\"",
+            "rp_origins = [\"https://id.example.org\"]",
+            "security_keys_passwordless = true",
             "memory = \"128MiB\"",
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",
@@ -445,6 +467,7 @@ identity:
         ] {
             assert!(left.contains(&setting), "{setting}: {left:?}");
         }
+        assert!(!left.contains(&"selfservice.methods.webauthn.config.rp.id"), "{left:?}");
         assert!(!left.contains(&"version") && !left.contains(&"session.lifespan"));
         let shown = serde_json::to_string(&translated).unwrap();
         for secret in ["s3cret", "PLEASE", "pass\""] {

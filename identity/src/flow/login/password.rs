@@ -124,7 +124,7 @@ impl Service {
     }
 
     /// Whose identifier it is, or the decoy.
-    async fn account(&self, scope: Scope, identifier: &str) -> Result<Uuid, StoreError> {
+    pub(super) async fn account(&self, scope: Scope, identifier: &str) -> Result<Uuid, StoreError> {
         let keys: Vec<_> = self
             .identifier_digests(scope.tenant, identifier)
             .into_iter()
@@ -172,10 +172,15 @@ fn read_form(flow: &mut Flow, submission: LoginSubmission) -> Option<(String, Se
     }
     forms::say_violations(&mut flow.ui, &missing);
     let password = password.filter(|_| missing.is_empty())?;
-    let mut identifier = normalize_identifier(&identifier);
-    if identifier.len() > IDENTIFIER_BYTES_MAX {
-        // Its digest is nobody's.
-        identifier = format!("\0too long: {}", blake3::hash(identifier.as_bytes()));
+    Some((looked_up(&identifier), password))
+}
+
+/// An identifier as it is looked up.
+pub(super) fn looked_up(typed: &str) -> String {
+    let identifier = normalize_identifier(typed);
+    if identifier.len() <= IDENTIFIER_BYTES_MAX {
+        return identifier;
     }
-    Some((identifier, password))
+    // Its digest is nobody's.
+    format!("\0too long: {}", blake3::hash(identifier.as_bytes()))
 }

@@ -1,16 +1,31 @@
-//! Completing a login by a security key, as a second factor. A signature cannot be
-//! guessed, so nothing slows this down: whoever is kept waiting elsewhere gets in here.
-//! The challenge is the flow's own, and a flow is completed once.
+//! Completing a login by a security key: as a second factor, or alone, where keys are said
+//! to need no password. A signature cannot be guessed, so nothing slows this down: whoever
+//! is kept waiting elsewhere gets in here. The challenge is the flow's own, and a flow is
+//! completed once.
+//!
+//! A key that logs in alone does not say whose it is. So its owner names itself first, and
+//! the form then asks for one of its keys. For an identifier that nobody has, or whose owner
+//! has no such key, it asks for one that was never made, the same each time: who has an
+//! account is not told.
 
-use cardea_storage::{Consistency, Timestamp};
+use cardea_storage::{Consistency, StoreError, Timestamp};
 
-use super::{Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled};
+use super::{
+    Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled, password::looked_up,
+};
 use crate::{
     Service,
-    flow::{Flow, key::challenge_of},
-    session::{CredentialKind, issue::Factor},
-    table::{CredentialRecord, Credentials, PublicKeyRecord},
-    ui::Text,
+    flow::{
+        Flow,
+        key::{challenge_of, known_record},
+    },
+    schema::Violation,
+    session::{Aal, CredentialKind, issue::Factor},
+    table::{
+        CredentialRecord, Credentials, FlowKey, FlowRecord, Flows, KnownKeyRecord, PublicKeyRecord,
+        id_bytes, id_of,
+    },
+    ui::{Text, forms},
     webauthn::{
         self, Asserted, RelyingParty, UserVerification,
         ceremony::{KeptKey, Used},
@@ -23,6 +38,10 @@ impl Service {
         sender: Sender<'_>,
         submission: LoginSubmission,
     ) -> Result<LoggedIn, LoginRejection> {
+        let (record, flow) = self.open_login(sender).await?;
+        if record.requested_aal != 2 {
+            return self.log_in_by_key_alone(sender, (record, flow), submission).await;
+        }
         let proof = submission.proof.as_ref();
         let (record, mut flow) = self.open_second(sender, proof).await?;
         flow.active = Some(CredentialKind::Webauthn.name().to_owned());
@@ -44,6 +63,79 @@ impl Service {
         .await
     }
 
+    async fn log_in_by_key_alone(
+        &self,
+        sender: Sender<'_>,
+        (record, mut flow): (FlowRecord, Flow),
+        submission: LoginSubmission,
+    ) -> Result<LoggedIn, LoginRejection> {
+        let Sender { scope, id, client } = sender;
+        let party = self.passwordless_party().filter(|_| !record.challenge.is_empty());
+        let Some(party) = party else {
+            return Err(LoginRejection::say(flow, Text::login_method_missing()));
+        };
+        flow.active = Some(CredentialKind::Webauthn.name().to_owned());
+        let source = self.source(scope, client);
+        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
+        let answer = submission.webauthn_login.unwrap_or_default();
+        if answer.is_empty() || record.passwordless_keys.is_empty() {
+            let identifier = submission.identifier.unwrap_or_default();
+            return self.ask_for_key(sender, (record, flow), &identifier).await;
+        }
+        let subject = [&record.subject, &record.code_account].into_iter().find(|id| !id.is_empty());
+        let attempt = Attempt {
+            scope,
+            flow: (id, &record),
+            client,
+            account: subject.map(|id| id_of(id)).unwrap_or_default(),
+            source,
+            proof: submission.proof.as_ref(),
+            factor: Factor::PASSWORDLESS_KEY,
+        };
+        let credential = self.keys_for(&attempt).await?.unwrap_or_default();
+        let asked = (party, UserVerification::Discouraged);
+        self.finish_by_key(&attempt, flow, asked, &credential, webauthn::assertion(&answer)).await
+    }
+
+    /// Asks whoever names itself for one of its keys.
+    async fn ask_for_key(
+        &self,
+        Sender { scope, id, .. }: Sender<'_>,
+        (record, mut flow): (FlowRecord, Flow),
+        typed: &str,
+    ) -> Result<LoggedIn, LoginRejection> {
+        if typed.trim().is_empty() {
+            forms::say_violations(&mut flow.ui, &[Violation::required("#", "identifier")]);
+            return Err(LoginRejection::Invalid(Box::new(flow)));
+        }
+        let identifier = looked_up(typed);
+        let account = self.account(scope, &identifier).await?;
+        let view = self.store.view(Consistency::Strong);
+        let factors = self.factors_of(&view, scope, account).await?;
+        let mut keys: Vec<KnownKeyRecord> = factors.security_keys(true).map(known_record).collect();
+        // Drawn either way, so that both take the same time.
+        let nobodys = format!("security key of {}", self.decoy(scope.tenant, &identifier));
+        let nobodys = self.source_digest(scope.tenant, nobodys.as_bytes());
+        if keys.is_empty() {
+            keys.push(KnownKeyRecord { id: nobodys.to_vec().into(), transports: Vec::new() });
+        }
+        let turned =
+            &FlowRecord { passwordless_keys: keys, code_account: id_bytes(&account), ..record };
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        self.store
+            .transact(|t| async move {
+                if t.get::<Flows>(key).await?.is_some_and(|found| found.record.completed_at == 0) {
+                    t.put::<Flows>(key, turned, Some(self.flow_kept_until(turned))).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        let mut flow = self.show_flow(id, turned);
+        flow.active = Some(CredentialKind::Webauthn.name().to_owned());
+        flow.ui.fill("identifier", typed.into());
+        Err(LoginRejection::say(flow, Text::prepare_security_key()))
+    }
+
     /// The credential whose keys an attempt may be signed by.
     pub(super) async fn keys_for(
         &self,
@@ -51,7 +143,15 @@ impl Service {
     ) -> Result<Option<CredentialRecord>, LoginRejection> {
         let view = self.store.view(Consistency::Strong);
         let found = view.peek::<Credentials>(&attempt.credential_key()).await?;
-        Ok(found.map(|entry| entry.record).filter(|record| !record.keys.is_empty()))
+        let mut record = match found {
+            Some(entry) => entry.record,
+            None => return Ok(None),
+        };
+        // A key of a first factor is no second one, and the other way round.
+        if attempt.factor.kind == CredentialKind::Webauthn {
+            record.keys.retain(|key| key.passwordless == (attempt.factor.aal == Aal::Aal1));
+        }
+        Ok(Some(record).filter(|record| !record.keys.is_empty()))
     }
 
     /// Verifies what an authenticator has signed, and completes the login with it.
@@ -81,7 +181,12 @@ impl Service {
         let settle = |now: Option<&CredentialRecord>, at: Timestamp| {
             let mut record = now.cloned().unwrap_or_default();
             let same = record.keys.iter_mut().find(|now| now.id == key.id);
-            match same.filter(|now| now.public_key == key.public_key && is_later(now, used)) {
+            let is_same = |now: &&mut PublicKeyRecord| {
+                now.public_key == key.public_key
+                    && now.passwordless == key.passwordless
+                    && is_later(now, used)
+            };
+            match same.filter(is_same) {
                 Some(key) => {
                     key.counter = used.counter;
                     key.backup_eligible = used.backup_eligible;

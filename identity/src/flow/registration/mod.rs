@@ -5,7 +5,7 @@
 
 mod code;
 mod hooked;
-mod passkey;
+mod key;
 mod password;
 mod social;
 
@@ -49,6 +49,10 @@ pub struct RegistrationSubmission {
     pub resend: Option<String>,
     /// What a browser answers that made a passkey, in JSON.
     pub passkey_register: Option<String>,
+    /// What a browser answers that made a security key, in JSON.
+    pub webauthn_register: Option<String>,
+    /// What its owner calls that key.
+    pub webauthn_register_displayname: Option<String>,
     /// What concerns a provider.
     pub social: SocialSubmission,
 }
@@ -58,6 +62,7 @@ impl RegistrationSubmission {
     /// send without pressing a button.
     fn method(&self) -> &str {
         match self.method.as_str() {
+            "" if self.webauthn_register.is_some() => "webauthn",
             "" if self.passkey_register.is_some() => "passkey",
             "" if self.code.is_some() || self.resend.is_some() => "code",
             method => method,
@@ -185,7 +190,8 @@ impl Service {
         let sender = Sender { scope, id, client };
         let done = match submission.method() {
             "code" => self.register_by_code(sender, submission).await,
-            "passkey" => self.register_by_passkey(sender, submission).await,
+            "passkey" => self.register_by_key(sender, submission, Factor::PASSKEY).await,
+            "webauthn" => self.register_by_key(sender, submission, Factor::PASSWORDLESS_KEY).await,
             "password" => self.register_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.register_by_provider(sender, submission).await,
             _ => self.register_by_nothing(sender).await,

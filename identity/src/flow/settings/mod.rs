@@ -27,7 +27,10 @@ use serde_json::Value;
 
 pub use self::submission::{BeginSettings, SettingsRejection, SettingsSubmission};
 use self::{changing::Changing, hooked::settings_saved, news::News};
-pub(super) use self::{news::Change, webauthn::kept as kept_key};
+pub(super) use self::{
+    news::Change,
+    webauthn::{kept as kept_key, refused_name},
+};
 use super::{
     Flow, FlowState, Purpose, StartedVerification,
     begin::{BeginRejection, csrf_bytes},

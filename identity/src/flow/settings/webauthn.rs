@@ -38,8 +38,11 @@ impl Service {
         let party = self.security_key_party();
         let name = submission.webauthn_register_displayname.unwrap_or_default();
         let asked = (submission.webauthn_register, submission.webauthn_remove);
-        let wanted =
+        let mut wanted =
             self.want_key(opened, party, asked, UserVerification::Discouraged, name.trim())?;
+        if let Wanted::Add(key, _) = &mut wanted {
+            key.passwordless = self.settings.passwordless_keys;
+        }
         Some(super::Wanted::Webauthn(wanted))
     }
 
@@ -65,12 +68,8 @@ impl Service {
             flow.ui.messages.push(Text::settings_method_missing());
             return None;
         };
-        if name.len() > NAME_BYTES_MAX {
-            let reason = format!("The name of a key may have at most {NAME_BYTES_MAX} bytes.");
-            flow.ui.say(
-                "webauthn_register_displayname",
-                Text::generic_about(&reason, "name_bytes_max", NAME_BYTES_MAX),
-            );
+        if let Some(text) = refused_name(name) {
+            flow.ui.say("webauthn_register_displayname", text);
             return None;
         }
         match webauthn::registration(&answer, &challenge, party, verification) {
@@ -91,10 +90,19 @@ impl Service {
         changing: &mut Changing<'_>,
         wanted: &Wanted,
     ) -> Result<(), Refusal> {
+        if let Wanted::Remove(id) = wanted {
+            let mut alone = changing.factors.security_keys(true);
+            if alone.any(|key| key.id == *id) && changing.factors.ways_in() < 2 {
+                return Err(Refusal::Told("", Text::would_lock_out()));
+            }
+        }
         self.apply_key(changing, KIND, wanted)?;
         match wanted {
-            Wanted::Add(..) => {
-                changing.proven = Some(Factor::SECURITY_KEY);
+            Wanted::Add(key, _) => {
+                changing.proven = Some(match key.passwordless {
+                    true => Factor::PASSWORDLESS_KEY,
+                    false => Factor::SECURITY_KEY,
+                });
                 changing.news = Some(Change::SecurityKeyAdded);
             }
             Wanted::Remove(_) => changing.news = Some(Change::SecurityKeyRemoved),
@@ -146,6 +154,13 @@ impl Service {
     }
 }
 
+/// What is said of a name of a key that is too long.
+pub(in crate::flow) fn refused_name(name: &str) -> Option<Text> {
+    let reason = format!("The name of a key may have at most {NAME_BYTES_MAX} bytes.");
+    let text = || Text::generic_about(&reason, "name_bytes_max", NAME_BYTES_MAX);
+    (name.len() > NAME_BYTES_MAX).then(text)
+}
+
 /// A key as it is kept.
 pub(in crate::flow) fn kept(key: Registered, name: &str, now: u64) -> PublicKeyRecord {
     PublicKeyRecord {
@@ -160,6 +175,7 @@ pub(in crate::flow) fn kept(key: Registered, name: &str, now: u64) -> PublicKeyR
         backup_eligible: key.backup_eligible,
         backed_up: key.backed_up,
         backup_unknown: false,
+        passwordless: false,
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Login {
     pub code: bool,
     /// A passkey, by these options.
     pub passkey: Option<Value>,
+    /// A security key, of whoever names itself first.
+    pub security_key: bool,
     /// A second factor, and nothing else.
     pub second_factor: bool,
     /// A code that is sent to one of these, as they are shown.
@@ -59,7 +61,9 @@ pub struct Registration {
     pub code: bool,
     /// A passkey, by these options, named after that field.
     pub passkey: Option<(Value, String)>,
-    /// What passkeys call.
+    /// A security key, by these options.
+    pub webauthn: Option<Value>,
+    /// What passkeys and security keys call.
     pub script: Option<Script>,
 }
 
@@ -70,8 +74,9 @@ pub struct Settings {
     pub totp: Option<Totp>,
     /// Backup codes.
     pub lookup_secret: Option<LookupSecrets>,
-    /// Security keys: those there are, and options for another.
-    pub webauthn: Option<(Vec<ListedKey>, Value)>,
+    /// Security keys: those there are, each with whether it may be removed, and options for
+    /// another.
+    pub webauthn: Option<(Vec<(ListedKey, bool)>, Value)>,
     /// Passkeys: those there are, whether they may be removed, and options for another.
     pub passkey: Option<(Vec<ListedKey>, bool, Value)>,
     /// What passkeys and security keys call.
@@ -121,6 +126,9 @@ pub fn login(action: &str, login: &Login) -> Container {
     if login.lookup_secret {
         form.nodes.extend(lookup_secret::login());
     }
+    if login.security_key {
+        form.nodes.push(webauthn::choose());
+    }
     if let Some(options) = &login.webauthn {
         form.nodes.extend(webauthn::login(options));
     }
@@ -145,6 +153,9 @@ pub fn registration(
     form.nodes.extend(password::registration());
     if let Some((options, field)) = &registration.passkey {
         form.nodes.extend(passkey::registration(options, field));
+    }
+    if let Some(options) = &registration.webauthn {
+        form.nodes.extend(webauthn::registration(options));
     }
     if registration.code {
         form.nodes.push(code::send(Text::send_registration_code()));

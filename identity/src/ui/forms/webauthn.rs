@@ -47,6 +47,30 @@ pub(super) fn script(script: &Script) -> Node {
     )
 }
 
+/// Offers to log in by a key alone, to whoever says who it is.
+pub(super) fn choose() -> Node {
+    let mut method = InputAttributes::new("method", InputType::Submit);
+    method.value = Some(json!("webauthn"));
+    Node::input(Group::Webauthn, method, Some(Text::use_security_key()))
+}
+
+/// Offers to sign up by a key.
+pub(super) fn registration(options: &Value) -> [Node; 3] {
+    let trigger =
+        button("webauthn_register_trigger", Trigger::OryWebAuthnRegistration, Some(options));
+    [
+        key_name(),
+        hidden(Group::Webauthn, "webauthn_register", None),
+        Node::input(Group::Webauthn, trigger, Some(Text::sign_up_with_security_key())),
+    ]
+}
+
+fn key_name() -> Node {
+    let mut name = InputAttributes::new("webauthn_register_displayname", InputType::Text);
+    name.value = Some(json!(""));
+    Node::input(Group::Webauthn, name, Some(Text::label_security_key_name()))
+}
+
 /// Asks to use one of the keys that the options name.
 pub(super) fn login(options: &Value) -> [Node; 2] {
     let trigger = button("webauthn_login_trigger", Trigger::OryWebAuthnLogin, Some(options));
@@ -56,20 +80,19 @@ pub(super) fn login(options: &Value) -> [Node; 2] {
     ]
 }
 
-/// Offers to remove keys, and to add one by these options.
-pub(super) fn settings(keys: &[ListedKey], options: &Value) -> Vec<Node> {
+/// Offers to remove keys, but for the last way to log in, and to add one by these options.
+pub(super) fn settings(keys: &[(ListedKey, bool)], options: &Value) -> Vec<Node> {
     let mut nodes: Vec<Node> = keys
         .iter()
-        .map(|key| {
+        .map(|(key, may_remove)| {
             let mut remove = InputAttributes::new("webauthn_remove", InputType::Submit);
             remove.value = Some(json!(key.hex()));
+            remove.disabled = !may_remove;
             let label = Text::remove_security_key(key.shown_name(), key.added_at);
             Node::input(Group::Webauthn, remove, Some(label))
         })
         .collect();
-    let mut name = InputAttributes::new("webauthn_register_displayname", InputType::Text);
-    name.value = Some(json!(""));
-    nodes.push(Node::input(Group::Webauthn, name, Some(Text::label_security_key_name())));
+    nodes.push(key_name());
     let trigger =
         button("webauthn_register_trigger", Trigger::OryWebAuthnRegistration, Some(options));
     nodes.push(Node::input(Group::Webauthn, trigger, Some(Text::add_security_key())));

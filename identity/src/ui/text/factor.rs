@@ -27,6 +27,20 @@ impl Text {
         Self::info(1_010_008, "Use security key")
     }
 
+    /// 1010012: the key of whoever named itself is asked for.
+    pub fn prepare_security_key() -> Self {
+        Self::info(
+            1_010_012,
+            "Prepare your WebAuthn device (e.g. security key, biometrics scanner, ...) and press \
+             continue.",
+        )
+    }
+
+    /// 1040004: the button that signs up by a security key.
+    pub fn sign_up_with_security_key() -> Self {
+        Self::info(1_040_004, "Sign up with security key")
+    }
+
     /// 1010009: the button of a time-based code.
     pub fn use_authenticator() -> Self {
         Self::info(1_010_009, "Use Authenticator")

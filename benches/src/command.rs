@@ -11,6 +11,7 @@ use crate::run::{
     cluster::{self, ClusterArgs},
     figures::{self, FiguresArgs},
     load::{self, LoadArgs},
+    newcomers::{self, NewcomersArgs},
     restart::{self, RestartArgs},
 };
 
@@ -40,6 +41,8 @@ enum Command {
     Load(LoadArgs),
     /// Permission checks by themselves: the layer over a store in this process
     Checks(ChecksArgs),
+    /// Three nodes: flows begun, registrations, bytes on disk for each identity and login
+    Newcomers(NewcomersArgs),
     /// How long nodes with that data take to be ready
     Restart(RestartArgs),
 }
@@ -69,6 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 Command::Figures(args) => figures::run(args).await.context("figures"),
                 Command::Load(args) => load::run(args).await.context("load"),
                 Command::Checks(args) => checks::run(args).await.context("checks"),
+                Command::Newcomers(args) => newcomers::run(args).await.context("newcomers"),
                 Command::Restart(args) => restart::run(args).await.context("restart"),
             }
         };

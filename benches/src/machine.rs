@@ -62,6 +62,23 @@ pub fn check_disk(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Bytes of all files below a directory. What goes away meanwhile does not count.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn bytes_below(at: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(at)? {
+        let entry = entry?;
+        bytes += match entry.file_type() {
+            Ok(kind) if kind.is_dir() => bytes_below(&entry.path()).unwrap_or(0),
+            Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

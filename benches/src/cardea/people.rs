@@ -150,3 +150,14 @@ pub fn submission(flow: &str, email: &str) -> anyhow::Result<Template> {
     let body = json!({"method": "password", "identifier": email, "password": PASSWORD});
     Ok(Template::new(Method::POST, &path)?.json(&body))
 }
+
+/// The request that completes a registration flow.
+///
+/// # Errors
+/// If the flow's id is none.
+pub fn registration(flow: &str, email: &str) -> anyhow::Result<Template> {
+    let path = format!("/self-service/registration?flow={flow}");
+    let traits = json!({"email": email, "name": {"first": "Ada", "last": "Lovelace"}});
+    let body = json!({"method": "password", "password": PASSWORD, "traits": traits});
+    Ok(Template::new(Method::POST, &path)?.json(&body))
+}

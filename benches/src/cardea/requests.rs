@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use http::Method;
 use serde::Deserialize;
 
-use super::people::{Person, submission};
+use super::people::{Person, registration, submission};
 use crate::{
     http::{Connection, Template},
     load::{Exchange, Outcome},
@@ -74,6 +74,57 @@ pub fn login(person: &Person, public: SocketAddr) -> anyhow::Result<Login> {
     Ok(Login { connection: Connection::new(public), flow, email: person.email.clone() })
 }
 
+/// A client that begins registrations, and completes none.
+///
+/// # Errors
+/// Never, as it stands.
+pub fn begin_registration(public: SocketAddr) -> anyhow::Result<Repeated> {
+    let template = Template::new(Method::GET, "/self-service/registration/api")?;
+    Ok(Repeated { connection: Connection::new(public), template })
+}
+
+/// A client that signs people up, each by a flow made and submitted.
+pub struct Newcomer {
+    connection: Connection,
+    flow: Template,
+}
+
+/// See [`Newcomer`].
+///
+/// # Errors
+/// Never, as it stands.
+pub fn newcomer(public: SocketAddr) -> anyhow::Result<Newcomer> {
+    let flow = Template::new(Method::GET, "/self-service/registration/api")?;
+    Ok(Newcomer { connection: Connection::new(public), flow })
+}
+
+impl Newcomer {
+    /// Signs somebody up.
+    pub async fn sign_up(&mut self, email: &str) -> Outcome {
+        let submit = |flow: &str| registration(flow, email);
+        begin_and_submit(&mut self.connection, &self.flow, submit).await
+    }
+}
+
+/// Makes a flow, and submits it.
+async fn begin_and_submit(
+    connection: &mut Connection,
+    begin: &Template,
+    submit: impl FnOnce(&str) -> anyhow::Result<Template>,
+) -> Outcome {
+    let flow = match connection.ask(begin).await {
+        Ok(answer) if !answer.status.is_success() => {
+            return Outcome::Refused(answer.status.as_u16());
+        }
+        Ok(answer) => answer.json::<Flow>().ok(),
+        Err(_) => None,
+    };
+    match flow.and_then(|flow| submit(&flow.id).ok()) {
+        Some(submit) => connection.call(&submit).await,
+        None => Outcome::Broken,
+    }
+}
+
 #[derive(Deserialize)]
 struct Flow {
     id: String,
@@ -81,16 +132,7 @@ struct Flow {
 
 impl Exchange for Login {
     async fn call(&mut self) -> Outcome {
-        let flow = match self.connection.ask(&self.flow).await {
-            Ok(answer) if !answer.status.is_success() => {
-                return Outcome::Refused(answer.status.as_u16());
-            }
-            Ok(answer) => answer.json::<Flow>().ok(),
-            Err(_) => None,
-        };
-        let Some(submit) = flow.and_then(|flow| submission(&flow.id, &self.email).ok()) else {
-            return Outcome::Broken;
-        };
-        self.connection.call(&submit).await
+        let submit = |flow: &str| submission(flow, &self.email);
+        begin_and_submit(&mut self.connection, &self.flow, submit).await
     }
 }

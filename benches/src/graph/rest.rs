@@ -27,6 +27,7 @@ use crate::{
         Exchange, Outcome,
         closed::{self, Window},
     },
+    machine::bytes_below,
 };
 
 /// Tuples in one part of the import.
@@ -144,20 +145,6 @@ pub async fn fill(cluster: &Cluster, at: &Path, scale: Scale) -> anyhow::Result<
         disk_bytes,
         resident_bytes: resident.max().unwrap_or(0),
     })
-}
-
-/// Bytes of all files below a directory. What goes away meanwhile does not count.
-fn bytes_below(at: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(at)? {
-        let entry = entry?;
-        bytes += match entry.file_type() {
-            Ok(kind) if kind.is_dir() => bytes_below(&entry.path()).unwrap_or(0),
-            Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
-            Err(_) => 0,
-        };
-    }
-    Ok(bytes)
 }
 
 fn body_of(tuple: &Tuple) -> Value {

@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod compare;
 pub mod figures;
 pub mod load;
+pub mod newcomers;
 pub mod progress;
 pub mod restart;

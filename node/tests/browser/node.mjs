@@ -10,7 +10,7 @@ import { setTimeout as pause } from "node:timers/promises"
 
 const READY_WITHIN_MS = 60_000
 
-const freePort = () =>
+export const freePort = () =>
   new Promise((resolve, reject) => {
     const server = createServer()
     server.once("error", reject)

@@ -1,8 +1,9 @@
 //! Verification while serving: do indexes and homes agree, and are the replicas
 //! of each group the same.
 //!
-//! Every slot is read in pieces, linearizably, with pauses. What a row of a table
-//! should have as index rows is looked up; what an index row says it leads to is
+//! Each shard is read in pieces, linearizably, with pauses: a piece is of many slots at
+//! one instant, and of so many rows at most, however they lie in slots. What a row of a
+//! table should have as index rows is looked up; what an index row says it leads to is
 //! looked up. What seems wrong is read again in one transaction, for somebody may
 //! have changed it between the two reads; only what is wrong there is told, by
 //! key and table, never by content.
@@ -16,7 +17,7 @@
 //! What nodes last said of theirs is compared.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +27,7 @@ use cardea_raft::{GroupId, NodeId};
 use cardea_storage::{
     IndexRow, Key, KeyRange, Row, Slot, Space, Store, StoreError, Table,
     engine::Order,
-    store::{Consistency, Read, ReadRequest, Scan},
+    store::{Consistency, Read, ReadRequest, SCAN_ROWS_MAX, Scan, Snaptoken},
 };
 use serde::Serialize;
 
@@ -56,7 +57,8 @@ pub fn expected_of<T: Table>(row: &Row) -> Option<Vec<IndexRow>> {
 /// How fast to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Rows read at once, 1 to 1,000.
+    /// Rows read at once, 1 to [`SCAN_ROWS_MAX`]: what is held in memory, with the
+    /// rows that they lead to.
     pub rows: u32,
     /// Rest between two pieces.
     pub pause: Duration,
@@ -64,7 +66,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { rows: 500, pause: Duration::from_millis(5) }
+        Self { rows: 2_000, pause: Duration::from_millis(5) }
     }
 }
 
@@ -133,6 +135,10 @@ pub struct VerifyReport {
 
 /// Problems told at most.
 pub const PROBLEMS_MAX: usize = 1_000;
+/// Slots read at once, at most: so many empty ones cost one question.
+const SLOTS_AT_ONCE: usize = 256;
+/// Keys looked up at once, at most.
+const KEYS_AT_ONCE: usize = 1_000;
 /// How often what seems wrong is read again.
 const LOOKS: u32 = 3;
 
@@ -167,14 +173,21 @@ pub async fn verify_indexes(
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<VerifyReport, StoreError> {
     let mut verifier = Verifier { store, rules, pace, mending, report: VerifyReport::default() };
-    let slots: Vec<Slot> = [Space::Home, Space::Index, Space::Graph]
+    let spaces = [Space::Home, Space::Index, Space::Graph];
+    let shards: Vec<Vec<Slot>> = spaces
         .into_iter()
         .flat_map(|space| store.shards(space))
-        .flat_map(|range| (range.first().bits()..=range.last().bits()).filter_map(Slot::from_bits))
+        .map(|range| (range.first().bits()..=range.last().bits()).filter_map(Slot::from_bits))
+        .map(Iterator::collect)
         .collect();
-    for (done, slot) in (1..).zip(&slots) {
-        verifier.slot(*slot).await?;
-        progress(done, slots.len() as u64);
+    let all = shards.iter().map(|slots| slots.len() as u64).sum();
+    let mut done = 0;
+    for slots in shards {
+        let one_more = &mut || {
+            done += 1;
+            progress(done, all);
+        };
+        verifier.shard(&slots, one_more).await?;
     }
     Ok(verifier.report)
 }
@@ -188,25 +201,48 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    async fn slot(&mut self, slot: Slot) -> Result<(), StoreError> {
-        let mut range = KeyRange::prefix(&slot.bits().to_be_bytes());
-        loop {
+    /// Verifies the slots of a shard; each that is done is told.
+    async fn shard(
+        &mut self,
+        slots: &[Slot],
+        one_more: &mut (dyn FnMut() + Send),
+    ) -> Result<(), StoreError> {
+        let of_slot = |slot: &Slot| KeyRange::prefix(&slot.bits().to_be_bytes());
+        let mut left: VecDeque<KeyRange> = slots.iter().map(of_slot).collect();
+        let rows_max = self.pace.rows.clamp(1, SCAN_ROWS_MAX);
+        while !left.is_empty() {
+            let together = left.len().min(SLOTS_AT_ONCE).min(rows_max as usize);
+            let batch: Vec<KeyRange> = left.drain(..together).collect();
+            // Together they give no more rows than one may.
+            let limit = rows_max / u32::try_from(together).unwrap_or(rows_max);
+            let scan = |range: &KeyRange| {
+                Read::Scan(Scan { range: range.clone(), limit, order: Order::Forward })
+            };
             let mut request = ReadRequest::new(Consistency::Strong);
-            let limit = self.pace.rows.clamp(1, 1_000);
-            request.reads =
-                vec![Read::Scan(Scan { range: range.clone(), limit, order: Order::Forward })];
-            let mut answer = self.store.read(request).await?;
-            let rows = answer.results.pop().unwrap_or_default();
-            self.piece(&rows.rows).await?;
-            match rows.rows.last() {
-                Some(last) if rows.more => range.start = last.key.successor(),
-                _ => return Ok(()),
+            request.reads = batch.iter().map(scan).collect();
+            let answer = self.store.read(request).await?;
+            let (mut rows, mut again) = (Vec::new(), Vec::new());
+            for (mut range, read) in batch.into_iter().zip(answer.results) {
+                match read.rows.last() {
+                    Some(last) if read.more => {
+                        range.start = last.key.successor();
+                        again.push(range);
+                    }
+                    _ => one_more(),
+                }
+                rows.extend(read.rows);
             }
-            tokio::time::sleep(self.pace.pause).await;
+            again.into_iter().rev().for_each(|range| left.push_front(range));
+            self.piece(&rows, answer.snaptoken).await?;
+            if !left.is_empty() {
+                tokio::time::sleep(self.pace.pause).await;
+            }
         }
+        Ok(())
     }
 
-    async fn piece(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+    /// Judges rows of a shard that was read at `seen`.
+    async fn piece(&mut self, rows: &[Row], seen: Snaptoken) -> Result<(), StoreError> {
         let mut wanted: BTreeSet<Key> = BTreeSet::new();
         let mut suspects: Vec<&Row> = Vec::new();
         for row in rows {
@@ -219,7 +255,7 @@ impl Verifier<'_> {
                 suspects.push(row);
             }
         }
-        let found = self.get(wanted.into_iter().collect()).await?;
+        let found = self.get(&wanted.into_iter().collect::<Vec<_>>(), seen).await?;
         for row in suspects {
             if self.judge(row, &found).is_empty() {
                 self.report.index_rows += self.weight(row);
@@ -289,12 +325,19 @@ impl Verifier<'_> {
         judge(self.rules, row, found)
     }
 
-    async fn get(&self, keys: Vec<Key>) -> Result<BTreeMap<Key, Row>, StoreError> {
+    /// Looks keys up, each in its shard as it was when this piece was begun, or later.
+    async fn get(
+        &self,
+        keys: &[Key],
+        mut seen: Snaptoken,
+    ) -> Result<BTreeMap<Key, Row>, StoreError> {
         let mut found = BTreeMap::new();
-        for keys in keys.chunks(256) {
+        for keys in keys.chunks(KEYS_AT_ONCE) {
             let mut request = ReadRequest::new(Consistency::Strong);
             request.reads = keys.iter().cloned().map(Read::Get).collect();
+            request.seen = seen.clone();
             let answer = self.store.read(request).await?;
+            seen.merge(&answer.snaptoken);
             let rows = answer.results.into_iter().flat_map(|rows| rows.rows);
             found.extend(rows.map(|row| (row.key.clone(), row)));
         }

@@ -118,6 +118,35 @@ async fn a_missing_index_row_is_filled_on_request_and_nothing_else_is_touched() 
 }
 
 #[tokio::test]
+async fn slots_with_more_rows_than_a_piece_takes_are_read_to_their_end() {
+    // Slot 1 holds many records, each without its index row; its neighbours one each.
+    let record = |slot: u16, number: u16| {
+        let mut writer = KeyWriter::new(Slot::new(Space::Home, slot), Tag::TEST, Tenant::default());
+        writer.u64(u64::from(number));
+        writer.finish()
+    };
+    let mut rows: Vec<(Key, u16)> = (0..37).map(|number| (record(1, number), number)).collect();
+    rows.extend([(record(0, 0), 100), (record(2, 0), 101), (record(3, 0), 102)]);
+    let store = store_of(&rows).await;
+    let mut expected: Vec<Problem> = rows
+        .iter()
+        .map(|(key, number)| Problem::Missing {
+            record: key.to_string(),
+            index: index(*number).to_string(),
+        })
+        .collect();
+    let name = |problem: &Problem| format!("{problem:?}");
+    expected.sort_by_key(name);
+    for rows in [3, 8, 300, u32::MAX] {
+        let pace = Pace { rows, pause: Duration::ZERO };
+        let verified = verify_indexes(&store, &Pointers, pace, Mending::None, &mut |_, _| {}).await;
+        let mut report = verified.unwrap();
+        report.problems.sort_by_key(name);
+        assert_eq!((report.records, &report.problems), (40, &expected), "{rows} at once");
+    }
+}
+
+#[tokio::test]
 async fn a_filled_index_row_expires_with_its_record() {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000)));
     let disk = cardea_storage::engine::memory::MemoryDisk::new(1);

@@ -27,7 +27,7 @@ use cardea_raft::{GroupId, NodeId};
 use cardea_storage::{
     IndexRow, Key, KeyRange, Row, Slot, Space, Store, StoreError, Table,
     engine::Order,
-    store::{Consistency, Read, ReadRequest, SCAN_ROWS_MAX, Scan, Snaptoken},
+    store::{Consistency, Read, ReadAnswer, ReadRequest, SCAN_ROWS_MAX, Scan, Snaptoken},
 };
 use serde::Serialize;
 
@@ -139,6 +139,9 @@ pub const PROBLEMS_MAX: usize = 1_000;
 const SLOTS_AT_ONCE: usize = 256;
 /// Keys looked up at once, at most.
 const KEYS_AT_ONCE: usize = 1_000;
+/// How often a read is tried, and how long it rests before the next time.
+const ATTEMPTS: u32 = 30;
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often what seems wrong is read again.
 const LOOKS: u32 = 3;
 
@@ -220,7 +223,7 @@ impl Verifier<'_> {
             };
             let mut request = ReadRequest::new(Consistency::Strong);
             request.reads = batch.iter().map(scan).collect();
-            let answer = self.store.read(request).await?;
+            let answer = self.read(request).await?;
             let (mut rows, mut again) = (Vec::new(), Vec::new());
             for (mut range, read) in batch.into_iter().zip(answer.results) {
                 match read.rows.last() {
@@ -325,6 +328,20 @@ impl Verifier<'_> {
         judge(self.rules, row, found)
     }
 
+    /// Reads, again and again while nobody answers: an election is no reason to throw
+    /// away what was verified before it.
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        for _ in 1..ATTEMPTS {
+            match self.store.read(request.clone()).await {
+                Err(StoreError::Unavailable { .. } | StoreError::Overloaded { .. }) => {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                answered => return answered,
+            }
+        }
+        self.store.read(request).await
+    }
+
     /// Looks keys up, each in its shard as it was when this piece was begun, or later.
     async fn get(
         &self,
@@ -336,7 +353,7 @@ impl Verifier<'_> {
             let mut request = ReadRequest::new(Consistency::Strong);
             request.reads = keys.iter().cloned().map(Read::Get).collect();
             request.seen = seen.clone();
-            let answer = self.store.read(request).await?;
+            let answer = self.read(request).await?;
             seen.merge(&answer.snaptoken);
             let rows = answer.results.into_iter().flat_map(|rows| rows.rows);
             found.extend(rows.map(|row| (row.key.clone(), row)));

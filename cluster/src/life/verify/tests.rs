@@ -1,12 +1,16 @@
 //! Each kind of problem, planted and found; a sound store, and none found.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
+use async_trait::async_trait;
 use cardea_storage::{
-    ManualClock, SeededEntropy, Tag, Tenant, Timestamp,
+    Clock, Entropy, ManualClock, Revision, SeededEntropy, SlotRange, Tag, Tenant, Timestamp,
     key::KeyWriter,
     local::LocalShards,
-    store::{Draft, Verdict},
+    store::{Draft, Verdict, Watch},
     txn::{Effect, Op, Put},
 };
 
@@ -143,6 +147,65 @@ async fn slots_with_more_rows_than_a_piece_takes_are_read_to_their_end() {
         let mut report = verified.unwrap();
         report.problems.sort_by_key(name);
         assert_eq!((report.records, &report.problems), (40, &expected), "{rows} at once");
+    }
+}
+
+/// A store that cannot answer now, so many times.
+struct Leaderless {
+    inner: Arc<dyn Store>,
+    left: AtomicU32,
+}
+
+#[async_trait]
+impl Store for Leaderless {
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            return Err(StoreError::unavailable("no leader"));
+        }
+        self.inner.read(request).await
+    }
+
+    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+        self.inner.commit(draft).await
+    }
+
+    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.inner.watch(range, after).await
+    }
+
+    fn local_home(&self) -> Vec<SlotRange> {
+        self.inner.local_home()
+    }
+
+    fn shards(&self, space: Space) -> Vec<SlotRange> {
+        self.inner.shards(space)
+    }
+
+    fn version(&self) -> u32 {
+        self.inner.version()
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.clock()
+    }
+
+    fn entropy(&self) -> &Arc<dyn Entropy> {
+        self.inner.entropy()
+    }
+}
+
+#[tokio::test]
+async fn an_election_does_not_end_a_verification_and_a_lost_majority_does() {
+    let inner = store_of(&[(home(1), 7), (index(7), 1)]).await;
+    tokio::time::pause();
+    for (refusals, is_verified) in [(2, true), (ATTEMPTS, false)] {
+        let left = AtomicU32::new(refusals);
+        let store: Arc<dyn Store> = Arc::new(Leaderless { inner: inner.clone(), left });
+        let pace = Pace { rows: 300, pause: Duration::ZERO };
+        let verified = verify_indexes(&store, &Pointers, pace, Mending::None, &mut |_, _| {}).await;
+        assert_eq!(verified.map(|report| report.records).ok(), is_verified.then_some(1));
     }
 }
 

@@ -44,8 +44,10 @@ pub struct RestImport {
     pub seconds: f64,
     /// Processor time of all nodes, in seconds.
     pub cpu_seconds: f64,
-    /// Bytes on the disk of the node that has most, log and all.
+    /// Bytes of the tablets of the node that has most, as they are then: not compacted.
     pub disk_bytes: u64,
+    /// Bytes of its log, which is cut off from time to time and grows no further.
+    pub log_bytes: u64,
     /// Resident bytes of the node that has most.
     pub resident_bytes: u64,
 }
@@ -134,15 +136,18 @@ pub async fn fill(cluster: &Cluster, at: &Path, scale: Scale) -> anyhow::Result<
     let seconds = began.elapsed().as_secs_f64();
     let processes = cluster.processes();
     let resident = processes.iter().filter_map(|process| process.resident_bytes().ok());
-    let mut disk_bytes = 0;
+    let (mut disk_bytes, mut log_bytes) = (0, 0);
     for node in 1..=nodes.len() {
-        disk_bytes = disk_bytes.max(bytes_below(&at.join(format!("node-{node}")))?);
+        let data = at.join(format!("node-{node}")).join("data");
+        disk_bytes = disk_bytes.max(bytes_below(&data.join("tablets"))?);
+        log_bytes = log_bytes.max(bytes_below(&data.join("log"))?);
     }
     Ok(RestImport {
         tuples,
         seconds,
         cpu_seconds: cpu() - before,
         disk_bytes,
+        log_bytes,
         resident_bytes: resident.max().unwrap_or(0),
     })
 }

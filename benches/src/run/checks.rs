@@ -248,6 +248,10 @@ fn tell(found: &Found) {
         ]);
     }
     say(&imports.to_string());
+    if let Some(import) = &found.rest_import {
+        let log = mebibytes(import.log_bytes);
+        say(&format!("The bytes of three processes are a node's tablets; its log has {log}.\n"));
+    }
     let columns = ["check", "of", "clients", "checks/s", "CPU µs", "p50 µs", "p99 µs", "wrong"];
     let mut table = Table::new(columns);
     for round in &found.rounds {

@@ -79,6 +79,8 @@ pub struct Member {
     pub(crate) announced: AtomicBool,
     pub(crate) disk_free: AtomicU64,
     pub(crate) disk_full: AtomicBool,
+    /// When a write of the log was last seen to hang, by the monotonic clock.
+    pub(crate) hung: Mutex<Option<Duration>>,
     /// Groups led here that lack voters with room on their disks.
     pub(crate) roomless: RwLock<BTreeSet<GroupId>>,
     /// Tells the reconciler that something may have to be done.

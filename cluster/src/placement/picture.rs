@@ -71,7 +71,7 @@ pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
                 state: record.state(),
                 silent_ms: observed.silent_ms.get(&id).copied().unwrap_or(observed.observing_ms),
                 draining: record.state() != NodeState::Live
-                    || report.is_some_and(|report| report.draining),
+                    || report.is_some_and(|report| report.draining || report.disk_hangs),
             };
             (id, picture)
         })

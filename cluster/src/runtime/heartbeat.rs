@@ -26,6 +26,10 @@ use crate::{
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// From when on a write of the log that is not finished says that the disk hangs.
+const HANGS_FROM: Duration = Duration::from_secs(1);
+/// For how long a node whose disk hung is not trusted with leaderships.
+const HUNG_LATELY: Duration = Duration::from_secs(30);
 /// Until the clock was compared for the first time: nothing is stamped before.
 const FIRST_PERIOD: Duration = Duration::from_millis(100);
 
@@ -183,7 +187,21 @@ pub(crate) fn report(member: &Member) -> proto::StatusResponse {
         memory_bytes: 0,
         process: member.process,
         disk_full: member.is_disk_full(),
+        disk_hangs: has_hung(
+            &mut member.hung.lock(),
+            member.host.oldest_unfinished_write(),
+            member.clock.monotonic(),
+        ),
     }
+}
+
+/// Whether a disk hangs, or did lately: one that answers now and then would else be
+/// handed a leadership in every moment between, which it could not hold.
+fn has_hung(last: &mut Option<Duration>, oldest_write: Option<Duration>, now: Duration) -> bool {
+    if oldest_write.is_some_and(|age| age >= HANGS_FROM) {
+        *last = Some(now);
+    }
+    last.is_some_and(|last| now.saturating_sub(last) < HUNG_LATELY)
 }
 
 fn replica_report(member: &Member, replica: &Replica) -> proto::ReplicaReport {
@@ -301,6 +319,23 @@ fn marks_of_voters(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_hung_takes_no_leaderships_for_a_while() {
+        let s = Duration::from_secs;
+        let mut last = None;
+        let mut at = |now, age| has_hung(&mut last, age, s(now));
+        assert!(!at(10, None));
+        assert!(!at(11, Some(Duration::from_millis(999))));
+        assert!(at(12, Some(s(1))));
+        // It answers, and is not trusted yet.
+        assert!(at(13, None));
+        assert!(at(41, Some(Duration::from_millis(3))));
+        assert!(!at(42, None));
+        assert!(at(50, Some(s(7))));
+        assert!(at(79, None));
+        assert!(!at(80, None));
+    }
 
     fn digest(byte: u8) -> Bytes {
         Bytes::copy_from_slice(&[byte])

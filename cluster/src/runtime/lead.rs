@@ -149,7 +149,9 @@ pub(super) async fn begin(
 /// The voter that should lead next: one that was heard of lately and lacks least.
 pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<ReplicaId> {
     let heard = member.heard.lock();
-    let draining = |node: &NodeId| heard.get(node).is_some_and(|heard| heard.report.draining);
+    let draining = |node: &NodeId| {
+        heard.get(node).is_some_and(|heard| heard.report.draining || heard.report.disk_hangs)
+    };
     let there = |node: &NodeId| heard.contains_key(node);
     status
         .voters

@@ -101,6 +101,7 @@ impl ClusterNode {
             announced: AtomicBool::new(false),
             disk_free: AtomicU64::new(u64::MAX),
             disk_full: AtomicBool::new(false),
+            hung: Mutex::default(),
             roomless: RwLock::default(),
             wake: Notify::new(),
             faulted: watch::Sender::new(None),

@@ -192,8 +192,9 @@ fn bytes_of_the_status_are_frozen() {
         memory_bytes: 7,
         process: 8,
         disk_full: true,
+        disk_hangs: true,
     };
-    let hex_of_all = "08011002180320043201763805400148065007 5808 6001".replace(' ', "");
+    let hex_of_all = "08011002180320043201763805400148065007 5808 6001 6801".replace(' ', "");
     assert_eq!(hex(&response), hex_of_all);
 }
 

@@ -89,6 +89,9 @@ pub struct Settings {
     /// Whether security keys that are added log in alone, as a first factor, and sign up;
     /// otherwise they are a second one.
     pub passwordless_keys: bool,
+    /// Whether session tokens are taken that another system made, of sessions that were
+    /// brought along.
+    pub imported_tokens: bool,
     /// Whether taking away or replacing a factor ends all other sessions.
     pub factor_change_ends_sessions: bool,
     /// Whether people are told by mail when how they log in has changed.
@@ -158,6 +161,7 @@ impl Default for Settings {
             passkeys: true,
             security_keys: true,
             passwordless_keys: false,
+            imported_tokens: false,
             factor_change_ends_sessions: true,
             notify_changes: false,
             self_export: true,

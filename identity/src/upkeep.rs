@@ -10,9 +10,9 @@ use crate::{
     session::CredentialKind,
     table::{
         CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
-        IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, PasskeyHandles,
-        RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions, SessionsByIssue,
-        VerifiableAddresses,
+        IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, ImportedTokens,
+        PasskeyHandles, RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions,
+        SessionsByIssue, VerifiableAddresses,
         audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
         hook_call::HookCalls,
         id_of,
@@ -94,6 +94,11 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
         Tag::HOOK_CALL_BY_CREATION => listed::<HookCalls>(row)?,
         Tag::SESSION_TOKEN => {
             let entry = SessionTokens::decode(row).ok()?;
+            let id = id_of(&entry.record.session);
+            Sessions::key(&SessionKey { tenant: entry.key.tenant, id })
+        }
+        Tag::IMPORTED_TOKEN => {
+            let entry = ImportedTokens::decode(row).ok()?;
             let id = id_of(&entry.record.session);
             Sessions::key(&SessionKey { tenant: entry.key.tenant, id })
         }

@@ -294,6 +294,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         passkeys: factors.passkeys.unwrap_or(true),
         security_keys: factors.security_keys.unwrap_or(true),
         passwordless_keys: factors.security_keys_passwordless,
+        imported_tokens: sessions.imported_tokens,
         factor_change_ends_sessions: factors.change_ends_sessions,
         notify_changes: factors.notify.unwrap_or(mails),
         self_export: flows.export,

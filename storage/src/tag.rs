@@ -121,6 +121,8 @@ register! {
     ERASURE = 0x040f;
     /// Messages that strangers brought about, by what is counted.
     MESSAGE_COUNT = 0x0410;
+    /// The digest of a session token that another system made, leading to its session.
+    IMPORTED_TOKEN = 0x0411;
     /// An account at a provider, leading to the identity that it is linked to.
     PROVIDER_SUBJECT = 0x0408;
 
@@ -203,6 +205,7 @@ mod tests {
             (0x040e, "AUDIT_SEAL"),
             (0x040f, "ERASURE"),
             (0x0410, "MESSAGE_COUNT"),
+            (0x0411, "IMPORTED_TOKEN"),
             (0x0408, "PROVIDER_SUBJECT"),
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),

@@ -6,10 +6,12 @@ use axum::{extract::State, response::Response};
 use cardea_identity::{
     IdentityId, Scope,
     identity::{
-        BringRejection, ForeignAddress, ForeignIdentity, ForeignPassword, OtherCredentials,
+        BringRejection, ForeignAddress, ForeignIdentity, ForeignPassword, ForeignSession,
+        OtherCredentials,
     },
     model::IdentityState,
     schema::Channel,
+    session::{Aal, AuthenticationMethod, CredentialKind},
     time::parse_rfc3339,
 };
 use cardea_storage::{Secret, Timestamp};
@@ -65,6 +67,27 @@ struct ForeignBody {
     recovery_addresses: Vec<AddressBody>,
     #[serde(default)]
     credentials: Map<String, Value>,
+    /// With their tokens, which Kratos itself shows to nobody.
+    #[serde(default)]
+    sessions: Vec<SessionBody>,
+}
+
+#[derive(Deserialize)]
+struct SessionBody {
+    id: String,
+    token: String,
+    #[serde(default)]
+    authentication_methods: Vec<MethodBody>,
+    issued_at: Option<String>,
+    authenticated_at: Option<String>,
+    expires_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct MethodBody {
+    method: Option<String>,
+    aal: Option<String>,
+    completed_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +181,13 @@ fn read(kratos: &Kratos, item: &Value) -> Result<(ForeignIdentity, Vec<String>),
     let (others, refused) = kratos.service().read_other_credentials(&body.credentials);
     left.extend(refused.into_iter().map(|left| format!("{}: {}", left.kind, left.why)));
     let password = password(body.credentials.get("password"), (created_at, updated_at))?;
+    let mut sessions = Vec::new();
+    for body in body.sessions {
+        match session(body)? {
+            Some(session) => sessions.push(session),
+            None => left.push("session: how its holder was authenticated is not known".to_owned()),
+        }
+    }
     let foreign = ForeignIdentity {
         id: IdentityId(uuid(&body.id)?),
         schema_id: body.schema_id.unwrap_or_default(),
@@ -175,6 +205,7 @@ fn read(kratos: &Kratos, item: &Value) -> Result<(ForeignIdentity, Vec<String>),
         recovery: addresses(body.recovery_addresses, created_at)?,
         password,
         others,
+        sessions,
         created_at,
         updated_at,
         digest,
@@ -197,6 +228,31 @@ fn password(
         hash: hash.map(|hash| Secret::new(hash.to_owned())),
         created_at: time(credential["created_at"].as_str())?.unwrap_or(times.0),
         updated_at: time(credential["updated_at"].as_str())?.unwrap_or(times.1),
+    }))
+}
+
+/// A session; `None` if nothing is known here of what its holder has shown.
+fn session(body: SessionBody) -> Result<Option<ForeignSession>, String> {
+    let issued_at = time(body.issued_at.as_deref())?.unwrap_or_default();
+    let authenticated_at = time(body.authenticated_at.as_deref())?.unwrap_or(issued_at);
+    let mut methods = Vec::new();
+    for shown in &body.authentication_methods {
+        let kind = shown.method.as_deref().and_then(CredentialKind::parse);
+        let aal = Aal::parse(shown.aal.as_deref().unwrap_or("aal1"));
+        let (Some(method), Some(aal)) = (kind, aal) else { continue };
+        let completed_at = time(shown.completed_at.as_deref())?.unwrap_or(authenticated_at);
+        methods.push(AuthenticationMethod { method, aal, completed_at, via: None });
+    }
+    if methods.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(ForeignSession {
+        id: uuid(&body.id)?,
+        token: Secret::new(body.token),
+        methods,
+        issued_at,
+        authenticated_at,
+        expires_at: time(body.expires_at.as_deref())?.unwrap_or_default(),
     }))
 }
 

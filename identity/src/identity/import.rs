@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use cardea_storage::{StoreError, Timestamp, Transaction};
+use cardea_storage::{Slot, StoreError, Timestamp, Transaction};
 use serde_json::{Value, json};
 use thiserror::Error;
 use uuid::Uuid;
@@ -22,10 +22,10 @@ use crate::{
     model::{IdentityId, IdentityState, Scope},
     password::{HashRefused, PasswordHash},
     schema::{Channel, Extracted, IdentitySchema, Violation},
-    session::CredentialKind,
+    session::{AuthenticationMethod, CredentialKind, TokenKeys},
     table::{
         AddressRecord, CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey,
-        IdentityRecord, id_bytes,
+        IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
     },
 };
 
@@ -59,6 +59,8 @@ pub struct ForeignIdentity {
     /// What it logs in by beside that. Of an identity that was brought before, kinds that
     /// it has here stay as they are, and accounts at providers are added.
     pub others: OtherCredentials,
+    /// Its sessions, whose tokens are known there.
+    pub sessions: Vec<ForeignSession>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -84,6 +86,24 @@ pub struct ForeignAddress {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+}
+
+/// A session as it is elsewhere. Here it has another id, which lies where its identity does;
+/// its token stays good.
+#[derive(Debug, Clone)]
+pub struct ForeignSession {
+    /// Its id.
+    pub id: Uuid,
+    /// Its token.
+    pub token: cardea_storage::Secret<String>,
+    /// How its holder was authenticated.
+    pub methods: Vec<AuthenticationMethod>,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When its last factor was completed.
+    pub authenticated_at: Timestamp,
+    /// When it is over.
+    pub expires_at: Timestamp,
 }
 
 /// A password as it is kept elsewhere.
@@ -174,8 +194,7 @@ impl From<StoreError> for Stop {
 }
 
 impl Service {
-    /// Brings an identity along, or only finds out what would become of it. Its sessions
-    /// are not brought.
+    /// Brings an identity along, or only finds out what would become of it.
     ///
     /// # Errors
     /// See [`BringRejection`]; nothing is written then.
@@ -297,6 +316,9 @@ impl Service {
             second_factor: factors.has_second(),
         };
         t.put::<Identities>(&key, &record, None).await?;
+        for session in &foreign.sessions {
+            self.bring_session(t, scope, (id, &record), session).await?;
+        }
         let key = CredentialKey { tenant: scope.tenant, identity: id, kind: kind.number() };
         if found.password_identifiers.is_empty() && hash.is_none() {
             t.delete::<Credentials>(&key).await?;
@@ -323,6 +345,38 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Brings a session along, once: one that was revoked here since stays so.
+    async fn bring_session(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (owner, identity): (Uuid, &IdentityRecord),
+        foreign: &ForeignSession,
+    ) -> Result<(), StoreError> {
+        let mut drawn = [0; 16];
+        drawn.copy_from_slice(&blake3::hash(foreign.id.as_bytes()).as_bytes()[..16]);
+        let key = SessionKey { tenant: scope.tenant, id: Slot::of_id(&owner).mint(drawn) };
+        let digest = TokenKeys::imported(scope.tenant, foreign.token.expose());
+        let Some(digest) = digest.filter(|_| foreign.expires_at > t.now()) else { return Ok(()) };
+        if identity.inactive || t.get::<Sessions>(&key).await?.is_some() {
+            return Ok(());
+        }
+        let session = SessionRecord {
+            identity: id_bytes(&owner),
+            issued_at: foreign.issued_at.as_millis(),
+            authenticated_at: foreign.authenticated_at.as_millis(),
+            expires_at: foreign.expires_at.as_millis(),
+            methods: foreign.methods.iter().map(MethodRecord::of).collect(),
+            epoch: identity.session_epoch,
+            era: self.session_era(t, scope, &owner, true).await?,
+            imported_digest: Bytes::copy_from_slice(&digest.0),
+            ..SessionRecord::default()
+        };
+        t.put::<Sessions>(&key, &session, Some(self.kept_until(foreign.expires_at))).await
+    }
+}
+
 impl ForeignAddress {
     fn record(&self) -> AddressRecord {
         AddressRecord {
@@ -344,8 +398,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        Settings,
         identity::{CredentialDetail, Edit, IdentityChange},
-        testing::{World, secret, traits},
+        session::{Aal, Proof},
+        testing::{World, secret, settings, traits},
     };
 
     const ID: IdentityId = IdentityId(Uuid::from_u128(0x1234_5678_0000_1000_8000_0000_0000_0001));
@@ -380,6 +436,7 @@ mod tests {
                 updated_at: THEN,
             }),
             others: OtherCredentials::default(),
+            sessions: Vec::new(),
             created_at: THEN,
             updated_at: THEN,
             digest: [digest; 32],
@@ -468,5 +525,55 @@ mod tests {
         assert_eq!(done.outcome, Brought::Created);
         assert_eq!(done.password_left, Some(HashRefused::UnknownForm));
         assert!(world.log_in("bob@example.org", "password").await.is_err());
+    }
+
+    fn session(token: &str, expires_at: Timestamp) -> ForeignSession {
+        let method =
+            |method, aal| AuthenticationMethod { method, aal, completed_at: THEN, via: None };
+        ForeignSession {
+            id: Uuid::from_u128(7),
+            token: secret(token),
+            methods: vec![
+                method(CredentialKind::Password, Aal::Aal1),
+                method(CredentialKind::Totp, Aal::Aal2),
+            ],
+            issued_at: THEN,
+            authenticated_at: THEN,
+            expires_at,
+        }
+    }
+
+    #[tokio::test]
+    async fn session_is_brought_and_its_token_stays_good_where_that_is_wanted() {
+        const TOKEN: &str = "ory_st_0123456789abcdefABCDEF0123456789";
+        let later = Timestamp(crate::testing::START.as_millis() + 60_000);
+        let wanted = Settings { imported_tokens: true, ..settings() };
+        let world = World::with(wanted);
+        let with = |session| ForeignIdentity { sessions: vec![session], ..ann(1) };
+        bring(&world, &with(session(TOKEN, later))).await.unwrap();
+        let check = |token: &str| {
+            let proof = Proof::Token(secret(token));
+            let (service, scope) = (world.service.clone(), world.scope);
+            async move { service.check_session(scope, &proof, Consistency::Strong).await }
+        };
+        let found = check(TOKEN).await.unwrap();
+        assert_eq!((found.identity_id, found.aal, found.issued_at), (ID, Aal::Aal2, THEN));
+        for other in ["ory_st_0123456789abcdefABCDEF0123456780", "ory_st_short", &TOKEN[7..]] {
+            assert!(check(other).await.is_err(), "{other}");
+        }
+        // It ends as any other does, and a second run does not bring it back.
+        world.service.revoke_session(world.scope, found.id).await.unwrap();
+        assert!(check(TOKEN).await.is_err());
+        let again = ForeignIdentity { digest: [2; 32], ..with(session(TOKEN, later)) };
+        assert_eq!(bring(&world, &again).await.unwrap(), Brought::Updated);
+        assert!(check(TOKEN).await.is_err());
+
+        // Elsewhere such tokens are nobody's; one that is over is not brought.
+        let plain = World::new();
+        bring(&plain, &with(session(TOKEN, later))).await.unwrap();
+        assert!(!plain.recognised(&Proof::Token(secret(TOKEN))).await);
+        let over = World::with(Settings { imported_tokens: true, ..settings() });
+        bring(&over, &with(session(TOKEN, THEN))).await.unwrap();
+        assert!(!over.recognised(&Proof::Token(secret(TOKEN))).await);
     }
 }

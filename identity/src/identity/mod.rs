@@ -29,6 +29,7 @@ pub use erase::{EraseRejection, Erasure};
 pub use export::{Export, ExportRejection};
 pub use import::{
     BringRejection, Brought, BroughtIdentity, ForeignAddress, ForeignIdentity, ForeignPassword,
+    ForeignSession,
 };
 pub use list::{ListFilter, ListRejection};
 pub use oneself::OneselfRejection;

@@ -11,13 +11,14 @@ use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp, Transact
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{AuthenticationMethod, TokenKind};
+use super::{AuthenticationMethod, TokenKeys, TokenKind};
 use crate::{
     Service,
     model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{
-        Identities, IdentityKey, IdentityRecord, MethodRecord, SessionEraKey, SessionEras,
-        SessionKey, SessionRecord, SessionTokenKey, SessionTokens, Sessions, id_of,
+        Identities, IdentityKey, IdentityRecord, ImportedTokenKey, ImportedTokens, MethodRecord,
+        SessionEraKey, SessionEras, SessionKey, SessionRecord, SessionTokenKey, SessionTokens,
+        Sessions, id_of,
     },
 };
 
@@ -108,12 +109,33 @@ impl Service {
         tracked: bool,
     ) -> Result<Option<Found>, StoreError> {
         let Some(parsed) = self.keys.tokens.parse(kind, scope.tenant, token) else {
-            return Ok(None);
+            return match kind {
+                TokenKind::Session => self.find_imported(t, scope, token, tracked).await,
+                TokenKind::Logout => Ok(None),
+            };
         };
         let key =
             SessionTokenKey { slot: parsed.slot, tenant: scope.tenant, digest: parsed.digest.0 };
         // A token's row never changes, and goes with its session: no need to check it.
         let Some(lead) = t.peek::<SessionTokens>(&key).await? else { return Ok(None) };
+        let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
+        self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
+    }
+
+    /// Reads the session of a token that another system made, where such are taken.
+    async fn find_imported(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        token: &str,
+        tracked: bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let digest = TokenKeys::imported(scope.tenant, token);
+        let Some(digest) = digest.filter(|_| self.settings.imported_tokens) else {
+            return Ok(None);
+        };
+        let key = ImportedTokenKey { tenant: scope.tenant, digest: digest.0 };
+        let Some(lead) = t.peek::<ImportedTokens>(&key).await? else { return Ok(None) };
         let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
         self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
     }

@@ -114,6 +114,7 @@ impl Service {
             devices: vec![device],
             epoch: record.session_epoch,
             era,
+            imported_digest: bytes::Bytes::new(),
         };
         let key = SessionKey { tenant: scope.tenant, id: drawn.id };
         t.insert::<Sessions>(&key, &session, Some(self.kept_until(expires_at)));

@@ -90,6 +90,15 @@ impl TokenKeys {
         }
     }
 
+    /// The digest of a token that another system made: Kratos's are letters and digits
+    /// behind the prefix. `None` for what is none.
+    pub fn imported(tenant: Tenant, token: &str) -> Option<TokenDigest> {
+        let text = token.strip_prefix(TokenKind::Session.prefix())?;
+        let is_one = (24..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_one.then(|| digest(tenant, token))
+    }
+
     /// Makes a token for a session in a slot of the home space.
     pub fn mint(
         &self,

@@ -79,9 +79,10 @@ pub use identity::{
 pub use provider_subject::{LinkRecord, ProviderSubjectKey, ProviderSubjects};
 pub use schema::{SchemaRecord, SchemaSetKey, SchemaSetRecord, SchemaSets};
 pub use session::{
-    DeviceRecord, MethodRecord, SessionByIdentity, SessionByIdentityKey, SessionByIssueKey,
-    SessionEraKey, SessionEraRecord, SessionEras, SessionKey, SessionMark, SessionRecord,
-    SessionTokenKey, SessionTokenRecord, SessionTokens, Sessions, SessionsByIssue,
+    DeviceRecord, ImportedTokenKey, ImportedTokens, MethodRecord, SessionByIdentity,
+    SessionByIdentityKey, SessionByIssueKey, SessionEraKey, SessionEraRecord, SessionEras,
+    SessionKey, SessionMark, SessionRecord, SessionTokenKey, SessionTokenRecord, SessionTokens,
+    Sessions, SessionsByIssue,
 };
 
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    IndexRow, Slot, Table, TableKey, Tag, Tenant,
+    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
     key::{KeyReader, KeyWriter},
 };
 use prost::Message;
@@ -59,6 +59,9 @@ pub struct SessionRecord {
     /// The era of its lane when it was issued; see [`SessionEras`].
     #[prost(uint64, tag = "11")]
     pub era: u64,
+    /// The digest of its token, where another system made that; empty for our own.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub imported_digest: Bytes,
 }
 
 /// A completed authentication.
@@ -125,8 +128,49 @@ impl Table for Sessions {
         let by_issue =
             SessionByIssueKey { tenant: key.tenant, issued_at: record.issued_at, session: key.id };
         let by_issue = IndexRow { key: SessionsByIssue::key(&by_issue), value: Bytes::new() };
-        tokens.chain([listed, by_issue]).collect()
+        let imported = <[u8; 32]>::try_from(record.imported_digest.as_ref()).ok().map(|digest| {
+            let key = ImportedTokenKey { tenant: key.tenant, digest };
+            IndexRow { key: ImportedTokens::key(&key), value: value.clone() }
+        });
+        tokens.chain(imported).chain([listed, by_issue]).collect()
     }
+}
+
+/// `imported_token/<digest>`: such a token does not say where its session lives.
+#[derive(Debug)]
+pub struct ImportedTokens;
+
+/// The key of a token that another system made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImportedTokenKey {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The digest of the token.
+    pub digest: [u8; 32],
+}
+
+impl TableKey for ImportedTokenKey {
+    fn slot(&self) -> Slot {
+        Slot::of_digest(Space::Index, &self.digest)
+    }
+
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    fn write(&self, key: &mut KeyWriter) {
+        key.fixed(&self.digest);
+    }
+
+    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self { tenant, digest: rest.fixed()? })
+    }
+}
+
+impl Table for ImportedTokens {
+    const TAG: Tag = Tag::IMPORTED_TOKEN;
+    type Key = ImportedTokenKey;
+    type Record = SessionTokenRecord;
 }
 
 /// `session_by_issue/<issued, the latest first>/<session>`, in the session's lane.

@@ -262,6 +262,7 @@ fn records_are_frozen() {
         }],
         epoch: 6,
         era: 7,
+        imported_digest: "x".into(),
     };
     assert_eq!(
         hex(&session.encode_to_vec()),
@@ -270,9 +271,17 @@ fn records_are_frozen() {
                  4206080110011805\
                  4a0c0a01641201691a0175220177\
                  5006\
-                 5807"
+                 5807\
+                 620178"
         )
     );
+    let of_acme = FlowRecord { organization: "o".into(), ..FlowRecord::default() };
+    assert_eq!(hex(&of_acme.encode_to_vec()), "b202016f");
+    let known = KnownKeyRecord { id: "k".into(), ..KnownKeyRecord::default() };
+    let asked = FlowRecord { passwordless_keys: vec![known], ..FlowRecord::default() };
+    assert_eq!(hex(&asked.encode_to_vec()), "ba02030a016b");
+    let alone = PublicKeyRecord { passwordless: true, ..PublicKeyRecord::default() };
+    assert_eq!(hex(&alone.encode_to_vec()), "6001");
     assert_eq!(hex(&SessionEraRecord { era: 1, begun_at: 2 }.encode_to_vec()), "08011002");
     let event = audit::AuditEventRecord {
         at: 1,
@@ -475,6 +484,12 @@ fn index_rows_lead_to_their_records() {
     assert_eq!(rows.len(), 4);
     let near = |slot| slot == key.slot() || slot == lane::lane_of(key.slot());
     assert!(rows.iter().all(|row| near(row.key.slot())));
+    let imported = SessionRecord { imported_digest: vec![5; 32].into(), ..record.clone() };
+    let token = ImportedTokens::key(&ImportedTokenKey { tenant: TENANT, digest: [5; 32] });
+    let leads = Sessions::index_rows(&key, &imported);
+    assert!(leads.len() == 5 && leads.iter().any(|row| row.key == token));
+    let frozen = format!("0411{:08x}{}", TENANT.0, "05".repeat(32));
+    assert!(hex(token.as_bytes()).ends_with(&frozen), "{frozen}");
     let credential_key = CredentialKey { tenant: TENANT, identity: ID, kind: 6 };
     let passkeys = CredentialRecord {
         user_handle_digest: vec![3; 32].into(),

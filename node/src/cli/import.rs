@@ -42,7 +42,8 @@ pub enum ImportCommand {
         after_help = "The database is a SQLite file, or a dump by `pg_dump --format=plain`. Ids, \
                       times, states, addresses and passwords are brought as they are; a password \
                       is hashed anew when its owner logs in. What changed here since the last \
-                      import stays as it is here. Sessions are not brought.\n\nOf relation tuples that \
+                      import stays as it is here. Sessions are brought by --sessions, without \
+                      cookies: browsers log in again.\n\nOf relation tuples that \
                       Keto holds several times one is brought, and the others are counted. Files \
                       of its permission language are put in force before.\n\nExample:\n  cardea \
                       import ory kratos.sql --config kratos.yml --dry-run\n  cardea import ory \
@@ -67,6 +68,10 @@ pub struct OryArgs {
     /// Whose rows, if the database holds several networks
     #[arg(long, value_name = "ID")]
     pub network: Option<String>,
+    /// Bring the sessions of native clients too: their tokens stay good where
+    /// `sessions.imported_tokens` is on
+    #[arg(long)]
+    pub sessions: bool,
     /// Bring nothing, and tell what would become of everything
     #[arg(long)]
     pub dry_run: bool,
@@ -79,6 +84,8 @@ pub struct OryArgs {
 #[derive(Debug, Default, Serialize)]
 struct Report {
     dry_run: bool,
+    /// Whether sessions are brought.
+    sessions: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     relation_tuples: Option<Tuples>,
     survey: Option<Survey>,
@@ -99,7 +106,7 @@ pub(super) fn run(command: ImportCommand, connection: &Connection, printer: Prin
 
 async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outcome {
     let database = Database::open(&args.database, args.network.as_deref())?;
-    let mut report = Report { dry_run: args.dry_run, ..Report::default() };
+    let mut report = Report { dry_run: args.dry_run, sessions: args.sessions, ..Report::default() };
     if database.has_identities() {
         report.survey = Some(database.survey()?);
     } else if args.config.is_some() {
@@ -120,8 +127,12 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
     };
     // The database is read as fast as the cluster takes what it holds.
     let (sender, mut batches) = tokio::sync::mpsc::channel(4);
+    let with_sessions = args.sessions;
     let reader = std::thread::spawn(move || {
-        let read = if database.has_identities() { read(&database, &sender) } else { Ok(()) };
+        let read = match database.has_identities() {
+            true => read(&database, with_sessions, &sender),
+            false => Ok(()),
+        };
         (database, read)
     });
     while let Some(batch) = batches.recv().await {
@@ -182,13 +193,14 @@ async fn put_schemas(
 /// Reads the database in batches, until nobody takes them any more.
 fn read(
     database: &Database,
+    with_sessions: bool,
     batches: &tokio::sync::mpsc::Sender<Vec<Value>>,
 ) -> anyhow::Result<()> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let send = |batch: &mut Vec<Value>| {
         batches.blocking_send(std::mem::take(batch)).context("the import ended early")
     };
-    database.each_identity(|identity| {
+    database.each_identity(with_sessions, |identity| {
         bytes += identity.to_string().len();
         batch.push(identity);
         if batch.len() == AT_ONCE || bytes >= BYTES_AT_ONCE {
@@ -240,10 +252,11 @@ impl Report {
             if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
         ));
         if found.sessions > 0 {
-            text.push_str(&format!(
-                "{} sessions go on there; their holders log in again here.\n",
-                found.sessions
-            ));
+            let become_of = match self.sessions {
+                true => "their tokens stay good; browsers log in again here",
+                false => "their holders log in again here",
+            };
+            text.push_str(&format!("{} sessions go on there; {become_of}.\n", found.sessions));
         }
         if found.odd_identifiers > 0 {
             text.push_str(&format!(

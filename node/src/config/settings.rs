@@ -304,6 +304,8 @@ sections! {
         cookie_secure: bool = "true",
         /// Keep the session cookie when the browser is closed, as long as the session lives.
         cookie_persistent: bool = "true",
+        /// Take session tokens of Ory Kratos, of sessions that `import ory --sessions` brought.
+        imported_tokens: bool = "false",
         /// How long proxies may keep a session check, told in Ory-Session-Cache-For; 0ms: not at all.
         cache_for: Duration = "0ms",
         /// What a session check asks for: "aal1", or "highest_available", a second factor of those who have one.

@@ -15,16 +15,44 @@ impl Database {
         Ok(rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default())
     }
 
-    /// Hands on each identity, in the order of their ids.
+    /// Hands on each identity, in the order of their ids, with its sessions if they are wanted.
     ///
     /// # Errors
     /// If the database cannot be read, and what `take` fails with.
     pub fn each_identity(
         &self,
+        with_sessions: bool,
         mut take: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let query = format!("SELECT * FROM identities {} ORDER BY id", self.of());
-        self.each(&query, &[], |row| take(self.identity(&row)?))
+        let with_sessions = with_sessions && self.has_table("sessions")?;
+        self.each(&query, &[], |row| {
+            let mut identity = self.identity(&row)?;
+            if with_sessions {
+                let id = identity["id"].as_str().unwrap_or_default().to_owned();
+                identity["sessions"] = self.sessions(&id)?.into();
+            }
+            take(identity)
+        })
+    }
+
+    /// The sessions of an identity that go on, with their tokens.
+    fn sessions(&self, identity: &str) -> anyhow::Result<Vec<Value>> {
+        let query = "SELECT * FROM sessions WHERE identity_id = ?1 \
+                     AND active IN (1, 't', 'true') AND token <> '' ORDER BY id";
+        let shown = |row: Map<String, Value>| {
+            let of = |name: &str| row.get(name).cloned().unwrap_or_default();
+            let methods = parsed(&of("authentication_methods"));
+            json!({
+                "id": text(&of("id")).unwrap_or_default(),
+                "token": text(&of("token")).unwrap_or_default(),
+                "authentication_methods": if methods.is_array() { methods } else { json!([]) },
+                "issued_at": time(&of("issued_at")),
+                "authenticated_at": time(&of("authenticated_at")),
+                "expires_at": time(&of("expires_at")),
+            })
+        };
+        Ok(self.all(query, &[identity])?.into_iter().map(shown).collect())
     }
 
     /// Which rows of identities are read.
@@ -130,7 +158,7 @@ mod tests {
     fn all(database: &Database) -> Vec<Value> {
         let mut found = Vec::new();
         database
-            .each_identity(|identity| {
+            .each_identity(true, |identity| {
                 found.push(identity);
                 Ok(())
             })
@@ -162,6 +190,11 @@ mod tests {
         let address = &ann["verifiable_addresses"][0];
         assert_eq!((&address["verified"], &address["status"]), (&json!(true), &json!("completed")));
         assert_eq!(ann["recovery_addresses"][0]["value"], "ann@import.test");
+        let session = &ann["sessions"][0];
+        assert_eq!(
+            (&session["token"], &session["authentication_methods"]),
+            (&json!("ory_st_x"), &json!([]))
+        );
         let bob = found.iter().find(|identity| identity["state"] == "inactive").unwrap();
         assert_eq!(bob["organization_id"], "aaaaaaaa-0000-4000-8000-000000000001");
         assert_eq!(bob["metadata_public"], Value::Null);

@@ -16,7 +16,7 @@ pub struct Survey {
     pub identities: u64,
     /// Credentials by type.
     pub credentials: Vec<Counted>,
-    /// Sessions that go on; they are not brought, and their holders log in again.
+    /// Sessions that go on.
     pub sessions: u64,
     /// What several identities share.
     pub shared: Vec<Shared>,

@@ -214,6 +214,7 @@ async fn password_of_somebody_brought_is_asked_for_where_it_stayed() {
         recovery: Vec::new(),
         password: Some(ForeignPassword { hash: None, created_at: then, updated_at: then }),
         others: OtherCredentials::default(),
+        sessions: Vec::new(),
         created_at: then,
         updated_at: then,
         digest: [1; 32],

@@ -144,7 +144,7 @@ sections! {
         tls_key_file: Option<PathBuf> = "",
         /// Answer administrative routes without a key by 307 to `admin.url`, as Ory Kratos does, instead of 401.
         redirect_admin: bool = "false",
-        /// Origins of web pages elsewhere that may call this listener, with the visitor's cookies, each whole: https://app.example.com. None by default.
+        /// Origins of web pages elsewhere that may call this listener, with the visitor's cookies, each whole, such as `https://app.example.com`; none by default.
         cors_origins: Vec<WebOrigin> = "",
     }
 
@@ -420,7 +420,7 @@ sections! {
         write_listen: Option<SocketAddr> = "",
         /// Where a listener for Keto's language API stands (Keto's is 4469).
         opl_listen: Option<SocketAddr> = "",
-        /// Origins of web pages that may call these listeners, each whole: https://app.example.com. None by default; a page shows an API key even on loopback.
+        /// Origins of web pages that may call these listeners, each whole, such as `https://app.example.com`; none by default; a page shows an API key even on loopback.
         cors_origins: Vec<WebOrigin> = "",
         /// Most hops that a check makes; more is told as an error, never as "no".
         max_depth: u32 = "256",

@@ -235,6 +235,23 @@ impl Service {
         Timestamp(record.expires_at).after(self.settings.flow_retention)
     }
 
+    /// Writes what became of a flow on its way, unless it was completed meanwhile.
+    pub(super) async fn turn_flow(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        turned: &FlowRecord,
+    ) -> Result<(), StoreError> {
+        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
+        let done = self.store.transact(|t| async move {
+            if t.get::<Flows>(key).await?.is_some_and(|found| found.record.completed_at == 0) {
+                t.put::<Flows>(key, turned, Some(self.flow_kept_until(turned))).await?;
+            }
+            Ok::<_, StoreError>(())
+        });
+        done.await.map(|_| ())
+    }
+
     /// Puts the mark that a flow was completed; `false` if it was before.
     pub(super) async fn use_flow(
         &self,

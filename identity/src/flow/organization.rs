@@ -22,7 +22,7 @@ use crate::{
     model::{FlowId, Scope},
     schema::Extracted,
     session::{Aal, CredentialKind},
-    table::{FlowKey, FlowRecord, Flows, IdentityRecord, id_bytes},
+    table::{FlowRecord, IdentityRecord, id_bytes},
     ui::Text,
 };
 
@@ -130,21 +130,13 @@ impl Service {
         (id, record): (FlowId, &FlowRecord),
         organization: Uuid,
     ) -> Result<Flow, StoreError> {
-        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
         let turned = &FlowRecord {
             organization: id_bytes(&organization),
             state: 0,
             form: Bytes::new(),
             ..record.clone()
         };
-        self.store
-            .transact(|t| async move {
-                if t.get::<Flows>(key).await?.is_some_and(|found| found.record.completed_at == 0) {
-                    t.put::<Flows>(key, turned, Some(self.flow_kept_until(turned))).await?;
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await?;
+        self.turn_flow(scope, id, turned).await?;
         let mut flow = self.show_flow(id, turned);
         flow.ui.messages.push(self.managed_by(organization));
         Ok(flow)

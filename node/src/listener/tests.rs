@@ -85,6 +85,7 @@ fn routes() -> Vec<Route> {
         Route::open(Method::GET, "/sessions/whoami"),
         Route::open(Method::POST, "/echo"),
         Route::open(Method::GET, "/slow"),
+        Route::open(Method::POST, "/slow"),
         Route::open(Method::GET, "/long"),
         Route::guarded(Method::GET, "/admin/identities", Scope::Read("identity")),
         Route::guarded(Method::POST, "/admin/identities", Scope::Write("identity")),
@@ -135,7 +136,7 @@ fn gate_with(options: GateOptions, keys_down: bool) -> Gate {
         .merge(health::router(Arc::new(Ready), registry))
         .route("/sessions/whoami", get(who))
         .route("/echo", any(|body: axum::body::Bytes| async move { body }))
-        .route("/slow", get(std::future::pending::<()>))
+        .route("/slow", get(std::future::pending::<()>).post(std::future::pending::<()>))
         .route(
             "/long",
             get(|| async {
@@ -335,7 +336,13 @@ async fn bodies_and_time_are_bounded() {
     assert_eq!(send(&gate, post(Body::from_stream(chunks))).await.status(), 413);
     let response = send(&gate, request(&Method::GET, "/slow").body(Body::empty()).unwrap()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(text(response).await.contains("not known"));
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    assert!(text(response).await.contains("cluster_unavailable"));
+    // What may have changed something is not told to come again.
+    let response = send(&gate, request(&Method::POST, "/slow").body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    assert!(text(response).await.contains("outcome_unknown"));
     // But for what takes as long as there is data: backups, restores, verification.
     let response = send(&gate, request(&Method::GET, "/long").body(Body::empty()).unwrap()).await;
     assert_eq!(text(response).await, "done");

@@ -125,7 +125,7 @@ pub(super) fn sections(words: Words, ui: &Container) -> Markup {
         @if offers(Group::Webauthn) && has("webauthn_register") {
             section.card aria-labelledby="webauthn" {
                 h2 id="webauthn" { (words.say("Security keys")) }
-                p.lead { (words.say("A key to plug in or to hold against, as the second step of signing in.")) }
+                p.lead { (words.say("A key to plug in or to hold against when you sign in.")) }
                 (keys(words, ui, Group::Webauthn, "webauthn_remove"))
                 (rest(words, ui, Group::Webauthn, "webauthn").html())
             }

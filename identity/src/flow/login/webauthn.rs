@@ -8,7 +8,7 @@
 //! has no such key, it asks for one that was never made, the same each time: who has an
 //! account is not told.
 
-use cardea_storage::{Consistency, StoreError, Timestamp};
+use cardea_storage::{Consistency, Timestamp};
 
 use super::{
     Attempt, LoggedIn, LoginRejection, LoginSubmission, Sender, Settled, password::looked_up,
@@ -22,7 +22,7 @@ use crate::{
     schema::Violation,
     session::{Aal, CredentialKind, issue::Factor},
     table::{
-        CredentialRecord, Credentials, FlowKey, FlowRecord, Flows, KnownKeyRecord, PublicKeyRecord,
+        CredentialRecord, Credentials, FlowRecord, KnownKeyRecord, PublicKeyRecord,
         id_bytes, id_of,
     },
     ui::{Text, forms},
@@ -121,15 +121,7 @@ impl Service {
         }
         let turned =
             &FlowRecord { passwordless_keys: keys, code_account: id_bytes(&account), ..record };
-        let key = &FlowKey { tenant: scope.tenant, id: id.0 };
-        self.store
-            .transact(|t| async move {
-                if t.get::<Flows>(key).await?.is_some_and(|found| found.record.completed_at == 0) {
-                    t.put::<Flows>(key, turned, Some(self.flow_kept_until(turned))).await?;
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await?;
+        self.turn_flow(scope, id, turned).await?;
         let mut flow = self.show_flow(id, turned);
         flow.active = Some(CredentialKind::Webauthn.name().to_owned());
         flow.ui.fill("identifier", typed.into());

@@ -24,7 +24,7 @@ async function signUp(page, email) {
   await page.getByLabel("E-Mail").fill(email)
   await page.getByLabel("Password").fill("too short")
   await press(page, "Create account")
-  await page.getByText("at least 15 characters").waitFor()
+  await page.getByText("must be at least 15 characters").waitFor()
   await shot(page, "password-too-short")
   await page.getByLabel("Password").fill(PASSWORD)
   await press(page, "Create account")

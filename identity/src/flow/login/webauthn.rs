@@ -22,8 +22,7 @@ use crate::{
     schema::Violation,
     session::{Aal, CredentialKind, issue::Factor},
     table::{
-        CredentialRecord, Credentials, FlowRecord, KnownKeyRecord, PublicKeyRecord,
-        id_bytes, id_of,
+        CredentialRecord, Credentials, FlowRecord, KnownKeyRecord, PublicKeyRecord, id_bytes, id_of,
     },
     ui::{Text, forms},
     webauthn::{

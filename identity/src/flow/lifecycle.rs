@@ -236,7 +236,7 @@ impl Service {
     }
 
     /// Writes what became of a flow on its way, unless it was completed meanwhile.
-    pub(super) async fn turn_flow(
+    pub(super) async fn rewrite_flow(
         &self,
         scope: Scope,
         id: FlowId,

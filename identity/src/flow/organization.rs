@@ -136,7 +136,7 @@ impl Service {
             form: Bytes::new(),
             ..record.clone()
         };
-        self.turn_flow(scope, id, turned).await?;
+        self.rewrite_flow(scope, id, turned).await?;
         let mut flow = self.show_flow(id, turned);
         flow.ui.messages.push(self.managed_by(organization));
         Ok(flow)

@@ -120,7 +120,7 @@ impl Service {
         }
         let turned =
             &FlowRecord { passwordless_keys: keys, code_account: id_bytes(&account), ..record };
-        self.turn_flow(scope, id, turned).await?;
+        self.rewrite_flow(scope, id, turned).await?;
         let mut flow = self.show_flow(id, turned);
         flow.active = Some(CredentialKind::Webauthn.name().to_owned());
         flow.ui.fill("identifier", typed.into());

@@ -364,7 +364,7 @@ impl ClusterNode {
     }
 
     /// The store over the cluster's shards. Until the node belongs to a cluster
-    /// everything it is asked is [`StoreError::Unavailable`].
+    /// everything it is asked is [`StoreError::Unavailable`](cardea_storage::StoreError::Unavailable).
     pub fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
     }

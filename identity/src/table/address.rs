@@ -2,10 +2,7 @@
 //! An address is of one identity at most.
 
 use bytes::Bytes;
-use cardea_storage::{
-    Slot, Space, Table, TableKey, Tag, Tenant,
-    key::{KeyReader, KeyWriter},
-};
+use cardea_storage::{Table, Tag};
 use prost::Message;
 use uuid::Uuid;
 
@@ -19,13 +16,12 @@ pub struct VerifiableAddresses;
 #[derive(Debug)]
 pub struct RecoveryAddresses;
 
-/// The key of an address in an index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AddressIndexKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The keyed digest of the address and how it is reached.
-    pub digest: [u8; 32],
+key_of_digest! {
+    /// The key of an address in an index.
+    AddressIndexKey {
+        /// The keyed digest of the address and how it is reached.
+        digest
+    }
 }
 
 /// Who has an address.
@@ -40,24 +36,6 @@ impl AddressIndexRecord {
     /// The identity.
     pub fn id(&self) -> Uuid {
         id_of(&self.identity)
-    }
-}
-
-impl TableKey for AddressIndexKey {
-    fn slot(&self) -> Slot {
-        Slot::of_digest(Space::Index, &self.digest)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.fixed(&self.digest);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, digest: rest.fixed()? })
     }
 }
 

@@ -326,30 +326,11 @@ impl Table for IdentifiersByText {
 #[derive(Debug)]
 pub struct PasskeyHandles;
 
-/// The key of a user handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PasskeyHandleKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The keyed digest of the user handle.
-    pub digest: [u8; 32],
-}
-
-impl TableKey for PasskeyHandleKey {
-    fn slot(&self) -> Slot {
-        Slot::of_digest(Space::Index, &self.digest)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.fixed(&self.digest);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, digest: rest.fixed()? })
+key_of_digest! {
+    /// The key of a user handle.
+    PasskeyHandleKey {
+        /// The keyed digest of the user handle.
+        digest
     }
 }
 

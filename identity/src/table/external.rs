@@ -15,30 +15,11 @@ use super::{AddressIndexRecord, id_of};
 #[derive(Debug)]
 pub struct ExternalIds;
 
-/// The key of an external id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExternalIdKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The keyed digest of the external id.
-    pub digest: [u8; 32],
-}
-
-impl TableKey for ExternalIdKey {
-    fn slot(&self) -> Slot {
-        Slot::of_digest(Space::Index, &self.digest)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.fixed(&self.digest);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, digest: rest.fixed()? })
+key_of_digest! {
+    /// The key of an external id.
+    ExternalIdKey {
+        /// The keyed digest of the external id.
+        digest
     }
 }
 

@@ -37,6 +37,42 @@ macro_rules! key_of_id {
     };
 }
 
+/// The key of an index row that a keyed digest of what it is found by names.
+macro_rules! key_of_digest {
+    ($(#[doc = $doc:literal])+ $name:ident { $(#[doc = $of_digest:literal])+ digest }) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name {
+            /// Whose.
+            pub tenant: cardea_storage::Tenant,
+            $(#[doc = $of_digest])+
+            pub digest: [u8; 32],
+        }
+
+        impl cardea_storage::TableKey for $name {
+            fn slot(&self) -> cardea_storage::Slot {
+                cardea_storage::Slot::of_digest(cardea_storage::Space::Index, &self.digest)
+            }
+
+            fn tenant(&self) -> cardea_storage::Tenant {
+                self.tenant
+            }
+
+            fn write(&self, key: &mut cardea_storage::key::KeyWriter) {
+                key.fixed(&self.digest);
+            }
+
+            fn read(
+                _slot: cardea_storage::Slot,
+                tenant: cardea_storage::Tenant,
+                rest: &mut cardea_storage::key::KeyReader<'_>,
+            ) -> Option<Self> {
+                Some(Self { tenant, digest: rest.fixed()? })
+            }
+        }
+    };
+}
+
 pub mod address;
 pub mod attempts;
 pub mod audit;

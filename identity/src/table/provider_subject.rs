@@ -2,10 +2,7 @@
 //! An account is of one identity at most.
 
 use bytes::Bytes;
-use cardea_storage::{
-    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
-    key::{KeyReader, KeyWriter},
-};
+use cardea_storage::{IndexRow, Table, Tag};
 use prost::Message;
 use uuid::Uuid;
 
@@ -63,13 +60,12 @@ impl LinkRecord {
 #[derive(Debug)]
 pub struct ProviderSubjects;
 
-/// The key of an account at a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProviderSubjectKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The keyed digest of provider, issuer and subject.
-    pub digest: [u8; 32],
+key_of_digest! {
+    /// The key of an account at a provider.
+    ProviderSubjectKey {
+        /// The keyed digest of provider, issuer and subject.
+        digest
+    }
 }
 
 /// Who it is linked to.
@@ -84,24 +80,6 @@ impl ProviderSubjectRecord {
     /// The identity.
     pub fn id(&self) -> Uuid {
         id_of(&self.identity)
-    }
-}
-
-impl TableKey for ProviderSubjectKey {
-    fn slot(&self) -> Slot {
-        Slot::of_digest(Space::Index, &self.digest)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.fixed(&self.digest);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, digest: rest.fixed()? })
     }
 }
 

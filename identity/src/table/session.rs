@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    IndexRow, Slot, Space, Table, TableKey, Tag, Tenant,
+    IndexRow, Slot, Table, TableKey, Tag, Tenant,
     key::{KeyReader, KeyWriter},
 };
 use prost::Message;
@@ -140,30 +140,11 @@ impl Table for Sessions {
 #[derive(Debug)]
 pub struct ImportedTokens;
 
-/// The key of a token that another system made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ImportedTokenKey {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The digest of the token.
-    pub digest: [u8; 32],
-}
-
-impl TableKey for ImportedTokenKey {
-    fn slot(&self) -> Slot {
-        Slot::of_digest(Space::Index, &self.digest)
-    }
-
-    fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.fixed(&self.digest);
-    }
-
-    fn read(_slot: Slot, tenant: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        Some(Self { tenant, digest: rest.fixed()? })
+key_of_digest! {
+    /// The key of a token that another system made.
+    ImportedTokenKey {
+        /// The digest of the token.
+        digest
     }
 }
 

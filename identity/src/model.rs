@@ -14,7 +14,7 @@ use crate::{
     session::{Aal, AuthenticationMethod, CredentialKind, RequiredAal, assurance},
     table::{
         AddressRecord, CredentialRecord, DeviceRecord, IdentityRecord, MethodRecord, SessionRecord,
-        id_of,
+        id_bytes, id_of,
     },
 };
 
@@ -185,6 +185,8 @@ pub struct Credential {
 pub struct LinkedAccount {
     /// The provider's id.
     pub provider: String,
+    /// The organization whose provider that is.
+    pub organization: Option<Uuid>,
     /// The account, as the provider names it.
     pub subject: String,
     /// For asking the provider; empty if not known.
@@ -354,6 +356,8 @@ impl MethodRecord {
             aal,
             completed_at: method.completed_at.as_millis(),
             via: method.via.map_or(0, via_number),
+            provider: method.provider.clone().unwrap_or_default(),
+            organization: method.organization.as_ref().map(id_bytes).unwrap_or_default(),
         }
     }
 
@@ -371,8 +375,14 @@ impl MethodRecord {
             2 => Some(Channel::Sms),
             _ => None,
         };
-        let completed_at = Timestamp(self.completed_at);
-        Some(AuthenticationMethod { method, aal, completed_at, via })
+        Some(AuthenticationMethod {
+            method,
+            aal,
+            completed_at: Timestamp(self.completed_at),
+            via,
+            provider: Some(self.provider.clone()).filter(|provider| !provider.is_empty()),
+            organization: Uuid::from_slice(&self.organization).ok(),
+        })
     }
 }
 

@@ -88,6 +88,8 @@ struct MethodBody {
     method: Option<String>,
     aal: Option<String>,
     completed_at: Option<String>,
+    provider: Option<String>,
+    organization: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -241,7 +243,15 @@ fn session(body: SessionBody) -> Result<Option<ForeignSession>, String> {
         let aal = Aal::parse(shown.aal.as_deref().unwrap_or("aal1"));
         let (Some(method), Some(aal)) = (kind, aal) else { continue };
         let completed_at = time(shown.completed_at.as_deref())?.unwrap_or(authenticated_at);
-        methods.push(AuthenticationMethod { method, aal, completed_at, via: None });
+        let organization = shown.organization.as_deref();
+        methods.push(AuthenticationMethod {
+            method,
+            aal,
+            completed_at,
+            via: None,
+            provider: shown.provider.clone().filter(|provider| !provider.is_empty()),
+            organization: organization.and_then(|id| id.parse().ok()),
+        });
     }
     if methods.is_empty() {
         return Ok(None);

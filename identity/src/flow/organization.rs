@@ -7,7 +7,9 @@
 //!   unless it belongs to one already, which stays its own;
 //! - who belongs to an organization that has a provider logs in by no other way. That is
 //!   found out once the other way was right, so it tells a stranger nothing;
-//! - who signs up with an address of an organization's domain does so through its provider.
+//! - who signs up with an address of an organization's domain does so through its provider;
+//! - who belongs to one that has a provider gets no other way in by its settings either: no
+//!   password, no key that counts alone, no account elsewhere. It might outlive the employment.
 //!
 //! Whoever took another way is not refused for good: the flow becomes the organization's.
 
@@ -23,7 +25,7 @@ use crate::{
     schema::Extracted,
     session::{Aal, CredentialKind},
     table::{FlowRecord, IdentityRecord, id_bytes},
-    ui::Text,
+    ui::{Container, Group, Text},
 };
 
 /// What an identity's organization says of a login.
@@ -140,6 +142,21 @@ impl Service {
         let mut flow = self.show_flow(id, turned);
         flow.ui.messages.push(self.managed_by(organization));
         Ok(flow)
+    }
+
+    /// Takes out of the settings of somebody whom an organization signs in what would be
+    /// another way in. What there is of those may be given up.
+    pub(super) fn withhold_ways_in(&self, identity: &IdentityRecord, ui: &mut Container) {
+        if self.bound_to(identity.organization()).is_none() {
+            return;
+        }
+        let alone = self.settings.passwordless_keys;
+        ui.nodes.retain(|node| match node.group {
+            Group::Password => false,
+            Group::Passkey => node.name() == "passkey_remove",
+            Group::Webauthn if alone => node.name() == "webauthn_remove",
+            _ => true,
+        });
     }
 
     /// That an organization decides how its people sign in.

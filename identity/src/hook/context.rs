@@ -14,7 +14,7 @@ use crate::{
     Service,
     flow::Purpose,
     model::{Address, Client, FlowId, Identity, Session},
-    session::issue::Factor,
+    session::{AuthenticationMethod, issue::Factor},
     table::FlowRecord,
     time::rfc3339,
 };
@@ -208,13 +208,6 @@ fn verifiable_json(address: &Address) -> Value {
 
 /// A session that was issued.
 pub(crate) fn session_json(session: &Session) -> Value {
-    let method = |method: &crate::session::AuthenticationMethod| {
-        json!({
-            "method": method.method.name(),
-            "aal": method.aal.name(),
-            "completed_at": rfc3339(method.completed_at),
-        })
-    };
     let device = |device: &crate::model::Device| {
         json!({
             "id": device.id.to_string(),
@@ -230,18 +223,30 @@ pub(crate) fn session_json(session: &Session) -> Value {
         "authenticated_at": rfc3339(session.authenticated_at),
         "expires_at": rfc3339(session.expires_at),
         "authenticator_assurance_level": session.aal.name(),
-        "authentication_methods": session.methods.iter().map(method).collect::<Vec<_>>(),
+        "authentication_methods": session.methods.iter().map(method_json).collect::<Vec<_>>(),
         "devices": session.devices.iter().map(device).collect::<Vec<_>>(),
     })
 }
 
-/// What is known of a session that is to be issued.
-pub(crate) fn coming_session(factor: Factor, now: Timestamp) -> Value {
-    let method = json!({
-        "method": factor.kind.name(),
-        "aal": factor.aal.name(),
-        "completed_at": rfc3339(now),
+/// `sessionAuthenticationMethod`.
+fn method_json(method: &AuthenticationMethod) -> Value {
+    let mut body = json!({
+        "method": method.method.name(),
+        "aal": method.aal.name(),
+        "completed_at": rfc3339(method.completed_at),
     });
+    if let Some(provider) = &method.provider {
+        body["provider"] = provider.as_str().into();
+    }
+    if let Some(organization) = method.organization {
+        body["organization"] = organization.to_string().into();
+    }
+    body
+}
+
+/// What is known of a session that is to be issued.
+pub(crate) fn coming_session(factor: Factor<'_>, now: Timestamp) -> Value {
+    let method = method_json(&factor.completed(now));
     json!({
         "active": true,
         "authenticator_assurance_level": factor.aal.name(),

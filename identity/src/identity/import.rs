@@ -528,8 +528,14 @@ mod tests {
     }
 
     fn session(token: &str, expires_at: Timestamp) -> ForeignSession {
-        let method =
-            |method, aal| AuthenticationMethod { method, aal, completed_at: THEN, via: None };
+        let method = |method, aal| AuthenticationMethod {
+            method,
+            aal,
+            completed_at: THEN,
+            via: None,
+            provider: None,
+            organization: None,
+        };
         ForeignSession {
             id: Uuid::from_u128(7),
             token: secret(token),

@@ -2,6 +2,7 @@
 //! up to.
 
 use cardea_storage::Timestamp;
+use uuid::Uuid;
 
 use crate::schema::Channel;
 
@@ -149,6 +150,10 @@ pub struct AuthenticationMethod {
     pub completed_at: Timestamp,
     /// How a code came; `None` if it is none, or that is not known.
     pub via: Option<Channel>,
+    /// The provider that it was an account at; `None` if it was none, or that is not known.
+    pub provider: Option<String>,
+    /// The organization whose provider it was.
+    pub organization: Option<Uuid>,
 }
 
 /// The level that methods add up to: one factor gives aal1; aal2 needs a first
@@ -190,6 +195,8 @@ mod tests {
             aal,
             completed_at: Timestamp::default(),
             via: None,
+            provider: None,
+            organization: None,
         };
         let table: [(&[(CredentialKind, Aal)], Aal); 12] = [
             (&[], Aal::Aal0),
@@ -235,6 +242,8 @@ mod tests {
                 aal,
                 completed_at: Timestamp::default(),
                 via,
+                provider: None,
+                organization: None,
             };
             let methods = [method(first, Aal::Aal1), method(second, Aal::Aal2)];
             assert_eq!(level(&methods), expected, "{methods:?}");

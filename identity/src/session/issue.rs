@@ -12,6 +12,7 @@ use crate::{
     audit::{Act, Actor},
     model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId, Standing},
     schema::Channel,
+    social::Provider,
     table::{
         DeviceRecord, IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
     },
@@ -21,15 +22,17 @@ use crate::{
 const USER_AGENT_BYTES_MAX: usize = 512;
 
 /// What somebody has just shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Factor {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factor<'a> {
     pub(crate) kind: CredentialKind,
     pub(crate) aal: Aal,
     /// How it came, if it is a code.
     pub(crate) via: Option<Channel>,
+    /// Where the account is that it shows, if it is one.
+    pub(crate) provider: Option<&'a Provider>,
 }
 
-impl Factor {
+impl<'a> Factor<'a> {
     pub(crate) const PASSWORD: Self = Self::first(CredentialKind::Password);
     pub(crate) const PASSKEY: Self = Self::first(CredentialKind::Passkey);
     pub(crate) const TOTP: Self = Self::second(CredentialKind::Totp);
@@ -40,11 +43,11 @@ impl Factor {
 
     /// A first factor that is no code.
     pub(crate) const fn first(kind: CredentialKind) -> Self {
-        Self { kind, aal: Aal::Aal1, via: None }
+        Self { kind, aal: Aal::Aal1, via: None, provider: None }
     }
 
     const fn second(kind: CredentialKind) -> Self {
-        Self { kind, aal: Aal::Aal2, via: None }
+        Self { kind, aal: Aal::Aal2, via: None, provider: None }
     }
 
     /// A code that logs in or signs up.
@@ -57,8 +60,20 @@ impl Factor {
         Self { via: Some(via), ..Self::second(CredentialKind::Code) }
     }
 
-    pub(crate) const fn completed(self, at: Timestamp) -> AuthenticationMethod {
-        AuthenticationMethod { method: self.kind, aal: self.aal, completed_at: at, via: self.via }
+    /// An account at a provider.
+    pub(crate) const fn account(at: &'a Provider) -> Self {
+        Self { provider: Some(at), ..Self::first(CredentialKind::Oidc) }
+    }
+
+    pub(crate) fn completed(self, at: Timestamp) -> AuthenticationMethod {
+        AuthenticationMethod {
+            method: self.kind,
+            aal: self.aal,
+            completed_at: at,
+            via: self.via,
+            provider: self.provider.map(|provider| provider.id.clone()),
+            organization: self.provider.and_then(|provider| provider.organization),
+        }
     }
 }
 
@@ -89,7 +104,7 @@ impl Service {
         scope: Scope,
         identity: (Uuid, &IdentityRecord),
         drawn: &Drawn,
-        (factor, client): (Factor, &Client),
+        (factor, client): (Factor<'_>, &Client),
     ) -> Result<Issued, StoreError> {
         let (owner, record) = identity;
         let era = self.session_era(t, scope, &owner, true).await?;
@@ -145,7 +160,7 @@ impl Service {
         scope: Scope,
         (found, proof): (Found, &Proof),
         drawn: &Drawn,
-        factor: Factor,
+        factor: Factor<'_>,
     ) -> Result<Issued, StoreError> {
         let now = t.now();
         let mut session = found.session;
@@ -189,11 +204,13 @@ impl Service {
 }
 
 /// Writes into a session that its holder has shown a factor.
-pub(crate) fn add_method(session: &mut SessionRecord, factor: Factor, now: Timestamp) {
+pub(crate) fn add_method(session: &mut SessionRecord, factor: Factor<'_>, now: Timestamp) {
     let method = MethodRecord::of(&factor.completed(now));
-    let same =
-        |m: &MethodRecord| (m.method, m.aal, m.via) == (method.method, method.aal, method.via);
-    session.methods.retain(|m| !same(m));
+    let same = |known: &MethodRecord| {
+        let again = MethodRecord { completed_at: method.completed_at, ..known.clone() };
+        again == method
+    };
+    session.methods.retain(|known| !same(known));
     session.methods.push(method);
 }
 

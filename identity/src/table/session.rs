@@ -80,6 +80,12 @@ pub struct MethodRecord {
     /// before it was kept.
     #[prost(uint32, tag = "4")]
     pub via: u32,
+    /// The provider that an account is at; empty if it is none, and from before it was kept.
+    #[prost(string, tag = "5")]
+    pub provider: String,
+    /// The organization whose provider that is; empty for none.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub organization: Bytes,
 }
 
 /// A device.

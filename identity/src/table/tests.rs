@@ -285,10 +285,19 @@ fn flows_are_frozen() {
 /// Added later: what was written before has neither.
 #[test]
 fn codes_as_second_factors_are_frozen() {
-    let method = MethodRecord { method: 2, aal: 2, completed_at: 5, via: 2 };
+    let method =
+        MethodRecord { method: 2, aal: 2, completed_at: 5, via: 2, ..MethodRecord::default() };
     assert_eq!(hex(&method.encode_to_vec()), "0802100218052002");
     let flow = FlowRecord { second_addresses: vec!["n".to_owned()], ..FlowRecord::default() };
     assert_eq!(hex(&flow.encode_to_vec()), "aa02016e");
+}
+
+/// Added later: what was written before has neither.
+#[test]
+fn providers_of_authentication_methods_are_frozen() {
+    let provider = "p".to_owned();
+    let method = MethodRecord { provider, organization: "o".into(), ..MethodRecord::default() };
+    assert_eq!(hex(&method.encode_to_vec()), "2a017032016f");
 }
 
 /// A newer version adds fields; this one reads what it knows.

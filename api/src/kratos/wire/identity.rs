@@ -138,13 +138,17 @@ impl<'a> CredentialBody<'a> {
 /// `identityCredentialsOidc`.
 fn providers(accounts: &[LinkedAccount]) -> Option<Value> {
     let provider = |account: &LinkedAccount| {
-        json!({
+        let mut body = json!({
             "provider": account.provider,
             "subject": account.subject,
             "initial_access_token": account.access_token.expose(),
             "initial_refresh_token": account.refresh_token.expose(),
             "initial_id_token": account.id_token.expose(),
-        })
+        });
+        if let Some(organization) = account.organization {
+            body["organization"] = organization.to_string().into();
+        }
+        body
     };
     let providers: Vec<_> = accounts.iter().map(provider).collect();
     (!providers.is_empty()).then(|| json!({"providers": providers}))

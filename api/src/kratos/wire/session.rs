@@ -33,7 +33,7 @@ pub struct SessionBody<'a> {
     expires_at: String,
     authenticated_at: String,
     authenticator_assurance_level: &'static str,
-    authentication_methods: Vec<MethodBody>,
+    authentication_methods: Vec<MethodBody<'a>>,
     issued_at: String,
     identity: Option<IdentityBody<'a>>,
     devices: Option<Vec<DeviceBody<'a>>>,
@@ -41,10 +41,14 @@ pub struct SessionBody<'a> {
 
 /// `sessionAuthenticationMethod`.
 #[derive(Debug, Serialize)]
-struct MethodBody {
+struct MethodBody<'a> {
     method: &'static str,
     aal: &'static str,
     completed_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<String>,
 }
 
 /// `sessionDevice`.
@@ -74,12 +78,14 @@ impl<'a> SessionBody<'a> {
     }
 }
 
-impl MethodBody {
-    fn of(method: &AuthenticationMethod) -> Self {
+impl<'a> MethodBody<'a> {
+    fn of(method: &'a AuthenticationMethod) -> Self {
         Self {
             method: method.method.name(),
             aal: method.aal.name(),
             completed_at: rfc3339(method.completed_at),
+            provider: method.provider.as_deref(),
+            organization: method.organization.map(|id| id.to_string()),
         }
     }
 }

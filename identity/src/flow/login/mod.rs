@@ -169,7 +169,7 @@ pub(super) struct Attempt<'a> {
     /// The session that the caller has already.
     pub(super) proof: Option<&'a Proof>,
     /// What is shown.
-    pub(super) factor: Factor,
+    pub(super) factor: Factor<'a>,
 }
 
 /// What a method says of its credential once it is read again to complete the login.
@@ -270,7 +270,7 @@ impl Service {
         sender: Sender<'a>,
         record: &'a FlowRecord,
         proof: Option<&'a Proof>,
-        factor: Factor,
+        factor: Factor<'a>,
     ) -> Result<Attempt<'a>, LoginRejection> {
         let Sender { scope, id, client } = sender;
         let source = self.source(scope, client);

@@ -57,7 +57,7 @@ impl Service {
         &self,
         client: &'a Client,
         flow: (FlowId, &'a FlowRecord),
-        factor: Factor,
+        factor: Factor<'_>,
     ) -> Occasion<'a> {
         Occasion {
             moment: Moment::After,
@@ -73,7 +73,7 @@ impl Service {
         &self,
         Sender { scope, id, client }: Sender<'_>,
         opened: &Opened,
-        (subject, factor): (Uuid, Factor),
+        (subject, factor): (Uuid, Factor<'_>),
         newcomer: Newcomer,
     ) -> Result<Newcomer, Consulted> {
         let occasion = self.signed_up(client, (id, &opened.record), factor);

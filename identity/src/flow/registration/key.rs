@@ -21,7 +21,7 @@ impl Service {
         &self,
         sender: Sender<'_>,
         submission: RegistrationSubmission,
-        factor: Factor,
+        factor: Factor<'_>,
     ) -> Result<Registered, RegistrationRejection> {
         let mut opened = self.open_registration(sender).await?;
         let challenge = challenge_of(&opened.record.challenge);

@@ -152,8 +152,8 @@ pub(super) struct Newcomer {
 }
 
 /// What somebody will log in by, and is logged in by now.
-pub(super) struct Earned {
-    pub(super) factor: Factor,
+pub(super) struct Earned<'a> {
+    pub(super) factor: Factor<'a>,
     pub(super) hash: Option<PasswordHash>,
     /// An account at a provider.
     pub(super) account: Option<Pending>,
@@ -161,9 +161,9 @@ pub(super) struct Earned {
     pub(super) credential: Option<(CredentialKind, CredentialRecord)>,
 }
 
-impl Earned {
+impl<'a> Earned<'a> {
     /// By a factor that is kept elsewhere.
-    pub(super) const fn by(factor: Factor) -> Self {
+    pub(super) const fn by(factor: Factor<'a>) -> Self {
         Self { factor, hash: None, account: None, credential: None }
     }
 }
@@ -258,7 +258,7 @@ impl Service {
         sender: Sender<'_>,
         opened: Opened,
         newcomer: Newcomer,
-        earned: Earned,
+        earned: Earned<'_>,
     ) -> Result<Registered, RegistrationRejection> {
         let Sender { scope, id, client } = sender;
         let subject = self.mint_in(Slot::of_id(&id.0));

@@ -25,7 +25,7 @@ pub(super) struct Changing<'a> {
     /// The kinds of credentials that were changed.
     pub(super) touched: BTreeSet<CredentialKind>,
     /// What was shown on the way, which counts for the session.
-    pub(super) proven: Option<Factor>,
+    pub(super) proven: Option<Factor<'static>>,
     pub(super) ends_other_sessions: bool,
     pub(super) news: Option<Change>,
     /// Whether the form only shows something.

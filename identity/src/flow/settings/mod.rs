@@ -89,6 +89,17 @@ enum Wanted {
     Passkey(passkey::Wanted),
 }
 
+impl Wanted {
+    /// Whether one could log in by it alone.
+    fn is_way_in(&self) -> bool {
+        match self {
+            Self::Password(_) | Self::Passkey(passkey::Wanted::Add(..)) => true,
+            Self::Webauthn(webauthn::Wanted::Add(key, _)) => key.passwordless,
+            _ => false,
+        }
+    }
+}
+
 /// What is there once it was written.
 struct Changed {
     identity: IdentityRecord,
@@ -335,6 +346,10 @@ impl Service {
             news: None,
             shows: false,
         };
+        let bound = self.bound_to(changing.me.identity.organization());
+        if let Some(organization) = bound.filter(|_| wanted.is_way_in()) {
+            return Err(Refusal::Told("", self.managed_by(organization)));
+        }
         let now = match wanted {
             Wanted::Profile(traits) => Some(self.apply_profile(&mut changing, traits).await?),
             Wanted::Password(new) => Some(self.apply_password(&mut changing, new).await?),
@@ -466,6 +481,7 @@ impl Service {
             let traits = json_of(&identity.traits);
             let offered = self.settings_form(record, identity, factors);
             flow.ui = forms::settings(&flow.ui.action, &schema, &traits, &offered);
+            self.withhold_ways_in(identity, &mut flow.ui);
         }
         let owner = IdentityId(id_of(&record.subject));
         flow.identity = Some(Identity::public(owner, identity));

@@ -145,8 +145,7 @@ impl Service {
         let provider = self.settings.providers.get(&journey.provider);
         let provider = provider.ok_or(ArrivalRejection::MixedUp)?;
         let elsewhere = brought.provider.as_ref().is_some_and(|named| *named != journey.provider);
-        let of_another =
-            purpose != Purpose::Settings && provider.organization != organization_of(&record);
+        let of_another = provider.organization != organization_of(&record);
         if elsewhere || of_another || provider.issuer != journey.issuer {
             return Err(ArrivalRejection::MixedUp);
         }

@@ -89,7 +89,9 @@ impl Service {
             let value = if several { link.identifier() } else { link.provider.clone() };
             ui.nodes.push(button("unlink", &value, Text::label_unlink(name, &link.label)));
         }
-        for provider in self.settings.providers.of(*organization) {
+        // As in Kratos, an organization's providers are not linked here, nor do its people
+        // link others.
+        for provider in self.settings.providers.of(None).filter(|_| organization.is_none()) {
             ui.nodes.push(button("link", &provider.id, Text::label_link(&provider.label)));
         }
     }

@@ -11,13 +11,10 @@ use crate::{
     Service,
     flow::{Flow, LoginRejection, login::Attempt},
     model::Scope,
-    session::{CredentialKind, issue::Factor},
+    session::issue::Factor,
     social::{claims::Stranger, exchange::Tokens},
     table::{CredentialRecord, ProviderSubjectKey, ProviderSubjects, id_of},
 };
-
-/// An account at a provider, as a factor.
-pub(super) const FACTOR: Factor = Factor::first(CredentialKind::Oidc);
 
 impl Service {
     /// Whose account it is, if somebody's.
@@ -78,7 +75,7 @@ impl Service {
             account,
             source,
             proof,
-            factor: FACTOR,
+            factor: Factor::account(guest.provider),
         };
         let settle = |now: Option<&CredentialRecord>, at| {
             self.settle_link(account, now, (pending, links), at)

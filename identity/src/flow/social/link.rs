@@ -38,6 +38,8 @@ pub(in crate::flow) enum NotLinked {
     Taken,
     /// There are too many already.
     TooMany,
+    /// This organization signs it in.
+    Managed(Uuid),
 }
 
 impl Service {
@@ -207,8 +209,10 @@ impl Service {
     ) -> Vec<LinkedAccount> {
         let account = |link: &LinkRecord| {
             let Tokens { access_token, refresh_token, id_token } = self.read_tokens(identity, link);
+            let provider = self.settings.providers.get(&link.provider);
             LinkedAccount {
                 provider: link.provider.clone(),
+                organization: provider.and_then(|provider| provider.organization),
                 subject: link.subject.clone(),
                 access_token: Secret::new(access_token),
                 refresh_token: Secret::new(refresh_token),
@@ -250,6 +254,9 @@ impl Service {
                 let Some(me) = me.filter(|me| me.identity_id == subject) else {
                     return Ok::<_, StoreError>(None);
                 };
+                if let Some(organization) = self.bound_to(me.identity.organization()) {
+                    return Ok(Some(Err(NotLinked::Managed(organization))));
+                }
                 if let Err(why) = self.link_in(&t, scope, (subject, client), pending).await? {
                     return Ok(Some(Err(why)));
                 }
@@ -267,6 +274,7 @@ impl Service {
                 flow.ui.messages.push(match why {
                     NotLinked::Taken => Text::account_linked_elsewhere(),
                     NotLinked::TooMany => Text::generic("There are too many linked accounts."),
+                    NotLinked::Managed(organization) => self.managed_by(organization),
                 });
                 Ok(Arrived::Form(Box::new(flow)))
             }

@@ -9,7 +9,6 @@ use super::{
     Pending,
     arrive::{ArrivalRejection, Arrived, Guest},
     depart::{overlaid, say_untrusted},
-    known::FACTOR,
 };
 use crate::{
     Service,
@@ -21,7 +20,7 @@ use crate::{
     identity::{ImportedAddress, draft::via_number},
     model::Scope,
     schema::{self, Channel, Extracted, normalize_identifier},
-    session::CredentialKind,
+    session::{CredentialKind, issue::Factor},
     social::{claims::Stranger, exchange::Tokens, mapping},
     table::{
         AddressIndexKey, AddressIndexRecord, CredentialIdentifierKey, CredentialIdentifiers,
@@ -103,7 +102,8 @@ impl Service {
             metadata_admin: pending.metadata_admin.clone(),
             ..Newcomer::default()
         };
-        let earned = Earned { account: Some(pending), ..Earned::by(FACTOR) };
+        let earned =
+            Earned { account: Some(pending), ..Earned::by(Factor::account(guest.provider)) };
         let opened = Opened { record: guest.record.clone(), schema, flow };
         match self.finish_registration(sender, opened, newcomer, earned).await {
             Ok(registered) => Ok(Arrived::Registered(Box::new(registered))),

@@ -54,6 +54,10 @@ impl Service {
             }
         };
         let Some(unlink) = unlink else {
+            if let Some(organization) = flow.organization {
+                flow.ui.messages.push(self.managed_by(organization));
+                return Err(SettingsRejection::Invalid(Box::new(flow)));
+            }
             let submission = SocialSubmission { provider: Some(link), ..submission };
             let Some(provider) = self.named_provider(&mut flow, &submission) else {
                 return Err(SettingsRejection::Invalid(Box::new(flow)));

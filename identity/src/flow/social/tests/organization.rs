@@ -7,9 +7,14 @@ use super::*;
 use crate::{
     flow::{BeginCode, BeginRejection, CodeOutcome, CodeRejection, CodeSubmission, NewRecovery},
     hook::{Action, Hook, Hooks, Moment},
-    identity::{CredentialDetail, ImportedAddress, NewIdentity, NewPassword},
+    identity::{CredentialDetail, Edit, IdentityChange, ImportedAddress, NewIdentity, NewPassword},
     schema::Channel,
     social::organization::{Organization, Organizations},
+    ui::Group,
+    webauthn::{
+        RelyingParty,
+        tests::soft::{Key, Soft},
+    },
 };
 
 const ACME: Uuid = Uuid::from_u128(0xac3e);
@@ -30,7 +35,14 @@ fn town() -> Town {
         method: None,
         action: Action::BindToOrganization,
     };
+    let party = RelyingParty {
+        id: "example.org".to_owned(),
+        name: "Example".to_owned(),
+        origins: vec!["https://id.example.org".to_owned()],
+    };
     Town::of(Settings {
+        relying_party: Some(party),
+        passwordless_keys: true,
         providers: Providers::new(providers),
         organizations: Organizations::new(vec![acme]),
         hooks: Hooks::new(vec![hook(Purpose::Login), hook(Purpose::Registration)]),
@@ -69,12 +81,75 @@ impl Town {
         self.world.service.create_identity(self.world.scope, new).await.unwrap()
     }
 
-    async fn organization(&self, id: crate::IdentityId) -> Option<Uuid> {
+    async fn read(&self, id: crate::IdentityId) -> Identity {
         let (service, scope) = (&self.world.service, self.world.scope);
-        let read =
-            service.identity(scope, id, CredentialDetail::Outline, Consistency::Strong).await;
-        read.unwrap().organization
+        let detail = CredentialDetail::WithAccounts;
+        service.identity(scope, id, detail, Consistency::Strong).await.unwrap()
     }
+
+    async fn organization(&self, id: crate::IdentityId) -> Option<Uuid> {
+        self.read(id).await.organization
+    }
+
+    /// An administrator makes somebody a member, or takes that away.
+    async fn assign(&self, id: crate::IdentityId, organization: Option<Uuid>) {
+        let identity = self.read(id).await;
+        let change = IdentityChange {
+            schema_id: identity.schema_id.clone(),
+            traits: identity.traits.clone(),
+            organization: Edit::Set(organization),
+            ..IdentityChange::default()
+        };
+        self.world.service.update_identity(self.world.scope, id, change).await.unwrap();
+    }
+
+    async fn settings(&self, proof: &Proof) -> Flow {
+        let begin = BeginSettings {
+            browser: Some(BROWSER),
+            proof: Some(proof.clone()),
+            ..BeginSettings::default()
+        };
+        self.world.service.begin_settings(self.world.scope, begin).await.unwrap()
+    }
+
+    async fn submit_change(
+        &self,
+        flow: &Flow,
+        proof: &Proof,
+        submission: SettingsSubmission,
+    ) -> Result<Flow, SettingsRejection> {
+        let submission = SettingsSubmission { proof: Some(proof.clone()), ..submission };
+        self.world.service.submit_settings(self.world.scope, flow.id, submission).await
+    }
+}
+
+/// The options that a node of a form carries.
+fn options(flow: &Flow, name: &str) -> Value {
+    let node = flow.ui.find(name).unwrap_or_else(|| panic!("{name} is not there"));
+    let crate::ui::Attributes::Input(input) = &node.attributes else { panic!("no input") };
+    serde_json::from_str(input.value.as_ref().unwrap().as_str().unwrap()).unwrap()
+}
+
+fn new_password() -> SettingsSubmission {
+    SettingsSubmission {
+        method: "password".to_owned(),
+        password: Some(secret("another long password")),
+        ..SettingsSubmission::default()
+    }
+}
+
+fn linking(provider: &str) -> SettingsSubmission {
+    SettingsSubmission {
+        method: "oidc".to_owned(),
+        link: Some(provider.to_owned()),
+        ..SettingsSubmission::default()
+    }
+}
+
+/// That Acme signs its people in.
+fn led_to_acme(outcome: Result<Flow, SettingsRejection>) -> bool {
+    let Err(SettingsRejection::Invalid(flow)) = outcome else { panic!("{outcome:?}") };
+    ids(&flow) == [4_000_001] && flow.ui.messages[0].text.contains("Acme")
 }
 
 /// The providers that a form offers, and whether it offers anything else.
@@ -221,23 +296,119 @@ async fn member_does_not_recover_by_mail_but_by_an_administrators_code() {
 async fn member_does_not_unlink_what_the_organization_linked() {
     let town = town();
     let first = issued(town.come_to_acme(ann()).await.unwrap());
-    let (service, scope) = (&town.world.service, town.world.scope);
     let proof = Proof::Token(first.token.clone());
-    let begin = BeginSettings {
-        browser: Some(BROWSER),
-        proof: Some(proof.clone()),
-        ..BeginSettings::default()
-    };
-    let flow = service.begin_settings(scope, begin).await.unwrap();
+    let flow = town.settings(&proof).await;
     assert!(flow.ui.nodes.iter().all(|node| node.name() != "unlink"));
-    let submission = SettingsSubmission {
+    let unlink = SettingsSubmission {
         method: "oidc".to_owned(),
         unlink: Some("idp".to_owned()),
-        proof: Some(proof),
         ..SettingsSubmission::default()
     };
-    let refused = service.submit_settings(scope, flow.id, submission).await;
+    assert!(led_to_acme(town.submit_change(&flow, &proof, unlink).await));
+}
+
+#[tokio::test]
+async fn sessions_and_credentials_say_whose_provider_it_was() {
+    let town = town();
+    let first = issued(town.come_to_acme(ann()).await.unwrap());
+    let method = &first.session.methods[0];
+    assert_eq!((method.provider.as_deref(), method.organization), (Some("idp"), Some(ACME)));
+    let member = town.read(first.session.identity_id).await;
+    let account = member.credentials.iter().flat_map(|held| &held.accounts).next().unwrap();
+    assert_eq!((account.provider.as_str(), account.organization), ("idp", Some(ACME)));
+    // What is anybody's provider is no organization's.
+    let other = Town::new();
+    let first = issued(other.come(ann()).await.unwrap());
+    let method = &first.session.methods[0];
+    assert_eq!((method.provider.as_deref(), method.organization), (Some("idp"), None));
+    let stranger = other.read(first.session.identity_id).await;
+    let account = stranger.credentials.iter().flat_map(|held| &held.accounts).next().unwrap();
+    assert_eq!(account.organization, None);
+}
+
+/// Somebody with a flow that was opened before the organization had it.
+#[tokio::test]
+async fn settings_of_a_member_take_no_way_round_the_provider() {
+    let town = town();
+    let local = town.member("ann@example.org", None).await;
+    let first = town.world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    let proof = Proof::Token(first.token);
+    let flow = town.settings(&proof).await;
+    let mut soft = Soft::new(Key::es256());
+    let passkey = SettingsSubmission {
+        passkey_settings_register: Some(soft.create(&options(&flow, "passkey_create_data"))),
+        ..SettingsSubmission::default()
+    };
+    let key = SettingsSubmission {
+        webauthn_register: Some(soft.create(&options(&flow, "webauthn_register_trigger"))),
+        webauthn_register_displayname: Some("blue".to_owned()),
+        ..SettingsSubmission::default()
+    };
+    assert!(flow.ui.find("password").is_some() && flow.ui.find("link").is_some());
+    town.assign(local.id, Some(ACME)).await;
+    for way in [new_password(), passkey, key, linking("other"), linking("idp")] {
+        let told = format!("{way:?}");
+        assert!(led_to_acme(town.submit_change(&flow, &proof, way).await), "{told}");
+    }
+    let offered = town.settings(&proof).await.ui;
+    let ways = [Group::Password, Group::Passkey, Group::Webauthn, Group::Oidc];
+    let left: Vec<_> = offered.nodes.iter().filter(|node| ways.contains(&node.group)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // What it says of itself stays its own to change.
+    let profile = SettingsSubmission {
+        method: "profile".to_owned(),
+        traits: crate::testing::traits("ann@example.org"),
+        ..SettingsSubmission::default()
+    };
+    town.submit_change(&flow, &proof, profile).await.unwrap();
+    // None of it was kept, nor did the old password cease to be one.
+    town.assign(local.id, None).await;
+    let other = town.world.log_in("ann@example.org", "another long password").await;
+    assert_eq!(ids(&refused(other)), [4_000_006]);
+    town.world.log_in("ann@example.org", PASSWORD).await.unwrap();
+    let flow = town.settings(&proof).await;
+    town.submit_change(&flow, &proof, new_password()).await.unwrap();
+}
+
+/// It left for a provider before the organization had it, and comes back a member.
+#[tokio::test]
+async fn account_that_a_member_brings_back_is_not_linked() {
+    let town = town();
+    let local = town.member("ann@example.org", None).await;
+    let first = town.world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    let proof = Proof::Token(first.token);
+    for member in [true, false] {
+        town.assign(local.id, None).await;
+        let flow = town.settings(&proof).await;
+        let away = town.submit_change(&flow, &proof, linking("other")).await;
+        let Err(SettingsRejection::Away(url)) = away else { panic!("{away:?}") };
+        *town.idp.nonce.lock() = parameter(&url, "nonce");
+        town.idp.says(json!({"sub": "elsewhere"}));
+        town.assign(local.id, member.then_some(ACME)).await;
+        let back = Brought {
+            provider: Some("other".to_owned()),
+            proof: Some(proof.clone()),
+            ..Town::back(&url)
+        };
+        let arrived = town.arrive(back).await.unwrap().arrived;
+        assert_eq!(matches!(arrived, Arrived::Form(_)), member, "{arrived:?}");
+        let linked =
+            town.read(local.id).await.credentials.iter().any(|held| !held.accounts.is_empty());
+        assert_eq!(linked, !member);
+    }
+}
+
+/// As in Kratos: nobody links an organization's provider in settings.
+#[tokio::test]
+async fn provider_of_an_organization_is_not_linked_in_settings() {
+    let town = town();
+    town.member("bob@example.org", None).await;
+    let first = town.world.log_in("bob@example.org", PASSWORD).await.unwrap().issued;
+    let proof = Proof::Token(first.token);
+    let flow = town.settings(&proof).await;
+    let links = flow.ui.nodes.iter().filter(|node| node.name() == "link");
+    assert_eq!(links.count(), 1);
+    let refused = town.submit_change(&flow, &proof, linking("idp")).await;
     let Err(SettingsRejection::Invalid(flow)) = refused else { panic!("{refused:?}") };
     assert_eq!(ids(&flow), [4_000_001]);
-    assert!(flow.ui.messages[0].text.contains("Acme"));
 }

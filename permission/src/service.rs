@@ -24,6 +24,9 @@ use crate::{
 /// How often a request is begun anew because what it had read changed meanwhile.
 const WALKS_MAX: u32 = 8;
 
+/// How often a view without a transaction half done is tried for.
+const PINS_MAX: u32 = 20;
+
 /// The permission layer of a node.
 pub struct Service {
     pub(crate) store: Arc<dyn Store>,
@@ -199,5 +202,28 @@ impl Service {
             return Ok(Answered { value, snaptoken });
         }
         Err(StoreError::Contended { attempts: WALKS_MAX }.into())
+    }
+
+    /// A graph of one instant in which no transaction is half done, and where the
+    /// language stood; `None` where this node has no replica, or always meets one. Holds
+    /// an engine snapshot until it is dropped.
+    pub(crate) async fn still(
+        &self,
+        tenant: Tenant,
+        consistency: &Consistency,
+    ) -> Result<Option<Answered<Arc<Graph>>>, StoreError> {
+        for _ in 0..PINS_MAX {
+            let language = self.language(tenant, consistency);
+            let pin = self.store.pin(DEFAULT_SLOT, consistency);
+            let ((held, snaptoken), pinned) = futures::try_join!(language, pin)?;
+            let Some(pinned) = pinned else { return Ok(None) };
+            if pinned.is_unlocked() {
+                let (store, consistency) = (self.store.clone(), consistency.clone());
+                let graph = Graph::new(store, tenant, held.language, consistency, Some(pinned));
+                return Ok(Some(Answered { value: Arc::new(graph), snaptoken }));
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(None)
     }
 }

@@ -10,18 +10,24 @@
 //! as there are any. `X-Cardea-Export` says whether all are of one instant (`snapshot`)
 //! or each page is of its own (`pages`).
 
-use axum::{body::Body, extract::Request, extract::State, response::Response};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
 use cardea_permission::{Relationship, Tuple, bulk::Export, bulk::PART_MAX};
-use futures::stream;
+use futures::TryStreamExt as _;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::{
     Asked, Keto, at,
+    flow::Outlet,
     read::{query_of, tuple_in},
     wire::RelationshipBody,
 };
-use crate::{answer::json, body::read_up_to, error::ApiError};
+use crate::{answer::json, body::read_up_to, error::ApiError, request::StillAllowed};
 
 /// The largest part of an import that is read, in bytes. Listeners may set a lower bound.
 const PART_BYTES_MAX: usize = 16 << 20;
@@ -94,14 +100,23 @@ fn relationships(bytes: &[u8]) -> Result<Vec<Relationship>, ApiError> {
     Ok(part)
 }
 
-pub(super) async fn export(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    State(keto): State<Keto>,
+    allowed: Option<Extension<StillAllowed>>,
+    asked: Asked,
+) -> Result<Response, ApiError> {
     let query = query_of(&asked.query)?;
     let export = keto.service().export(asked.tenant, &query, asked.consistency).await?;
     let whole = if export.is_of_one_instant() { "snapshot" } else { "pages" };
     let snaptoken = export.snaptoken().clone();
-    // The request's time-out is behind us once the head is sent; a client that reads
-    // slowly is what the listener's write time-out is for.
-    let lines = stream::try_unfold(export, next_lines);
+    let allowed = allowed.map(|Extension(allowed)| allowed);
+    let lines = keto.shared().flows.begin(allowed, |outlet| lines(export, outlet))?;
+    // The request's time-out is behind us once the head is sent.
+    let lines = lines.map_err(|error| {
+        let shown = error.shown();
+        tracing::warn!(error = %shown, "an export broke off");
+        std::io::Error::other(shown.to_string())
+    });
     let mut response = Response::new(Body::from_stream(lines));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -109,20 +124,22 @@ pub(super) async fn export(State(keto): State<Keto>, asked: Asked) -> Result<Res
     Ok(at(response, &snaptoken))
 }
 
-/// The next lines of an export. One that fails breaks off without the end that tells a
-/// client that it has all.
-async fn next_lines(mut export: Export) -> Result<Option<(Vec<u8>, Export)>, std::io::Error> {
-    let mut lines = Vec::new();
-    while lines.is_empty() {
-        let found = export.next().await.map_err(|error| {
-            tracing::warn!(%error, "an export broke off");
-            std::io::Error::other(error)
-        })?;
-        let Some(found) = found else { return Ok(None) };
+/// The lines of an export, some together. One that fails breaks off without the end that
+/// tells a client that it has all.
+async fn lines(mut export: Export, mut outlet: Outlet<Vec<u8>>) -> Result<(), ApiError> {
+    while let Some(found) = export.next().await? {
+        let mut lines = Vec::new();
         for relationship in &found {
-            serde_json::to_writer(&mut lines, &RelationshipBody::from(relationship))?;
+            let line = RelationshipBody::from(relationship);
+            serde_json::to_writer(&mut lines, &line).map_err(|error| {
+                tracing::error!(%error, "a relation tuple could not be written");
+                ApiError::internal()
+            })?;
             lines.push(b'\n');
         }
+        if !lines.is_empty() {
+            outlet.give(lines).await?;
+        }
     }
-    Ok(Some((lines, export)))
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod bulk;
 mod check;
 mod deletion;
 mod expand;
+mod flow;
 mod language;
 mod lookup;
 mod read;
@@ -41,7 +42,7 @@ use cardea_permission::Service;
 use cardea_storage::{Consistency, Snaptoken, Tenant};
 use http::{Method, request::Parts};
 
-use self::{deletion::Deletions, watch::Watchers};
+use self::{deletion::Deletions, flow::Flows, watch::Watchers};
 use crate::{
     answer,
     consistency::{self, Wanted},
@@ -80,19 +81,26 @@ pub struct Shared {
     options: Options,
     watchers: Watchers,
     deletions: Deletions,
+    flows: Flows,
 }
 
 impl Shared {
     /// With nobody watching.
     pub fn new(options: Options) -> Arc<Self> {
         let watchers = Watchers::new(options.watchers_max, options.heartbeat);
-        Arc::new(Self { options, watchers, deletions: Deletions::default() })
+        Arc::new(Self {
+            options,
+            watchers,
+            deletions: Deletions::default(),
+            flows: Flows::default(),
+        })
     }
 
     /// What goes on for long.
     pub fn usage(&self) -> Usage {
         let (watches, refused, too_old) = self.watchers.usage();
-        Usage { watches, refused, too_old, deletions: self.deletions.under_way() }
+        let (deletions, streams) = (self.deletions.under_way(), self.flows.under_way());
+        Usage { watches, refused, too_old, deletions, streams }
     }
 
     /// Ends every watch, now and from now on: the node is about to stop.
@@ -112,6 +120,8 @@ pub struct Usage {
     pub too_old: u64,
     /// Deletions by query under way.
     pub deletions: usize,
+    /// Look-ups and exports that are being sent.
+    pub streams: usize,
 }
 
 /// What the handlers share.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::registry::{MetricsSource, Samples};
 use crate::layers::Layers;
 
-/// Numbers of a node's watches and deletions.
+/// Numbers of a node's watches, deletions and streams.
 pub struct PermissionMetrics(pub Arc<Layers>);
 
 impl MetricsSource for PermissionMetrics {
@@ -14,6 +14,7 @@ impl MetricsSource for PermissionMetrics {
         let mut gauge = |name, help, value: usize| samples.gauge(name, help, vec![], value as f64);
         gauge("permission_watches", "Watches of relation tuples under way", usage.watches);
         gauge("permission_deletions", "Deletions by query under way", usage.deletions);
+        gauge("permission_streams", "Look-ups and exports being sent", usage.streams);
         let mut counter = |name, help, value| samples.counter(name, help, vec![], value);
         counter("permission_watches_refused", "Watches refused for want of a place", usage.refused);
         counter(

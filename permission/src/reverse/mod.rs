@@ -15,11 +15,15 @@
 //! Where a formula can hold of an object that nothing leads to (`!this.related.banned…`),
 //! all objects of the namespace are candidates.
 //!
+//! Everything that a look-up finds is given as a whole, too, as of one instant, part by
+//! part while it is looked for ([`flow`]).
+//!
 //! Pages are each of an instant of their own. What is given after the first page may be
 //! on the pages to come, or not. A page may have fewer names than it could, even none,
 //! and not be the last: no more than [`CHECKS_MAX`] candidates are checked for one.
 
 mod candidates;
+pub mod flow;
 mod kept;
 mod objects;
 mod reach;
@@ -32,6 +36,7 @@ use cardea_storage::{Consistency, Snaptoken, Tenant};
 pub(crate) use self::kept::KeptLists;
 use self::{
     candidates::Candidates,
+    flow::{Given, Taker},
     kept::{List, Taken},
 };
 use crate::{
@@ -76,12 +81,13 @@ impl Service {
         self.page_of_names(tenant, &lookup, page, consistency).await
     }
 
-    /// All objects of a namespace that a subject has a relation or permission on, in
-    /// their order.
+    /// Gives all objects of a namespace that a subject has a relation or permission on,
+    /// in their order, to somebody who takes them; see [`flow`].
     ///
     /// # Errors
-    /// See [`ReadRejection`].
-    pub async fn all_objects(
+    /// See [`ReadRejection`]; what was given before holds all the same.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
+    pub async fn give_objects(
         &self,
         tenant: Tenant,
         namespace: &str,
@@ -89,9 +95,10 @@ impl Service {
         subject: &Subject,
         given: &Context,
         consistency: Consistency,
-    ) -> Result<Answered<Vec<String>>, ReadRejection> {
+        taker: &mut dyn Taker,
+    ) -> Result<Given, ReadRejection> {
         let lookup = self.objects_lookup(namespace, relation, subject, given)?;
-        self.all_names(tenant, &lookup, consistency).await
+        self.give_names(tenant, &lookup, consistency, taker).await
     }
 
     /// A page of the subjects of a kind that have a relation or permission on an
@@ -113,21 +120,23 @@ impl Service {
         self.page_of_names(tenant, &lookup, page, consistency).await
     }
 
-    /// All subjects of a kind that have a relation or permission on an object, in their
-    /// order.
+    /// Gives all subjects of a kind that have a relation or permission on an object, in
+    /// their order, to somebody who takes them; see [`flow`].
     ///
     /// # Errors
-    /// As [`list_subjects`](Self::list_subjects).
-    pub async fn all_subjects(
+    /// As [`list_subjects`](Self::list_subjects); what was given before holds all the
+    /// same.
+    pub async fn give_subjects(
         &self,
         tenant: Tenant,
         set: &SubjectSet,
         kind: &SubjectKind,
         given: &Context,
         consistency: Consistency,
-    ) -> Result<Answered<Vec<String>>, ReadRejection> {
+        taker: &mut dyn Taker,
+    ) -> Result<Given, ReadRejection> {
         let lookup = self.subjects_lookup(set, kind, given)?;
-        self.all_names(tenant, &lookup, consistency).await
+        self.give_names(tenant, &lookup, consistency, taker).await
     }
 
     fn objects_lookup<'a>(
@@ -176,13 +185,31 @@ impl Service {
             Some(token) => Some(Position::from_bytes(&self.pages.open(tenant, &name, token)?)?),
             None => None,
         };
-        let list = &List { tenant, name };
-        let (position, fresh) = (position.as_ref(), &consistency);
+        let list = List { tenant, name };
+        let NamesPage { names, next } =
+            self.names_behind(&list, lookup, position, page.limit(), &consistency).await?;
+        let seal = |position: Position| {
+            let entropy = self.store.entropy().as_ref();
+            self.pages.seal(entropy, tenant, &list.name, &position.to_bytes())
+        };
+        let page = Page { items: names.value, next: next.map(seal) };
+        Ok(Answered { value: page, snaptoken: names.snaptoken })
+    }
+
+    /// Some names behind a position.
+    async fn names_behind(
+        &self,
+        list: &List,
+        lookup: &Lookup<'_>,
+        position: Option<Position>,
+        limit: usize,
+        fresh: &Consistency,
+    ) -> Result<NamesPage, ReadRejection> {
+        let position = position.as_ref();
         let walked = self
-            .walk(tenant, fresh, |graph| async move {
+            .walk(list.tenant, fresh, |graph| async move {
                 lookup.vet(&graph).await?;
                 let after = position.map(|position| position.after.as_str());
-                let limit = page.limit();
                 let begun = position.map(|position| &position.begun);
                 let mut candidates = match self.kept.take(list, &graph, begun, fresh) {
                     Some(taken) => Candidates::kept(taken, after),
@@ -198,29 +225,9 @@ impl Service {
         }
         let next = part.next.map(|after| {
             let begun = position.map_or(at, |position| position.begun.clone());
-            let position = Position { after, begun }.to_bytes();
-            self.pages.seal(self.store.entropy().as_ref(), tenant, &list.name, &position)
+            Position { after, begun }
         });
-        Ok(Answered { value: Page { items: part.names, next }, snaptoken })
-    }
-
-    async fn all_names(
-        &self,
-        tenant: Tenant,
-        lookup: &Lookup<'_>,
-        consistency: Consistency,
-    ) -> Result<Answered<Vec<String>>, ReadRejection> {
-        self.walk(tenant, &consistency, |graph| async move {
-            lookup.vet(&graph).await?;
-            let limit = lookup.names_max();
-            let mut candidates = lookup.candidates(&graph, None, limit).await?;
-            let part = lookup.pick(&graph, &mut candidates, limit, usize::MAX).await?;
-            match part.next {
-                None => Ok(part.names),
-                Some(_) => Err(lookup.too_large()),
-            }
-        })
-        .await
+        Ok(NamesPage { names: Answered { value: part.names, snaptoken }, next })
     }
 }
 
@@ -283,6 +290,12 @@ struct Position {
     after: String,
     /// What its first page had seen.
     begun: Snaptoken,
+}
+
+/// Names, and where it goes on.
+struct NamesPage {
+    names: Answered<Vec<String>>,
+    next: Option<Position>,
 }
 
 /// A part of a list.

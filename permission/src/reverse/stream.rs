@@ -24,6 +24,8 @@ use crate::{
 /// Fewest and most rows that are read of a range at once.
 const ROWS_MIN: usize = 8;
 const ROWS_MAX: usize = 1_000;
+/// Rows of all ranges that are read ahead, about, however many ranges there are.
+const AHEAD_MAX: usize = 65_536;
 /// Ranges that are read together when all is collected.
 const TOGETHER: usize = 64;
 
@@ -185,6 +187,8 @@ pub(super) struct Merge<'g> {
     head: Option<(String, bool)>,
     /// The first name of each stream that has one.
     heads: BinaryHeap<Reverse<(String, usize)>>,
+    /// Most rows that are read of a range at once.
+    rows_max: usize,
 }
 
 impl<'g> Merge<'g> {
@@ -193,7 +197,9 @@ impl<'g> Merge<'g> {
         if let Some(after) = after {
             known.retain(|name, _| *name > after);
         }
-        let rows = (limit / streams.len().max(1)).saturating_add(1).clamp(ROWS_MIN, ROWS_MAX);
+        let number = streams.len().max(1);
+        let rows_max = (AHEAD_MAX / number).clamp(ROWS_MIN, ROWS_MAX);
+        let rows = (limit / number).saturating_add(1).clamp(ROWS_MIN, rows_max);
         let open = |stream| Open { stream, ahead: VecDeque::new(), more: true, rows };
         let mut known = known.into_iter();
         let mut merge = Self {
@@ -203,6 +209,7 @@ impl<'g> Merge<'g> {
             head: known.next(),
             known,
             heads: BinaryHeap::new(),
+            rows_max,
         };
         merge.fill((0..merge.streams.len()).collect(), None).await?;
         Ok(merge)
@@ -282,7 +289,7 @@ impl<'g> Merge<'g> {
                 let Some(name) = open.stream.names.of(tuple) else { continue };
                 open.ahead.push_back((name, open.stream.certain && surely));
             }
-            open.rows = (open.rows * 2).min(ROWS_MAX);
+            open.rows = (open.rows * 2).min(self.rows_max);
             open.more = rows.more;
             if let Some(last) = rows.rows.last() {
                 open.stream.range.start = last.key.successor();

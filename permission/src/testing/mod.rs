@@ -6,12 +6,16 @@ pub(crate) mod reference;
 
 use std::{path::Path, sync::Arc};
 
+use async_trait::async_trait;
 use cardea_storage::{
     Consistency, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Snaptoken, Store, Tenant,
     Timestamp, engine::memory::MemoryDisk, local::LocalShards,
 };
 
-use crate::{Service, Tuple, change::NewLanguage, engine::Limits, opl::SourceFile, write::Change};
+use crate::{
+    Answered, Service, Tuple, change::NewLanguage, engine::Limits, opl::SourceFile,
+    reverse::flow::Taker, write::Change,
+};
 
 /// When every test begins.
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -75,6 +79,27 @@ impl World {
             Ok(_) => "no".to_owned(),
             Err(error) => error.to_string(),
         }
+    }
+}
+
+/// Takes what a look-up gives.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) names: Vec<String>,
+    pub(crate) parts: usize,
+    pub(crate) at: Vec<Snaptoken>,
+    /// After which part it is enough.
+    pub(crate) parts_max: Option<usize>,
+}
+
+#[async_trait]
+impl Taker for Taken {
+    async fn take(&mut self, names: Answered<Vec<String>>) -> bool {
+        self.parts += 1;
+        self.names.extend(names.value);
+        self.at.push(names.snaptoken);
+        self.at.dedup();
+        self.parts_max.is_none_or(|most| self.parts < most)
     }
 }
 

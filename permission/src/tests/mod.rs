@@ -4,6 +4,7 @@ mod actions;
 mod conditions;
 mod departures;
 mod explanations;
+mod flows;
 mod languages;
 mod reverse;
 mod tuples;

@@ -10,9 +10,9 @@ use crate::{
     engine::Value,
     expand::{Tree, TreeKind},
     list::PageRequest,
-    reverse::SubjectKind,
+    reverse::{SubjectKind, flow::Given},
     testing::{
-        TENANT, World,
+        TENANT, Taken, World,
         model::{Chance, Kept, questions, read, subjects},
         reference,
     },
@@ -38,9 +38,17 @@ async fn objects(
         found.extend(answer.items);
         token = answer.next;
         if token.is_none() {
-            return Ok(found);
+            break;
         }
     }
+    let (mut given, strong) = (Taken::default(), Consistency::Strong);
+    let (namespace, relation) = (&about.namespace, &about.relation);
+    let ended = world
+        .service
+        .give_objects(TENANT, namespace, relation, subject, &Context::new(), strong, &mut given)
+        .await?;
+    assert_eq!((ended, given.names), (Given::All, found.clone()));
+    Ok(found)
 }
 
 async fn subjects_of(world: &World, set: &SubjectSet) -> Result<Vec<String>, ReadRejection> {
@@ -62,9 +70,14 @@ async fn subjects_of_kind(
         found.extend(answer.value.items);
         token = answer.value.next;
         if token.is_none() {
-            return Ok(found);
+            break;
         }
     }
+    let (mut given, strong) = (Taken::default(), Consistency::Strong);
+    let ended =
+        world.service.give_subjects(TENANT, set, kind, &Context::new(), strong, &mut given).await?;
+    assert_eq!((ended, given.names), (Given::All, found.clone()));
+    Ok(found)
 }
 
 #[tokio::test]

@@ -83,9 +83,6 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("perm
 /// The largest message that is taken, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = BODY_BYTES_MAX;
 
-/// Names pushed in one message of a stream.
-const NAMES_AT_ONCE: usize = 1_000;
-
 const READ: &[Door] = &[Door::Read];
 const WRITE: &[Door] = &[Door::Write];
 const LANGUAGE: &[Door] = &[Door::Language];

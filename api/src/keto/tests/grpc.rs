@@ -355,6 +355,33 @@ async fn lookups_stream_everything_of_one_instant() {
 }
 
 #[tokio::test]
+async fn stream_is_made_as_it_is_taken_and_ends_with_its_client() {
+    let world = World::speaking().await;
+    for part in 0..6 {
+        let texts: Vec<String> =
+            (0..900).map(|at| format!("+Doc:{part}-{at}#owners@ann")).collect();
+        transact(&world, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    let request = permission::ListObjectsRequest {
+        namespace: "Doc".to_owned(),
+        relation: "view".to_owned(),
+        subject: Some(subject("ann")),
+        ..Default::default()
+    };
+    let mut client = LookupServiceClient::new(world.grpc());
+    let mut stream = client.list_objects(request.clone()).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().objects.len(), 1_000);
+    assert_eq!(world.shared.usage().streams, 1, "the rest is not looked for yet");
+    drop(stream);
+    while world.shared.usage().streams > 0 {
+        tokio::task::yield_now().await;
+    }
+    let refused = permission::ListObjectsRequest { relation: "gone".to_owned(), ..request };
+    let refused = client.list_objects(refused).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "before anything is sent");
+}
+
+#[tokio::test]
 async fn browsers_call_by_grpc_web() {
     let world = World::speaking().await;
     let message = rts::ListNamespacesRequest {}.encode_to_vec();

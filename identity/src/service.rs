@@ -17,7 +17,7 @@ use crate::{
     page::PageKeys,
     password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
-    session::{CookieKeys, RequiredAal, TokenKeys},
+    session::{CookieKeys, ImportedCookies, RequiredAal, TokenKeys},
     social::{self, Providers, organization::Organizations},
     webauthn::RelyingParty,
 };
@@ -92,6 +92,8 @@ pub struct Settings {
     /// Whether session tokens are taken that another system made, of sessions that were
     /// brought along.
     pub imported_tokens: bool,
+    /// Opens session cookies that Kratos made, of such sessions.
+    pub imported_cookies: Option<ImportedCookies>,
     /// Whether taking away or replacing a factor ends all other sessions.
     pub factor_change_ends_sessions: bool,
     /// Whether people are told by mail when how they log in has changed.
@@ -162,6 +164,7 @@ impl Default for Settings {
             security_keys: true,
             passwordless_keys: false,
             imported_tokens: false,
+            imported_cookies: None,
             factor_change_ends_sessions: true,
             notify_changes: false,
             self_export: true,

@@ -26,11 +26,12 @@ use cardea_identity::{
     outbound::Outbound,
     password::{Argon2Cost, Breaches, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
+    session::ImportedCookies,
     social::Providers,
     table::{Identities, IdentityKey},
 };
 use cardea_permission::{Service as Permission, departure};
-use cardea_storage::{Key, Keyring, Store, Table as _, Tenant};
+use cardea_storage::{Key, Keyring, Secret, Store, Table as _, Tenant};
 use http::StatusCode;
 use parking_lot::RwLock;
 use tower::ServiceExt as _;
@@ -40,6 +41,7 @@ use crate::{
     config::{
         Config,
         relying_party::relying_party,
+        secret::{SecretError, read_text},
         settings::{AddressProof, RequiredAal, SameSite},
     },
     courier,
@@ -260,6 +262,20 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
         // An administrative route that names no scope takes them all.
         (cardea_api::Surface::Admin, None) => Route::guarded(method, route.path, Scope::Admin),
     }
+}
+
+/// What opens session cookies of Ory Kratos, if its secrets are given.
+///
+/// # Errors
+/// If the file of its secrets cannot be read.
+pub fn imported_cookies(config: &Config) -> Result<Option<ImportedCookies>, SecretError> {
+    let file = config.secrets.imported_cookies_file.as_deref();
+    let secrets = read_text("imported_cookies", file, |name| std::env::var(name).ok())?;
+    Ok(secrets.map(|secrets| {
+        let lines = secrets.expose().lines().map(str::trim).filter(|line| !line.is_empty());
+        let secrets = lines.map(|secret| Secret::new(secret.to_owned())).collect();
+        ImportedCookies::new(config.sessions.cookie_name.clone(), secrets)
+    }))
 }
 
 /// The identity layer's settings under a configuration.

@@ -129,7 +129,10 @@ async fn serve_node(
 ) -> anyhow::Result<()> {
     let store = backend.node().store();
     let providers = providers::providers(config)?;
-    let settings = layers::identity_settings(config, courier::templates(config)?, providers);
+    let settings = Settings {
+        imported_cookies: layers::imported_cookies(config)?,
+        ..layers::identity_settings(config, courier::templates(config)?, providers)
+    };
     let settings = Settings {
         hooks: hooks::hooks(config)?,
         organizations: providers::organizations(config)?,

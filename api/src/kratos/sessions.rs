@@ -52,11 +52,14 @@ pub(super) async fn whoami(
     let body = SessionBody::of(&session, Expand::ALL, Reader::Holder, kratos.public_url());
     let mut response = json(StatusCode::OK, &body);
     if let Proof::Cookie(value) = &proof {
-        // Its end has moved since the browser was told: tell it.
+        // Its end has moved since the browser was told, or the cookie was not of our making:
+        // give it another.
         let opened = service.keys().cookies.open(caller.scope.tenant, value.expose());
-        if let Some(opened) = opened.filter(|opened| opened.expires_at != session.expires_at) {
-            let expires_at = session.expires_at;
-            kratos.set_session(&mut response, caller.scope, &opened.token, expires_at);
+        let expires_at = session.expires_at;
+        if opened.is_none_or(|opened| opened.expires_at != expires_at)
+            && let Some(token) = service.session_token(caller.scope, &proof)
+        {
+            kratos.set_session(&mut response, caller.scope, &token, expires_at);
         }
     }
     let left = session.expires_at.since(service.now());

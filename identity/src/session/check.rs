@@ -90,12 +90,15 @@ impl Service {
         self.find_by_token(t, scope, TokenKind::Session, token.expose(), tracked).await
     }
 
-    /// The session token that a proof holds; `None` for a cookie that is none of ours.
-    pub(crate) fn session_token(&self, scope: Scope, proof: &Proof) -> Option<Secret<String>> {
+    /// The session token that a proof holds; `None` for a cookie that is none of ours, nor one
+    /// of those that are taken.
+    pub fn session_token(&self, scope: Scope, proof: &Proof) -> Option<Secret<String>> {
         match proof {
             Proof::Token(token) => Some(token.clone()),
             Proof::Cookie(value) => {
-                self.keys.cookies.open(scope.tenant, value.expose()).map(|opened| opened.token)
+                let ours = self.keys.cookies.open(scope.tenant, value.expose());
+                let foreign = || self.settings.imported_cookies.as_ref()?.open(value.expose());
+                ours.map(|opened| opened.token).or_else(foreign)
             }
         }
     }

@@ -177,6 +177,7 @@ impl Service {
         };
         if matches!(proof, Proof::Cookie(_)) {
             session.token_digest = drawn.token.digest.0.to_vec().into();
+            session.imported_digest = bytes::Bytes::new();
         }
         session.logout_digest = logout.digest.0.to_vec().into();
         let kept = self.kept_until(Timestamp(session.expires_at));

@@ -42,8 +42,8 @@ pub enum ImportCommand {
         after_help = "The database is a SQLite file, or a dump by `pg_dump --format=plain`. Ids, \
                       times, states, addresses and passwords are brought as they are; a password \
                       is hashed anew when its owner logs in. What changed here since the last \
-                      import stays as it is here. Sessions are brought by --sessions, without \
-                      cookies: browsers log in again.\n\nOf relation tuples that \
+                      import stays as it is here. Sessions are brought by --sessions; browsers \
+                      stay signed in if `secrets.imported_cookies_file` is set.\n\nOf relation tuples that \
                       Keto holds several times one is brought, and the others are counted. Files \
                       of its permission language are put in force before.\n\nExample:\n  cardea \
                       import ory kratos.sql --config kratos.yml --dry-run\n  cardea import ory \
@@ -68,8 +68,7 @@ pub struct OryArgs {
     /// Whose rows, if the database holds several networks
     #[arg(long, value_name = "ID")]
     pub network: Option<String>,
-    /// Bring the sessions of native clients too: their tokens stay good where
-    /// `sessions.imported_tokens` is on
+    /// Bring the sessions too: their tokens stay good where `sessions.imported_tokens` is on
     #[arg(long)]
     pub sessions: bool,
     /// Bring nothing, and tell what would become of everything

@@ -106,6 +106,8 @@ fn anchor_paths(config: &mut Config, layers: &Layers) {
         ("admin.tls_key_file", &mut config.admin.tls_key_file),
         ("admin.client_authority_file", &mut config.admin.client_authority_file),
         ("secrets.master_key_file", &mut config.secrets.master_key_file),
+        ("secrets.smtp_password_file", &mut config.secrets.smtp_password_file),
+        ("secrets.imported_cookies_file", &mut config.secrets.imported_cookies_file),
         ("outbound.authority_file", &mut config.outbound.authority_file),
     ] {
         if let Some(path) = path {

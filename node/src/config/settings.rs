@@ -476,6 +476,8 @@ sections! {
         former_master_key_files: Vec<PathBuf> = "",
         /// The password of the user in courier.smtp_url.
         smtp_password_file: Option<PathBuf> = "",
+        /// Ory Kratos's `secrets.cookie`, one a line: browsers stay signed in whose sessions `import ory --sessions` brought.
+        imported_cookies_file: Option<PathBuf> = "",
     }
 }
 

@@ -102,7 +102,8 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("version", ""),
     ("dsn", "there is no database beneath"),
     ("dev", "`cardea dev` is what that was for"),
-    ("secrets", "the cluster draws its own keys; sessions are not carried"),
+    ("secrets.cookie", "write it to secrets.imported_cookies_file for browsers to stay signed in"),
+    ("secrets", "the cluster draws its own keys"),
     ("serve.public.host", "see public.listen"),
     ("serve.public.port", "see public.listen"),
     ("serve.admin.host", "see admin.listen"),
@@ -209,6 +210,10 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     taken.extend(courier.taken);
     left.extend(courier.left);
+    let cors = super::cors::translate(kratos);
+    taken.extend(cors.taken);
+    left.extend(cors.left);
+    settings.extend(cors.origins.map(|origins| ("public.cors_origins".to_owned(), origins)));
     let hooks = super::hooks::translate(kratos);
     taken.extend(hooks.taken);
     left.extend(hooks.left);
@@ -389,16 +394,35 @@ fn toml(settings: &[(String, String)]) -> String {
     text
 }
 
+/// Translates a configuration, and finds these parts and what was left in what came of it,
+/// which a node must take.
+#[cfg(test)]
+pub(super) fn assert_translated(kratos: &str, parts: &[&str], left: &[&str]) -> Translated {
+    let translated = translate(&read(kratos).unwrap());
+    let (toml, mut refusals) = (&translated.toml, Vec::new());
+    assert!(!toml.contains("s3cret"), "{toml}");
+    let mut layers = crate::config::layers::Layers::default();
+    layers.add_file("kratos.toml".into(), toml, &mut refusals);
+    assert!(refusals.is_empty(), "{refusals:?}\n{toml}");
+    for part in parts {
+        assert!(toml.contains(part), "{part}\n{toml}");
+    }
+    for setting in left {
+        let named = translated.left.iter().any(|left| left.setting == *setting);
+        assert!(named, "{setting}: {:?}", translated.left);
+    }
+    translated
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::layers::Layers;
 
     const KRATOS: &str = r#"
 version: v1.3.0
 dsn: postgres://kratos:secret@db/kratos
 serve:
-  public: {base_url: "https://id.example.org/", cors: {enabled: true}}
+  public: {base_url: "https://id.example.org/", cors: {enabled: true, allowed_origins: ["https://app.example.org"]}}
   admin: {base_url: "http://kratos:4434/"}
 session:
   lifespan: 720h
@@ -428,12 +452,7 @@ identity:
 
     #[test]
     fn configuration_is_translated_and_what_is_not_is_named() {
-        let translated = translate(&read(KRATOS).unwrap());
-        let mut refusals = Vec::new();
-        let mut layers = Layers::default();
-        layers.add_file("kratos.toml".into(), &translated.toml, &mut refusals);
-        assert!(refusals.is_empty(), "{refusals:?}\n{}", translated.toml);
-        for line in [
+        let parts = [
             "url = \"https://id.example.org/\"",
             "lifespan = \"720h\"",
             "cookie_same_site = \"lax\"",
@@ -449,24 +468,21 @@ identity:
             "recovery = true",
             "recovery_use = \"link\"",
             "[password_migration]\nurl = \"https://old.example.org/check\"\napi_key_name = \"X-Key\"",
+            "cors_origins = [\"https://app.example.org\"]",
             "min_length = 10",
             "min_length_with_second_factor = 10",
             "breaches = false",
             "breaches_url = \"https://pwned.example.org\"",
             "breaches_max = 3",
-        ] {
-            assert!(translated.toml.contains(line), "{line}\n{}", translated.toml);
-        }
-        assert!(!translated.toml.contains("pass@"));
-        let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
-        for setting in [
-            "serve.public.cors.enabled",
+        ];
+        let left = [
             "selfservice.methods.oidc.config.providers[0].client_secret",
             "secrets.cookie",
             "courier.smtp.connection_uri",
-        ] {
-            assert!(left.contains(&setting), "{setting}: {left:?}");
-        }
+        ];
+        let translated = assert_translated(KRATOS, &parts, &left);
+        assert!(!translated.toml.contains("pass@"));
+        let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
         assert!(!left.contains(&"selfservice.methods.webauthn.config.rp.id"), "{left:?}");
         assert!(!left.contains(&"version") && !left.contains(&"session.lifespan"));
         let shown = serde_json::to_string(&translated).unwrap();

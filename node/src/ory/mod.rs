@@ -5,6 +5,7 @@
 //! what is larger than memory is no trouble.
 
 pub mod config;
+mod cors;
 mod courier;
 pub mod database;
 pub mod dump;

@@ -1,5 +1,7 @@
 //! Sessions: who is recognised, and what ends it.
 
+use cardea_identity::session::ImportedCookies;
+
 use super::*;
 
 #[tokio::test]
@@ -248,4 +250,83 @@ async fn consistency_is_asked_for_and_snaptokens_lead_to_writes() {
     world.admin(Ask::get(format!("{uri}?consistency=eventual"))).await.is(200);
     world.admin(Ask::get(format!("{uri}?consistency=now"))).await.is(400);
     assert_eq!(read("strong".to_owned()).await.header("x-cardea-snaptoken"), "");
+}
+
+/// Made by the Go library that Kratos makes its cookies with: a browser's session that was
+/// brought along goes on, and gets a cookie of ours.
+#[tokio::test]
+async fn session_of_kratos_goes_on_by_its_token_and_by_its_cookie() {
+    const ANN: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+    const TOKEN: &str = "ory_st_MDr3ZPR0b8nZxCvWkLtVYqWfHs2yB9aE";
+    const SECRET: &str = "PLEASE-CHANGE-ME-I-AM-VERY-INSECURE";
+    const COOKIE: &str = concat!(
+        "MTc5NTk2ODc2MHxfVWhBRzJaNDNndFY3TWZwaUs5NFRkcXVkNEVnX25iY0ZiS1IyLTdVcWo4MDNwbkE0NXFJX0dQ",
+        "c2JQdWJEX1pPclVCbmFUVmdQN2o4U3UtcTZWUlI0SEUwcWp0MW5KNDFWZTJaZHY2UlZfSGFEdGNleGdFQkZvRWxF",
+        "NzQxby1zZ250eG5CWUNobno1ZHF5UGtqVFRjLWhuVFFHaWIzMmQ1Umkydl9WclF1U19BQm9qQTc4ZXBmVUllTzN3",
+        "OU5hSlAzOEs5Sl9yS2lYLWZ0d0QxcEpWYzY0enNVNU02dzd1aTd6RmR6THp1cFFvbkxwb0xoVjd5YWdpSVktT3Bu",
+        "N1RCZFM4cWowazBtNkRFYXQ1cVE4WU589XoZ3Es2RoKmFr37qI1xSpwUwqWPPuwHgqm5gxgN7Kg=",
+    );
+    let foreign = json!({
+        "id": ANN,
+        "traits": {"email": "ann@example.org"},
+        "sessions": [{
+            "id": "a4b3c2d1-0000-4000-8000-000000000001",
+            "token": TOKEN,
+            "authentication_methods": [{"method": "oidc", "aal": "aal1", "provider": "google",
+                "organization": "", "completed_at": "2023-02-03T04:05:06Z"}],
+            "issued_at": "2023-02-03T04:05:06Z",
+            "authenticated_at": "2023-02-03T04:05:06Z",
+            "expires_at": "2100-01-01T00:00:00Z",
+        }],
+    });
+    let world = |imported_tokens: bool, secret: Option<&str>| {
+        let argon2 = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+        let secrets = secret.map(|secret| vec![Secret::new(secret.to_owned())]);
+        let imported_cookies =
+            secrets.map(|secrets| ImportedCookies::new("ory_kratos_session".to_owned(), secrets));
+        World::with(Settings { argon2, imported_tokens, imported_cookies, ..Settings::default() })
+    };
+    let import = |world: World| {
+        let body = json!({"identities": [foreign.clone()]});
+        async move {
+            let ask = Ask::new(Method::PUT, "/admin/import/identities").json(&body);
+            world.admin(ask).await.is(200);
+            world
+        }
+    };
+    let by = |cookie: &str| {
+        let cookie = format!("ory_kratos_session={cookie}");
+        Ask::get("/sessions/whoami").header("cookie", cookie)
+    };
+    let moved = import(world(true, Some(SECRET))).await;
+    let token = moved.whoami(TOKEN).await.is(200);
+    assert_eq!(token.text("/identity/id"), ANN);
+    let method = json!([{"method": "oidc", "aal": "aal1", "provider": "google",
+        "completed_at": "2023-02-03T04:05:06Z"}]);
+    assert_eq!(token.body["authentication_methods"], method);
+    let cookie = moved.public(by(COOKIE)).await.is(200);
+    assert_eq!(cookie.text("/id"), token.text("/id"));
+    let ours = cookie.header("set-cookie").split([';', '=']).nth(1).unwrap().to_owned();
+    assert_ne!(ours, COOKIE);
+    let again = moved.public(by(&ours)).await.is(200);
+    assert_eq!((again.text("/id"), again.header("set-cookie")), (token.text("/id"), ""));
+    let altered = COOKIE.replacen("MTc5", "MTc4", 1);
+    moved.public(by(&altered)).await.is(401);
+    // It ends by whichever of them it is asked to.
+    let logout = Ask::get("/self-service/logout/browser")
+        .header("cookie", format!("ory_kratos_session={COOKIE}"));
+    let logout = moved.public(logout).await.is(200);
+    let url = format!("/self-service/logout?token={}", logout.text("/logout_token"));
+    moved.public(Ask::get(url).header("accept", "application/json")).await.is(204);
+    for cookie in [COOKIE, &ours] {
+        moved.public(by(cookie)).await.is(401);
+    }
+    moved.whoami(TOKEN).await.is(401);
+
+    // Cookies need their secret, and both need that they are wanted.
+    for (tokens, secret) in [(true, None), (true, Some("another secret")), (false, Some(SECRET))] {
+        let elsewhere = import(world(tokens, secret)).await;
+        elsewhere.public(by(COOKIE)).await.is(401);
+        assert_eq!(elsewhere.whoami(TOKEN).await.status == 200, tokens);
+    }
 }

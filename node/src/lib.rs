@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod courier;
+pub mod deletions;
 pub mod dev;
 pub mod entropy;
 pub mod erasure;

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`model`] (tuples, subjects), [`condition`] (when a tuple counts),
 //! [`opl`] and [`language`] (what names mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
-//! [`Service`]: [`write`](mod@write), [`bulk`], [`list`], [`check`],
+//! [`Service`]: [`write`](mod@write), [`deletion`], [`bulk`], [`list`], [`check`],
 //! [`expand`], [`explain`], [`reverse`], [`actions`], [`watch`], [`change`].
 
 pub mod actions;
@@ -16,6 +16,7 @@ pub mod bulk;
 pub mod change;
 pub mod check;
 pub mod condition;
+pub mod deletion;
 pub mod departure;
 pub mod engine;
 pub mod expand;

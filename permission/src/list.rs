@@ -70,6 +70,17 @@ impl PageRequest {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListPosition(Option<Bytes>);
 
+impl ListPosition {
+    /// Of [`into_bytes`](Self::into_bytes); the beginning of none.
+    pub(crate) fn of_bytes(bytes: Bytes) -> Self {
+        Self((!bytes.is_empty()).then_some(bytes))
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0.unwrap_or_default()
+    }
+}
+
 /// A part of a list.
 pub(crate) struct Part {
     pub(crate) tuples: Vec<Relationship>,

@@ -6,22 +6,17 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use cardea_storage::{Consistency, Snaptoken, StoreError, Table, Tenant, Transaction};
+use cardea_storage::{Consistency, Snaptoken, StoreError, Tenant, Transaction};
 
 use crate::{
     Service,
-    list::ListPosition,
-    model::{Relationship, Tuple, TupleQuery},
-    rejection::{ReadRejection, WriteRejection},
+    model::{Relationship, Tuple},
+    rejection::WriteRejection,
     table::{Place, TupleKey, TupleRecord, Tuples, fits},
 };
 
 /// Most changes that are made together.
 pub const CHANGES_MAX: usize = 1_000;
-
-/// Bytes of keys that one piece of a deletion names, at most: well within a
-/// transaction.
-const DELETE_BYTES_MAX: usize = 768 * 1024;
 
 /// A change of one tuple.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +25,6 @@ pub enum Change {
     Insert(Relationship),
     /// It is not to be there; if it is not, nothing changes.
     Delete(Tuple),
-}
-
-/// Tuples deleted by a query.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deleted {
-    /// How many.
-    pub count: u64,
-    /// Reads at it see none of them.
-    pub snaptoken: Snaptoken,
 }
 
 impl Service {
@@ -117,66 +103,6 @@ impl Service {
         snaptoken.merge(&language_at);
         Ok(snaptoken)
     }
-
-    /// Deletes every tuple that a query means. Up to [`CHANGES_MAX`] of them go
-    /// together; more go in pieces of that size, and a call that is repeated goes on
-    /// with what is left.
-    ///
-    /// # Errors
-    /// See [`ReadRejection`].
-    pub async fn delete_tuples(
-        &self,
-        tenant: Tenant,
-        query: &TupleQuery,
-    ) -> Result<Deleted, ReadRejection> {
-        query.validate()?;
-        let (held, mut snaptoken) = self.language(tenant, &Consistency::Strong).await?;
-        let language = &held.language;
-        let (mut count, mut position) = (0, ListPosition::default());
-        loop {
-            let from = &position;
-            let done = self
-                .store
-                .transact(|t| async move {
-                    let limit = CHANGES_MAX;
-                    let page =
-                        self.page_of(&t, tenant, language, query, from.clone(), limit).await?;
-                    let keys = page.tuples.iter().map(|found| {
-                        let slot = language.slot(&found.tuple.namespace);
-                        Place { tenant, slot }.key(&found.tuple)
-                    });
-                    let (keys, whole) = fitting(keys.collect());
-                    t.get_many::<Tuples>(&keys).await?;
-                    for key in &keys {
-                        t.delete::<Tuples>(key).await?;
-                    }
-                    // What did not fit is found again, for what did is gone.
-                    let next = if whole { page.next } else { Some(from.clone()) };
-                    Ok::<_, StoreError>((keys.len(), next))
-                })
-                .await?;
-            let (deleted, next) = done.value;
-            count += u64::try_from(deleted).unwrap_or(u64::MAX);
-            snaptoken.merge(&done.snaptoken);
-            match next {
-                Some(next) => position = next,
-                None => return Ok(Deleted { count, snaptoken }),
-            }
-        }
-    }
-}
-
-/// As many as one transaction holds, and whether those are all.
-fn fitting(mut keys: Vec<TupleKey>) -> (Vec<TupleKey>, bool) {
-    let (mut bytes, given) = (0, keys.len());
-    let fit = keys.iter().take_while(|key| {
-        // A check and three rows, each with its key.
-        bytes += 4 * (Tuples::key(key).as_bytes().len() + 24);
-        bytes <= DELETE_BYTES_MAX
-    });
-    let fit = fit.count();
-    keys.truncate(fit);
-    (keys, fit == given)
 }
 
 async fn change(

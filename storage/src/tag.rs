@@ -133,6 +133,8 @@ register! {
     RELATION_TUPLE_BY_SUBJECT = 0x0502;
     /// A relation tuple, by relation.
     RELATION_TUPLE_BY_RELATION = 0x0503;
+    /// A deletion of relation tuples that was too large for one transaction.
+    RELATION_TUPLE_DELETION = 0x0504;
 }
 
 impl fmt::Display for Tag {
@@ -210,6 +212,7 @@ mod tests {
             (0x0501, "RELATION_TUPLE"),
             (0x0502, "RELATION_TUPLE_BY_SUBJECT"),
             (0x0503, "RELATION_TUPLE_BY_RELATION"),
+            (0x0504, "RELATION_TUPLE_DELETION"),
         ];
         for entry in frozen {
             assert!(Tag::REGISTER.contains(&entry), "{entry:?} was changed or removed");

@@ -1,18 +1,13 @@
-//! Deletions by query that may be large: jobs of their own, which go on when the
-//! request that began them does not. Up to a bound a deletion is one transaction; what
-//! is larger goes in pieces. A request is answered when everything is gone. One that
-//! was cut off is repeated, here or at another node: it waits for what is still under
-//! way for the same query here, and goes on with what is left.
+//! Deletions by query that may be large: jobs of their own, which go on when the request
+//! that began them does not, and at another node when this one does not
+//! ([`deletion`](cardea_permission::deletion)). A request is answered when everything is
+//! gone. One that was cut off is repeated, at any node: it waits for what is under way for
+//! the same query, and goes on with what nobody is at.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use cardea_permission::{TupleQuery, write::Deleted};
+use cardea_permission::{TupleQuery, deletion::Deleted};
 use cardea_storage::{StoreError, Tenant};
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::Keto;
@@ -21,36 +16,19 @@ use crate::error::ApiError;
 /// Most deletions at a time on one node.
 const JOBS_MAX: usize = 64;
 
-type Turn = tokio::sync::Mutex<()>;
-
 /// The deletions under way on a node.
 #[derive(Debug)]
-pub(super) struct Deletions {
-    places: Arc<Semaphore>,
-    turns: Mutex<BTreeMap<(Tenant, TupleQuery), Weak<Turn>>>,
-}
+pub(super) struct Deletions(Arc<Semaphore>);
 
 impl Default for Deletions {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(JOBS_MAX)), turns: Mutex::default() }
+        Self(Arc::new(Semaphore::new(JOBS_MAX)))
     }
 }
 
 impl Deletions {
     pub(super) fn under_way(&self) -> usize {
-        JOBS_MAX - self.places.available_permits()
-    }
-
-    /// What deletions of the same tuples take in turn.
-    fn turn(&self, tenant: Tenant, query: &TupleQuery) -> Arc<Turn> {
-        let mut turns = self.turns.lock();
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let known = turns.entry((tenant, query.clone())).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let turn = Arc::default();
-            *known = Arc::downgrade(&turn);
-            turn
-        })
+        JOBS_MAX - self.0.available_permits()
     }
 }
 
@@ -64,14 +42,11 @@ impl Keto {
         tenant: Tenant,
         query: TupleQuery,
     ) -> Result<Deleted, ApiError> {
-        let deletions = &self.shared().deletions;
-        let place = deletions.places.clone().try_acquire_owned().map_err(|_| {
+        let place = self.shared().deletions.0.clone().try_acquire_owned().map_err(|_| {
             ApiError::from(StoreError::Overloaded { retry_after: Duration::from_secs(1) })
         })?;
-        let turn = deletions.turn(tenant, &query);
         let keto = self.clone();
         let job = tokio::spawn(async move {
-            let _turn = turn.lock().await;
             let _place = place;
             keto.service().delete_tuples(tenant, &query).await
         });

@@ -68,7 +68,8 @@ impl AddressProof {
         match (self, to.via) {
             (Self::Code, Channel::Email) => Text::code_sent(purpose),
             (Self::Link, Channel::Email) => Text::link_sent(purpose),
-            (_, Channel::Sms) => Text::sent_by_text_message(purpose, &to.value),
+            (Self::Code, Channel::Sms) => Text::code_sent_to_number(purpose, &to.value),
+            (Self::Link, Channel::Sms) => Text::link_sent_to_number(purpose, &to.value),
         }
     }
 

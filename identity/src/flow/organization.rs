@@ -157,6 +157,7 @@ impl Service {
             Group::Webauthn if alone => node.name() == "webauthn_remove",
             _ => true,
         });
+        ui.say_once(Text::managed_by_organization());
     }
 
     /// That an organization decides how its people sign in.

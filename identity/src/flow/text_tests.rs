@@ -106,7 +106,9 @@ async fn a_number_is_verified_by_the_code_that_is_texted_to_it() {
     create(&world, TYPED).await;
     let flow = sent(&world, Purpose::Verification, TYPED).await;
     assert_eq!((flow.state, says(&flow)), (FlowState::SentEmail, vec![1_080_004]));
-    assert!(!flow.ui.messages[0].text.contains("90182"), "{}", flow.ui.messages[0].text);
+    let told = &flow.ui.messages[0];
+    assert!(told.text.starts_with("A text message containing a verification code has been sent"));
+    assert!(!format!("{told:?}").contains("90182"), "{told:?}");
     assert_eq!(messages(&world).await[0].recipient, NUMBER);
     let code = texted(&world).await;
     let done = submit(&world, &flow, by(code), &client(IP)).await.unwrap();
@@ -120,6 +122,9 @@ async fn a_number_lets_its_owner_back_in() {
     create(&world, NUMBER).await;
     let flow = sent(&world, Purpose::Recovery, TYPED).await;
     assert_eq!(says(&flow), [1_060_004]);
+    let told = &flow.ui.messages[0];
+    assert!(told.text.starts_with("A recovery code has been sent to +"), "{told:?}");
+    assert!(!format!("{told:?}").contains("90182"), "{told:?}");
     let code = texted(&world).await;
     let done = submit(&world, &flow, by(code), &client(IP)).await.unwrap();
     let CodeOutcome::Recovered { issued, .. } = done else { panic!("{done:?}") };

@@ -46,6 +46,13 @@ impl Container {
         self.nodes.iter().find(|node| node.name() == name)
     }
 
+    /// Says something of the whole form, unless it says so already.
+    pub fn say_once(&mut self, text: Text) {
+        if self.messages.iter().all(|said| said.id != text.id) {
+            self.messages.push(text);
+        }
+    }
+
     /// Adds a message to the field of that name, or to the form if the name is
     /// empty. A field that is not there is added, as Kratos does.
     pub fn say(&mut self, name: &str, text: Text) {

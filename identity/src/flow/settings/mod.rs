@@ -57,6 +57,8 @@ enum Refusal {
     RefreshRequired,
     SecondFactorRequired,
     Taken,
+    /// An organization signs it in.
+    Managed,
     Invalid(Vec<Violation>),
     /// The field that it is about, or none; and what is wrong.
     Told(&'static str, Text),
@@ -303,6 +305,10 @@ impl Service {
                 opened.flow.ui.messages.push(Text::duplicate_identifier());
                 Err(opened.refuse())
             }
+            Err(Refusal::Managed) => {
+                opened.flow.ui.say_once(Text::managed_by_organization());
+                Err(opened.refuse())
+            }
             Err(Refusal::Invalid(violations)) => {
                 forms::say_violations(&mut opened.flow.ui, &violations);
                 Err(opened.refuse())
@@ -347,8 +353,8 @@ impl Service {
             shows: false,
         };
         let bound = self.bound_to(changing.me.identity.organization());
-        if let Some(organization) = bound.filter(|_| wanted.is_way_in()) {
-            return Err(Refusal::Told("", self.managed_by(organization)));
+        if bound.is_some() && wanted.is_way_in() {
+            return Err(Refusal::Managed);
         }
         let now = match wanted {
             Wanted::Profile(traits) => Some(self.apply_profile(&mut changing, traits).await?),

@@ -38,8 +38,8 @@ pub(in crate::flow) enum NotLinked {
     Taken,
     /// There are too many already.
     TooMany,
-    /// This organization signs it in.
-    Managed(Uuid),
+    /// An organization signs it in.
+    Managed,
 }
 
 impl Service {
@@ -254,8 +254,8 @@ impl Service {
                 let Some(me) = me.filter(|me| me.identity_id == subject) else {
                     return Ok::<_, StoreError>(None);
                 };
-                if let Some(organization) = self.bound_to(me.identity.organization()) {
-                    return Ok(Some(Err(NotLinked::Managed(organization))));
+                if self.bound_to(me.identity.organization()).is_some() {
+                    return Ok(Some(Err(NotLinked::Managed)));
                 }
                 if let Err(why) = self.link_in(&t, scope, (subject, client), pending).await? {
                     return Ok(Some(Err(why)));
@@ -271,10 +271,10 @@ impl Service {
         match done {
             None => Err(ArrivalRejection::NoSession),
             Some(Err(why)) => {
-                flow.ui.messages.push(match why {
+                flow.ui.say_once(match why {
                     NotLinked::Taken => Text::account_linked_elsewhere(),
                     NotLinked::TooMany => Text::generic("There are too many linked accounts."),
-                    NotLinked::Managed(organization) => self.managed_by(organization),
+                    NotLinked::Managed => Text::managed_by_organization(),
                 });
                 Ok(Arrived::Form(Box::new(flow)))
             }

@@ -54,8 +54,8 @@ impl Service {
             }
         };
         let Some(unlink) = unlink else {
-            if let Some(organization) = flow.organization {
-                flow.ui.messages.push(self.managed_by(organization));
+            if flow.organization.is_some() {
+                flow.ui.say_once(Text::managed_by_organization());
                 return Err(SettingsRejection::Invalid(Box::new(flow)));
             }
             let submission = SocialSubmission { provider: Some(link), ..submission };
@@ -109,8 +109,7 @@ impl Service {
                 Err(SettingsRejection::Invalid(Box::new(flow)))
             }
             Unlinked::NotTheirs => {
-                let text = flow.organization.map(|organization| self.managed_by(organization));
-                flow.ui.messages.extend(text);
+                flow.ui.say_once(Text::managed_by_organization());
                 Err(SettingsRejection::Invalid(Box::new(flow)))
             }
             Unlinked::LastWayIn => {

@@ -120,8 +120,30 @@ impl Text {
         )
     }
 
-    /// 1060004, 1080004: a code or a link went to a number.
-    pub fn sent_by_text_message(purpose: Purpose, number: &str) -> Self {
+    /// 1060004, 1080004: a code went to a number.
+    pub fn code_sent_to_number(purpose: Purpose, number: &str) -> Self {
+        let masked = masked(number);
+        let told = match purpose {
+            Purpose::Recovery => Self::info(
+                1_060_004,
+                format!(
+                    "A recovery code has been sent to {masked}. If you have not received it, check \
+                     the spelling of the address and make sure to use the address you registered \
+                     with."
+                ),
+            ),
+            _ => Self::info(
+                1_080_004,
+                "A text message containing a verification code has been sent to the phone number \
+                 you provided. If you have not received a text message, check the spelling of the \
+                 number and make sure to use the number you registered with.",
+            ),
+        };
+        told.with(json!({"masked_address": masked}))
+    }
+
+    /// The same of a link, which Kratos sends by mail alone.
+    pub fn link_sent_to_number(purpose: Purpose, number: &str) -> Self {
         let (id, what) = match purpose {
             Purpose::Recovery => (1_060_004, "recover your account"),
             _ => (1_080_004, "verify your number"),

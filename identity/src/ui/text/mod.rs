@@ -274,6 +274,13 @@ impl Text {
         Self { kind: TextType::Success, ..Self::info(1_050_001, text) }
     }
 
+    /// 1050023: an organization signs the owner in.
+    pub fn managed_by_organization() -> Self {
+        let text = "Your account is managed by your organization. To change these settings, \
+                    contact your organization administrator.";
+        Self::info(1_050_023, text)
+    }
+
     /// 1060001: somebody got back in; whole minutes.
     pub fn recovered(minutes: u64) -> Self {
         let text = format!(

@@ -10,7 +10,9 @@
 //!   never committed. A new snapshot tells: a lock still there never committed.
 //!
 //! A read of more than one key that learned of a commit takes a new snapshot and
-//! asks again about what was undecided, until a round brings nothing new.
+//! asks again about what was undecided, until a round brings nothing new. A commit
+//! that takes a row from a list that the limit cut short is finished first: who goes
+//! through a list in pages goes on behind its last row.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -123,11 +125,17 @@ impl Reader {
                     _ => {}
                 }
             }
-            if request.tracked {
-                let finish: Vec<&Pending> = unique(&seen.seen.pending)
-                    .into_iter()
-                    .filter(|pending| committed.contains(&pending.txn))
-                    .collect();
+            let hollows = |pending: &Pending| {
+                let of_it = seen.seen.pending.iter().filter(|item| item.txn == pending.txn);
+                of_it.into_iter().any(|item| is_hollow(&seen.seen.results, item, seen.time))
+            };
+            let finish: Vec<Pending> = unique(&seen.seen.pending)
+                .into_iter()
+                .filter(|pending| committed.contains(&pending.txn))
+                .filter(|pending| request.tracked || hollows(pending))
+                .cloned()
+                .collect();
+            if !finish.is_empty() {
                 for pending in &finish {
                     settle::finish(
                         self.shards.as_ref(),
@@ -138,7 +146,7 @@ impl Reader {
                     )
                     .await?;
                 }
-                retake |= !finish.is_empty();
+                retake = true;
             }
             if retake || learned && several {
                 if retake {
@@ -206,6 +214,15 @@ fn legal(request: &ReadRequest) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Whether a transaction takes a row from a list that was cut short. Without it the
+/// list would be shorter than asked for, or empty, and yet not at its end.
+fn is_hollow(results: &[Rows], item: &Pending, now: crate::clock::Timestamp) -> bool {
+    let rows = &results[item.read];
+    rows.more
+        && item.row.as_ref().is_none_or(|row| row.expires_at.is_some_and(|at| at <= now))
+        && rows.rows.iter().any(|row| row.key == item.key)
 }
 
 /// Lays the row that a committed transaction will leave over what was read.

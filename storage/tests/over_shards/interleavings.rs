@@ -326,6 +326,29 @@ async fn too_large_or_too_wide_is_refused_before_anything_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_from_which_a_commit_takes_rows_is_full_all_the_same() {
+    let (flaky, store) = Flaky::new(1, 4);
+    // In two slots three each, of which the first is to go.
+    for number in [0, 4, 8, 1, 5, 9] {
+        let draft = Draft { ops: vec![put(number, 7).into()], ..Draft::default() };
+        store.commit(draft).await.unwrap();
+    }
+    flaky.lose_finishes(true);
+    let delete = |number| Effect::Delete(place(number)).into();
+    let draft = Draft { ops: vec![delete(0), delete(1)], ..Draft::default() };
+    assert!(matches!(store.commit(draft).await.unwrap(), Verdict::Committed(_)));
+    flaky.lose_finishes(false);
+    for first in [0, 1] {
+        let slot = Accounts::key(&AccountKey(first)).slot();
+        let range = Accounts::slot_range(slot, Default::default());
+        let view = store.view(Consistency::Strong);
+        let (page, more) = view.peek_range::<Accounts>(range, 1, Order::Forward).await.unwrap();
+        let numbers: Vec<u16> = page.iter().map(|entry| entry.key.0).collect();
+        assert_eq!((numbers, more), (vec![first + 4], true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pinned_reads_are_of_one_instant_and_of_one_shard() {
     let (flaky, store) = Flaky::new(1, 4);
     let set = async |balance| {

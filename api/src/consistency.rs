@@ -17,7 +17,7 @@ use axum::{extract::FromRequestParts, extract::Request, middleware::Next, respon
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cardea_storage::{
     Clock, Consistency, Entropy, KeyRange, Revision, Slot, SlotRange, Snaptoken, Space, Store,
-    StoreError,
+    StoreError, Tag,
     protocol::pin::Pinned,
     store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
 };
@@ -154,6 +154,10 @@ impl Store for Observed {
 
     fn version(&self) -> u32 {
         self.0.version()
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.0.lacking()
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {

@@ -256,6 +256,16 @@ impl From<StoreError> for ApiError {
                 .id("contended")
                 .reason("Others kept changing the same data; nothing was done.")
                 .retry_after(soon),
+            StoreError::IndexNotWhole { index } => {
+                tracing::warn!(%index, "a read of an index that is being built is refused");
+                unavailable()
+                    .id("index_not_whole")
+                    .reason(
+                        "What this reads is being built since the upgrade that brought it, and \
+                         would be incomplete.",
+                    )
+                    .retry_after(Duration::from_secs(5))
+            }
             StoreError::TooLarge { what, size, limit } => Self::body_too_large()
                 .reason(format!("{what} is {size}, at most {limit} is allowed.")),
             StoreError::BadToken => {
@@ -298,7 +308,7 @@ fn stock_text(status: StatusCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use cardea_storage::Fault;
+    use cardea_storage::{Fault, Tag};
     use serde_json::json;
 
     use super::*;
@@ -366,6 +376,12 @@ mod tests {
             (StoreError::Overloaded { retry_after: ms(0) }, 503, "cluster_overloaded", Some("1")),
             (StoreError::Unknown, 503, OUTCOME_UNKNOWN, None),
             (StoreError::Contended { attempts: 24 }, 503, "contended", Some("1")),
+            (
+                StoreError::IndexNotWhole { index: Tag::TEST_INDEX },
+                503,
+                "index_not_whole",
+                Some("5"),
+            ),
             (StoreError::TooLarge { what: "the row", size: 9, limit: 8 }, 413, "", None),
             (StoreError::BadToken, 400, "", None),
             (StoreError::Illegal("a secret of the house"), 500, "", None),

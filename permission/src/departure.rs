@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cardea_storage::{
     Clock, Consistency, Entropy, Key, KeyRange, Revision, Slot, SlotRange, Space, Store,
-    StoreError, Table, Tenant,
+    StoreError, Table, Tag, Tenant,
     engine::Order,
     protocol::pin::Pinned,
     store::{Draft, Read, ReadAnswer, ReadRequest, Scan, Verdict, Watch},
@@ -145,6 +145,10 @@ impl Store for Bound {
 
     fn version(&self) -> u32 {
         self.store.version()
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.store.lacking()
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {

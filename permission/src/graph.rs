@@ -148,6 +148,7 @@ impl Graph {
                         consistency: self.consistency.clone(),
                         seen: followed.lock().seen.clone(),
                         tracked: false,
+                        partial: false,
                     };
                     let answer = self.store.read(request).await?;
                     rows.extend(answer.results.iter().cloned());
@@ -196,7 +197,7 @@ impl Graph {
             return Ok(false);
         }
         let consistency = self.consistency.clone();
-        let request = ReadRequest { reads, consistency, seen, tracked: false };
+        let request = ReadRequest { reads, consistency, seen, tracked: false, partial: false };
         let again = self.store.read(request).await?;
         let same = again.results.len() == rows.len()
             && again.results.iter().zip(&rows).all(|(a, b)| {

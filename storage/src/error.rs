@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::fault::Fault;
+use crate::{fault::Fault, tag::Tag};
 
 /// The store could not answer. Nothing here is a refusal by a business rule.
 #[derive(Debug, Clone, Error)]
@@ -51,6 +51,13 @@ pub enum StoreError {
     /// The subscriber is too far behind; it loads its view again.
     #[error("the feed no longer holds that revision")]
     TooOld,
+    /// The index does not have every row yet: an upgrade brought it, and it is being
+    /// built. Nothing was done; the same call succeeds once it is whole.
+    #[error("the index {index} is not whole yet")]
+    IndexNotWhole {
+        /// The tag of its rows.
+        index: Tag,
+    },
     /// The machine failed; this node is stopping.
     #[error("the node failed")]
     Fault(#[from] Fault),

@@ -127,6 +127,13 @@ impl KeyRange {
         let last = slot.bits().checked_add(1)?.to_be_bytes();
         (self.start < self.end && self.end.as_ref() <= last.as_slice()).then_some(slot)
     }
+
+    /// The tag of all its keys, if they lie in one slot and have one tag.
+    pub fn tag(&self) -> Option<Tag> {
+        let (kind, _) = self.start.split_first_chunk::<4>()?;
+        let within = self.start < self.end && self.end <= after_prefix(kind);
+        within.then(|| Tag(u16::from_be_bytes([kind[2], kind[3]])))
+    }
 }
 
 impl fmt::Debug for KeyRange {

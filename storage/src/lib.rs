@@ -5,7 +5,7 @@
 //! session is, who replicates it, or what HTTP is, and nothing in [`machine`]
 //! reads a clock, draws randomness or waits.
 //!
-//! Reading order: [`slot`], [`key`], [`table`] (what rows are), [`txn`] (what is
+//! Reading order: [`slot`], [`key`], [`table`], [`index`] (what rows are), [`txn`] (what is
 //! replicated), [`machine`] (apply), [`protocol`] (transactions and reads over
 //! several shards), [`store`] and [`transact`] (what layers use).
 //!
@@ -15,6 +15,7 @@ pub mod clock;
 pub mod engine;
 pub mod error;
 pub mod fault;
+pub mod index;
 pub mod key;
 pub mod local;
 pub mod machine;
@@ -35,6 +36,7 @@ pub mod version;
 pub use clock::{Clock, Entropy, ManualClock, SeededEntropy, Timestamp};
 pub use error::StoreError;
 pub use fault::Fault;
+pub use index::{Index, Meanwhile};
 pub use key::{Key, KeyRange, Tenant};
 pub use row::{Revision, Row};
 pub use seal::{KeyId, Keyring};

@@ -32,6 +32,7 @@ use crate::{
     row::Revision,
     slot::{Slot, SlotRange, Space},
     store::{Change, Store, Watch},
+    tag::Tag,
     txn::{
         Command, Outcome,
         command::{Action, Own, Time},
@@ -44,6 +45,7 @@ pub struct LocalShards {
     shards: Vec<LocalShard>,
     clock: Arc<dyn Clock>,
     version: AtomicU32,
+    lacking: Mutex<Vec<Tag>>,
 }
 
 struct LocalShard {
@@ -86,7 +88,7 @@ impl LocalShards {
             }
         }
         let version = AtomicU32::new(VERSION_MAX);
-        let shards = Arc::new(Self { shards, clock, version });
+        let shards = Arc::new(Self { shards, clock, version, lacking: Mutex::default() });
         shards.begin()?;
         Ok(shards)
     }
@@ -99,6 +101,11 @@ impl LocalShards {
     /// Makes the store say that its cluster is of another version.
     pub fn set_version(&self, version: u32) {
         self.version.store(version, Ordering::Release);
+    }
+
+    /// Makes the store say that these indexes are not whole, and all others are.
+    pub fn set_lacking(&self, indexes: &[Tag]) {
+        *self.lacking.lock() = indexes.to_vec();
     }
 
     /// The machine of a shard.
@@ -176,6 +183,10 @@ impl Shards for LocalShards {
 
     fn incarnation(&self) -> u64 {
         0
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.lacking.lock().clone()
     }
 
     async fn refresh(&self) {}

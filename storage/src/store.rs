@@ -16,6 +16,7 @@ use crate::{
     protocol::pin::Pinned,
     row::{Revision, Row},
     slot::{Slot, SlotRange},
+    tag::Tag,
     txn::{Check, Op},
     version::Feature,
 };
@@ -116,6 +117,9 @@ pub struct ReadRequest {
     /// Whether the rows are to become checks, and so must have revisions: locks of
     /// committed transactions are then finished, not read through.
     pub tracked: bool,
+    /// Whether indexes that are not whole are read as they are: for upkeep, which
+    /// makes them whole. Else such a read is refused.
+    pub partial: bool,
 }
 
 /// What was read.
@@ -246,6 +250,11 @@ pub trait Store: Send + Sync + 'static {
         self.version() >= feature.since()
     }
 
+    /// Indexes that are not whole, and are refused to readers until they are.
+    fn lacking(&self) -> Vec<Tag> {
+        Vec::new()
+    }
+
     /// What time it is.
     fn clock(&self) -> &Arc<dyn Clock>;
 
@@ -256,13 +265,29 @@ pub trait Store: Send + Sync + 'static {
 impl ReadRequest {
     /// Reads nothing yet.
     pub fn new(consistency: Consistency) -> Self {
-        Self { reads: Vec::new(), consistency, seen: Snaptoken::default(), tracked: false }
+        Self {
+            reads: Vec::new(),
+            consistency,
+            seen: Snaptoken::default(),
+            tracked: false,
+            partial: false,
+        }
     }
 
     /// Reads a key, too.
     pub fn get(mut self, key: Key) -> Self {
         self.reads.push(Read::Get(key));
         self
+    }
+}
+
+impl Read {
+    /// The kind of the rows that are asked for, where they are of one kind.
+    pub fn tag(&self) -> Option<Tag> {
+        match self {
+            Self::Get(key) => Some(key.tag()),
+            Self::Scan(scan) => scan.range.tag(),
+        }
     }
 }
 

@@ -45,6 +45,8 @@ register! {
     PERMISSION_LANGUAGE = 0x0107;
     /// A version of a permission language.
     PERMISSION_LANGUAGE_VERSION = 0x0108;
+    /// How far an index is built.
+    INDEX = 0x0109;
 
     // 0x02xx: access of operators
     /// An API key by the digest of its id.
@@ -172,6 +174,7 @@ mod tests {
             (0x0106, "IDENTITY_SCHEMA"),
             (0x0107, "PERMISSION_LANGUAGE"),
             (0x0108, "PERMISSION_LANGUAGE_VERSION"),
+            (0x0109, "INDEX"),
             (0x0201, "API_KEY"),
             (0x0202, "API_KEY_BY_TENANT"),
             (0x0301, "IDENTITY"),

@@ -327,6 +327,18 @@ impl Transaction {
         state.put(key, record, expires_at, rows);
     }
 
+    /// From now on reads indexes that are not whole as they are. For upkeep alone,
+    /// which makes them whole.
+    pub fn for_upkeep(&self) {
+        self.state.lock().partial = true;
+    }
+
+    /// Deletes an index row that no record expects: one that was left by a node that did
+    /// not know the index. For upkeep alone, which has read both here.
+    pub fn strip(&self, index: Key) {
+        self.state.lock().writes.insert(index, Write::Delete);
+    }
+
     /// Sets an index row that a record lacks, with the record's expiry: one that was
     /// written before the index was declared. For upkeep alone, which has read both here.
     pub fn fill(&self, row: IndexRow, expires_at: Option<Timestamp>) {
@@ -386,9 +398,9 @@ impl Transaction {
 
     async fn read(&self, reads: Vec<Read>, tracked: bool) -> Result<ReadAnswer, StoreError> {
         let tracked = tracked && self.tracking;
-        let (consistency, seen, confirms) = {
+        let (partial, (consistency, seen, confirms)) = {
             let state = self.state.lock();
-            match &state.freshness {
+            let how = match &state.freshness {
                 // Never earlier than the reads before.
                 Freshness::Optimistic if tracked => {
                     (Consistency::AtLeast(state.seen.clone()), Snaptoken::default(), false)
@@ -397,9 +409,11 @@ impl Transaction {
                 Freshness::Named(consistency) => {
                     (consistency.clone(), state.confirmed.clone(), true)
                 }
-            }
+            };
+            (state.partial, how)
         };
-        let answer = self.store.read(ReadRequest { reads, consistency, seen, tracked }).await?;
+        let request = ReadRequest { reads, consistency, seen, tracked, partial };
+        let answer = self.store.read(request).await?;
         let mut state = self.state.lock();
         state.reads += 1;
         state.seen.merge(&answer.snaptoken);

@@ -9,6 +9,10 @@
 //!
 //! A new feature gets the next version and a line in the register below; both
 //! stay for ever. What reads need not ask: a row that is there may be read.
+//!
+//! Index rows are the exception that proves it: an [index](crate::index) declares the
+//! version that brought it, its rows are written with their records at once, and once
+//! the cluster is at that version what older nodes left of it is put right.
 
 /// The newest cluster version that this code understands.
 pub const VERSION_MAX: u32 = Feature::REGISTER[Feature::REGISTER.len() - 1].1;
@@ -20,11 +24,15 @@ pub enum Feature {
     First,
     /// Entries that carry several commands; see [`txn::pack`](crate::txn::pack).
     Packs,
+    /// Rows of the directory that say which indexes are whole. Those of earlier
+    /// versions are whole without one.
+    Indexes,
 }
 
 impl Feature {
     /// Every feature, with the version that brought it, in order.
-    pub const REGISTER: &'static [(Self, u32)] = &[(Self::First, 1), (Self::Packs, 2)];
+    pub const REGISTER: &'static [(Self, u32)] =
+        &[(Self::First, 1), (Self::Packs, 2), (Self::Indexes, 3)];
 
     /// The cluster version from which on it may be written.
     pub fn since(self) -> u32 {
@@ -41,7 +49,8 @@ mod tests {
     fn versions_of_features_are_frozen() {
         assert_eq!(Feature::First.since(), 1);
         assert_eq!(Feature::Packs.since(), 2);
-        assert_eq!(VERSION_MAX, 2);
+        assert_eq!(Feature::Indexes.since(), 3);
+        assert_eq!(VERSION_MAX, 3);
         assert!(Feature::REGISTER.is_sorted_by_key(|(_, since)| *since));
     }
 }

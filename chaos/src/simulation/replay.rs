@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cardea_storage::{
-    KeyRange, Revision, Slot, SlotRange, Space, Store, StoreError,
+    KeyRange, Revision, Slot, SlotRange, Space, Store, StoreError, Tag,
     protocol::{
         pin::Pinned,
         sharded::ShardedStore,
@@ -82,6 +82,10 @@ impl Shards for Replaying {
 
     fn incarnation(&self) -> u64 {
         self.shards.incarnation()
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.shards.lacking()
     }
 
     async fn refresh(&self) {

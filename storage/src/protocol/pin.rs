@@ -13,6 +13,7 @@ use crate::{
     protocol::shards::ShardId,
     row::{Revision, Row},
     store::{Read, Rows, Snaptoken},
+    tag::Tag,
 };
 
 /// One instant of one shard. Holds an engine snapshot: keep it for a request, not
@@ -23,6 +24,7 @@ pub struct Pinned {
     incarnation: u64,
     time: Timestamp,
     unlocked: bool,
+    lacking: Vec<Tag>,
 }
 
 /// What a pinned read gave.
@@ -32,7 +34,7 @@ pub enum PinnedRead {
     Rows(Vec<Rows>),
     /// A transaction that is not settled here holds something of what was asked.
     Locked,
-    /// A slot that was asked for does not lie in this shard.
+    /// A slot that was asked for does not lie in this shard, or an index is not whole.
     Elsewhere,
 }
 
@@ -44,7 +46,14 @@ impl Pinned {
     pub fn new(view: TabletView, shard: ShardId, now: Timestamp) -> Result<Self, Fault> {
         let time = now.max(view.state().time());
         let unlocked = view.is_unlocked()?;
-        Ok(Self { view, shard, incarnation: 0, time, unlocked })
+        Ok(Self { view, shard, incarnation: 0, time, unlocked, lacking: Vec::new() })
+    }
+
+    /// Indexes that are not whole: who asks for rows of one is sent to the store, which
+    /// refuses.
+    pub fn lacking(mut self, lacking: Vec<Tag>) -> Self {
+        self.lacking = lacking;
+        self
     }
 
     /// Of a cluster's incarnation.
@@ -58,6 +67,9 @@ impl Pinned {
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
     pub fn read(&self, reads: &[Read]) -> Result<PinnedRead, Fault> {
+        if reads.iter().filter_map(Read::tag).any(|tag| self.lacking.contains(&tag)) {
+            return Ok(PinnedRead::Elsewhere);
+        }
         let seen = if self.unlocked {
             self.view.read_unlocked(reads, self.time)?
         } else {
@@ -77,7 +89,7 @@ impl Pinned {
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
     pub fn few(&self, range: &KeyRange, most: usize) -> Result<Option<Vec<Row>>, Fault> {
-        if !self.unlocked {
+        if !self.unlocked || range.tag().is_some_and(|tag| self.lacking.contains(&tag)) {
             return Ok(None);
         }
         self.view.few_unlocked(range, most, self.time)

@@ -17,7 +17,8 @@ use crate::{
     key::KeyRange,
     row::Revision,
     slot::{Slot, SlotRange, Space},
-    store::{Consistency, Draft, ReadAnswer, ReadRequest, Snaptoken, Store, Verdict, Watch},
+    store::{Consistency, Draft, Read, ReadAnswer, ReadRequest, Snaptoken, Store, Verdict, Watch},
+    tag::Tag,
 };
 
 /// A store whose rows lie on shards.
@@ -54,7 +55,26 @@ impl ShardedStore {
 #[async_trait]
 impl Store for ShardedStore {
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
-        self.reader.read(request).await
+        let lacking = if request.partial { Vec::new() } else { self.shards.lacking() };
+        if lacking.is_empty() {
+            return self.reader.read(request).await;
+        }
+        let whole = |index: &Tag| !lacking.contains(index);
+        // A row that is there is right; that one is not there may be wrong.
+        let mut hoped = Vec::new();
+        for (at, read) in request.reads.iter().enumerate() {
+            match (read.tag(), read) {
+                (None, _) => {}
+                (Some(index), _) if whole(&index) => {}
+                (Some(index), Read::Get(_)) => hoped.push((at, index)),
+                (Some(index), Read::Scan(_)) => return Err(StoreError::IndexNotWhole { index }),
+            }
+        }
+        let answer = self.reader.read(request).await?;
+        match hoped.iter().find(|(at, _)| answer.results[*at].rows.is_empty()) {
+            Some((_, index)) => Err(StoreError::IndexNotWhole { index: *index }),
+            None => Ok(answer),
+        }
     }
 
     async fn pin(
@@ -64,7 +84,8 @@ impl Store for ShardedStore {
     ) -> Result<Option<Pinned>, StoreError> {
         let shard = self.shards.locate(slot)?;
         let freshness = freshness(shard, consistency, &Snaptoken::default());
-        self.shards.pin(shard, freshness).await
+        let pinned = self.shards.pin(shard, freshness).await?;
+        Ok(pinned.map(|pinned| pinned.lacking(self.shards.lacking())))
     }
 
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
@@ -86,6 +107,10 @@ impl Store for ShardedStore {
 
     fn version(&self) -> u32 {
         self.shards.version()
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.shards.lacking()
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {

@@ -14,6 +14,7 @@ use crate::{
     row::Revision,
     slot::{Slot, SlotRange, Space},
     store::{Read, Watch},
+    tag::Tag,
     txn::{Outcome, RequestId, command::Action},
 };
 
@@ -93,6 +94,11 @@ pub trait Shards: Send + Sync + 'static {
 
     /// Names the cluster's incarnation in snaptokens.
     fn incarnation(&self) -> u64;
+
+    /// Indexes that are not whole, and are refused to readers until they are.
+    fn lacking(&self) -> Vec<Tag> {
+        Vec::new()
+    }
 
     /// Learns where slots are again, after a shard answered that they moved.
     async fn refresh(&self);

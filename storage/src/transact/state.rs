@@ -26,6 +26,8 @@ pub(super) struct State {
     /// The time by which the reads so far judged expiry.
     pub(super) judged_at: Option<Timestamp>,
     pub(super) reads: u32,
+    /// Whether indexes that are not whole are read as they are.
+    pub(super) partial: bool,
     /// Point reads that become checks; what was seen.
     pub(super) points: BTreeMap<Key, Option<Row>>,
     pub(super) ranges: Vec<RangeCheck>,
@@ -60,6 +62,7 @@ impl State {
             read_time: began,
             judged_at: None,
             reads: 0,
+            partial: false,
             points: BTreeMap::new(),
             ranges: Vec::new(),
             absent: Vec::new(),

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use cardea_storage::{
     Clock, Entropy, ManualClock, Revision, SeededEntropy, Slot, SlotRange, Space, Store,
-    StoreError, Timestamp,
+    StoreError, Tag, Timestamp,
     engine::memory::MemoryDisk,
     key::KeyRange,
     local::LocalShards,
@@ -156,6 +156,10 @@ impl Shards for Flaky {
 
     fn incarnation(&self) -> u64 {
         self.local.incarnation()
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.local.lacking()
     }
 
     async fn refresh(&self) {}

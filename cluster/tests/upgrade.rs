@@ -64,7 +64,7 @@ async fn the_version_is_raised_once_the_last_node_knows_it_and_older_ones_are_re
     let sites: Vec<Site> = (1..=3).map(Site::in_memory).collect();
     let mut nodes = of_older_binaries(&sites).await;
     assert_eq!(version(&nodes[0]), VERSION_MAX - 1);
-    assert!(!nodes[0].store().speaks(Feature::Packs));
+    assert!(!nodes[0].store().speaks(Feature::Indexes));
 
     upgrade(&mut nodes, &sites, 2).await;
     upgrade(&mut nodes, &sites, 1).await;
@@ -81,7 +81,7 @@ async fn the_version_is_raised_once_the_last_node_knows_it_and_older_ones_are_re
     upgrade(&mut nodes, &sites, 0).await;
     for node in &nodes {
         eventually("the version is raised everywhere", || version(node) == VERSION_MAX).await;
-        assert!(node.store().speaks(Feature::Packs));
+        assert!(node.store().speaks(Feature::Indexes));
     }
     write(&nodes[1], 1, "after").await.unwrap();
 

@@ -3,7 +3,7 @@
 //! cut of a backup.
 
 use bytes::Bytes;
-use cardea_storage::{IndexRow, Key, Row, Table, Tag, Timestamp};
+use cardea_storage::{Index, IndexRow, Key, Meanwhile, Row, Table, Tag, Timestamp};
 use prost::Message;
 
 use crate::{
@@ -32,6 +32,35 @@ pub const TRANSIENT: [Tag; 7] = [
     Tag::MESSAGE_COUNT,
     Tag::FLOW_ERROR,
     Tag::BATCH_RECEIPT,
+];
+
+/// The indexes of this layer's records. One that is added here gets the cluster version
+/// that its release brings ([`version`](cardea_storage::version)): a cluster that is older
+/// builds it then.
+pub const INDEXES: [Index; 17] = [
+    Index::first(Tag::VERIFIABLE_ADDRESS, Tag::IDENTITY),
+    Index::first(Tag::RECOVERY_ADDRESS, Tag::IDENTITY),
+    Index::first(Tag::EXTERNAL_ID, Tag::IDENTITY),
+    Index::first(Tag::IDENTITY_BY_ORGANIZATION, Tag::IDENTITY),
+    Index::first(Tag::CREDENTIAL_IDENTIFIER, Tag::CREDENTIAL),
+    Index::first(Tag::PASSKEY_HANDLE, Tag::CREDENTIAL),
+    Index::first(Tag::IDENTIFIER_BY_TEXT, Tag::CREDENTIAL),
+    Index::first(Tag::PROVIDER_SUBJECT, Tag::CREDENTIAL),
+    Index::first(Tag::SESSION_TOKEN, Tag::SESSION),
+    Index::first(Tag::SESSION_BY_IDENTITY, Tag::SESSION),
+    Index::first(Tag::SESSION_BY_ISSUE, Tag::SESSION),
+    Index {
+        tag: Tag::IMPORTED_TOKEN,
+        of: Tag::SESSION,
+        since: 3,
+        // Sessions have had imported tokens for as long as they are in it.
+        meanwhile: Meanwhile::Read,
+    },
+    Index::first(Tag::AUDIT_EVENT_BY_TIME, Tag::AUDIT_EVENT),
+    Index::first(Tag::MESSAGE_DUE, Tag::MESSAGE),
+    Index::first(Tag::MESSAGE_BY_CREATION, Tag::MESSAGE),
+    Index::first(Tag::HOOK_CALL_DUE, Tag::HOOK_CALL),
+    Index::first(Tag::HOOK_CALL_BY_CREATION, Tag::HOOK_CALL),
 ];
 
 /// The index rows that a record should have; `None` if the row is of no table of
@@ -191,6 +220,28 @@ mod tests {
             }
         }
         rows
+    }
+
+    #[tokio::test]
+    async fn every_index_that_a_record_has_rows_in_is_declared() {
+        for row in rows().await {
+            for index in expected_index_rows(&row).into_iter().flatten() {
+                let of = INDEXES.iter().find(|declared| declared.tag == index.key.tag());
+                assert_eq!(of.map(|of| of.of), Some(row.key.tag()), "{}", index.key);
+            }
+        }
+        for (at, index) in INDEXES.iter().enumerate() {
+            assert!(index.since <= cardea_storage::version::VERSION_MAX);
+            assert!(INDEXES[at + 1..].iter().all(|other| other.tag != index.tag));
+        }
+    }
+
+    /// A cluster that passed a version has the index whole, and builds it no more.
+    #[test]
+    fn versions_of_indexes_are_frozen() {
+        let newer = INDEXES.iter().filter(|index| index.since != 1);
+        let newer: Vec<(Tag, u32)> = newer.map(|index| (index.tag, index.since)).collect();
+        assert_eq!(newer, [(Tag::IMPORTED_TOKEN, 3)]);
     }
 
     #[tokio::test]

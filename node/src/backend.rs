@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use cardea_cluster::{
-    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security,
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, life::Indexing,
     replica::flusher::FlushSettings,
 };
 use cardea_raft::{GroupStatus, Timing, tls::Credentials};
@@ -27,6 +27,7 @@ use crate::{
     },
     layers::{admin_url, public_url},
     listener::health::VERSION,
+    operator::upkeep::LayerRules,
 };
 
 /// The node in its cluster, or on the way into one.
@@ -82,6 +83,7 @@ impl Backend {
             data_dir: config.node.data_dir.clone(),
             reserve_bytes: config.disk.reserve.bytes(),
             master: master_keys(config)?,
+            indexing: Indexing { rules: Arc::new(LayerRules), ..Indexing::default() },
             dial: dialled(&config.cluster.dial)?,
             raft: raft_settings(config),
             flush: FlushSettings::default(),

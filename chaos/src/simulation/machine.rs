@@ -159,6 +159,7 @@ impl Machine {
             data_dir: PathBuf::from("/data"),
             reserve_bytes: 0,
             master,
+            indexing: Default::default(),
             dial: Default::default(),
             raft: Settings {
                 timing: Timing::scaled(Duration::from_millis(round_trip)),

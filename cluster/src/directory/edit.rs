@@ -17,12 +17,12 @@ use cardea_storage::{
 
 use super::{
     records::{
-        ClusterKeyRecord, ClusterRecord, NodeRecord, NodeState, ReplicaRecord, ReplicaRole,
-        ShardRecord, TombstoneRecord,
+        ClusterKeyRecord, ClusterRecord, IndexRecord, NodeRecord, NodeState, ReplicaRecord,
+        ReplicaRole, ShardRecord, TombstoneRecord,
     },
     tables::{
-        ClusterKeyKey, ClusterKeys, Clusters, NodeKey, Nodes, ShardKey, ShardRows, TheCluster,
-        TombstoneKey, Tombstones,
+        ClusterKeyKey, ClusterKeys, Clusters, IndexKey, Indexes, NodeKey, Nodes, ShardKey,
+        ShardRows, TheCluster, TombstoneKey, Tombstones,
     },
 };
 use crate::DIRECTORY;
@@ -64,22 +64,28 @@ pub struct Admitted {
     pub addresses: Vec<(NodeId, String)>,
 }
 
+/// What a new cluster consists of.
+pub(crate) struct FirstRows {
+    pub(crate) cluster: ClusterRecord,
+    pub(crate) node: (NodeId, NodeRecord),
+    pub(crate) shards: Vec<(GroupId, ShardRecord)>,
+    pub(crate) keys: Vec<(ClusterKeyKey, ClusterKeyRecord)>,
+    pub(crate) indexes: Vec<(IndexKey, IndexRecord)>,
+}
+
 /// Writes the first rows of a cluster, once.
 ///
 /// # Errors
 /// [`EditError::Conflict`] if there is a cluster already.
-pub async fn create_cluster(
+pub(crate) async fn create_cluster(
     store: &Arc<dyn Store>,
-    cluster: ClusterRecord,
-    node: (NodeId, NodeRecord),
-    shards: Vec<(GroupId, ShardRecord)>,
-    keys: Vec<(ClusterKeyKey, ClusterKeyRecord)>,
+    rows: FirstRows,
 ) -> Result<(), EditError> {
-    let rows = Arc::new((cluster, node, shards, keys));
+    let rows = Arc::new(rows);
     let done = store.transact(|t| {
         let rows = rows.clone();
         async move {
-            let (cluster, node, shards, keys) = rows.as_ref();
+            let FirstRows { cluster, node, shards, keys, indexes } = rows.as_ref();
             if t.get::<Clusters>(&TheCluster).await?.is_some() {
                 return Err(EditError::Conflict("the cluster is initialised already".to_owned()));
             }
@@ -90,6 +96,9 @@ pub async fn create_cluster(
             }
             for (key, record) in keys {
                 t.put::<ClusterKeys>(key, record, None).await?;
+            }
+            for (key, record) in indexes {
+                t.put::<Indexes>(key, record, None).await?;
             }
             Ok(())
         }

@@ -22,7 +22,7 @@ use std::{
 };
 
 use cardea_raft::{GroupId, Host};
-use cardea_storage::{Clock, Fault, Revision, Slot, StoreError, machine::Machine};
+use cardea_storage::{Clock, Fault, Index, Revision, Slot, StoreError, machine::Machine};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,8 @@ pub struct Directory {
     /// Monotonic milliseconds of the last confirmed question, plus one; 0: never.
     confirmed: AtomicU64,
     clock: Arc<dyn Clock>,
+    /// What this node's layers declare.
+    indexes: Vec<Index>,
     loading: Mutex<()>,
     /// What this node's layers were made of; `None` where nobody makes any.
     in_use: Mutex<Option<KeyRows>>,
@@ -61,12 +63,13 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Knows nothing yet.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// Knows nothing yet but the indexes that this node's layers declare.
+    pub(crate) fn new(clock: Arc<dyn Clock>, indexes: Vec<Index>) -> Arc<Self> {
         Arc::new(Self {
             view: watch::Sender::new(Arc::new(DirectoryView::default())),
             confirmed: AtomicU64::new(0),
             clock,
+            indexes,
             loading: Mutex::default(),
             in_use: Mutex::default(),
             restoring: AtomicBool::new(false),
@@ -143,7 +146,7 @@ impl Directory {
         let tablet = machine.view()?;
         let revision = tablet.state().revision();
         if self.view.borrow().revision != revision {
-            let loaded = DirectoryView::load(&tablet, self.clock.now())?;
+            let loaded = DirectoryView::load(&tablet, self.clock.now(), &self.indexes)?;
             self.view.send_if_modified(|held| {
                 let news = !held.says_the_same(&loaded);
                 *held = Arc::new(loaded);

@@ -7,13 +7,14 @@
 
 pub mod edit;
 pub mod follow;
+pub mod index;
 pub mod records;
 pub mod tables;
 pub mod view;
 
 pub use follow::{CONFIRMED_MAX, Directory, KeyRows};
 pub use tables::{
-    ClusterKeyKey, ClusterKeys, Clusters, NodeKey, Nodes, ShardKey, ShardRows, TheCluster,
-    TombstoneKey, Tombstones,
+    ClusterKeyKey, ClusterKeys, Clusters, IndexKey, Indexes, NodeKey, Nodes, ShardKey, ShardRows,
+    TheCluster, TombstoneKey, Tombstones,
 };
 pub use view::DirectoryView;

@@ -212,6 +212,66 @@ pub struct ClusterKeyRecord {
     pub staged: bool,
 }
 
+/// How far an index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum IndexState {
+    /// Not said.
+    Unspecified = 0,
+    /// Records may lack their rows in it, and rows their records.
+    Building = 1,
+    /// Every record has its rows, and every row its record.
+    Whole = 2,
+}
+
+/// What is being done while an index is built, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum BuildPhase {
+    /// Not begun.
+    Unspecified = 0,
+    /// Its rows are gone through: those that no record expects are deleted.
+    Stripping = 1,
+    /// Its records are gone through: rows that they lack are written.
+    Filling = 2,
+}
+
+/// An index.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct IndexRecord {
+    /// See [`IndexState`].
+    #[prost(enumeration = "IndexState", tag = "1")]
+    pub state: i32,
+    /// Raised whenever it is to be built from the beginning.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// Since when it is to be built, in milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub declared_at: u64,
+    /// Since when it is whole, in milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "4")]
+    pub whole_at: u64,
+    /// See [`BuildPhase`].
+    #[prost(enumeration = "BuildPhase", tag = "5")]
+    pub phase: i32,
+    /// The key at which the phase goes on; empty at its beginning. Everything before it
+    /// is done.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub next: Bytes,
+    /// Rows that were deleted.
+    #[prost(uint64, tag = "7")]
+    pub stripped: u64,
+    /// Rows that were written.
+    #[prost(uint64, tag = "8")]
+    pub filled: u64,
+    /// Records that were looked at.
+    #[prost(uint64, tag = "9")]
+    pub records: u64,
+    /// Rows that a record could not have, because another record has them.
+    #[prost(uint64, tag = "10")]
+    pub taken: u64,
+}
+
 impl ReplicaRecord {
     /// Its id.
     pub fn replica(&self) -> ReplicaId {
@@ -246,8 +306,8 @@ impl ShardRecord {
 }
 
 /// The tags of the directory's tables.
-pub(crate) const TAGS: [Tag; 5] =
-    [Tag::NODE, Tag::SHARD, Tag::REPLICA_TOMBSTONE, Tag::CLUSTER, Tag::CLUSTER_KEY];
+pub(crate) const TAGS: [Tag; 6] =
+    [Tag::NODE, Tag::SHARD, Tag::REPLICA_TOMBSTONE, Tag::CLUSTER, Tag::CLUSTER_KEY, Tag::INDEX];
 
 #[cfg(test)]
 mod tests {
@@ -317,5 +377,18 @@ mod tests {
         assert_eq!(hex(&key), "0a017310011801");
         let current = ClusterKeyRecord { staged: false, ..key };
         assert_eq!(hex(&current), "0a01731001");
+        let index = IndexRecord {
+            state: IndexState::Building.into(),
+            generation: 2,
+            declared_at: 3,
+            whole_at: 4,
+            phase: BuildPhase::Filling.into(),
+            next: Bytes::from_static(b"k"),
+            stripped: 5,
+            filled: 6,
+            records: 7,
+            taken: 8,
+        };
+        assert_eq!(hex(&index), "0801100218032004280232016b3805400648075008");
     }
 }

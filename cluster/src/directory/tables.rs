@@ -6,7 +6,9 @@ use cardea_storage::{
     key::{KeyReader, KeyWriter},
 };
 
-use super::records::{ClusterKeyRecord, ClusterRecord, NodeRecord, ShardRecord, TombstoneRecord};
+use super::records::{
+    ClusterKeyRecord, ClusterRecord, IndexRecord, NodeRecord, ShardRecord, TombstoneRecord,
+};
 
 /// The row about the whole cluster.
 pub struct Clusters;
@@ -18,6 +20,8 @@ pub struct ShardRows;
 pub struct Tombstones;
 /// Sealed keys.
 pub struct ClusterKeys;
+/// Indexes by the tag of their rows.
+pub struct Indexes;
 
 /// The only key of [`Clusters`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,10 @@ pub struct ClusterKeyKey {
     /// The id of the key within its purpose; the largest is the current one.
     pub id: u32,
 }
+
+/// The key of [`Indexes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexKey(pub Tag);
 
 macro_rules! directory_key {
     ($key:ty, |$this:ident, $writer:ident| $write:expr, |$reader:ident| $read:expr) => {
@@ -100,6 +108,10 @@ directory_key!(ClusterKeyKey, |this, writer| writer.u8(this.purpose).u32(this.id
     Self { purpose: reader.u8()?, id: reader.u32()? }
 ));
 
+directory_key!(IndexKey, |this, writer| writer.u32(this.0.0.into()), |reader| Some(Self(Tag(
+    u16::try_from(reader.u32()?).ok()?
+))));
+
 impl Table for Clusters {
     const TAG: Tag = Tag::CLUSTER;
     type Key = TheCluster;
@@ -130,6 +142,12 @@ impl Table for ClusterKeys {
     type Record = ClusterKeyRecord;
 }
 
+impl Table for Indexes {
+    const TAG: Tag = Tag::INDEX;
+    type Key = IndexKey;
+    type Record = IndexRecord;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +161,10 @@ mod tests {
         assert_eq!(Tombstones::read_key(&bytes), Some(tombstone));
         let key = ClusterKeyKey { purpose: 4, id: 5 };
         assert_eq!(ClusterKeys::read_key(&ClusterKeys::key(&key)), Some(key));
+        let index = Indexes::key(&IndexKey(Tag(0x0411)));
+        let hex: String = index.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "300001090000000000000411");
+        assert_eq!(Indexes::read_key(&index), Some(IndexKey(Tag(0x0411))));
         assert_eq!(Nodes::read_key(&Nodes::key(&NodeKey(NodeId(9)))), Some(NodeKey(NodeId(9))));
         assert_eq!(Clusters::read_key(&Clusters::key(&TheCluster)), Some(TheCluster));
         assert_eq!(

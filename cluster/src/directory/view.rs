@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cardea_raft::{ClusterId, GroupId, NodeId, ReplicaId};
 use cardea_storage::{
-    Fault, Revision, Slot, SlotRange, Space, Table, Tenant, Timestamp,
+    Fault, Index, Revision, Slot, SlotRange, Space, Table, Tag, Tenant, Timestamp,
     engine::Order,
     key::KeyRange,
     machine::view::TabletView,
@@ -12,8 +12,11 @@ use cardea_storage::{
 };
 
 use super::{
-    records::{ClusterKeyRecord, ClusterRecord, NodeRecord, NodeState, ShardRecord},
-    tables::{ClusterKeyKey, ClusterKeys, Clusters, Nodes, ShardRows, TombstoneKey, Tombstones},
+    index,
+    records::{ClusterKeyRecord, ClusterRecord, IndexRecord, NodeRecord, NodeState, ShardRecord},
+    tables::{
+        ClusterKeyKey, ClusterKeys, Clusters, Indexes, Nodes, ShardRows, TombstoneKey, Tombstones,
+    },
 };
 
 /// The directory as of one revision.
@@ -31,16 +34,21 @@ pub struct DirectoryView {
     pub tombstones: BTreeSet<TombstoneKey>,
     /// Sealed keys.
     pub keys: BTreeMap<ClusterKeyKey, ClusterKeyRecord>,
+    /// How far indexes are, by the tag of their rows; those that are not here are
+    /// [judged](index::is_whole) by their declaration.
+    pub indexes: BTreeMap<Tag, IndexRecord>,
+    /// Indexes that are refused to readers: of those that this node knows.
+    lacking: Vec<Tag>,
     /// Slot ranges in order, with their groups.
     slots: Vec<(SlotRange, GroupId)>,
 }
 
 impl DirectoryView {
-    /// Reads the whole directory; empty if the tablet owns nothing yet. Blocks.
+    /// Reads the whole directory, for a node that knows these indexes; empty if the tablet owns nothing yet. Blocks.
     ///
     /// # Errors
     /// A fault if the engine fails or holds what it should not.
-    pub fn load(view: &TabletView, now: Timestamp) -> Result<Self, Fault> {
+    pub fn load(view: &TabletView, now: Timestamp, known: &[Index]) -> Result<Self, Fault> {
         let mut loaded = Self { revision: view.state().revision(), ..Self::default() };
         if !view.state().owns(Slot::DIRECTORY) {
             return Ok(loaded);
@@ -50,7 +58,9 @@ impl DirectoryView {
         each::<ShardRows>(view, now, |key, record| drop(loaded.shards.insert(key.0, record)))?;
         each::<Tombstones>(view, now, |key, _| loaded.tombstones.extend([key]))?;
         each::<ClusterKeys>(view, now, |key, record| drop(loaded.keys.insert(key, record)))?;
+        each::<Indexes>(view, now, |key, record| drop(loaded.indexes.insert(key.0, record)))?;
         loaded.index();
+        loaded.lacking = index::lacking(known, &loaded.indexes);
         Ok(loaded)
     }
 
@@ -61,6 +71,7 @@ impl DirectoryView {
             && self.shards == other.shards
             && self.tombstones == other.tombstones
             && self.keys == other.keys
+            && self.indexes == other.indexes
     }
 
     /// Orders the slot ranges.
@@ -103,6 +114,11 @@ impl DirectoryView {
                 (mine, all)
             });
         if mine.is_empty() { all } else { mine }
+    }
+
+    /// Indexes that are not whole, and are refused to readers until they are.
+    pub fn lacking(&self) -> &[Tag] {
+        &self.lacking
     }
 
     /// The cluster's id.

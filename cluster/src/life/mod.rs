@@ -6,6 +6,8 @@
 //! - [`mod@backup`] and [`mod@restore`]: a fenced copy of everything, and a cluster
 //!   made from one
 //! - [`version`]: what every node understands, raised when they all do
+//! - [`mod@index`]: indexes that an upgrade brought are built; [`rules`] says what
+//!   layers know of theirs
 //! - [`mod@verify`]: whether indexes lead to homes, and replicas are the same
 //!
 //! Every step is a change of a row of the directory that names the generation it
@@ -16,13 +18,17 @@ pub mod backup;
 mod changes;
 pub mod departure;
 pub mod driver;
+pub mod index;
 pub mod restore;
+pub mod rules;
 pub mod verify;
 pub mod version;
 
 pub use self::{
     backup::{BackupError, BackupPlan, BackupReport, Progress, back_up},
     departure::{decommission, drain, resume},
+    index::{BuildPace, Indexing},
     restore::{RestoreError, RestorePlan, RestoreReport, restore},
-    verify::{IndexRules, Mending, Pace, VerifyReport, verify},
+    rules::{IndexRules, NoIndexes},
+    verify::{Mending, Pace, VerifyReport, verify},
 };

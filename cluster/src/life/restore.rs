@@ -17,14 +17,20 @@
 //!    the keys that were restored.
 //!
 //! Of the old directory only keys and what layers keep there come along: nodes
-//! and shards are those of the new cluster.
+//! and shards are those of the new cluster. Indexes that were not whole in the backup,
+//! or that its version did not know, are built once it is restored.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use cardea_raft::GroupId;
 use cardea_storage::{
-    Fault, KeyRange, Revision, Row, Slot, StoreError, Table, Tag, Timestamp,
+    Fault, Feature, Index, KeyRange, Revision, Row, Slot, StoreError, Table, Tag, Timestamp,
     engine::Order,
     protocol::shards::{Admission, Freshness, ShardId, ShardRead},
     slot::SLOTS,
@@ -45,9 +51,10 @@ use super::backup::{
 use crate::{
     DIRECTORY,
     directory::{
-        ClusterKeys,
+        ClusterKeys, Indexes,
         edit::{self, EditError},
-        records::TAGS,
+        index,
+        records::{IndexRecord, TAGS},
     },
     keys::{KeyError, Keyrings},
     member::Member,
@@ -156,13 +163,14 @@ pub async fn restore(
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<RestoreReport, RestoreError> {
     progress(Progress::Checking);
-    let manifest = prove(member, plan).await?;
+    let (manifest, indexes) = prove(member, plan).await?;
     let view = member.directory.view();
     let here = view.version();
     if manifest.version > here {
         return Err(RestoreError::Version { backup: manifest.version, here });
     }
     begin(member, plan, &manifest).await?;
+    index::build_anew(&member.store, &not_whole(member, here, &indexes)).await?;
     let base = manifest.groups.iter().map(|group| group.revision).max().unwrap_or(0) + 1;
     let groups: Vec<GroupId> =
         view.shards.keys().copied().filter(|group| *group != DIRECTORY).collect();
@@ -185,12 +193,15 @@ pub async fn restore(
 }
 
 /// Step 1.
-async fn prove(member: &Arc<Member>, plan: &RestorePlan) -> Result<Manifest, RestoreError> {
+async fn prove(
+    member: &Arc<Member>,
+    plan: &RestorePlan,
+) -> Result<(Manifest, BTreeMap<Tag, IndexRecord>), RestoreError> {
     let (disk, directory) = (member.disk.clone(), plan.directory.clone());
     let master = member.master.clone();
     let proved = cardea_raft::blocking::spawn(move || {
         let manifest = read_manifest(disk.as_ref(), &directory)?;
-        let mut keys = std::collections::BTreeMap::new();
+        let (mut keys, mut indexes) = (BTreeMap::new(), BTreeMap::new());
         for entry in &manifest.groups {
             let mut reader = RowReader::open(disk.as_ref(), &directory, entry)?;
             while let Some(rows) = reader.next_block()? {
@@ -198,12 +209,26 @@ async fn prove(member: &Arc<Member>, plan: &RestorePlan) -> Result<Manifest, Res
                     let row = ClusterKeys::decode(row)?;
                     keys.insert(row.key, row.record);
                 }
+                for row in rows.iter().filter(|row| row.key.tag() == Indexes::TAG) {
+                    let row = Indexes::decode(row)?;
+                    indexes.insert(row.key.0, row.record);
+                }
             }
         }
         Keyrings::open(&master, &keys)?;
-        Ok::<_, RestoreError>(manifest)
+        Ok::<_, RestoreError>((manifest, indexes))
     });
     proved.await.map_err(|error| Fault::caused("read a backup", error))?
+}
+
+/// The indexes that are not whole in a backup, by the rows that it has of them.
+fn not_whole(member: &Member, version: u32, rows: &BTreeMap<Tag, IndexRecord>) -> Vec<Tag> {
+    if version < Feature::Indexes.since() {
+        return Vec::new();
+    }
+    let known = member.indexing.rules.indexes();
+    let lacks = |found: &&Index| !index::is_whole(found, rows.get(&found.tag));
+    known.iter().filter(lacks).map(|index| index.tag).collect()
 }
 
 /// Step 2.

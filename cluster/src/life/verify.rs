@@ -9,9 +9,9 @@
 //! key and table, never by content.
 //!
 //! On request, index rows that are missing are written, each in the transaction that
-//! found its record without it. So a new index is filled for records that are older
-//! than it; until then what is listed by it lacks them. Whatever else is wrong is only
-//! told: which side is right nobody knows.
+//! found its record without it. Whatever else is wrong is only told: which side is
+//! right nobody knows. Indexes that are being built are left out: of them nothing is
+//! expected yet.
 //!
 //! Replicas that applied the same entries have the same digest at the same index.
 //! What nodes last said of theirs is compared.
@@ -25,34 +25,17 @@ use std::{
 use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId};
 use cardea_storage::{
-    IndexRow, Key, KeyRange, Row, Slot, Space, Store, StoreError, Table,
+    Key, KeyRange, Row, Slot, Space, Store, StoreError, Tag,
     engine::Order,
     store::{Consistency, Read, ReadAnswer, ReadRequest, SCAN_ROWS_MAX, Scan, Snaptoken},
 };
 use serde::Serialize;
 
-use super::driver::observe;
+use super::{
+    driver::observe,
+    rules::{IndexRules, WholeOnly},
+};
 use crate::{member::Member, service::proto::StatusResponse};
-
-/// What a layer knows of its tables' indexes.
-pub trait IndexRules: Send + Sync {
-    /// The index rows that a row of a record's table should have; `None` if the
-    /// row is of no table that has any. [`expected_of`] reads it off a table.
-    fn expected(&self, row: &Row) -> Option<Vec<IndexRow>>;
-
-    /// The records that an index row leads to, each of which should expect it;
-    /// `None` if the row is of no index.
-    fn leads_to(&self, row: &Row) -> Option<Vec<Key>>;
-}
-
-/// What a table declares of a row: `None` if the row is not of it.
-pub fn expected_of<T: Table>(row: &Row) -> Option<Vec<IndexRow>> {
-    if row.key.tag() != T::TAG {
-        return None;
-    }
-    let entry = T::decode(row).ok()?;
-    Some(T::index_rows(&entry.key, &entry.record))
-}
 
 /// How fast to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +108,8 @@ pub struct VerifyReport {
     pub index_rows: u64,
     /// Index rows that were missing and are there now.
     pub filled: u64,
+    /// Indexes that are not whole yet, which were left out.
+    pub left_out: Vec<String>,
     /// Groups whose digests could be compared at some common index.
     pub groups_compared: u64,
     /// What is wrong; at most [`PROBLEMS_MAX`] of them.
@@ -175,7 +160,11 @@ pub async fn verify_indexes(
     mending: Mending,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<VerifyReport, StoreError> {
-    let mut verifier = Verifier { store, rules, pace, mending, report: VerifyReport::default() };
+    let lacking = store.lacking();
+    let left_out = lacking.iter().map(Tag::to_string).collect();
+    let report = VerifyReport { left_out, ..VerifyReport::default() };
+    let rules = &WholeOnly { rules, lacking: &lacking };
+    let mut verifier = Verifier { store, rules, pace, mending, report };
     let spaces = [Space::Home, Space::Index, Space::Graph];
     let shards: Vec<Vec<Slot>> = spaces
         .into_iter()

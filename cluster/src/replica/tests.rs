@@ -42,7 +42,7 @@ impl Site {
             reserve_bytes: 0,
             clock: self.clock.clone(),
             comparison: ClockComparison::new(self.clock.clone()),
-            directory: Directory::new(self.clock.clone()),
+            directory: Directory::new(self.clock.clone(), Vec::new()),
         })
         .unwrap()
     }

@@ -4,7 +4,7 @@
 //!    here a crash is taken up by calling `init` again.
 //! 2. Group 0 is formed of this node alone; its first entries are the time and
 //!    what it owns.
-//! 3. One transaction writes the rows: cluster, node, shards, keys.
+//! 3. One transaction writes the rows: cluster, node, shards, keys, indexes.
 //! 4. The reconciler finds the shards' rows and forms their groups.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -17,7 +17,8 @@ use super::{ClusterNode, InitPlan, OpenError, Security, identity::Identity, lead
 use crate::{
     DIRECTORY,
     directory::{
-        edit,
+        edit::{self, FirstRows},
+        index,
         records::{ClusterRecord, NodeRecord, NodeState, ReplicaRecord, ReplicaRole, ShardRecord},
     },
     keys::{self, KeyPurpose},
@@ -155,8 +156,12 @@ async fn write_rows(
         process: options.process,
     };
     let keys = KeyPurpose::ALL
-        .map(|purpose| keys::draw(&options.master, options.entropy.as_ref(), purpose, 1, now));
-    edit::create_cluster(&node.store, record, (FIRST_NODE, own), shards, keys.to_vec()).await?;
+        .map(|purpose| keys::draw(&options.master, options.entropy.as_ref(), purpose, 1, now))
+        .to_vec();
+    let known = options.indexing.rules.indexes();
+    let indexes = index::of_a_new_cluster(&known, record.version, now);
+    let first = FirstRows { cluster: record, node: (FIRST_NODE, own), shards, keys, indexes };
+    edit::create_cluster(&node.store, first).await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! - [`reconcile`]: the replicas on this node are those of the directory
 //! - [`lead`]: what the leader of a group owes it
 //! - [`crate::life::driver`]: replicas and leaders are where they should be
+//! - [`crate::life::index`]: indexes that an upgrade brought are built
 //! - [`seeds`]: finding nodes that moved
 //! - the directory's follower and the flusher
 //!
@@ -48,6 +49,7 @@ use crate::{
         records::{PlacementRecord, Survive},
     },
     keys::{KeyError, Keyrings},
+    life::Indexing,
     member::Member,
     replica::flusher::FlushSettings,
     shards::ClusterShards,
@@ -100,6 +102,8 @@ pub struct ClusterOptions {
     pub reserve_bytes: u64,
     /// The operator's master keys, the current one first.
     pub master: Keyring,
+    /// What its layers know of their indexes, and how it builds them.
+    pub indexing: Indexing,
     /// Rewritten addresses: advertised to dialled.
     pub dial: BTreeMap<String, String>,
     /// The newest cluster version that the node claims to know, [`VERSION_MAX`]
@@ -230,6 +234,7 @@ struct Opened {
     data_dir: PathBuf,
     reserve_bytes: u64,
     master: Keyring,
+    indexing: Indexing,
     dial: BTreeMap<String, String>,
     network: Network,
     version_max: u32,
@@ -257,6 +262,7 @@ impl ClusterNode {
             data_dir,
             reserve_bytes,
             master,
+            indexing,
             dial,
             version_max,
             raft,
@@ -265,7 +271,7 @@ impl ClusterNode {
             clock,
             entropy,
         } = options;
-        let directory = Directory::new(clock.clone());
+        let directory = Directory::new(clock.clone(), indexing.rules.indexes());
         let shards = Arc::new(ClusterShards::default());
         let comparison = ClockComparison::new(clock.clone());
         let corrected = CorrectedClock::new(clock.clone(), comparison.clone());
@@ -280,6 +286,7 @@ impl ClusterNode {
                 data_dir,
                 reserve_bytes,
                 master,
+                indexing,
                 dial,
                 network: listener.network(),
                 version_max,

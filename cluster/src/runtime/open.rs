@@ -82,6 +82,7 @@ impl ClusterNode {
             data_dir: options.data_dir.clone(),
             reserve_bytes: options.reserve_bytes,
             master: options.master.clone(),
+            indexing: options.indexing.clone(),
             host,
             channels,
             forwarders: Forwarders::default(),
@@ -168,6 +169,7 @@ impl ClusterNode {
         tasks.push(tokio::spawn(reconcile::run(member.clone())));
         tasks.push(tokio::spawn(lead::run(member.clone())));
         tasks.push(tokio::spawn(crate::life::driver::run(member.clone())));
+        tasks.push(tokio::spawn(crate::life::index::run(member.clone())));
         tasks.push(tokio::spawn(flush(member.clone(), self.options.flush)));
     }
 

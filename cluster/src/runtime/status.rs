@@ -1,14 +1,15 @@
 //! The cluster as one node sees it; answered without a quorum too.
 
 use cardea_raft::{GroupId, NodeId};
+use cardea_storage::Tag;
 use serde::Serialize;
 
 use super::ClusterNode;
 use crate::{
     clocks::OFFSET_MS_MAX,
     directory::{
-        DirectoryView, edit,
-        records::{NodeRecord, NodeState, ReplicaRole},
+        DirectoryView, edit, index,
+        records::{IndexState, NodeRecord, NodeState, ReplicaRole},
     },
     member::{HEARD_MAX, Member},
     service::proto,
@@ -39,6 +40,8 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// Its shards, the directory among them.
     pub shards: Vec<ShardStatus>,
+    /// The indexes that it knows or has a row of.
+    pub indexes: Vec<IndexStatus>,
     /// What is not as it should be, in words.
     pub problems: Vec<String>,
 }
@@ -96,8 +99,36 @@ pub struct NodeStatus {
     pub disk_used_bytes: Option<u64>,
     /// Bytes that its disk has left.
     pub disk_free_bytes: Option<u64>,
+    /// Whether its disk hangs, or did lately, by its own word: it is not given
+    /// leaderships then.
+    pub disk_hangs: bool,
     /// Milliseconds since something was heard of it; 0 for the node that answers.
     pub silent_ms: Option<u64>,
+}
+
+/// How far an index is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexStatus {
+    /// The kind of its rows.
+    pub name: String,
+    /// Whether every record has its rows in it, and every row its record.
+    pub whole: bool,
+    /// Slots that were gone through while it is built; each is gone through twice.
+    pub slots_done: u32,
+    /// Slots that are to be gone through.
+    pub slots_all: u32,
+    /// Records that were looked at.
+    pub records: u64,
+    /// Rows that were written.
+    pub filled: u64,
+    /// Rows that were deleted, since no record expected them.
+    pub stripped: u64,
+    /// Rows that a record could not have, because another record has them.
+    pub taken: u64,
+    /// Since when it is to be built or, if it is, whole, in milliseconds since the Unix
+    /// epoch; absent if it was whole before anybody noted it, or waits for the cluster
+    /// version.
+    pub since: Option<u64>,
 }
 
 /// A shard.
@@ -163,6 +194,7 @@ pub(super) fn of(node: &ClusterNode) -> ClusterStatus {
         regions: view.nodes.values().map(|record| record.region.clone()).collect(),
         nodes: Vec::new(),
         shards: Vec::new(),
+        indexes: Vec::new(),
         problems: Vec::new(),
     };
     status.regions.sort();
@@ -186,8 +218,38 @@ pub(super) fn of(node: &ClusterNode) -> ClusterStatus {
             node_status(&member, &view, *id, record, ahead, &reports, &status.shards)
         })
         .collect();
+    status.indexes = indexes(&member, &view);
     status.problems = problems(&status, node.directory.is_confirmed());
     status
+}
+
+fn indexes(member: &Member, view: &DirectoryView) -> Vec<IndexStatus> {
+    let known = member.indexing.rules.indexes();
+    let unknown = view.indexes.keys().filter(|tag| known.iter().all(|index| index.tag != **tag));
+    let whole = known.iter().map(|of| (of.tag, index::is_whole(of, view.indexes.get(&of.tag))));
+    let row_says = |tag: &Tag| {
+        let row = view.indexes.get(tag);
+        (*tag, row.is_some_and(|row| row.state() == IndexState::Whole))
+    };
+    let all = whole.chain(unknown.map(row_says));
+    all.map(|(tag, whole)| {
+        let row = view.indexes.get(&tag);
+        let (slots_done, slots_all) = row.map(index::progress).unwrap_or_default();
+        let since = row.map(|row| if whole { row.whole_at } else { row.declared_at });
+        let row = row.cloned().unwrap_or_default();
+        IndexStatus {
+            name: tag.to_string(),
+            whole,
+            slots_done,
+            slots_all,
+            records: row.records,
+            filled: row.filled,
+            stripped: row.stripped,
+            taken: row.taken,
+            since,
+        }
+    })
+    .collect()
 }
 
 /// What each node said of itself last, this one now.
@@ -237,6 +299,7 @@ fn node_status(
         clock_ahead_ms,
         disk_used_bytes: report.map(|report| report.disk_used),
         disk_free_bytes: report.map(|report| report.disk_free),
+        disk_hangs: heard && report.is_some_and(|report| report.disk_hangs),
         silent_ms: silent.map(millis),
     }
 }
@@ -296,9 +359,16 @@ fn problems(status: &ClusterStatus, confirmed: bool) -> Vec<String> {
         if node.health == NodeHealth::Dead {
             problems.push(format!("node {} is dead", node.id));
         }
+        if node.disk_hangs {
+            problems.push(format!("the disk of node {} hangs", node.id));
+        }
         if node.clock_ahead_ms.is_some_and(|ahead| ahead.abs() > OFFSET_MS_MAX) {
             problems.push(format!("the clock of node {} is off", node.id));
         }
+    }
+    for index in status.indexes.iter().filter(|index| index.taken > 0) {
+        let IndexStatus { name, taken, .. } = index;
+        problems.push(format!("{taken} records lack rows of {name}, since others have them"));
     }
     for shard in &status.shards {
         if shard.leader.is_none() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cardea_raft::GroupId;
 use cardea_storage::{
-    KeyRange, Revision, Slot, SlotRange, Space, StoreError,
+    KeyRange, Revision, Slot, SlotRange, Space, StoreError, Tag,
     protocol::{
         pin::Pinned,
         shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
@@ -85,6 +85,10 @@ impl Shards for ClusterShards {
 
     fn incarnation(&self) -> u64 {
         self.member().map_or(0, |member| member.directory.view().incarnation())
+    }
+
+    fn lacking(&self) -> Vec<Tag> {
+        self.member().map(|member| member.directory.view().lacking().to_vec()).unwrap_or_default()
     }
 
     async fn refresh(&self) {

@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use cardea_cluster::{
-    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, runtime::VERSION_MAX,
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, life::Indexing,
+    runtime::VERSION_MAX,
 };
 use cardea_raft::Settings;
 use cardea_storage::{
@@ -53,6 +54,8 @@ pub struct Site {
     pub port: Arc<AtomicU16>,
     /// The newest cluster version that it claims to know.
     pub version_max: u32,
+    /// What its layers know of their indexes.
+    pub indexing: Indexing,
 }
 
 impl Site {
@@ -64,6 +67,7 @@ impl Site {
             region: "here".to_owned(),
             port: Arc::default(),
             version_max: VERSION_MAX,
+            indexing: Indexing::default(),
         }
     }
 
@@ -116,6 +120,7 @@ impl Site {
             data_dir: self.data_dir.clone(),
             reserve_bytes: RESERVE_BYTES,
             master: Keyring::new(vec![(KeyId(1), Secret::new([7; 32]))]).unwrap(),
+            indexing: self.indexing.clone(),
             dial: Default::default(),
             version_max: self.version_max,
             raft: Settings::default(),

@@ -106,6 +106,7 @@ mod tests {
             clock_offset_ms: None,
             disk_used_bytes: None,
             disk_free_bytes: None,
+            disk_hangs: false,
             memory_bytes: None,
             silent_ms: None,
         };
@@ -118,6 +119,7 @@ mod tests {
             answered_by: 1,
             nodes: (1..).zip(nodes).map(node).collect(),
             shards: Vec::new(),
+            indexes: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::operator::{
     client::OperatorClient,
-    wire::{ClusterStatus, NodeState, NodeStatus, ShardStatus},
+    wire::{ClusterStatus, IndexStatus, NodeState, NodeStatus, ShardStatus},
 };
 
 /// Past this offset a node neither leads nor stamps.
@@ -35,6 +35,11 @@ fn show(status: &ClusterStatus, colour: bool) -> String {
     text.push_str(&node_table(&status.nodes).render(colour));
     text.push('\n');
     text.push_str(&shard_table(&status.shards).render(colour));
+    let building = |index: &&IndexStatus| !index.whole;
+    if status.indexes.iter().any(|index| building(&index)) {
+        text.push('\n');
+        text.push_str(&index_table(status.indexes.iter().filter(building)).render(colour));
+    }
     if let Some(pending) = super::cluster::pending(status) {
         text.push_str(&format!("\n{pending}.\n"));
     }
@@ -51,12 +56,19 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
         if node.state == NodeState::Dead {
             problems.push(format!("node {} is dead", node.id));
         }
+        if node.disk_hangs {
+            problems.push(format!("the disk of node {} hangs", node.id));
+        }
         if node.clock_offset_ms.is_some_and(|offset| offset.abs() > CLOCK_OFFSET_MS_MAX) {
             problems.push(format!("the clock of node {} is off", node.id));
         }
     }
     let orphans = status.shards.iter().filter(|shard| shard.leader.is_none());
     problems.extend(orphans.map(|shard| format!("shard {} has no leader", shard.group)));
+    let taken = status.indexes.iter().filter(|index| index.taken > 0);
+    problems.extend(taken.map(|index| {
+        format!("{} records lack rows of {}, since others have them", index.taken, index.name)
+    }));
     problems
 }
 
@@ -69,6 +81,7 @@ fn node_table(nodes: &[NodeStatus]) -> Table {
     for node in nodes {
         let (state, tone) = match node.state {
             NodeState::Joining => ("joining", Tone::Warning),
+            NodeState::Live if node.disk_hangs => ("disk hangs", Tone::Bad),
             NodeState::Live => ("live", Tone::Good),
             NodeState::Dead => ("dead", Tone::Bad),
             NodeState::Drained => ("drained", Tone::Warning),
@@ -98,6 +111,27 @@ fn node_table(nodes: &[NodeStatus]) -> Table {
             bytes(node.disk_free_bytes).into(),
             bytes(node.memory_bytes).into(),
             node.version.as_str().into(),
+        ]);
+    }
+    table
+}
+
+/// Indexes that are being built, or wait to be.
+fn index_table<'a>(indexes: impl Iterator<Item = &'a IndexStatus>) -> Table {
+    let mut table = Table::new(["index", "built", "records", "written", "deleted", "since"]);
+    for index in indexes {
+        let built = match (index.slots_all, &index.since) {
+            (_, None) => "waits for the cluster version".to_owned(),
+            (0, Some(_)) => "0 %".to_owned(),
+            (all, Some(_)) => format!("{} %", 100 * u64::from(index.slots_done) / u64::from(all)),
+        };
+        table.row([
+            Cell::toned(index.name.as_str(), Tone::Strong),
+            Cell::toned(built, Tone::Warning),
+            index.records.to_string().into(),
+            index.filled.to_string().into(),
+            index.stripped.to_string().into(),
+            index.since.as_deref().unwrap_or("–").into(),
         ]);
     }
     table
@@ -166,6 +200,7 @@ mod tests {
             clock_offset_ms: Some(-3),
             disk_used_bytes: Some(3 << 20),
             disk_free_bytes: None,
+            disk_hangs: false,
             memory_bytes: Some(40 << 20),
             silent_ms: Some(12),
         };
@@ -191,7 +226,52 @@ mod tests {
                     ReplicaStatus { node: 2, voter: true, matched: Some(88) },
                 ],
             }],
+            indexes: vec![index("session_by_issue")],
         }
+    }
+
+    fn index(name: &str) -> IndexStatus {
+        IndexStatus {
+            name: name.to_owned(),
+            whole: true,
+            slots_done: 24_576,
+            slots_all: 24_576,
+            records: 7,
+            filled: 0,
+            stripped: 0,
+            taken: 0,
+            since: Some("2026-01-01T00:00:00Z".to_owned()),
+        }
+    }
+
+    #[test]
+    fn indexes_that_are_built_are_shown_with_how_far_they_are() {
+        let mut status = status();
+        assert!(!show(&status, false).contains("session_by_issue"), "whole ones are not news");
+        status.indexes.push(IndexStatus {
+            whole: false,
+            slots_done: 6_144,
+            records: 1_234,
+            filled: 56,
+            ..index("imported_token")
+        });
+        status.indexes.push(IndexStatus { whole: false, since: None, ..index("late") });
+        let text = show(&status, false);
+        for part in ["imported_token", "25 %", "1234", "56", "waits for the cluster version"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(text.contains("All is well"), "building is no trouble\n{text}");
+        status.indexes[1].taken = 2;
+        let told = ["2 records lack rows of imported_token, since others have them"];
+        assert_eq!(problems(&status), told);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_shown_and_named() {
+        let mut status = status();
+        status.nodes[1].disk_hangs = true;
+        assert!(show(&status, false).contains("disk hangs"));
+        assert_eq!(problems(&status), ["the disk of node 2 hangs"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::operator::{
 /// What is asked of it.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// Write index rows that are missing, as after an upgrade that brought an index
+    /// Write index rows that are missing
     #[arg(long)]
     fill: bool,
 }
@@ -28,6 +28,10 @@ pub(super) async fn run(args: VerifyArgs, client: &OperatorClient, printer: Prin
             format!("Compared {} index rows with {} homes.\n", report.index_rows, report.homes);
         if report.filled > 0 {
             text.push_str(&format!("Wrote {} index rows that were missing.\n", report.filled));
+        }
+        if !report.left_out.is_empty() {
+            let left_out = report.left_out.join(", ");
+            text.push_str(&format!("Left out, since they are being built: {left_out}.\n"));
         }
         for problem in &report.problems {
             text.push_str(&format!("  {} {problem}\n", Tone::Bad.paint("✗", colour)));

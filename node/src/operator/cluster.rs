@@ -16,8 +16,8 @@ use super::{
     Declined, Operator, upkeep,
     wire::{
         ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, HoldVersion,
-        Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus, ReplicaStatus, RotatedKey,
-        SetHome, ShardStatus, Verify, VerifyReport, VersionReport,
+        IndexStatus, Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus, ReplicaStatus,
+        RotatedKey, SetHome, ShardStatus, Verify, VerifyReport, VersionReport,
     },
 };
 use crate::{
@@ -158,6 +158,7 @@ fn shown(status: status::ClusterStatus) -> ClusterStatus {
         answered_by,
         nodes: status.nodes.into_iter().map(|node| shown_node(node, answered_by)).collect(),
         shards: status.shards.into_iter().map(shown_shard).collect(),
+        indexes: status.indexes.into_iter().map(shown_index).collect(),
     }
 }
 
@@ -182,8 +183,23 @@ fn shown_node(node: status::NodeStatus, answered_by: u64) -> NodeStatus {
         clock_offset_ms: node.clock_ahead_ms,
         disk_used_bytes: node.disk_used_bytes,
         disk_free_bytes: node.disk_free_bytes.filter(|free| *free != u64::MAX),
+        disk_hangs: node.disk_hangs,
         memory_bytes: (node.id == answered_by).then(resident_bytes).flatten(),
         silent_ms: node.silent_ms,
+    }
+}
+
+fn shown_index(index: status::IndexStatus) -> IndexStatus {
+    IndexStatus {
+        name: index.name,
+        whole: index.whole,
+        slots_done: index.slots_done,
+        slots_all: index.slots_all,
+        records: index.records,
+        filled: index.filled,
+        stripped: index.stripped,
+        taken: index.taken,
+        since: index.since.map(|at| rfc3339(Timestamp(at))),
     }
 }
 

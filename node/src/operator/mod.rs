@@ -4,7 +4,7 @@
 pub mod client;
 pub mod cluster;
 pub mod routes;
-mod upkeep;
+pub(crate) mod upkeep;
 pub mod wire;
 
 use async_trait::async_trait;

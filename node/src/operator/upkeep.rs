@@ -13,7 +13,7 @@ use cardea_cluster::{
     member::Member,
 };
 use cardea_identity::upkeep;
-use cardea_storage::{IndexRow, Key, Row, Tag, Timestamp, version::VERSION_MAX};
+use cardea_storage::{Index, IndexRow, Key, Row, Tag, Timestamp, version::VERSION_MAX};
 
 use super::{
     Declined,
@@ -27,9 +27,13 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 const DECOMMISSION_WITHIN: Duration = Duration::from_secs(25);
 
 /// What the layers know of their indexes.
-struct LayerRules;
+pub(crate) struct LayerRules;
 
 impl IndexRules for LayerRules {
+    fn indexes(&self) -> Vec<Index> {
+        upkeep::INDEXES.to_vec()
+    }
+
     fn expected(&self, row: &Row) -> Option<Vec<IndexRow>> {
         upkeep::expected_index_rows(row)
     }
@@ -138,6 +142,7 @@ pub(super) async fn verify(member: &Arc<Member>, asked: Verify) -> Result<Verify
         index_rows: report.index_rows,
         homes: report.records,
         filled: report.filled,
+        left_out: report.left_out,
         problems,
     })
 }

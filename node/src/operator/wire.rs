@@ -24,6 +24,33 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// Its shards.
     pub shards: Vec<ShardStatus>,
+    /// The indexes of its data.
+    #[serde(default)]
+    pub indexes: Vec<IndexStatus>,
+}
+
+/// How far an index is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexStatus {
+    /// The kind of its rows.
+    pub name: String,
+    /// Whether every record has its rows in it. What is read by one that is not whole is
+    /// answered 503 `index_not_whole`.
+    pub whole: bool,
+    /// Slots gone through while it is built, of [`slots_all`](Self::slots_all).
+    pub slots_done: u32,
+    /// Slots to be gone through, each twice; 0 before it is begun.
+    pub slots_all: u32,
+    /// Records that were looked at.
+    pub records: u64,
+    /// Rows that were written.
+    pub filled: u64,
+    /// Rows that were deleted, since no record expected them.
+    pub stripped: u64,
+    /// Rows that a record could not have, because another record has them.
+    pub taken: u64,
+    /// Since when it is to be built or, if it is, whole (RFC 3339).
+    pub since: Option<String>,
 }
 
 /// What a node is doing in the cluster.
@@ -72,6 +99,9 @@ pub struct NodeStatus {
     pub disk_used_bytes: Option<u64>,
     /// Bytes its disk has left.
     pub disk_free_bytes: Option<u64>,
+    /// Whether its disk hangs, or did within half a minute: it is not given leaderships.
+    #[serde(default)]
+    pub disk_hangs: bool,
     /// Resident memory in bytes.
     pub memory_bytes: Option<u64>,
     /// Milliseconds since something was heard from it.
@@ -267,6 +297,9 @@ pub struct VerifyReport {
     /// Index rows that were missing and are there now.
     #[serde(default)]
     pub filled: u64,
+    /// Indexes that are being built, which were left out.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// What does not fit together, in words, without personal data.
     pub problems: Vec<String>,
 }

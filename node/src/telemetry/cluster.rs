@@ -76,6 +76,24 @@ impl MetricsSource for ClusterMetrics {
                 );
             }
         }
+        for index in &status.indexes {
+            let labels = || vec![("index", index.name.clone())];
+            samples.gauge(
+                "index_whole",
+                "Whether every record has its rows in an index",
+                labels(),
+                f64::from(u8::from(index.whole)),
+            );
+            if !index.whole {
+                let built = f64::from(index.slots_done) / f64::from(index.slots_all.max(1));
+                samples.gauge(
+                    "index_built_ratio",
+                    "How much of an index that is being built is done",
+                    labels(),
+                    built,
+                );
+            }
+        }
         let own = status.nodes.iter().find(|other| other.id == status.answered_by);
         if let Some(free) = own.and_then(|own| own.disk_free_bytes).filter(|free| *free != u64::MAX)
         {

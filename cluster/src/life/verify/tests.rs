@@ -7,7 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Entropy, ManualClock, Revision, SeededEntropy, SlotRange, Tag, Tenant, Timestamp,
+    Clock, Entropy, Index, IndexRow, ManualClock, Revision, SeededEntropy, SlotRange, Tag, Tenant,
+    Timestamp,
     key::KeyWriter,
     local::LocalShards,
     store::{Draft, Verdict, Watch},
@@ -33,6 +34,10 @@ fn number(row: &Row) -> Option<u16> {
 }
 
 impl IndexRules for Pointers {
+    fn indexes(&self) -> Vec<Index> {
+        vec![Index::first(Tag::TEST_INDEX, Tag::TEST)]
+    }
+
     fn expected(&self, row: &Row) -> Option<Vec<IndexRow>> {
         if row.key.tag() != Tag::TEST {
             return None;

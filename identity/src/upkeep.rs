@@ -44,11 +44,12 @@ pub const INDEXES: [Index; 17] = [
     Index::first(Tag::IDENTITY_BY_ORGANIZATION, Tag::IDENTITY),
     Index::first(Tag::CREDENTIAL_IDENTIFIER, Tag::CREDENTIAL),
     Index::first(Tag::PASSKEY_HANDLE, Tag::CREDENTIAL),
-    Index::first(Tag::IDENTIFIER_BY_TEXT, Tag::CREDENTIAL),
+    // The first binaries of version 1 did not know these two.
+    Index { since: 3, ..Index::first(Tag::IDENTIFIER_BY_TEXT, Tag::CREDENTIAL) },
     Index::first(Tag::PROVIDER_SUBJECT, Tag::CREDENTIAL),
     Index::first(Tag::SESSION_TOKEN, Tag::SESSION),
     Index::first(Tag::SESSION_BY_IDENTITY, Tag::SESSION),
-    Index::first(Tag::SESSION_BY_ISSUE, Tag::SESSION),
+    Index { since: 3, ..Index::first(Tag::SESSION_BY_ISSUE, Tag::SESSION) },
     Index {
         tag: Tag::IMPORTED_TOKEN,
         of: Tag::SESSION,
@@ -241,7 +242,8 @@ mod tests {
     fn versions_of_indexes_are_frozen() {
         let newer = INDEXES.iter().filter(|index| index.since != 1);
         let newer: Vec<(Tag, u32)> = newer.map(|index| (index.tag, index.since)).collect();
-        assert_eq!(newer, [(Tag::IMPORTED_TOKEN, 3)]);
+        let since_3 = [Tag::IDENTIFIER_BY_TEXT, Tag::SESSION_BY_ISSUE, Tag::IMPORTED_TOKEN];
+        assert_eq!(newer, since_3.map(|tag| (tag, 3)));
     }
 
     #[tokio::test]

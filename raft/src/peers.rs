@@ -8,6 +8,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use cardea_storage::Fault;
 use openraft::RaftNetworkFactory;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     machine::Machine,
     read::{Question, Testimony, Witnesses},
-    types::{Raft, SnapshotData, TypeConfig},
+    types::{LogId, Raft, SnapshotData, TypeConfig, Vote},
 };
 
 /// Resolves nodes to addresses; kept current by the directory.
@@ -58,6 +59,10 @@ pub trait Groups: Send + Sync + 'static {
 
     /// A stream that `node` had opened for its heartbeats has ended.
     fn hung_up(&self, node: NodeId);
+
+    /// The leader with `vote` says that the replica here confirmed `position`, and said
+    /// later that its log does not hold it. Whether that is so; then the node stops.
+    fn has_lost(&self, group: GroupId, vote: &Vote, position: &LogId) -> bool;
 }
 
 /// A replica that runs on this node.
@@ -78,7 +83,7 @@ impl Replica {
 
     /// A fresh directory for the files of an incoming snapshot. Who does not
     /// deliver it removes it. Blocks.
-    pub fn begin_receive(&self) -> Result<PathBuf, cardea_storage::Fault> {
+    pub fn begin_receive(&self) -> Result<PathBuf, Fault> {
         self.machine.begin_receive()
     }
 }
@@ -105,5 +110,25 @@ impl Groups for Host {
 
     fn hung_up(&self, node: NodeId) {
         self.lost(node);
+    }
+
+    fn has_lost(&self, group: GroupId, vote: &Vote, position: &LogId) -> bool {
+        let Some(extent) = self.group(group).and_then(|group| group.log.extent()) else {
+            return false;
+        };
+        // Under a higher vote it may have been cut off, as Raft does.
+        let is_superseded = extent.vote.is_some_and(|own| own > *vote);
+        let end = extent.last.map(|last| last.index);
+        let is_lost = !is_superseded && end < Some(position.index);
+        if is_lost {
+            self.alarm.raise(Fault::new(format!(
+                "the log of {group} ends at {}, but this node confirmed entries up to {}: its \
+                 disk lost what it had called durable. Replace this node: decommission it, and \
+                 let a new one join",
+                end.map_or_else(|| "its beginning".to_owned(), |end| end.to_string()),
+                position.index
+            )));
+        }
+        is_lost
     }
 }

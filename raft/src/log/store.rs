@@ -75,6 +75,11 @@ impl Glance {
         self.0.upgrade()?.vote()
     }
 
+    /// Vote, purge point and last position; none once the log is closed.
+    pub(crate) fn extent(&self) -> Option<LogExtent> {
+        Some(self.0.upgrade()?.extent())
+    }
+
     /// The newest membership that was appended since the log was opened, and not cut
     /// off again.
     pub(crate) fn appended_membership(&self) -> Option<StoredMembership> {

@@ -1,7 +1,12 @@
 //! Restarts, snapshots, purges, and what refuses to start.
 
+use openraft::vote::RaftLeaderId;
+
 use super::*;
-use crate::StartError;
+use crate::{
+    StartError,
+    types::{LeaderId, LogId, Vote},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_loses_power_goes_on_where_it_was() {
@@ -68,6 +73,32 @@ async fn a_group_that_lost_its_state_refuses_to_start() {
     let ledger = open_ledger(&disk, GROUP);
     let refused = cluster.host(node).start_group(GROUP, replica_of(node), ledger).await;
     assert!(matches!(refused, Err(StartError::StateLost)), "{refused:?}");
+    cluster.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_lost_what_it_confirmed_stops() {
+    let cluster = Cluster::formed(Settings::default()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.put(leader, "k", "v").await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    cluster.converged(&nodes).await;
+
+    let follower = cluster.host(cluster.others(leader)[0]);
+    let status = follower.status(GROUP).unwrap();
+    let (term, end) = (status.term, status.last_log.unwrap());
+    let at = |index| LogId::new(LeaderId::new(term, replica_of(leader)), index);
+    let vote = |term| Vote::new_committed(term, replica_of(leader));
+    // It holds all of it; or a later leader may have had it cut off.
+    assert!(!follower.has_lost(GROUP, &vote(term), &at(end)));
+    assert!(!follower.has_lost(GROUP, &vote(term - 1), &at(end + 9)));
+    assert!(!follower.has_lost(GroupId(77), &vote(term), &at(end + 9)));
+    assert!(follower.fault().is_none());
+
+    assert!(follower.has_lost(GROUP, &vote(term), &at(end + 9)));
+    let fault = follower.fault().unwrap().to_string();
+    assert!(fault.contains("Replace this node"), "{fault}");
+    assert!(follower.replica(GROUP).is_none(), "it takes no more calls");
     cluster.close().await;
 }
 

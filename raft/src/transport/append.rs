@@ -34,12 +34,13 @@ use tonic::Streaming;
 use super::{
     channels::{Channels, Line, Purpose},
     client::{raft_client, unreachable},
+    confirmed::Account,
     proto,
     wire::{self, Route},
 };
 use crate::{
     encoding::entry_len,
-    types::{LogEntry, TypeConfig},
+    types::{LogEntry, TypeConfig, Vote},
 };
 
 /// How long an append without entries waits for one with entries, at most.
@@ -50,10 +51,10 @@ const APART_MAX: Duration = Duration::from_millis(20);
 /// What openraft gets for each request.
 pub(super) type Answer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
-/// Opens a stream that sends `input`.
+/// Opens a stream that sends `input`, on the account of the replica at its other end.
 pub(super) async fn open<S>(
     channels: Arc<Channels>,
-    route: Route,
+    (route, account): (Route, Account),
     input: S,
     bytes_max: usize,
     deadline: Duration,
@@ -70,7 +71,8 @@ where
     }));
     // From here on the input is taken back whenever this future is dropped.
     let guard = TakeBack(exchange.clone());
-    let requests = Requests { exchange, route: Some(route), bytes_max, lull: Lull::default() };
+    let start = Some((route, account.clone()));
+    let requests = Requests { exchange, start, bytes_max, lull: Lull::default() };
     let call = timeout(deadline, raft_client(&line).append(requests)).await;
     let answers = match call {
         Ok(Ok(response)) => response.into_inner(),
@@ -88,7 +90,7 @@ where
             return Err(late(deadline));
         }
     };
-    let session = Session { channels, route, line, answers, guard, deadline };
+    let session = Session { channels, route, account, line, answers, guard, deadline };
     Ok(stream::unfold(Some(session), |session| async move {
         let mut session = session?;
         match session.next().await {
@@ -123,6 +125,7 @@ struct Part {
 
 struct Outstanding {
     sequence: u64,
+    vote: Vote,
     sent: Instant,
     part: Part,
 }
@@ -151,7 +154,8 @@ impl<S> Drop for TakeBack<S> {
 /// The direction to the replica.
 struct Requests<S> {
     exchange: Arc<Mutex<Exchange<S>>>,
-    route: Option<Route>,
+    /// Until the first request is sent.
+    start: Option<(Route, Account)>,
     bytes_max: usize,
     lull: Lull,
 }
@@ -252,7 +256,7 @@ where
                     }
                 }
                 Poll::Ready(Some(request)) => {
-                    let is_first = self.route.is_some();
+                    let is_first = self.start.is_some();
                     let passed = self.lull.pass(request, is_first).into_iter().flatten();
                     exchange.parts = passed.flat_map(|r| split(r, bytes_max)).collect();
                 }
@@ -263,8 +267,11 @@ where
         };
         exchange.sequence += 1;
         let sequence = exchange.sequence;
-        exchange.outstanding.push_back(Outstanding { sequence, sent: Instant::now(), part });
-        Poll::Ready(Some(wire::append_request(self.route.take(), sequence, &request)))
+        let (vote, sent) = (request.vote, Instant::now());
+        exchange.outstanding.push_back(Outstanding { sequence, vote, sent, part });
+        let (route, account) = self.start.take().unzip();
+        let lost = account.and_then(|account| account.lost(&vote));
+        Poll::Ready(Some(wire::append_request(route, lost, sequence, &request)))
     }
 }
 
@@ -303,6 +310,7 @@ fn split(
 struct Session<S> {
     channels: Arc<Channels>,
     route: Route,
+    account: Account,
     line: Arc<Line>,
     answers: Streaming<proto::AppendResponse>,
     guard: TakeBack<S>,
@@ -361,13 +369,15 @@ impl<S> Session<S> {
     ) -> Result<Option<StreamAppendResult<TypeConfig>>, RPCError<TypeConfig>> {
         let broken = |what: String| RPCError::Unreachable(Unreachable::from_string(what));
         let oldest = self.guard.0.lock().outstanding.pop_front();
-        let Some(Outstanding { sequence, part, .. }) = oldest else {
+        let Some(Outstanding { sequence, vote, part, .. }) = oldest else {
             return Err(broken("an answer that nobody asked for".to_owned()));
         };
         if sequence != message.sequence {
             return Err(broken(format!("answer {} to request {sequence}", message.sequence)));
         }
-        match wire::append_result(message.outcome).map_err(|status| unreachable(&status))? {
+        let result = wire::append_result(message.outcome).map_err(|status| unreachable(&status))?;
+        self.account.answered(&vote, &result).map_err(broken)?;
+        match result {
             // The parts before were accepted: the log changed under the stream.
             Err(StreamAppendError::Conflict(at)) if !part.first => {
                 Err(broken(format!("conflict at {at} in the middle of an append")))

@@ -26,6 +26,7 @@ use super::{
     MESSAGE_BYTES_MAX, TransportSettings, append,
     beats::Beats,
     channels::{Channels, Line, Purpose},
+    confirmed::{Account, Confirmed},
     proto::raft_client::RaftClient,
     refusal::Refusal,
     shipment,
@@ -51,6 +52,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     settings: TransportSettings,
     beats: Mutex<HashMap<NodeId, Beats>>,
+    confirmed: Confirmed,
 }
 
 impl Shared {
@@ -73,8 +75,9 @@ impl GrpcTransport {
         disk: Arc<dyn Disk>,
         settings: TransportSettings,
     ) -> Self {
-        let beats = Mutex::default();
-        Self { shared: Arc::new(Shared { cluster, node, channels, disk, settings, beats }) }
+        let (beats, confirmed) = (Mutex::default(), Confirmed::default());
+        let shared = Shared { cluster, node, channels, disk, settings, beats, confirmed };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The channels, which the cluster layer shares.
@@ -132,7 +135,8 @@ impl ReplicaClients {
             from: (shared.node, self.replica),
             to: (member.node, target),
         };
-        ReplicaClient { shared, route, purpose }
+        let account = shared.confirmed.of(self.group, target);
+        ReplicaClient { shared, route, account, purpose }
     }
 }
 
@@ -157,6 +161,7 @@ impl RaftNetworkFactory<TypeConfig> for ReplicaClients {
 pub struct ReplicaClient {
     shared: Arc<Shared>,
     route: Route,
+    account: Account,
     purpose: Purpose,
 }
 
@@ -196,7 +201,11 @@ impl NetAppend<TypeConfig> for ReplicaClient {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         if self.purpose == Purpose::Liveness && request.entries.is_empty() {
             let beats = self.shared.beats(self.route.to.0);
-            return beats.send(self.route, request, option.hard_ttl()).await.map(Into::into);
+            let vote = request.vote;
+            let answer = beats.send(self.route, request, option.hard_ttl()).await?;
+            let lost = |what| RPCError::Unreachable(Unreachable::from_string(what));
+            self.account.answered(&vote, &answer).map_err(lost)?;
+            return Ok(answer.into());
         }
         let once = stream::iter([request]);
         let mut answers = self.stream_append(once, option).await?;
@@ -230,9 +239,10 @@ impl NetStreamAppend<TypeConfig> for ReplicaClient {
         let settings = self.shared.settings;
         let deadline = option.soft_ttl().max(Duration::from_millis(settings.append_ms_max));
         let channels = self.shared.channels.clone();
-        let (route, bytes_max) = (self.route, settings.append_bytes_max);
+        let replica = (self.route, self.account.clone());
+        let bytes_max = settings.append_bytes_max;
         Box::pin(async move {
-            let answers = append::open(channels, route, input, bytes_max, deadline).await?;
+            let answers = append::open(channels, replica, input, bytes_max, deadline).await?;
             Ok(answers as BoxStream<'s, _>)
         })
     }

@@ -22,6 +22,7 @@ mod append;
 mod beats;
 mod channels;
 mod client;
+mod confirmed;
 mod connection;
 mod listener;
 mod network;

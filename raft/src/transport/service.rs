@@ -122,7 +122,14 @@ impl Inner {
         mut incoming: Streaming<proto::AppendRequest>,
     ) -> Result<Answers<proto::AppendResponse>, Status> {
         let mut first = self.first(&mut incoming).await?;
-        let replica = self.replica(first.route.take())?;
+        let route = first.route.take();
+        let group = route.as_ref().map_or(GroupId(0), |route| GroupId(route.group));
+        let replica = self.replica(route)?;
+        if let (Some(lost), Some(vote)) = (first.lost, first.vote)
+            && self.groups.has_lost(group, &vote.into(), &lost.into())
+        {
+            return Err(Refusal::Stopped.status("the log lost what it had confirmed"));
+        }
         let pace = Arc::new(Mutex::new(Pace::default()));
         let input = appends(first, incoming, pace.clone());
         let pace_of_early = pace.clone();

@@ -77,9 +77,11 @@ pub(super) fn required<T>(field: Option<T>, name: &'static str) -> Result<T, Sta
     field.ok_or_else(|| Refusal::Malformed.status(format!("{name} is missing")))
 }
 
-/// One part of an append; the first of a stream carries the route.
+/// One part of an append; the first of a stream carries the route, and what the replica
+/// lost of what it had confirmed.
 pub(super) fn append_request(
     route: Option<Route>,
+    lost: Option<LogId>,
     sequence: u64,
     request: &AppendEntriesRequest<TypeConfig>,
 ) -> proto::AppendRequest {
@@ -94,6 +96,7 @@ pub(super) fn append_request(
             .iter()
             .map(|entry| encoding::encode(&EntryRecord::from(entry)))
             .collect(),
+        lost: position(lost.as_ref()),
     }
 }
 

@@ -54,7 +54,7 @@ fn route_hex() -> String {
 
 #[test]
 fn bytes_of_appends_are_frozen() {
-    let message = wire::append_request(Some(route()), 300, &append());
+    let message = wire::append_request(Some(route()), None, 300, &append());
     let frozen = format!(
         "0a2e{}10ac02\
          1a060803100b1801\
@@ -64,6 +64,8 @@ fn bytes_of_appends_are_frozen() {
         route_hex()
     );
     assert_eq!(hex(&message), frozen);
+    let told = wire::append_request(Some(route()), Some(id(9)), 300, &append());
+    assert_eq!(hex(&told), format!("{frozen}3a060803100b1809"));
     let mut message = message;
     message.route = None;
     let back = wire::append(message).unwrap();
@@ -184,12 +186,12 @@ fn bytes_of_snapshot_pieces_are_frozen() {
 
 #[test]
 fn entries_that_are_not_consecutive_are_malformed() {
-    let mut message = wire::append_request(None, 1, &append());
+    let mut message = wire::append_request(None, None, 1, &append());
     message.previous = Some((&id(4)).into());
     let status = wire::append(message).unwrap_err();
     assert_eq!(Refusal::of(&status), Some(Refusal::Malformed));
     // Nothing comes before the first of all.
-    let mut message = wire::append_request(None, 1, &append());
+    let mut message = wire::append_request(None, None, 1, &append());
     message.previous = None;
     let status = wire::append(message).unwrap_err();
     assert_eq!(Refusal::of(&status), Some(Refusal::Malformed));

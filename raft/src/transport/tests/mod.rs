@@ -19,6 +19,7 @@ use crate::{
     peers::{Groups, Peers, Replica},
     read::{Leads, Question, Testimony},
     tls::{ClientTls, ServerTls},
+    types::{LogId, Vote},
 };
 
 mod encrypted;
@@ -75,6 +76,10 @@ impl Groups for Bare {
     }
 
     fn hung_up(&self, _node: NodeId) {}
+
+    fn has_lost(&self, _group: GroupId, _vote: &Vote, _position: &LogId) -> bool {
+        false
+    }
 }
 
 const LEADS: Leads = Leads {

@@ -23,6 +23,10 @@ pub(super) struct Script {
     pub(super) hoard: usize,
     /// Appends that it answers; then it stalls.
     pub(super) answers: usize,
+    /// Appends that it says yes to; its log does not hold what the others go on from.
+    pub(super) holds: usize,
+    /// What each stream of appends began by telling it that it lost: an index.
+    pub(super) told_lost: Mutex<Vec<Option<u64>>>,
     /// Added to the sequence of each answer.
     pub(super) skew: u64,
     /// Whether it answers heartbeats.
@@ -42,6 +46,8 @@ impl Default for Script {
         Self {
             hoard: 1,
             answers: usize::MAX,
+            holds: usize::MAX,
+            told_lost: Mutex::default(),
             skew: 0,
             beats: true,
             disk: MemoryDisk::new(2),
@@ -72,6 +78,11 @@ fn success(sequence: u64) -> proto::AppendResponse {
     proto::AppendResponse { sequence, outcome: Some(outcome) }
 }
 
+fn conflict(sequence: u64, at: proto::Position) -> proto::AppendResponse {
+    let outcome = proto::append_response::Outcome::Conflict(at);
+    proto::AppendResponse { sequence, outcome: Some(outcome) }
+}
+
 #[tonic::async_trait]
 impl Raft for Scripted {
     type AppendStream = ReceiverStream<Result<proto::AppendResponse, Status>>;
@@ -87,16 +98,23 @@ impl Raft for Scripted {
             let mut incoming = request.into_inner();
             let (mut hoarded, mut answered, mut full) = (Vec::new(), 0, false);
             while let Ok(Some(message)) = incoming.message().await {
+                if message.route.is_some() {
+                    script.told_lost.lock().push(message.lost.map(|lost| lost.index));
+                }
                 script.appended.send_modify(|appended| *appended += 1);
-                hoarded.push(message.sequence + script.skew);
+                let sequence = message.sequence + script.skew;
+                hoarded.push(match message.previous {
+                    Some(at) if *script.appended.borrow() > script.holds => conflict(sequence, at),
+                    _ => success(sequence),
+                });
                 full |= hoarded.len() >= script.hoard;
                 if full {
-                    for sequence in hoarded.drain(..) {
+                    for answer in hoarded.drain(..) {
                         if answered == script.answers {
                             std::future::pending::<()>().await;
                         }
                         answered += 1;
-                        let _ = answers.send(Ok(success(sequence))).await;
+                        let _ = answers.send(Ok(answer)).await;
                     }
                 }
             }

@@ -7,7 +7,7 @@ use openraft::{
     base::BoxStream,
     errors::RPCError,
     network::{NetStreamAppend, NetVote, RPCOption},
-    raft::{AppendEntriesRequest, VoteRequest},
+    raft::{AppendEntriesRequest, StreamAppendError, VoteRequest},
     vote::RaftLeaderId,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -109,6 +109,35 @@ async fn a_peer_that_stalls_in_a_stream_meets_the_deadline() {
     assert!(matches!(last, RPCError::Unreachable(_)), "{last}");
     let took = begun.elapsed();
     assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_lost_what_it_confirmed_is_told_in_the_next_stream() {
+    let scene = Scene::of(Script { holds: 3, ..Script::default() }, settings(5_000)).await;
+    let mut client = scene.client().await;
+    let input = stream::iter((1..=4).map(|index| request(index, 10)));
+    let mut answers = collect(client.stream_append(input, option()).await.unwrap()).await;
+    // openraft takes it for impossible, and gets no answer instead.
+    let last = answers.pop().unwrap().unwrap_err();
+    assert!(matches!(last, RPCError::Unreachable(_)), "{last}");
+    for index in 4..=5 {
+        let input = stream::iter([request(index, 10)]);
+        drop(collect(client.stream_append(input, option()).await.unwrap()).await);
+    }
+    assert_eq!(*scene.script.told_lost.lock(), [None, Some(3), Some(3)]);
+}
+
+#[tokio::test]
+async fn a_replica_that_never_confirmed_what_it_lacks_is_told_nothing() {
+    let scene = Scene::of(Script { holds: 0, ..Script::default() }, settings(5_000)).await;
+    let mut client = scene.client().await;
+    for index in [9, 8] {
+        let input = stream::iter([request(index, 10)]);
+        let answers = collect(client.stream_append(input, option()).await.unwrap()).await;
+        let conflict = Err(StreamAppendError::Conflict(id(index - 1)));
+        assert!(matches!(&answers[..], [Ok(answer)] if *answer == conflict), "{answers:?}");
+    }
+    assert_eq!(*scene.script.told_lost.lock(), [None, None]);
 }
 
 #[tokio::test]

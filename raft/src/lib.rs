@@ -50,7 +50,7 @@ pub use host::{Host, HostOptions, StartError};
 pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
 pub use log::{LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
-pub use peers::{Groups, Peers, Replica, Transport};
+pub use peers::{Groups, Loss, Peers, Replica, Transport};
 pub use propose::{ProposeError, Proposed};
 pub use read::{Leads, Question, ReadError, ReadIndexAnswer, Testimony, Witnesses};
 pub use replica::{SnapshotBuilder, StateMachine};

@@ -16,7 +16,7 @@ use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     machine::Machine,
     read::{Question, Testimony, Witnesses},
-    types::{LogId, Raft, SnapshotData, TypeConfig, Vote},
+    types::{Raft, SnapshotData, TypeConfig, Vote},
 };
 
 /// Resolves nodes to addresses; kept current by the directory.
@@ -60,9 +60,23 @@ pub trait Groups: Send + Sync + 'static {
     /// A stream that `node` had opened for its heartbeats has ended.
     fn hung_up(&self, node: NodeId);
 
-    /// The leader with `vote` says that the replica here confirmed `position`, and said
-    /// later that its log does not hold it. Whether that is so; then the node stops.
-    fn has_lost(&self, group: GroupId, vote: &Vote, position: &LogId) -> bool;
+    /// A leader says that its replica here lost a part of its log. Whether that is so;
+    /// then the node stops.
+    fn has_lost(&self, loss: &Loss) -> bool;
+}
+
+/// A replica had confirmed a position to its leader, and said later that its log does
+/// not hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The group.
+    pub group: GroupId,
+    /// The term of the leader who says so.
+    pub term: u64,
+    /// The leader.
+    pub leader: ReplicaId,
+    /// The index up to which the replica had confirmed.
+    pub index: u64,
 }
 
 /// A replica that runs on this node.
@@ -112,21 +126,22 @@ impl Groups for Host {
         self.lost(node);
     }
 
-    fn has_lost(&self, group: GroupId, vote: &Vote, position: &LogId) -> bool {
+    fn has_lost(&self, loss: &Loss) -> bool {
+        let Loss { group, term, leader, index } = *loss;
         let Some(extent) = self.group(group).and_then(|group| group.log.extent()) else {
             return false;
         };
         // Under a higher vote it may have been cut off, as Raft does.
-        let is_superseded = extent.vote.is_some_and(|own| own > *vote);
+        let told = Vote::new_committed(term, leader);
+        let is_superseded = extent.vote.is_some_and(|own| own > told);
         let end = extent.last.map(|last| last.index);
-        let is_lost = !is_superseded && end < Some(position.index);
+        let is_lost = !is_superseded && end < Some(index);
         if is_lost {
             self.alarm.raise(Fault::new(format!(
-                "the log of {group} ends at {}, but this node confirmed entries up to {}: its \
-                 disk lost what it had called durable. Replace this node: decommission it, and \
-                 let a new one join",
+                "the log of {group} ends at {}, but this node confirmed entries up to {index}: \
+                 its disk lost what it had called durable. Replace this node: decommission it, \
+                 and let a new one join",
                 end.map_or_else(|| "its beginning".to_owned(), |end| end.to_string()),
-                position.index
             )));
         }
         is_lost

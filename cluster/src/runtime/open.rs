@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use cardea_raft::{
-    ClusterId, GroupId, Groups, Host, HostOptions, NodeId, Question, ReplicaId, StartError,
+    ClusterId, GroupId, Groups, Host, HostOptions, Loss, NodeId, Question, ReplicaId, StartError,
     Testimony,
     tls::{self, ClientTls, ServerTls},
     transport::{self, ChannelSettings, Channels, GrpcTransport, Listener, TransportSettings},
@@ -235,6 +235,10 @@ impl Groups for Served {
         if let Some(host) = self.host.upgrade() {
             host.hung_up(node);
         }
+    }
+
+    fn has_lost(&self, loss: &Loss) -> bool {
+        self.host.upgrade().is_some_and(|host| host.has_lost(loss))
     }
 }
 

@@ -1,12 +1,7 @@
 //! Restarts, snapshots, purges, and what refuses to start.
 
-use openraft::vote::RaftLeaderId;
-
 use super::*;
-use crate::{
-    StartError,
-    types::{LeaderId, LogId, Vote},
-};
+use crate::{Loss, StartError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_loses_power_goes_on_where_it_was() {
@@ -87,15 +82,14 @@ async fn a_node_whose_log_lost_what_it_confirmed_stops() {
     let follower = cluster.host(cluster.others(leader)[0]);
     let status = follower.status(GROUP).unwrap();
     let (term, end) = (status.term, status.last_log.unwrap());
-    let at = |index| LogId::new(LeaderId::new(term, replica_of(leader)), index);
-    let vote = |term| Vote::new_committed(term, replica_of(leader));
+    let lost = |index| Loss { group: GROUP, term, leader: replica_of(leader), index };
     // It holds all of it; or a later leader may have had it cut off.
-    assert!(!follower.has_lost(GROUP, &vote(term), &at(end)));
-    assert!(!follower.has_lost(GROUP, &vote(term - 1), &at(end + 9)));
-    assert!(!follower.has_lost(GroupId(77), &vote(term), &at(end + 9)));
+    assert!(!follower.has_lost(&lost(end)));
+    assert!(!follower.has_lost(&Loss { term: term - 1, ..lost(end + 9) }));
+    assert!(!follower.has_lost(&Loss { group: GroupId(77), ..lost(end + 9) }));
     assert!(follower.fault().is_none());
 
-    assert!(follower.has_lost(GROUP, &vote(term), &at(end + 9)));
+    assert!(follower.has_lost(&lost(end + 9)));
     let fault = follower.fault().unwrap().to_string();
     assert!(fault.contains("Replace this node"), "{fault}");
     assert!(follower.replica(GROUP).is_none(), "it takes no more calls");

@@ -126,7 +126,7 @@ impl Inner {
         let group = route.as_ref().map_or(GroupId(0), |route| GroupId(route.group));
         let replica = self.replica(route)?;
         if let (Some(lost), Some(vote)) = (first.lost, first.vote)
-            && self.groups.has_lost(group, &vote.into(), &lost.into())
+            && self.groups.has_lost(&wire::loss(group, &vote, &lost))
         {
             return Err(Refusal::Stopped.status("the log lost what it had confirmed"));
         }

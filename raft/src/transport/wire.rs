@@ -11,6 +11,7 @@ use crate::{
     encoding::{self, EntryRecord, LogIdRecord, VoteRecord},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     machine::Position,
+    peers::Loss,
     read::{Leads, Question, Testimony},
     types::{LogEntry, LogId, TypeConfig, Vote},
 };
@@ -98,6 +99,11 @@ pub(super) fn append_request(
             .collect(),
         lost: position(lost.as_ref()),
     }
+}
+
+/// What a leader says that its replica lost.
+pub(super) fn loss(group: GroupId, vote: &proto::Ballot, lost: &proto::Position) -> Loss {
+    Loss { group, term: vote.term, leader: ReplicaId(vote.replica), index: lost.index }
 }
 
 /// The append that a message asks for.

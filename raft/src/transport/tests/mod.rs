@@ -16,10 +16,9 @@ use super::{
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     machine::Position,
-    peers::{Groups, Peers, Replica},
+    peers::{Groups, Loss, Peers, Replica},
     read::{Leads, Question, Testimony},
     tls::{ClientTls, ServerTls},
-    types::{LogId, Vote},
 };
 
 mod encrypted;
@@ -77,7 +76,7 @@ impl Groups for Bare {
 
     fn hung_up(&self, _node: NodeId) {}
 
-    fn has_lost(&self, _group: GroupId, _vote: &Vote, _position: &LogId) -> bool {
+    fn has_lost(&self, _loss: &Loss) -> bool {
         false
     }
 }

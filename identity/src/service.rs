@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     courier::{self, Templates},
-    flow::{AddressProof, throttle::Throttle},
+    flow::{AddressProof, finished::Finished, throttle::Throttle},
     hook::Hooks,
     language::Language,
     outbound::{NoWayOut, Outbound, request::Request},
@@ -241,6 +241,8 @@ pub struct Service {
     pub(crate) outbound: Arc<dyn Outbound>,
     /// What providers of social sign-in said.
     pub(crate) said: Arc<social::Cache>,
+    /// Flows that are to be told that they were completed.
+    pub(crate) finished: Finished,
 }
 
 impl fmt::Debug for Service {
@@ -274,6 +276,7 @@ impl Service {
             hook_bell: Arc::default(),
             outbound: Arc::new(NoWayOut),
             said: Arc::default(),
+            finished: Finished::default(),
         })
     }
 
@@ -296,6 +299,7 @@ impl Service {
             hook_bell: self.hook_bell.clone(),
             outbound: self.outbound.clone(),
             said: self.said.clone(),
+            finished: Finished::default(),
         }
     }
 

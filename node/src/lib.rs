@@ -17,6 +17,7 @@ pub mod deletions;
 pub mod dev;
 pub mod entropy;
 pub mod erasure;
+pub mod finished;
 pub mod hooks;
 pub mod layers;
 pub mod listener;

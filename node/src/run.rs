@@ -185,6 +185,7 @@ async fn serve_node(
     let calling = calls_hooks.then(|| tokio::spawn(hooks::run(layers.clone())));
     let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
     let deleting = tokio::spawn(crate::deletions::run(layers.clone()));
+    let finishing = tokio::spawn(crate::finished::run(layers.clone()));
     let sealing = tokio::spawn(crate::audit::run(layers.clone()));
     let informed = tokio::spawn(crate::schemas::run(layers.clone()));
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers.clone(), fail.clone()));
@@ -210,6 +211,7 @@ async fn serve_node(
     keyed.abort();
     informed.abort();
     sealing.abort();
+    finishing.abort();
     erasing.abort();
     deleting.abort();
     for task in [posting, calling].into_iter().flatten() {

@@ -14,6 +14,7 @@ mod code_tests;
 pub mod error;
 #[cfg(test)]
 mod factor_tests;
+pub(crate) mod finished;
 mod form;
 mod key;
 pub mod lifecycle;

@@ -310,6 +310,29 @@ async fn flow_is_completed_once() {
     assert_eq!(ids(&refused_registration(submit("d@example.org").await)), [4_040_002]);
 }
 
+/// A flow that lies in another shard than whom it logged in is told of it afterwards.
+#[tokio::test]
+async fn flows_that_lie_elsewhere_are_told_that_they_are_completed() {
+    let world = World::new();
+    world.register("ann@example.org").await;
+    let mut flows = Vec::new();
+    for _ in 0..24 {
+        let flow = world.begin_login().await.id;
+        world.submit_login(flow, "ann@example.org", PASSWORD, "192.0.2.1").await.unwrap();
+        flows.push(flow);
+    }
+    let states = async || {
+        let read = flows.iter().map(|id| world.service.flow(world.scope, Purpose::Login, *id));
+        let read = futures::future::join_all(read).await;
+        read.into_iter().map(|flow| flow.unwrap().state).collect::<Vec<_>>()
+    };
+    let open = states().await.iter().filter(|s| **s == FlowState::ChooseMethod).count();
+    assert!(open > 0, "all lie where ann does");
+    assert_eq!(world.service.tell_finished_flows().await.unwrap(), open);
+    assert_eq!(states().await, vec![FlowState::PassedChallenge; flows.len()]);
+    assert_eq!(world.service.tell_finished_flows().await.unwrap(), 0);
+}
+
 /// Exactly one of two who claim an identifier at once signs up.
 #[tokio::test]
 async fn of_two_registrations_of_an_identifier_one_wins() {

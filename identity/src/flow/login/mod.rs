@@ -296,7 +296,7 @@ impl Service {
         };
         match ending {
             Ending::Issued(issued) => {
-                self.hint_flow(attempt.scope, attempt.flow, attempt.account).await;
+                self.finished(attempt.scope, attempt.flow.0, attempt.account);
                 Ok(LoggedIn { issued: *issued })
             }
             Ending::AlreadyCompleted => {

@@ -386,7 +386,7 @@ impl Service {
                     self.posted();
                 }
                 self.calls_posted(calls);
-                self.hint_flow(scope, started, subject).await;
+                self.finished(scope, started.0, subject);
                 Ok(*registered)
             }
             Ending::Taken => {

@@ -2,7 +2,7 @@
 //! replica, and handed to openraft. What cannot be understood ends the call or
 //! the stream with an error; nothing is dropped in silence.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use cardea_storage::{
     engine::Disk,
@@ -289,9 +289,15 @@ impl Inner {
         )
         .await?;
 
-        overtaken(&replica, meta.last_log_id.as_ref()).await;
+        if !overtaken(&replica, meta.last_log_id.as_ref()).await {
+            self.discard(directory).await;
+            return Err(Refusal::Stalled.status("the log holds more than this snapshot"));
+        }
         let obsolete = meta.last_log_id <= applied(&replica);
-        let snapshot = RaftSnapshot { meta, snapshot: SnapshotData::received(directory.clone()) };
+        let snapshot = RaftSnapshot {
+            meta: meta.clone(),
+            snapshot: SnapshotData::received(directory.clone()),
+        };
         let response = replica
             .raft
             .install_full_snapshot(vote, snapshot)
@@ -299,13 +305,44 @@ impl Inner {
             .map_err(|fatal| stopped(&fatal))?;
         // Installed files belong to the machine; others belong to nobody.
         if obsolete || response.vote > vote {
-            let disk = self.disk.clone();
-            let removed = crate::blocking::spawn(move || disk.remove(&directory)).await;
-            if !matches!(removed, Ok(Ok(()))) {
-                tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
-            }
+            self.discard(directory).await;
+        }
+        if response.vote <= vote {
+            self.durable(&replica, vote, meta.last_log_id).await?;
         }
         Ok(proto::SnapshotResponse { vote: Some((&response.vote).into()) })
+    }
+
+    /// Waits until what the leader with `vote` had this replica take is durable, `last`
+    /// among it. openraft says yes at once to a snapshot whose entries it knows to be
+    /// committed, though they may not be durable here; the leader would take them for
+    /// durable, and never send them again. An append without entries is answered when
+    /// they are. Found by simulation.
+    async fn durable(
+        &self,
+        replica: &Replica,
+        vote: Vote,
+        last: Option<LogId>,
+    ) -> Result<(), Status> {
+        let (prev_log_id, entries) = (last, Vec::new());
+        let append = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: None };
+        let patience = Duration::from_millis(self.settings.chunk_ms_max);
+        match timeout(patience, replica.raft.append_entries(append)).await {
+            Ok(Ok(AppendEntriesResponse::Success)) => Ok(()),
+            Ok(Ok(_)) => Err(Refusal::Stalled.status("another leader writes here")),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(stopped(&fatal)),
+            Ok(Err(RaftError::APIError(never))) => match never {},
+            Err(_) => Err(Refusal::Stalled.status("the log is not durable yet")),
+        }
+    }
+
+    /// Removes what was received.
+    async fn discard(&self, directory: PathBuf) {
+        let disk = self.disk.clone();
+        let removed = crate::blocking::spawn(move || disk.remove(&directory)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
+        }
     }
 }
 
@@ -316,11 +353,12 @@ const OVERTAKEN_MAX: Duration = Duration::from_secs(2);
 /// Entries may overtake a snapshot that was sent for want of them. Who has them all needs
 /// the snapshot no more: as soon as it hears that they are committed, which it waits for
 /// here, openraft leaves the snapshot alone. Found by simulation: openraft does not expect
-/// one that ends within the log.
-async fn overtaken(replica: &Replica, last: Option<&LogId>) {
+/// one that ends within the log. Says whether it may have it.
+async fn overtaken(replica: &Replica, last: Option<&LogId>) -> bool {
     let metrics = replica.raft.data_metrics();
-    if metrics.borrow_watched().last_log.as_ref() < last {
-        return;
+    let own = metrics.borrow_watched().last_log;
+    if own.as_ref() < last {
+        return true;
     }
     let heard = async {
         let mut metrics = metrics;
@@ -330,8 +368,12 @@ async fn overtaken(replica: &Replica, last: Option<&LogId>) {
             }
         }
     };
-    // Without news it is installed as it is.
-    drop(timeout(OVERTAKEN_MAX, heard).await);
+    // Without news, what another leader wrote beyond it may have to go. What the same one
+    // wrote goes on from it, and its commit is heard of by the next call.
+    let is_heard = timeout(OVERTAKEN_MAX, heard).await.is_ok();
+    is_heard
+        || own.map(|own| own.leader_id) != last.map(|last| last.leader_id)
+        || own == last.copied()
 }
 
 fn applied(replica: &Replica) -> Option<LogId> {

@@ -5,73 +5,26 @@ use std::time::Duration;
 
 use cardea_storage::{
     Fault,
-    engine::{Batch, Durability, Engine, EngineOptions, Purpose, Usage, View},
+    engine::{Batch, EngineOptions, Purpose},
 };
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::*;
-use crate::log::writer::{Urgency, Writer};
+use crate::{
+    log::writer::{Urgency, Writer},
+    testing::{Gate, GatedEngine},
+};
 
-/// An engine whose writes wait for permission.
-struct Gated {
-    inner: Arc<dyn Engine>,
-    permitted: Mutex<Option<u64>>,
-    changed: Condvar,
+/// A log's engine whose writes wait for permission.
+fn gated(disk: &MemoryDisk) -> (Arc<GatedEngine>, Arc<Gate>) {
+    let options = EngineOptions { purpose: Purpose::Log, retention: None };
+    disk.create_directory(Path::new("/gated")).unwrap();
+    let inner = disk.open(Path::new("/gated/log"), options).unwrap();
+    let gate = Arc::new(Gate::default());
+    (Arc::new(GatedEngine::new(inner, gate.clone())), gate)
 }
 
-impl Gated {
-    fn new(disk: &MemoryDisk) -> Arc<Self> {
-        let options = EngineOptions { purpose: Purpose::Log, retention: None };
-        disk.create_directory(Path::new("/gated")).unwrap();
-        let inner = disk.open(Path::new("/gated/log"), options).unwrap();
-        Arc::new(Self { inner, permitted: Mutex::new(Some(0)), changed: Condvar::new() })
-    }
-
-    /// Lets so many writes pass; `None`: all.
-    fn permit(&self, writes: Option<u64>) {
-        *self.permitted.lock() = writes;
-        self.changed.notify_all();
-    }
-}
-
-impl Engine for Gated {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        self.inner.get(key)
-    }
-
-    fn view(&self) -> Result<Box<dyn View>, Fault> {
-        self.inner.view()
-    }
-
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Fault> {
-        let mut permitted = self.permitted.lock();
-        while *permitted == Some(0) {
-            self.changed.wait(&mut permitted);
-        }
-        if let Some(writes) = permitted.as_mut() {
-            *writes -= 1;
-        }
-        self.inner.write(batch, durability)
-    }
-
-    fn flush(&self) -> Result<(), Fault> {
-        self.inner.flush()
-    }
-
-    fn compact(&self) -> Result<(), Fault> {
-        self.inner.compact()
-    }
-
-    fn checkpoint(&self, to: &Path) -> Result<(), Fault> {
-        self.inner.checkpoint(to)
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-}
-
-fn gated_log(engine: &Arc<Gated>) -> Arc<Log> {
+fn gated_log(engine: &Arc<GatedEngine>) -> Arc<Log> {
     let alarm = Arc::new(Alarm::new());
     Arc::new(Log::over(engine.clone(), LogSettings::default(), alarm).unwrap())
 }
@@ -79,13 +32,13 @@ fn gated_log(engine: &Arc<Gated>) -> Arc<Log> {
 #[test]
 fn many_groups_share_one_sync() {
     TypeConfig::run(async {
-        let engine = Gated::new(&memory());
-        engine.permit(None);
+        let (engine, gate) = gated(&memory());
+        gate.permit(None);
         let log = gated_log(&engine);
         let mut stores: Vec<_> =
             (0..50).map(|group| log.group(GroupId(group), ReplicaId(1)).unwrap()).collect();
         let before = log.counts().syncs;
-        engine.permit(Some(0));
+        gate.permit(Some(0));
         let mut synced = Vec::new();
         for store in &mut stores {
             synced.push(append(store, [entry(1, 0)]).await);
@@ -93,7 +46,7 @@ fn many_groups_share_one_sync() {
         for store in &mut stores {
             assert_eq!(read_all(store).await, [entry(1, 0)], "readable before it is durable");
         }
-        engine.permit(None);
+        gate.permit(None);
         for one in synced {
             one.await.unwrap().unwrap();
         }
@@ -106,17 +59,17 @@ fn many_groups_share_one_sync() {
 #[test]
 fn a_hanging_disk_shows_in_the_age_of_the_oldest_write() {
     TypeConfig::run(async {
-        let engine = Gated::new(&memory());
-        engine.permit(None);
+        let (engine, gate) = gated(&memory());
+        gate.permit(None);
         let log = gated_log(&engine);
         let mut store = log.group(GroupId(1), ReplicaId(1)).unwrap();
         assert_eq!(log.oldest_unfinished(), None);
-        engine.permit(Some(0));
+        gate.permit(Some(0));
         let synced = append(&mut store, [entry(1, 0)]).await;
         while log.oldest_unfinished() < Some(Duration::from_millis(20)) {
             tokio::task::yield_now().await;
         }
-        engine.permit(None);
+        gate.permit(None);
         synced.await.unwrap().unwrap();
         assert_eq!(log.oldest_unfinished(), None);
     });
@@ -125,7 +78,7 @@ fn a_hanging_disk_shows_in_the_age_of_the_oldest_write() {
 #[test]
 fn completions_come_in_queue_order() {
     let disk = memory();
-    let engine = Gated::new(&disk);
+    let (engine, gate) = gated(&disk);
     let writer = Writer::start(engine.clone(), 100, Arc::new(Alarm::new())).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     for job in 0..200_u64 {
@@ -138,7 +91,7 @@ fn completions_come_in_queue_order() {
         };
         writer.submit(batch, Urgency::Synced(Box::new(complete)));
     }
-    engine.permit(None);
+    gate.permit(None);
     writer.close();
     assert_eq!(*order.lock(), (0..200).collect::<Vec<_>>());
     assert!(writer.counts().syncs > 10, "a batch is bounded");
@@ -147,7 +100,7 @@ fn completions_come_in_queue_order() {
 #[test]
 fn a_failed_sync_fails_everything_and_raises_the_alarm() {
     let disk = memory();
-    let engine = Gated::new(&disk);
+    let (engine, gate) = gated(&disk);
     let alarm = Arc::new(Alarm::new());
     let writer = Writer::start(engine.clone(), 1, alarm.clone()).unwrap();
     let results = Arc::new(Mutex::new(Vec::new()));
@@ -162,7 +115,7 @@ fn a_failed_sync_fails_everything_and_raises_the_alarm() {
     submit(1);
     submit(2);
     disk.fail_after(1);
-    engine.permit(None);
+    gate.permit(None);
     while results.lock().len() < 3 {
         std::thread::yield_now();
     }

@@ -23,6 +23,7 @@ use crate::{
 
 mod encrypted;
 mod frozen;
+mod overtaken;
 mod refused;
 mod scripted;
 mod snapshots;

@@ -13,6 +13,12 @@ use cardea_permission::{Subject, SubjectSet, Tuple};
 pub const WIDE: u64 = 10_000;
 /// How deep the deep folders are.
 pub const DEEP: u64 = 50;
+/// Groups within each group of the nest but the innermost, and how often they are so.
+const NEST: u64 = 4;
+const NEST_DEEP: u32 = 5;
+/// The first of the innermost, and all groups of the nest.
+const NEST_INNERMOST: u64 = (NEST.pow(NEST_DEEP) - 1) / (NEST - 1);
+const NEST_GROUPS: u64 = (NEST.pow(NEST_DEEP + 1) - 1) / (NEST - 1);
 
 /// The language of all models.
 pub const LANGUAGE: &str = r#"
@@ -141,6 +147,10 @@ pub enum Model {
     WideMember,
     /// Somebody who is no member of it.
     WideStranger,
+    /// A member of one of the innermost of 1,365 groups, four within each, six deep.
+    NestMember,
+    /// Somebody who is in none of them.
+    NestStranger,
     /// Who may view the outermost of fifty folders views the innermost.
     DeepViewer,
     /// Somebody who may not.
@@ -157,12 +167,14 @@ pub enum Model {
 
 impl Model {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Direct,
         Self::ThreeHops,
         Self::TenHops,
         Self::WideMember,
         Self::WideStranger,
+        Self::NestMember,
+        Self::NestStranger,
         Self::DeepViewer,
         Self::DeepStranger,
         Self::DriveViewer,
@@ -179,6 +191,8 @@ impl Model {
             Self::TenHops => "10 hops",
             Self::WideMember => "group of 10,000, member",
             Self::WideStranger => "group of 10,000, stranger",
+            Self::NestMember => "1,365 groups 6 deep, member",
+            Self::NestStranger => "1,365 groups 6 deep, stranger",
             Self::DeepViewer => "folder 50 deep, viewer",
             Self::DeepStranger => "folder 50 deep, stranger",
             Self::DriveViewer => "Drive-like, viewer",
@@ -192,7 +206,11 @@ impl Model {
     pub const fn holds(self) -> bool {
         !matches!(
             self,
-            Self::WideStranger | Self::DeepStranger | Self::DriveStranger | Self::HubStranger
+            Self::WideStranger
+                | Self::NestStranger
+                | Self::DeepStranger
+                | Self::DriveStranger
+                | Self::HubStranger
         )
     }
 }
@@ -258,7 +276,7 @@ impl Scale {
         });
         let drive = (0..self.docs).flat_map(move |doc| self.drive(doc));
         let hub = (0..self.repos).flat_map(move |repo| self.hub(repo));
-        copies.chain(wide).chain(lists).chain(drive).chain(hub)
+        copies.chain(wide).chain(self.nest()).chain(lists).chain(drive).chain(hub)
     }
 
     /// The copied models.
@@ -283,6 +301,23 @@ impl Scale {
         let top = ("Folder", "deep", copy * DEEP + DEEP - 1);
         tuples.push(self.tuple(top, "viewers", self.user("user", copy)));
         tuples
+    }
+
+    /// Groups within groups: those within the one with a number are numbered from four
+    /// times that plus one on.
+    fn nest(self) -> impl Iterator<Item = Tuple> + Send {
+        let inner = NEST_INNERMOST;
+        let within = (0..inner).flat_map(move |group| {
+            (1..=NEST).map(move |at| {
+                let group = ("Group", "nest", group);
+                let subject = ("Group", "nest", group.2 * NEST + at);
+                self.tuple(group, "members", self.set(subject, "members"))
+            })
+        });
+        let members = (inner..NEST_GROUPS).map(move |group| {
+            self.tuple(("Group", "nest", group), "members", self.user("nested", group))
+        });
+        within.chain(members)
     }
 
     fn folders(&self) -> u64 {
@@ -365,6 +400,7 @@ impl Scale {
     pub fn questions(&self, model: Model) -> u64 {
         match model {
             Model::WideMember | Model::WideStranger => WIDE,
+            Model::NestMember | Model::NestStranger => NEST_GROUPS - NEST_INNERMOST,
             Model::DriveViewer | Model::DriveStranger => self.docs,
             Model::HubReader | Model::HubStranger => self.repos.max(1),
             _ => self.copies,
@@ -386,6 +422,11 @@ impl Scale {
             }
             Model::WideMember => self.tuple(("Group", "wide", 0), "members", self.user("user", n)),
             Model::WideStranger => self.tuple(("Group", "wide", 0), "members", stranger()),
+            Model::NestMember => {
+                let member = self.user("nested", NEST_INNERMOST + n);
+                self.tuple(("Group", "nest", 0), "members", member)
+            }
+            Model::NestStranger => self.tuple(("Group", "nest", 0), "members", stranger()),
             Model::DeepViewer => self.tuple(deep, "view", self.user("user", n)),
             Model::DeepStranger => self.tuple(deep, "view", stranger()),
             Model::DriveViewer => {

@@ -41,7 +41,7 @@ impl Service {
             let mut found = Vec::new();
             for name in names {
                 let tuple = Tuple::new(namespace, object, name, subject.clone());
-                if check_on(&graph, &tuple, limits, given).await? {
+                if check_on(&graph, &self.sets, &tuple, limits, given).await? {
                     found.push(name.to_owned());
                 }
             }

@@ -1,5 +1,7 @@
 //! Checks: one, or many of one instant.
 
+use std::sync::Arc;
+
 use cardea_storage::{Consistency, Tenant};
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
     model::{SubjectSet, Tuple, TupleRefused},
     rejection::ReadRejection,
     service::Answered,
+    sets::SetIndexes,
 };
 
 /// Most checks in one request.
@@ -50,7 +53,7 @@ impl Service {
         bounded(&ask.context).map_err(TupleRefused::Condition)?;
         let (limits, given) = (self.limits(ask.depth), &ask.context);
         self.walk(tenant, &consistency, |graph| async move {
-            check_on(&graph, tuple, limits, given).await
+            check_on(&graph, &self.sets, tuple, limits, given).await
         })
         .await
     }
@@ -76,7 +79,7 @@ impl Service {
             let mut answers = Vec::with_capacity(tuples.len());
             for tuple in tuples {
                 let answer = match tuple.validate() {
-                    Ok(()) => check_on(&graph, tuple, limits, given).await,
+                    Ok(()) => check_on(&graph, &self.sets, tuple, limits, given).await,
                     Err(refused) => Err(refused.into()),
                 };
                 match answer {
@@ -92,14 +95,18 @@ impl Service {
 
 /// One check on a graph.
 pub(crate) async fn check_on(
-    graph: &Graph,
+    graph: &Arc<Graph>,
+    sets: &Arc<SetIndexes>,
     tuple: &Tuple,
     limits: Limits,
     given: &Context,
 ) -> Result<bool, ReadRejection> {
     let set = tuple.set();
     is_askable(graph.language(), &set)?;
-    Engine::new(graph, tuple.subject.clone(), limits, given).decide_on(&set).await
+    let mut engine = Engine::new(graph, tuple.subject.clone(), limits, given);
+    let decided = engine.decide_on(&set).await;
+    sets.learn(graph, engine.nodes(), limits);
+    decided
 }
 
 /// Whether a relation can be asked for.

@@ -86,7 +86,8 @@ async fn explain_on(
 ) -> Result<Explanation, ReadRejection> {
     let set = tuple.set();
     is_askable(graph.language(), &set)?;
-    let mut engine = Engine::new(graph, tuple.subject.clone(), limits, given);
+    // The whole way is told.
+    let mut engine = Engine::new(graph, tuple.subject.clone(), limits, given).without_sets();
     let allowed = engine.decide_on(&set).await?;
     let mut steps = Vec::new();
     let asked = Asked { graph, subject: &tuple.subject, given };

@@ -11,13 +11,16 @@
 use std::sync::Arc;
 
 use cardea_storage::{
-    Consistency, Fault, KeyRange, Row, Snaptoken, Store, StoreError, Tenant, Timestamp,
-    protocol::pin::{Pinned, PinnedRead},
+    Consistency, Fault, KeyRange, Revision, Row, Snaptoken, Store, StoreError, Tenant, Timestamp,
+    protocol::{
+        pin::{Pinned, PinnedRead},
+        shards::ShardId,
+    },
     store::{Read, ReadRequest, Rows},
 };
 use parking_lot::Mutex;
 
-use crate::{language::Language, table::Place};
+use crate::{language::Language, sets::Usable, table::Place};
 
 /// Most reads that are asked of the store at once.
 const READS_MAX: usize = 1024;
@@ -50,6 +53,7 @@ pub(crate) struct Graph {
     consistency: Consistency,
     mode: Mode,
     locked: Mutex<bool>,
+    sets: Option<Usable>,
 }
 
 impl Graph {
@@ -65,7 +69,30 @@ impl Graph {
             Some(pinned) => Mode::Pinned(Arc::new(pinned)),
             None => Mode::Followed(Mutex::default()),
         };
-        Self { store, tenant, language, consistency, mode, locked: Mutex::new(false) }
+        let locked = Mutex::new(false);
+        Self { store, tenant, language, consistency, mode, locked, sets: None }
+    }
+
+    /// With set indexes that may be used for it.
+    pub(crate) fn with_sets(self, sets: Option<Usable>) -> Self {
+        Self { sets, ..self }
+    }
+
+    /// The set indexes that may be used for it.
+    pub(crate) fn sets(&self) -> Option<&Usable> {
+        self.sets.as_ref()
+    }
+
+    /// Whose tuples they are.
+    pub(crate) fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    /// What is pinned, where all tuples are in it and no transaction is half done.
+    pub(crate) fn pinned_at(&self) -> Option<(ShardId, Revision)> {
+        let Mode::Pinned(pinned) = &self.mode else { return None };
+        let whole = pinned.is_unlocked() && self.language.is_of_one_slot();
+        whole.then(|| (pinned.shard(), pinned.revision()))
     }
 
     pub(crate) fn language(&self) -> &Language {

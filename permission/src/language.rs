@@ -92,6 +92,11 @@ impl Language {
         self.slots.values().copied().chain([DEFAULT_SLOT]).collect()
     }
 
+    /// Whether all tuples lie in the default slot.
+    pub fn is_of_one_slot(&self) -> bool {
+        self.slots.values().all(|slot| *slot == DEFAULT_SLOT)
+    }
+
     fn of(classes: Vec<Class>) -> Self {
         let mut language = Self::default();
         for class in classes {

@@ -6,7 +6,7 @@
 //! the store it holds. What it refuses is a value in the field's terms.
 //!
 //! Reading order: [`model`] (tuples, subjects), [`condition`] (when a tuple counts),
-//! [`opl`] and [`language`] (what names mean), [`table`] (what is kept), [`engine`] (the check), then the operations of
+//! [`opl`] and [`language`] (what names mean), [`table`] (what is kept), [`engine`] (the check), `sets` (what spares it walks), then the operations of
 //! [`Service`]: [`write`](mod@write), [`deletion`], [`bulk`], [`list`], [`check`],
 //! [`expand`], [`explain`], [`reverse`], [`actions`], [`watch`], [`change`].
 
@@ -31,6 +31,7 @@ pub mod page;
 pub mod rejection;
 pub mod reverse;
 pub mod service;
+mod sets;
 pub mod table;
 #[cfg(test)]
 mod testing;

@@ -16,6 +16,7 @@ use crate::{
     page::PageKeys,
     rejection::ReadRejection,
     reverse::{KeptLists, MERGED_MAX},
+    sets::SetIndexes,
     table::{
         DEFAULT_SLOT, LanguageHeadKey, LanguageHeads, LanguageVersionKey, LanguageVersions, Place,
     },
@@ -32,6 +33,7 @@ pub struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pages: PageKeys,
     pub(crate) kept: KeptLists,
+    pub(crate) sets: Arc<SetIndexes>,
     /// [`MERGED_MAX`], unless a test says otherwise.
     pub(crate) merged_max: usize,
     limits: Limits,
@@ -64,14 +66,21 @@ impl fmt::Debug for Service {
 impl Service {
     /// A layer over a store. Page tokens are sealed with keys derived from `cursor`.
     pub fn new(store: Arc<dyn Store>, cursor: &Keyring, limits: Limits) -> Self {
+        let sets = SetIndexes::new(store.clone());
         Self {
             store,
+            sets,
             pages: PageKeys::new(cursor),
             kept: KeptLists::default(),
             merged_max: MERGED_MAX,
             limits,
             languages: RwLock::default(),
         }
+    }
+
+    /// How many set indexes there are, and how many bytes they take, about.
+    pub fn set_indexes(&self) -> (usize, usize) {
+        self.sets.usage()
     }
 
     /// The bounds of a request; `depth` is what it asks for itself, 0 for the default.
@@ -187,7 +196,8 @@ impl Service {
             let ((held, language_at), pinned) = futures::try_join!(language, pin)?;
             let consistency = consistency.clone();
             let graph = Graph::new(store.clone(), tenant, held.language, consistency, pinned);
-            let graph = Arc::new(graph);
+            let sets = self.sets.usable(&graph);
+            let graph = Arc::new(graph.with_sets(sets));
             let run = run(graph.clone()).await;
             if graph.met_lock() {
                 follow = true;

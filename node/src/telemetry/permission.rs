@@ -15,6 +15,11 @@ impl MetricsSource for PermissionMetrics {
         gauge("permission_watches", "Watches of relation tuples under way", usage.watches);
         gauge("permission_deletions", "Deletions by query under way", usage.deletions);
         gauge("permission_streams", "Look-ups and exports being sent", usage.streams);
+        if let Some(made) = self.0.made() {
+            let (indexes, bytes) = made.permission.set_indexes();
+            gauge("permission_set_indexes", "Sets that checks are told from an index of", indexes);
+            gauge("permission_set_index_bytes", "Bytes of those indexes, about", bytes);
+        }
         let mut counter = |name, help, value| samples.counter(name, help, vec![], value);
         counter("permission_watches_refused", "Watches refused for want of a place", usage.refused);
         counter(

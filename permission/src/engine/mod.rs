@@ -14,12 +14,15 @@
 //! 3. What waits only for itself is a cycle: it does not hold, and must not be
 //!    negated; see [`cycle`].
 //!
+//! What a [set index](crate::sets) tells is not walked.
+//!
 //! A limit is an answer of its own: it loses against a grant that was found, and else
 //! is told.
 
 pub mod value;
 
 mod cycle;
+mod indexed;
 pub(crate) mod node;
 mod open;
 #[cfg(test)]
@@ -35,8 +38,10 @@ use cardea_storage::{
 
 pub use value::{Limits, Unanswered, Value, WIDTH_MAX, Why};
 
+pub(crate) use self::open::leads_to;
 use self::{
-    node::{Member, NodeId, Nodes, Question, State, What},
+    indexed::Naming,
+    node::{Member, NodeId, Nodes, Question, State},
     value::Finding,
 };
 use crate::{
@@ -44,6 +49,7 @@ use crate::{
     graph::Graph,
     model::{Subject, SubjectSet},
     rejection::ReadRejection,
+    sets::Usable,
     table::{read_condition, read_set},
 };
 
@@ -51,6 +57,10 @@ use crate::{
 /// found out is kept.
 pub(crate) struct Engine<'a> {
     graph: &'a Graph,
+    /// Indexes that spare walks.
+    sets: Option<&'a Usable>,
+    /// The tuples that name the subject, as far as they were read.
+    naming: Naming,
     subject: Subject,
     limits: Limits,
     /// What the request gives to conditions.
@@ -94,6 +104,8 @@ impl<'a> Engine<'a> {
     ) -> Self {
         Self {
             graph,
+            sets: graph.sets(),
+            naming: Naming::default(),
             subject,
             limits,
             given,
@@ -105,6 +117,11 @@ impl<'a> Engine<'a> {
             rounds: 0,
             crowded: 0,
         }
+    }
+
+    /// So that every question is asked and answered by itself.
+    pub(crate) fn without_sets(self) -> Self {
+        Self { sets: None, ..self }
     }
 
     /// Whether the subject has the relation on the object.
@@ -283,7 +300,7 @@ impl<'a> Engine<'a> {
         let mut last = None;
         for row in &rows.rows {
             let Some(set) = read_set(row) else { continue };
-            let Some(question) = self.leads_to(&what, set) else { continue };
+            let Some(question) = leads_to(self.graph.language(), &what, set) else { continue };
             let doubted = match self.gate(row)? {
                 Gate::Open => None,
                 Gate::Shut => continue,
@@ -314,17 +331,6 @@ impl<'a> Engine<'a> {
         }
         self.look_at(id);
         Ok(())
-    }
-
-    /// What is asked of what a subject set names.
-    fn leads_to(&self, what: &What, set: SubjectSet) -> Option<Question> {
-        let what = match what {
-            What::Has(_) if set.relation.is_empty() => return None,
-            What::Has(_) => What::Has(set.relation),
-            What::Walk(_, body) => open::body_question(self.graph.language(), *body),
-            What::Body(_) => return None,
-        };
-        Some(Question { namespace: set.namespace, object: set.object, what })
     }
 
     /// Lists a question among those of which one must hold for another.

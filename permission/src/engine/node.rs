@@ -173,6 +173,10 @@ impl Nodes {
         &mut self.nodes[id.0 as usize]
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }

@@ -31,11 +31,22 @@ const CROWDED_MAX: u32 = 4;
 
 /// What is asked of an object for a body to hold: bodies that ask one name are that
 /// question.
-pub(super) fn body_question(language: &Language, body: BodyId) -> What {
+fn body_question(language: &Language, body: BodyId) -> What {
     match language.body(body) {
         Formula::Has(name) => What::Has(name.clone()),
         _ => What::Body(body),
     }
+}
+
+/// What is asked of what a subject set names, for a question that it is listed for.
+pub(crate) fn leads_to(language: &Language, what: &What, set: SubjectSet) -> Option<Question> {
+    let what = match what {
+        What::Has(_) if set.relation.is_empty() => return None,
+        What::Has(_) => What::Has(set.relation),
+        What::Walk(_, body) => body_question(language, *body),
+        What::Body(_) => return None,
+    };
+    Some(Question { namespace: set.namespace, object: set.object, what })
 }
 
 impl Engine<'_> {
@@ -65,6 +76,10 @@ impl Engine<'_> {
         let depth = node.depth;
         if self.nodes.len() > self.limits.size {
             self.decide(id, Finding::undecided(Why::Size));
+            return Ok(());
+        }
+        if let Some(finding) = self.by_index(&question, depth)? {
+            self.decide(id, finding);
             return Ok(());
         }
         let graph = self.graph;

@@ -17,7 +17,7 @@ use crate::{
     page::PageKeys,
     password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
-    session::{CookieKeys, ImportedCookies, RequiredAal, TokenKeys},
+    session::{CookieKeys, ImportedCookies, RequiredAal, Sliding, TokenKeys, tokenize},
     social::{self, Providers, organization::Organizations},
     webauthn::RelyingParty,
 };
@@ -31,6 +31,8 @@ pub struct Settings {
     pub session_retention: Duration,
     /// How shortly before its end a session may be extended; `None`: at any time.
     pub session_extend_before_end: Option<Duration>,
+    /// How sessions last anew when they are checked; `None`: they end when they end.
+    pub session_sliding: Option<Sliding>,
     /// How long a login or registration flow may take.
     pub flow_lifespan: Duration,
     /// How long a flow that is over says so, before it is forgotten.
@@ -92,6 +94,8 @@ pub struct Settings {
     /// Whether session tokens are taken that another system made, of sessions that were
     /// brought along.
     pub imported_tokens: bool,
+    /// How tokens are made of sessions.
+    pub tokenizers: tokenize::Templates,
     /// Opens session cookies that Kratos made, of such sessions.
     pub imported_cookies: Option<ImportedCookies>,
     /// Whether taking away or replacing a factor ends all other sessions.
@@ -129,6 +133,7 @@ impl Default for Settings {
             session_lifespan: 24 * hour,
             session_retention: 7 * 24 * hour,
             session_extend_before_end: None,
+            session_sliding: None,
             flow_lifespan: hour,
             flow_retention: hour,
             privileged_session_max_age: hour,
@@ -165,6 +170,7 @@ impl Default for Settings {
             passwordless_keys: false,
             imported_tokens: false,
             imported_cookies: None,
+            tokenizers: tokenize::Templates::default(),
             factor_change_ends_sessions: true,
             notify_changes: false,
             self_export: true,

@@ -26,7 +26,7 @@ use cardea_identity::{
     outbound::Outbound,
     password::{Argon2Cost, Breaches, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
-    session::ImportedCookies,
+    session::{ImportedCookies, Sliding},
     social::Providers,
     table::{Identities, IdentityKey},
 };
@@ -289,6 +289,8 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         session_lifespan: sessions.lifespan,
         session_extend_before_end: (!sessions.earliest_extend.is_zero())
             .then_some(sessions.earliest_extend),
+        session_sliding: (!sessions.sliding.is_zero())
+            .then_some(Sliding { before_end: sessions.sliding, at_most: sessions.sliding_max }),
         flow_lifespan: flows.lifespan,
         flow_retention: flows.retention,
         verification: flows.verification.unwrap_or(sends),

@@ -31,6 +31,8 @@ pub mod readiness;
 pub mod request;
 pub mod run;
 pub mod schemas;
+pub mod signing_key;
 pub mod stall;
 pub mod telemetry;
+pub mod tokenizers;
 pub mod watchdog;

@@ -49,6 +49,7 @@ use crate::{
         process::ProcessMetrics,
         registry::{Metrics, MetricsSource},
     },
+    tokenizers,
     watchdog::{Bounds, Watchdog},
 };
 
@@ -137,6 +138,7 @@ async fn serve_node(
         hooks: hooks::hooks(config)?,
         organizations: providers::organizations(config)?,
         password_migration: crate::migration::hook(config)?,
+        tokenizers: tokenizers::tokenizers(config)?,
         ..settings
     };
     let calls_hooks = !settings.hooks.is_empty();

@@ -15,7 +15,7 @@ use cardea_identity::{
     schema::Violation,
     session::{
         CheckRejection, ExtendRejection, ListSessionsRejection, ReadSessionRejection,
-        RevokeRejection,
+        RevokeRejection, tokenize::TokenizeRejection,
     },
     time::rfc3339,
 };
@@ -210,6 +210,27 @@ impl From<CheckRejection> for ApiError {
             CheckRejection::NoSession => no_session_credentials(),
             CheckRejection::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TokenizeRejection> for ApiError {
+    fn from(rejection: TokenizeRejection) -> Self {
+        if !matches!(rejection, TokenizeRejection::Unknown(_) | TokenizeRejection::NoExternalId) {
+            tracing::warn!(error = &rejection as &dyn std::error::Error, "no token was made");
+        }
+        Self::bad_request(match rejection {
+            TokenizeRejection::Unknown(template) => {
+                format!("Unable to find tokenizer template \"{template}\".")
+            }
+            TokenizeRejection::NoExternalId => "The session's identity does not have an external \
+                                                ID set, but it is required for the subject claim."
+                .to_owned(),
+            TokenizeRejection::Program(_) => "Unable to execute tokenizer JsonNet.".to_owned(),
+            TokenizeRejection::NoClaims => {
+                "Expected tokenizer JsonNet to return a claims object but it did not.".to_owned()
+            }
+            TokenizeRejection::NotSigned => "Unable to sign JSON Web Token.".to_owned(),
+        })
     }
 }
 

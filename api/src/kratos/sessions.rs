@@ -44,12 +44,13 @@ pub(super) async fn whoami(
     if !session.satisfies(service.settings().session_required_aal) {
         return Err(second_factor_required(&kratos, None));
     }
-    if let Some(template) = query.first("tokenize_as") {
-        return Err(ApiError::bad_request(format!(
-            "Unable to find tokenizer template \"{template}\"."
-        )));
-    }
-    let body = SessionBody::of(&session, Expand::ALL, Reader::Holder, kratos.public_url());
+    let session = service.slide_session(caller.scope, session).await;
+    let tokenized = match query.first("tokenize_as").filter(|template| !template.is_empty()) {
+        Some(template) => Some(service.tokenize(&session, template).await?),
+        None => None,
+    };
+    let mut body = SessionBody::of(&session, Expand::ALL, Reader::Holder, kratos.public_url());
+    body.tokenized = tokenized;
     let mut response = json(StatusCode::OK, &body);
     if let Proof::Cookie(value) = &proof {
         // Its end has moved since the browser was told, or the cookie was not of our making:
@@ -64,7 +65,8 @@ pub(super) async fn whoami(
     }
     let left = session.expires_at.since(service.now());
     let cached = kratos.options().session_cache.min(left).as_secs();
-    if cached > 0 {
+    // A token has an end of its own.
+    if cached > 0 && body.tokenized.is_none() {
         response.headers_mut().insert(CACHE_FOR, HeaderValue::from(cached));
     }
     if let Ok(id) = HeaderValue::from_str(&session.identity_id.to_string()) {

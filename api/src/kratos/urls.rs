@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// The class of advisories that is longest of all (Keycloak CVE-2023-6291 and
+    /// N1: the class of advisories that is longest of all (Keycloak CVE-2023-6291 and
     /// eight more, fosite, oauth2-proxy CVE-2021-21291): hosts that only look right.
     #[test]
     fn places_that_only_look_like_listed_ones_are_refused() {

@@ -253,6 +253,7 @@ async fn totp_steps_the_same_session_up() {
     assert!(matches!(again, Err(BeginRejection::AlreadyLoggedIn)), "{again:?}");
 }
 
+/// N11: nobody begins with the second.
 #[tokio::test]
 async fn second_factor_needs_a_first_one() {
     let world = world();

@@ -160,7 +160,8 @@ fn flow_json(occasion: &Occasion<'_>) -> Value {
     flow
 }
 
-fn identity_json(identity: &Identity, public_url: &str) -> Value {
+/// An identity, as Kratos shows it.
+pub(crate) fn identity_json(identity: &Identity, public_url: &str) -> Value {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let schema = URL_SAFE_NO_PAD.encode(&identity.schema_id);
     let verifiable: Vec<_> = identity.verifiable_addresses.iter().map(verifiable_json).collect();

@@ -139,6 +139,7 @@ async fn of_two_creations_of_an_identifier_one_wins() {
     }
 }
 
+/// N21: an address is not verified because a former one was.
 #[tokio::test]
 async fn changed_traits_move_identifiers_and_lose_verification() {
     let world = World::new();

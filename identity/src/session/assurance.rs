@@ -187,6 +187,7 @@ pub(crate) fn counts_beside(first: &AuthenticationMethod, second: &Authenticatio
 mod tests {
     use super::*;
 
+    /// N11: one factor, or one kind of it twice, is never two.
     #[test]
     fn two_factors_of_different_kinds_make_aal2() {
         use CredentialKind::{Code, LookupSecret, Passkey, Password, Totp, Webauthn};

@@ -1,4 +1,7 @@
-//! Extending a session (`extendSession`).
+//! Extending a session (`extendSession`), and sessions that slide: each check of one that is
+//! near its end lets it last anew.
+
+use std::time::Duration;
 
 use cardea_storage::{StoreError, Timestamp};
 use thiserror::Error;
@@ -8,6 +11,16 @@ use crate::{
     model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{Identities, IdentityKey, SessionKey, Sessions, id_of},
 };
+
+/// How sessions slide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sliding {
+    /// How little must be left of one; it is shorter than a lifespan, so that not every
+    /// check writes.
+    pub before_end: Duration,
+    /// How long one lasts at most after its holder proved itself.
+    pub at_most: Duration,
+}
 
 /// Why a session is not extended.
 #[derive(Debug, Error)]
@@ -63,5 +76,50 @@ impl Service {
             })
             .await?;
         Ok(done.value)
+    }
+
+    /// A session that was checked, and lasts anew if it was near its end and sessions slide.
+    /// What cannot be written is no reason to refuse it: it lasts as long as it did.
+    pub async fn slide_session(&self, scope: Scope, session: Session) -> Session {
+        let Some(sliding) = self.settings.session_sliding else { return session };
+        let now = self.now();
+        if !session.active
+            || session.expires_at.since(now) > sliding.before_end
+            || self.slid(sliding, session.authenticated_at, now) <= session.expires_at
+        {
+            return session;
+        }
+        let key = SessionKey { tenant: scope.tenant, id: session.id.0 };
+        let slid = self
+            .store
+            .transact(|t| async move {
+                let Some(found) = t.get::<Sessions>(&key).await? else { return Ok(None) };
+                let mut record = found.record;
+                let now = t.now();
+                let until = self.slid(sliding, Timestamp(record.authenticated_at), now);
+                // It ended meanwhile, or somebody else was faster.
+                let is_over = record.revoked_at != 0 || Timestamp(record.expires_at) <= now;
+                if is_over || until <= Timestamp(record.expires_at) {
+                    return Ok(None);
+                }
+                record.expires_at = until.as_millis();
+                t.put::<Sessions>(&key, &record, Some(self.kept_until(until))).await?;
+                Ok::<_, StoreError>(Some(until))
+            })
+            .await;
+        match slid {
+            Ok(done) => Session { expires_at: done.value.unwrap_or(session.expires_at), ..session },
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(session = %session.id, error, "a session does not last anew");
+                session
+            }
+        }
+    }
+
+    /// Until when a session lasts that is checked now.
+    fn slid(&self, sliding: Sliding, authenticated_at: Timestamp, now: Timestamp) -> Timestamp {
+        let longest = authenticated_at.after(sliding.at_most);
+        now.after(self.settings.session_lifespan).min(longest)
     }
 }

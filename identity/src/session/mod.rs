@@ -12,12 +12,13 @@ pub mod revoke;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod tokenize;
 
 pub use assurance::{Aal, AuthenticationMethod, CredentialKind, RequiredAal};
 pub use bulk::{BulkAction, BulkDone, BulkRejection, BulkTargets};
 pub use check::{CheckRejection, Proof};
 pub use cookie::CookieKeys;
-pub use extend::ExtendRejection;
+pub use extend::{ExtendRejection, Sliding};
 pub use imported_cookie::ImportedCookies;
 pub use list::{ListSessionsRejection, ReadSessionRejection};
 pub use revoke::RevokeRejection;

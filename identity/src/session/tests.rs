@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     PageRequest, Scope, Settings,
     model::Session,
-    testing::{PASSWORD, World, keys, secret, settings},
+    testing::{PASSWORD, START, World, keys, secret, settings},
 };
 
 async fn session(world: &World, proof: &Proof) -> Session {
@@ -425,4 +425,53 @@ async fn ending_all_sessions_fails_aloud() {
     let failed =
         world.service.manage_sessions(world.scope, BulkAction::Disable, BulkTargets::All).await;
     assert!(matches!(failed, Err(BulkRejection::Store(StoreError::Unknown))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn checked_session_slides_near_its_end_and_never_past_its_longest() {
+    let hour = Duration::from_secs(3600);
+    let sliding = Some(Sliding { before_end: hour, at_most: 30 * hour });
+    let wanted = Settings { session_lifespan: 24 * hour, session_sliding: sliding, ..settings() };
+    let world = World::with(wanted);
+    world.register("ann@example.org").await;
+    let proof = world.proof("ann@example.org").await;
+    let check = || async {
+        let (service, scope) = (&world.service, world.scope);
+        let session = service.check_session(scope, &proof, Consistency::Strong).await.unwrap();
+        let slid = service.slide_session(scope, session).await;
+        let kept = service.check_session(scope, &proof, Consistency::Strong).await.unwrap();
+        assert_eq!(slid.expires_at, kept.expires_at, "what is told is what is kept");
+        kept.expires_at.since(START) / 3600
+    };
+    let hours = |count: u32| Duration::from_secs(count.into());
+    assert_eq!(check().await, hours(24), "there is time yet");
+    world.clock.advance(22 * hour);
+    assert_eq!(check().await, hours(24));
+    world.clock.advance(hour);
+    assert_eq!(check().await, hours(30), "a lifespan would be longer than it may last");
+    world.clock.advance(6 * hour);
+    assert_eq!(check().await, hours(30));
+    world.clock.advance(hour);
+    assert!(!world.recognised(&proof).await);
+}
+
+#[tokio::test]
+async fn revoked_session_does_not_slide_nor_does_any_where_they_do_not() {
+    let hour = Duration::from_secs(3600);
+    let sliding = Some(Sliding { before_end: hour, at_most: 240 * hour });
+    for session_sliding in [sliding, None] {
+        let wanted = Settings { session_lifespan: 2 * hour, session_sliding, ..settings() };
+        let world = World::with(wanted);
+        world.register("ann@example.org").await;
+        let proof = world.proof("ann@example.org").await;
+        world.clock.advance(hour + Duration::from_secs(60));
+        let (service, scope) = (&world.service, world.scope);
+        let session = service.check_session(scope, &proof, Consistency::Strong).await.unwrap();
+        if session_sliding.is_some() {
+            // Between the check and the writing.
+            service.revoke_session(scope, session.id).await.unwrap();
+        }
+        let slid = service.slide_session(scope, session.clone()).await;
+        assert_eq!(slid.expires_at, session.expires_at);
+    }
 }

@@ -125,6 +125,7 @@ fn a_token_that_is_wrong_names_nobody() {
     }
 }
 
+/// N8: no algorithm but those that are taken, no secret made of a public key, no other key.
 #[test]
 fn only_signatures_by_public_keys_of_the_provider_count() {
     let good = sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims());

@@ -265,6 +265,14 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         config.sessions.lifespan,
     );
 
+    // Every check would write otherwise.
+    ordered(
+        "sessions.sliding",
+        config.sessions.sliding,
+        "sessions.lifespan",
+        config.sessions.lifespan,
+    );
+
     let mut at_least = |name: &str, value: Size, least: Size| {
         if value < least {
             refuse(name, format!("{value} is below the least that works, {least}"));

@@ -294,6 +294,10 @@ sections! {
         lifespan: Duration = "24h",
         /// How long before its end a session may be extended; 0ms: at any time.
         earliest_extend: Duration = "0ms",
+        /// Sessions slide: one that is checked with no more than this left lasts a whole lifespan anew; 0ms: they end when they end.
+        sliding: Duration = "0ms",
+        /// How long a sliding session lasts at most after its holder proved itself.
+        sliding_max: Duration = "30d",
         /// The session cookie's name.
         cookie_name: String = "ory_kratos_session",
         /// The session cookie's domain; by default the host alone.

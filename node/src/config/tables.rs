@@ -1,10 +1,11 @@
 //! What a configuration has many of: providers of social sign-in, one table each
-//! (`[oidc.google]`), organizations (`[organizations.<id>]`), hooks of flows, in order (`[[hooks]]`), and gateways of messages
+//! (`[oidc.google]`), organizations (`[organizations.<id>]`), templates of tokens
+//! (`[tokenizers.<name>]`), hooks of flows, in order (`[[hooks]]`), and gateways of messages
 //! (`[[courier.channels]]`).
 //!
 //! They stand in the file alone; their secrets are files, or variables of the
 //! environment: `CARDEA_SECRET_OIDC_<ID>_CLIENT_SECRET`, `CARDEA_SECRET_HOOK_<ID>_…`,
-//! `CARDEA_SECRET_CHANNEL_<ID>_…`.
+//! `CARDEA_SECRET_CHANNEL_<ID>_…`, `CARDEA_SECRET_TOKENIZER_<NAME>_JWKS`.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,9 @@ pub struct Tables {
     /// Organizations, by their ids.
     #[serde(default)]
     pub organizations: BTreeMap<String, OrganizationTable>,
+    /// Templates of tokens of sessions, by their names.
+    #[serde(default)]
+    pub tokenizers: BTreeMap<String, TokenizerTable>,
     /// Hooks, in order.
     #[serde(default)]
     pub hooks: Vec<HookTable>,
@@ -33,7 +37,7 @@ pub struct Tables {
 }
 
 /// The names of the tables, which are no sections.
-pub const NAMES: [&str; 3] = ["oidc", "organizations", "hooks"];
+pub const NAMES: [&str; 4] = ["oidc", "organizations", "tokenizers", "hooks"];
 /// Those that lie within a section.
 pub const WITHIN: [&str; 1] = ["courier.channels"];
 
@@ -94,6 +98,20 @@ pub struct OrganizationTable {
     pub domains: Vec<String>,
 }
 
+/// A template by which sessions become tokens.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerTable {
+    /// How long a token is good; by default a minute.
+    pub ttl: Option<String>,
+    /// A file with a JSON Web Key Set; its first key, a private one, signs.
+    pub jwks_file: Option<PathBuf>,
+    /// Jsonnet: `base64://…`, or a file.
+    pub claims_mapper: Option<String>,
+    /// What `sub` is: `id` or `external_id`.
+    pub subject_source: Option<String>,
+}
+
 /// Reads the tables of a file; what is wrong is told with its line.
 pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tables {
     let origin = |offset: usize| Origin::File {
@@ -107,6 +125,9 @@ pub(super) fn read(path: &Path, text: &str, refusals: &mut Vec<Refusal>) -> Tabl
             }
             for channel in &mut tables.courier.channels {
                 channel.anchor(path);
+            }
+            for template in tables.tokenizers.values_mut() {
+                anchor(path, [&mut template.jwks_file], &mut template.claims_mapper);
             }
             for (id, provider) in &mut tables.oidc {
                 let ProviderTable { client_secret_file, apple_private_key_file, mapper, .. } =

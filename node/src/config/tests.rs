@@ -92,6 +92,7 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[sessions]\nlifespan = 24\n", &["a duration such as"]),
         ("[sessions]\nlifespan = \"24\"\n", &["which unit?"]),
         ("[sessions]\nlifespan = \"5s\"\n", &["one minute"]),
+        ("[sessions]\nlifespan = \"1h\"\nsliding = \"1h\"\n", &["must be shorter"]),
         ("[limits]\nbody = \"1M\"\n", &["a size such as"]),
         ("[limits]\nconnections = 0\n", &["at least 1"]),
         ("[limits]\nconnections = -4\n", &["whole number"]),

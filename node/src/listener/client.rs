@@ -97,6 +97,7 @@ mod tests {
         headers
     }
 
+    /// N16: nobody else says where a request comes from.
     #[test]
     fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
         let trusted: Vec<Cidr> =

@@ -89,6 +89,7 @@ pub fn permit(methods: &str, headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    /// N25: no origin is reflected that is not listed.
     #[test]
     fn pages_are_told_apart_by_the_whole_of_their_origin() {
         let listed = ["https://app.example.com".parse().unwrap()];

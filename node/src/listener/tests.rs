@@ -372,6 +372,7 @@ async fn answers_carry_the_request_id_and_security_headers_and_metrics_count_the
     assert!(metrics.contains(line), "{metrics}");
 }
 
+/// N26: whatever part of a request it comes in.
 #[test]
 fn no_secret_of_a_request_enters_a_log_line() {
     #[derive(Clone, Default)]

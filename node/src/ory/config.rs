@@ -221,6 +221,9 @@ pub fn translate(kratos: &Value) -> Translated {
         let setting = "flows.session_after_registration".to_owned();
         settings.push((setting, "false".to_owned()));
     }
+    let tokenizers = super::tokenizers::translate(kratos);
+    taken.extend(tokenizers.taken);
+    left.extend(tokenizers.left);
     let providers = super::providers::translate(kratos);
     taken.extend(providers.taken);
     left.extend(providers.left);
@@ -255,7 +258,12 @@ pub fn translate(kratos: &Value) -> Translated {
     }
     left.sort_by(|a, b| a.setting.cmp(&b.setting));
     left.dedup();
-    let toml = toml(&settings) + &migration + &courier.toml + &providers.toml + &hooks.toml;
+    let toml = toml(&settings)
+        + &migration
+        + &courier.toml
+        + &providers.toml
+        + &tokenizers.toml
+        + &hooks.toml;
     Translated { toml, left }
 }
 

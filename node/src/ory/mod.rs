@@ -14,6 +14,7 @@ pub mod identities;
 mod providers;
 mod request;
 pub mod survey;
+mod tokenizers;
 pub mod tuples;
 
 pub use database::Database;

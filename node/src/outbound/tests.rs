@@ -62,6 +62,7 @@ async fn question_is_asked_as_it_is_and_the_answer_read_whole() {
     assert!(asked.contains(&format!("host: 127.0.0.1:{port}")) && asked.contains("x-a: b"));
 }
 
+/// N23: nor is a place asked that a redirect names.
 #[tokio::test]
 async fn redirect_is_an_answer_and_not_followed() {
     let head = "302 Found\r\nLocation: http://127.0.0.1:1/secret";

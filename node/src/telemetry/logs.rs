@@ -94,6 +94,7 @@ mod tests {
         );
     }
 
+    /// N26: by its name, wherever it is logged.
     #[test]
     fn what_holds_a_secret_is_redacted_in_every_format() {
         let key = ApiKey::from_random([5; 40]);

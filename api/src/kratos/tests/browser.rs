@@ -284,7 +284,7 @@ async fn who_is_logged_in_is_sent_on_or_told() {
     }
 }
 
-/// Who knew the token before (session fixation) does not rise with the session.
+/// N14: who knew the token before (session fixation) does not rise with the session.
 #[tokio::test]
 async fn refreshing_keeps_the_session_and_changes_its_token() {
     let world = World::new();

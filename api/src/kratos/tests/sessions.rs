@@ -330,3 +330,69 @@ async fn session_of_kratos_goes_on_by_its_token_and_by_its_cookie() {
         assert_eq!(elsewhere.whoami(TOKEN).await.status == 200, tokens);
     }
 }
+
+#[tokio::test]
+async fn session_is_tokenized_as_a_template_says() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    use cardea_identity::session::tokenize::{SignsTokens, SubjectSource, Template, Templates};
+
+    #[derive(Debug)]
+    struct Signer;
+
+    impl SignsTokens for Signer {
+        fn kid(&self) -> &str {
+            "app-1"
+        }
+
+        fn algorithm(&self) -> &'static str {
+            "HS256"
+        }
+
+        fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+            Some(message.iter().rev().take(32).copied().collect())
+        }
+    }
+
+    let template = |subject| Template {
+        ttl: Duration::from_secs(60),
+        key: Arc::new(Signer),
+        mapper: None,
+        subject,
+    };
+    let templates = [("app", SubjectSource::Id), ("crm", SubjectSource::ExternalId)];
+    let templates = templates.map(|(name, subject)| (name.to_owned(), template(subject)));
+    let settings = Settings {
+        argon2: Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 },
+        tokenizers: Templates::new(templates.into()),
+        ..Settings::default()
+    };
+    let mut options = Options::new("http://127.0.0.1:4433");
+    options.session_cache = Duration::from_secs(30);
+    let world = World::made(settings, options);
+    let id = world.create("ann@example.org").await;
+    let (token, session) = world.log_in("ann@example.org").await;
+    let ask = |query: &str| Ask::get(format!("/sessions/whoami{query}")).token(&token);
+    let made = world.public(ask("?tokenize_as=app")).await.is(200);
+    let payload = made.text("/tokenized").split('.').nth(1).unwrap().to_owned();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    assert_eq!((claims["sub"].as_str(), claims["sid"].as_str()), (Some(&*id), Some(&*session)));
+    // The session is told as ever; what the token is good for says the token.
+    assert_eq!((made.text("/id"), made.header("ory-session-cache-for")), (&*session, ""));
+    for query in ["", "?tokenize_as="] {
+        let plain = world.public(ask(query)).await.is(200);
+        assert!(plain.body.get("tokenized").is_none());
+        assert_eq!(plain.header("ory-session-cache-for"), "30");
+    }
+    for (query, reason) in [
+        ("?tokenize_as=nothing", "Unable to find tokenizer template \"nothing\"."),
+        (
+            "?tokenize_as=crm",
+            "The session's identity does not have an external ID set, but it is \
+                              required for the subject claim.",
+        ),
+    ] {
+        let refused = world.public(ask(query)).await.is(400);
+        assert_eq!(refused.text("/error/reason"), reason);
+    }
+    world.public(Ask::get("/sessions/whoami?tokenize_as=app")).await.is(401);
+}

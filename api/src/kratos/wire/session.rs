@@ -37,6 +37,9 @@ pub struct SessionBody<'a> {
     issued_at: String,
     identity: Option<IdentityBody<'a>>,
     devices: Option<Vec<DeviceBody<'a>>>,
+    /// The session as a token, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tokenized: Option<String>,
 }
 
 /// `sessionAuthenticationMethod`.
@@ -74,6 +77,7 @@ impl<'a> SessionBody<'a> {
             issued_at: rfc3339(session.issued_at),
             identity: identity.map(|identity| IdentityBody::of(identity, reader, public_url)),
             devices: expand.devices.then(|| session.devices.iter().map(DeviceBody::of).collect()),
+            tokenized: None,
         }
     }
 }

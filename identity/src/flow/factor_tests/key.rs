@@ -19,6 +19,7 @@ async fn passkey_logs_in_alone_and_is_one_factor() {
     assert_eq!(listed.meta.label.as_ref().unwrap().id, 1_050_020);
 }
 
+/// N33: of another origin or domain, of another flow, or a counter that went back.
 #[tokio::test]
 async fn passkey_answers_that_are_wrong_log_nobody_in() {
     let world = world();

@@ -160,6 +160,7 @@ fn a_key_may_be_used_without_verification_where_that_is_not_asked() {
     assert!(!key.user_verified);
 }
 
+/// N33: what registers is checked here, not by the browser.
 #[test]
 fn algorithms_that_were_not_asked_for_are_refused() {
     use ciborium::Value as Cbor;

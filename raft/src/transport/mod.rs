@@ -19,6 +19,7 @@
 //! Messages are in `proto/raft.proto`; their bytes are frozen.
 
 mod append;
+mod arrival;
 mod beats;
 mod channels;
 mod client;

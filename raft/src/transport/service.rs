@@ -2,7 +2,7 @@
 //! replica, and handed to openraft. What cannot be understood ends the call or
 //! the stream with an error; nothing is dropped in silence.
 
-use std::{collections::VecDeque, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use cardea_storage::{
     engine::Disk,
@@ -10,7 +10,6 @@ use cardea_storage::{
 };
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use openraft::{
-    async_runtime::WatchReceiver as _,
     errors::{Fatal, RaftError},
     raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult},
 };
@@ -25,17 +24,14 @@ use super::{
     proto::{
         self,
         raft_server::{self, RaftServer},
-        snapshot_chunk::Chunk,
     },
-    reception,
     refusal::Refusal,
     wire::{self, required},
 };
 use crate::{
-    encoding::{self, SnapshotMetaRecord},
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     peers::{Groups, Replica},
-    types::{LogId, RaftSnapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote},
+    types::TypeConfig,
 };
 
 /// Heartbeats of one node that are being answered; more wait unread.
@@ -62,11 +58,11 @@ pub fn routes(
 
 struct Service(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     cluster: ClusterId,
     groups: Arc<dyn Groups>,
-    disk: Arc<dyn Disk>,
-    settings: TransportSettings,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) settings: TransportSettings,
     stopping: CancellationToken,
 }
 
@@ -101,14 +97,14 @@ impl Inner {
         }
     }
 
-    fn replica(&self, route: Option<proto::Route>) -> Result<Replica, Status> {
+    pub(super) fn replica(&self, route: Option<proto::Route>) -> Result<Replica, Status> {
         let route = required(route, "route")?;
         self.check_caller(route.caller)?;
         self.find(route.group, route.to_replica).map_err(|(refusal, detail)| refusal.status(detail))
     }
 
     /// The first message of a stream, which a caller owes us soon.
-    async fn first<T>(&self, incoming: &mut Streaming<T>) -> Result<T, Status> {
+    pub(super) async fn first<T>(&self, incoming: &mut Streaming<T>) -> Result<T, Status> {
         let patience = Duration::from_millis(self.settings.chunk_ms_max);
         timeout(patience, incoming.message())
             .await
@@ -262,129 +258,6 @@ impl Inner {
             }
         }
     }
-
-    /// Receives a snapshot whole and has openraft install it.
-    async fn snapshot(
-        self: Arc<Self>,
-        mut incoming: Streaming<proto::SnapshotChunk>,
-    ) -> Result<proto::SnapshotResponse, Status> {
-        let Some(Chunk::Begin(begin)) = self.first(&mut incoming).await?.chunk else {
-            return Err(Refusal::Malformed.status("a snapshot does not begin with its begin"));
-        };
-        let replica = self.replica(begin.route)?;
-        let vote: Vote = required(begin.vote, "vote")?.into();
-        let meta = snapshot_meta(begin.meta)?;
-        // openraft takes this for granted, and stops the process where it is not so.
-        if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
-            return Err(Refusal::Malformed.status("a snapshot from beyond its leader"));
-        }
-        let ms = Duration::from_millis;
-        let receiver = replica.clone();
-        let directory = reception::receive(
-            &mut incoming,
-            self.disk.clone(),
-            move || receiver.begin_receive(),
-            ms(self.settings.chunk_ms_max),
-            ms(self.settings.snapshot_ms_max),
-        )
-        .await?;
-
-        if !overtaken(&replica, meta.last_log_id.as_ref()).await {
-            self.discard(directory).await;
-            return Err(Refusal::Stalled.status("the log holds more than this snapshot"));
-        }
-        let obsolete = meta.last_log_id <= applied(&replica);
-        let snapshot = RaftSnapshot {
-            meta: meta.clone(),
-            snapshot: SnapshotData::received(directory.clone()),
-        };
-        let response = replica
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(|fatal| stopped(&fatal))?;
-        // Installed files belong to the machine; others belong to nobody.
-        if obsolete || response.vote > vote {
-            self.discard(directory).await;
-        }
-        if response.vote <= vote {
-            self.durable(&replica, vote, meta.last_log_id).await?;
-        }
-        Ok(proto::SnapshotResponse { vote: Some((&response.vote).into()) })
-    }
-
-    /// Waits until what the leader with `vote` had this replica take is durable, `last`
-    /// among it. openraft says yes at once to a snapshot whose entries it knows to be
-    /// committed, though they may not be durable here; the leader would take them for
-    /// durable, and never send them again. An append without entries is answered when
-    /// they are. Found by simulation.
-    async fn durable(
-        &self,
-        replica: &Replica,
-        vote: Vote,
-        last: Option<LogId>,
-    ) -> Result<(), Status> {
-        let (prev_log_id, entries) = (last, Vec::new());
-        let append = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: None };
-        let patience = Duration::from_millis(self.settings.chunk_ms_max);
-        match timeout(patience, replica.raft.append_entries(append)).await {
-            Ok(Ok(AppendEntriesResponse::Success)) => Ok(()),
-            Ok(Ok(_)) => Err(Refusal::Stalled.status("another leader writes here")),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(stopped(&fatal)),
-            Ok(Err(RaftError::APIError(never))) => match never {},
-            Err(_) => Err(Refusal::Stalled.status("the log is not durable yet")),
-        }
-    }
-
-    /// Removes what was received.
-    async fn discard(&self, directory: PathBuf) {
-        let disk = self.disk.clone();
-        let removed = crate::blocking::spawn(move || disk.remove(&directory)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
-        }
-    }
-}
-
-/// How long a replica that has the entries of a snapshot may take to hear that they are
-/// committed; a few heartbeats.
-const OVERTAKEN_MAX: Duration = Duration::from_secs(2);
-
-/// Entries may overtake a snapshot that was sent for want of them. Who has them all needs
-/// the snapshot no more: as soon as it hears that they are committed, which it waits for
-/// here, openraft leaves the snapshot alone. Found by simulation: openraft does not expect
-/// one that ends within the log. Says whether it may have it.
-async fn overtaken(replica: &Replica, last: Option<&LogId>) -> bool {
-    let metrics = replica.raft.data_metrics();
-    let own = metrics.borrow_watched().last_log;
-    if own.as_ref() < last {
-        return true;
-    }
-    let heard = async {
-        let mut metrics = metrics;
-        while metrics.borrow_watched().local_committed.as_ref() < last {
-            if metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    // Without news, what another leader wrote beyond it may have to go. What the same one
-    // wrote goes on from it, and its commit is heard of by the next call.
-    let is_heard = timeout(OVERTAKEN_MAX, heard).await.is_ok();
-    is_heard
-        || own.map(|own| own.leader_id) != last.map(|last| last.leader_id)
-        || own == last.copied()
-}
-
-fn applied(replica: &Replica) -> Option<LogId> {
-    let metrics = replica.raft.data_metrics();
-    metrics.borrow_watched().last_applied
-}
-
-fn snapshot_meta(bytes: bytes::Bytes) -> Result<SnapshotMeta, Status> {
-    encoding::decode::<SnapshotMetaRecord>("snapshot meta", bytes)
-        .and_then(SnapshotMeta::try_from)
-        .map_err(|fault| Refusal::Malformed.status(fault.to_string()))
 }
 
 /// What the two directions of an append stream share.
@@ -444,7 +317,7 @@ fn answered_early(
     Box::pin(answers)
 }
 
-fn stopped(fatal: &Fatal<TypeConfig>) -> Status {
+pub(super) fn stopped(fatal: &Fatal<TypeConfig>) -> Status {
     Refusal::Stopped.status(fatal.to_string())
 }
 

@@ -15,9 +15,9 @@
 
 mod build;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cardea_storage::{Feature, Index, Timestamp};
+use cardea_storage::{Feature, Index, Tag};
 
 use self::build::{Builder, Place, first_place};
 use super::rules::{IndexRules, NoIndexes};
@@ -26,7 +26,7 @@ use crate::{
     directory::{
         DirectoryView,
         index::{self, Done},
-        records::{IndexRecord, IndexState},
+        records::{BuildPhase, IndexRecord, IndexState},
     },
     member::Member,
 };
@@ -61,8 +61,8 @@ pub struct BuildPace {
     pub rows: u32,
     /// Rest between two pages, at least.
     pub pause: Duration,
-    /// How long after its declaration an index is begun. A transaction ends within ten
-    /// seconds; one that was begun by a node of an older version is to be over.
+    /// For how long an index that is declared is left alone. A transaction ends within
+    /// ten seconds; one that was begun by a node of an older version is to be over.
     pub grace: Duration,
 }
 
@@ -77,19 +77,32 @@ pub(crate) async fn run(member: Arc<Member>) {
     let known = member.indexing.rules.indexes();
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = Seen::new();
     while !known.is_empty() {
         tokio::select! {
             () = member.stopping.cancelled() => return,
             _ = period.tick() => {}
         }
+        note_seen(&member, &mut seen);
         if !is_in_office(&member) {
             continue;
         }
         tokio::select! {
             () = member.stopping.cancelled() => return,
-            () = look(&member, &known) => {}
+            () = look(&member, &known, &seen) => {}
         }
     }
+}
+
+/// Since when this node knows that indexes are to be built, by its monotonic clock: a
+/// wall clock that jumps is not to cut the time short for which they are left alone.
+type Seen = BTreeMap<(Tag, u64), Duration>;
+
+fn note_seen(member: &Member, seen: &mut Seen) {
+    let (view, now) = (member.directory.view(), member.clock.monotonic());
+    let building = view.indexes.iter().filter(|(_, row)| row.state() == IndexState::Building);
+    let building = building.map(|(tag, row)| (*tag, row.generation));
+    *seen = building.map(|key| (key, seen.get(&key).copied().unwrap_or(now))).collect();
 }
 
 /// Whether this node leads the directory, and what it holds of it counts.
@@ -99,7 +112,7 @@ fn is_in_office(member: &Member) -> bool {
 }
 
 /// Declares what is to be declared, and builds what is to be built.
-async fn look(member: &Arc<Member>, known: &[Index]) {
+async fn look(member: &Arc<Member>, known: &[Index], seen: &Seen) {
     let view = member.directory.view();
     if known.iter().any(|index| is_due(index, &view)) {
         match index::declare(&member.store, known).await {
@@ -111,8 +124,10 @@ async fn look(member: &Arc<Member>, known: &[Index]) {
     }
     for index in known {
         let Some(row) = view.indexes.get(&index.tag) else { continue };
-        let begins_at = Timestamp(row.declared_at).after(member.indexing.pace.grace);
-        if row.state() == IndexState::Building && member.clock.now() >= begins_at {
+        let Some(since) = seen.get(&(index.tag, row.generation)) else { continue };
+        let age = member.clock.monotonic().saturating_sub(*since);
+        let is_begun = row.phase() != BuildPhase::Unspecified;
+        if is_begun || age >= member.indexing.pace.grace {
             build(member, *index, row).await;
         }
     }

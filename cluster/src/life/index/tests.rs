@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use cardea_storage::{
     Clock, Entropy, IndexRow, Key, ManualClock, Meanwhile, Row, SeededEntropy, Slot, Space, Store,
-    StoreError, Table, TableKey, Tag, Tenant,
+    StoreError, Table, TableKey, Tag, Tenant, Timestamp,
     engine::{Order, memory::MemoryDisk},
     key::{KeyRange, KeyReader, KeyWriter},
     local::LocalShards,
@@ -14,7 +14,7 @@ use cardea_storage::{
 };
 
 use super::{build::LAST, *};
-use crate::{directory::records::BuildPhase, life::rules::expected_of};
+use crate::life::rules::expected_of;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct BookKey(u64);

@@ -151,18 +151,10 @@ impl Network {
         let mut state = self.0.lock();
         state.dark.remove(&machine);
         let living: BTreeSet<u64> = state.listeners.values().map(|port| port.process).collect();
-        let ids: Vec<PipeId> = state
-            .pipes
-            .iter()
-            .filter(|(_, pipe)| {
-                let dead = |end: usize, process| end == machine && !living.contains(&process);
-                dead(pipe.link.0, pipe.ends.0) || dead(pipe.link.1, pipe.ends.1)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            state.break_pipe(id, &mut woken);
-        }
+        let dead = |end: usize, process| end == machine && !living.contains(&process);
+        state.break_pipes(&mut woken, |pipe| {
+            dead(pipe.link.0, pipe.ends.0) || dead(pipe.link.1, pipe.ends.1)
+        });
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -201,15 +193,8 @@ impl Network {
     pub fn reset(&self, one: usize, other: usize) {
         let mut woken = Vec::new();
         let mut state = self.0.lock();
-        let ids: Vec<PipeId> = state
-            .pipes
-            .iter()
-            .filter(|(_, pipe)| pipe.link == (one, other) || pipe.link == (other, one))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            state.break_pipe(id, &mut woken);
-        }
+        let between = [(one, other), (other, one)];
+        state.break_pipes(&mut woken, |pipe| between.contains(&pipe.link));
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }

@@ -57,6 +57,15 @@ impl State {
         woken.extend(pipe.writer.take());
     }
 
+    /// Breaks the pipes of a kind.
+    pub(super) fn break_pipes(&mut self, woken: &mut Vec<Waker>, which: impl Fn(&Pipe) -> bool) {
+        let ids: Vec<PipeId> =
+            self.pipes.iter().filter(|(_, pipe)| which(pipe)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.break_pipe(id, woken);
+        }
+    }
+
     /// An end of a pipe is gone; with the second one the pipe is.
     fn let_go(&mut self, id: PipeId) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };

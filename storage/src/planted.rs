@@ -54,11 +54,13 @@ pub enum Bug {
     /// The tasks of a replica that was removed go on reading and writing its log.
     /// Simulation found it here.
     StragglersHeard,
+    /// What older nodes left in an index is not looked for before it counts as whole.
+    IndexUnstripped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SyncSkipped,
         Self::AnsweredBeforeQuorum,
         Self::VoteLost,
@@ -81,6 +83,7 @@ impl Bug {
         Self::BackupUnfenced,
         Self::JumpUnseen,
         Self::StragglersHeard,
+        Self::IndexUnstripped,
     ];
 
     /// The bug of this name.

@@ -27,6 +27,8 @@ register! {
     TEST = 0x00f0;
     /// Index rows of tests.
     TEST_INDEX = 0x00f1;
+    /// Index rows of tests, of an index that came later.
+    TEST_LATE_INDEX = 0x00f2;
 
     // 0x01xx: directory
     /// A node of the cluster.

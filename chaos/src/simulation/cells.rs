@@ -1,6 +1,8 @@
 //! The rows that simulated clients work on, and what they do with them: always
 //! through the [`Store`] of some node, as a layer would.
 
+pub mod books;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -44,10 +46,12 @@ pub enum CellKind {
     Loan = 6,
     /// [`PURSE`], divided between a row in the index and one at home.
     Purse = 7,
+    /// A book on a shelf, with a row in an index that older nodes do not know.
+    Book = 8,
 }
 
 impl CellKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Register,
         Self::Identifier,
         Self::Count,
@@ -55,6 +59,7 @@ impl CellKind {
         Self::Session,
         Self::Loan,
         Self::Purse,
+        Self::Book,
     ];
 }
 
@@ -191,6 +196,13 @@ pub enum Request {
     Move(u64, u64, bool),
     /// What is in both parts of a purse, in one transaction.
     Purse(u64),
+    /// A book is to stand on a shelf.
+    Shelve(u64, u64),
+    /// A book is to be gone.
+    Discard(u64),
+    /// The shelves that a book stands on by its row, and by the index, as bits, in one
+    /// transaction.
+    Book(u64),
 }
 
 /// What a client is told.
@@ -245,6 +257,7 @@ impl From<StoreError> for Reply {
             StoreError::Unknown | StoreError::Fault(_) => Self::Unknown,
             StoreError::Unavailable { .. }
             | StoreError::Overloaded { .. }
+            | StoreError::IndexNotWhole { .. }
             | StoreError::Contended { .. } => Self::Not(error.to_string()),
             error => Self::Absurd(error.to_string()),
         }
@@ -271,15 +284,16 @@ async fn set(t: &Transaction, key: &CellKey, value: u64) -> Result<(), StoreErro
     t.put::<Cells>(key, &Cell { value }, None).await
 }
 
-/// Does what is asked at the store of a node.
-pub async fn perform(store: Arc<dyn Store>, request: Request) -> Reply {
-    match attempt(&store, request).await {
+/// Does what is asked at the store of a node, whose binary is the newest or the one
+/// before.
+pub async fn perform(store: Arc<dyn Store>, request: Request, newest: bool) -> Reply {
+    match attempt(&store, request, newest).await {
         Ok(reply) => reply,
         Err(refused) => refused.into(),
     }
 }
 
-async fn attempt(store: &Arc<dyn Store>, request: Request) -> Result<Reply, Refused> {
+async fn attempt(store: &Arc<dyn Store>, request: Request, newest: bool) -> Result<Reply, Refused> {
     match request {
         Request::Read(n) => strong(store, home(CellKind::Register, n)).await,
         Request::Lookup(n) => strong(store, index(CellKind::Identifier, n)).await,
@@ -309,6 +323,14 @@ async fn attempt(store: &Arc<dyn Store>, request: Request) -> Result<Reply, Refu
         }
         Request::Lent(n) => lent(store, home(CellKind::Loan, n)).await,
         Request::Loan(n) => loan(store, home(CellKind::Loan, n)).await,
+        Request::Shelve(n, _) | Request::Discard(n) | Request::Book(n) => {
+            let book = home(CellKind::Book, n);
+            match request {
+                Request::Shelve(_, on) => books::shelve(store, book, Some(on), newest).await,
+                Request::Discard(_) => books::shelve(store, book, None, newest).await,
+                _ => books::look(store, book).await,
+            }
+        }
     }
 }
 

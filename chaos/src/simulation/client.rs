@@ -10,7 +10,7 @@ use cardea_storage::store::Snaptoken;
 use parking_lot::Mutex;
 
 use super::{
-    cells::{CellKind, Fresh, Reply, Request, perform},
+    cells::{CellKind, Fresh, Reply, Request, books::SHELVES, perform},
     machine::Machine,
     parameters::Parameters,
     promise::Answered,
@@ -27,6 +27,8 @@ const FAITHFUL_PERCENT: usize = 60;
 const HISTORY_MAX: u64 = 30;
 /// What was just acknowledged and nobody has looked at.
 const CHASED_MAX: usize = 4;
+/// Books for each place of the other kinds.
+pub const BOOKS_A_CELL: u64 = 12;
 
 /// What clients know of what the others did.
 #[derive(Debug, Default)]
@@ -92,6 +94,7 @@ impl Common {
             Request::Issue(n) | Request::Revoke(n) => Request::Check(*n),
             Request::Lend(n, _) | Request::Renew(n, _) => Request::Lent(*n),
             Request::Move(n, ..) => Request::Purse(*n),
+            Request::Shelve(n, _) | Request::Discard(n) => Request::Book(*n),
             _ => return,
         };
         self.chased.push_back(look);
@@ -187,8 +190,9 @@ impl Client {
             None => node.store(),
         };
         let (told, asked) = (answer.clone(), request.clone());
+        let newest = machine.runs_newest();
         machine.run(async move {
-            let reply = perform(store, asked).await;
+            let reply = perform(store, asked, newest).await;
             *told.lock() = Some(reply);
         });
         self.pending = Some(Pending {
@@ -227,7 +231,18 @@ impl Client {
                 0..60 => Request::Move(place, 1 + self.dice.draw() % 20, self.dice.percent(50)),
                 _ => Request::Purse(place),
             },
+            Some(7) => self.book(cells),
             _ => self.register(common, place, cells),
+        }
+    }
+
+    fn book(&mut self, cells: u64) -> Request {
+        // Many, so that most are left alone for long.
+        let n = self.dice.draw() % (BOOKS_A_CELL * cells);
+        match self.dice.below(100) {
+            0..50 => Request::Shelve(n, self.dice.draw() % SHELVES),
+            50..65 => Request::Discard(n),
+            _ => Request::Book(n),
         }
     }
 

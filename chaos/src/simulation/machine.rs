@@ -8,7 +8,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use cardea_cluster::{
     ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security,
     directory::records::{PlacementRecord, Survive},
+    life::{BuildPace, Indexing},
     replica::flusher::FlushSettings,
+    runtime::VERSION_MAX,
 };
 use cardea_raft::{LogSettings, Settings, Timing, blocking, transport::Listener};
 use cardea_storage::{KeyId, Keyring, Secret, SeededEntropy, engine::memory::MemoryDisk};
@@ -16,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
+    cells::books::Rules,
     network::Network,
     parameters::Parameters,
     time::{MachineClock, MachinePace},
@@ -42,6 +45,8 @@ pub struct Machine {
     pub doomed: bool,
     /// It came in the place of another one.
     pub replaced: bool,
+    /// From when on its processes are of the newest binary.
+    pub upgrades_at: u64,
     dice: Dice,
     started: u64,
     paused_ms: u64,
@@ -51,6 +56,8 @@ pub struct Machine {
 pub struct Process {
     /// No two processes of a world have the same.
     pub number: u64,
+    /// Whether it is of the newest binary, or of the one before.
+    newest: bool,
     runtime: Runtime,
     opened: Arc<Mutex<Opened>>,
 }
@@ -87,6 +94,7 @@ impl Machine {
             starts_at: None,
             doomed: false,
             replaced: false,
+            upgrades_at: 0,
             dice,
             started: 0,
             paused_ms: 0,
@@ -111,6 +119,7 @@ impl Machine {
         network: &Network,
         parameters: &Parameters,
         entrance: Entrance,
+        newest: bool,
     ) -> std::io::Result<()> {
         self.started += 1;
         let number = self.started * 1_000 + self.number as u64;
@@ -119,7 +128,7 @@ impl Machine {
         let address = self.address();
         let incoming = network.listen(self.number, number, &address);
         let listener = Listener::Streams { incoming, dialer: network.dialer(self.number, number) };
-        let options = self.options(parameters, listener, &runtime);
+        let options = self.options(parameters, listener, &runtime, newest);
         let opened: Arc<Mutex<Opened>> = Arc::default();
         let told = opened.clone();
         runtime.spawn(async move {
@@ -129,7 +138,7 @@ impl Machine {
                 Err(error) => Opened::Failed(error),
             };
         });
-        self.process = Some(Process { number, runtime, opened });
+        self.process = Some(Process { number, newest, runtime, opened });
         self.starts_at = None;
         Ok(())
     }
@@ -139,6 +148,7 @@ impl Machine {
         parameters: &Parameters,
         listener: Listener,
         runtime: &Runtime,
+        newest: bool,
     ) -> ClusterOptions {
         let round_trip = 2 * (parameters.delay_ms_min + parameters.delay_ms_mean);
         #[expect(clippy::expect_used, reason = "a keyring of one key")]
@@ -159,7 +169,7 @@ impl Machine {
             data_dir: PathBuf::from("/data"),
             reserve_bytes: 0,
             master,
-            indexing: Default::default(),
+            indexing: if newest { indexing() } else { Indexing::default() },
             dial: Default::default(),
             raft: Settings {
                 timing: Timing::scaled(Duration::from_millis(round_trip)),
@@ -175,7 +185,7 @@ impl Machine {
                 entries_max: parameters.flush_entries_max,
                 ..FlushSettings::default()
             },
-            version_max: cardea_cluster::runtime::VERSION_MAX,
+            version_max: VERSION_MAX - u32::from(!newest),
             raft_runtime: runtime.handle().clone(),
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(self.dice.draw())),
@@ -239,6 +249,11 @@ impl Machine {
         }
     }
 
+    /// Whether a process runs that is of the newest binary.
+    pub fn runs_newest(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.newest)
+    }
+
     /// Whether the process runs and does not stand still.
     pub fn is_awake(&self, now: u64) -> bool {
         self.process.is_some() && self.paused_until.is_none_or(|until| until <= now)
@@ -261,6 +276,13 @@ pub enum Power {
     Lost,
     /// Power was lost, and nothing is left that was not durable.
     LostAll,
+}
+
+/// What the newest binary knows of its indexes. It builds them slowly, so that harm
+/// comes meanwhile, and begins as soon as it may: transactions end within six seconds.
+fn indexing() -> Indexing {
+    let (pause, grace) = (Duration::from_millis(50), Duration::from_secs(7));
+    Indexing { rules: Arc::new(Rules), pace: BuildPace { rows: 30, pause, grace } }
 }
 
 /// Where the process of a machine listens.

@@ -50,6 +50,8 @@ pub struct Mix {
     pub loans: u64,
     /// Purses, over two shards.
     pub purses: u64,
+    /// Books, with an index that an upgrade may bring.
+    pub books: u64,
 }
 
 /// The numbers of a world.
@@ -87,6 +89,9 @@ pub struct Parameters {
     pub think_ms_mean: u64,
     /// Of a hundred requests, those that look at what was just acknowledged.
     pub chase_percent: usize,
+    /// Within how many milliseconds the machines get the newest binary, one after the
+    /// other; 0 if they have it from the beginning.
+    pub upgrade_ms: u64,
     /// Longest life that a row is given, in milliseconds.
     pub loan_ms_max: u64,
     /// Mean time between two harms, in milliseconds.
@@ -120,6 +125,7 @@ impl Parameters {
             cells: up_to(1, 4),
             think_ms_mean: up_to(5, 150),
             chase_percent: up_to(0, 50) as usize,
+            upgrade_ms: if up_to(0, 1) == 0 { 0 } else { up_to(500, 6_000) },
             loan_ms_max: up_to(100, 6_000),
             harm_ms_mean: up_to(100, 1_500),
             all_percent: up_to(0, 20) as usize,
@@ -154,12 +160,13 @@ impl Mix {
             sessions: share(),
             loans: share(),
             purses: share(),
+            books: share(),
         }
     }
 
     /// The kinds with their shares, in a fixed order.
-    pub fn shares(&self) -> [u64; 7] {
-        let Self { registers, identifiers, counts, pairs, sessions, loans, purses } = *self;
-        [registers, identifiers, counts, pairs, sessions, loans, purses]
+    pub fn shares(&self) -> [u64; 8] {
+        let Self { registers, identifiers, counts, pairs, sessions, loans, purses, books } = *self;
+        [registers, identifiers, counts, pairs, sessions, loans, purses, books]
     }
 }

@@ -13,6 +13,7 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
     const SKEW: &str = "no write skew";
     const BACKUP: &str = "a backup is of one cut";
     const INDEXED: &str = "an index row lives as long as its record";
+    const EXACT: &str = "an index that is whole is exact";
     const LIVES: &str = "a row lives until its expiry";
     const STATE: &str = "state-machine safety";
     const MATCHING: &str = "log matching";
@@ -51,6 +52,7 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
         Bug::BackupUnfenced => &[BACKUP],
         Bug::JumpUnseen => &[TIME],
         Bug::StragglersHeard => &[FAULT],
+        Bug::IndexUnstripped => &[EXACT],
     }
 }
 

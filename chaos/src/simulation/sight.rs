@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cardea_cluster::{Member, NodeId, directory::records::NodeState};
+use cardea_cluster::{Member, NodeId, directory::records::NodeState, runtime::VERSION_MAX};
 use cardea_raft::{Position, ReplicaId};
 
 use super::{invariant::Seen, machine::Machine, parameters::Parameters, time::EPOCH_MS};
@@ -92,6 +92,15 @@ pub fn is_formed(machines: &[Machine], parameters: &Parameters) -> bool {
                     .iter()
                     .all(|(group, shard)| shard.replicas.len() >= 3 && has_leader(*group))
         })
+}
+
+/// Whether the cluster is of the newest version, and all its indexes are whole, as all
+/// members know.
+pub fn is_indexed(machines: &[Machine]) -> bool {
+    members(machines).iter().all(|member| {
+        let view = member.directory().view();
+        view.version() == VERSION_MAX && view.lacking().is_empty()
+    })
 }
 
 /// Whether all replicas of each group have applied the same.

@@ -3,6 +3,7 @@
 //! needed. Each is shown a bad answer that it must reject.
 
 mod backups;
+mod books;
 mod counts;
 mod histories;
 mod identifiers;
@@ -88,6 +89,7 @@ fn all() -> Vec<Box<dyn Promise>> {
         Box::new(loans::LoansEnd::default()),
         Box::new(loans::IndexedAsLong),
         Box::new(purses::SumKept),
+        Box::new(books::WholeIsExact),
         Box::new(histories::Linearizable::default()),
     ]
 }

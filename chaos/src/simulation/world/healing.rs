@@ -7,6 +7,7 @@ use crate::{
     history::Violation,
     simulation::{
         cells::{CellKind, Fresh, Reply, Request, perform},
+        client::BOOKS_A_CELL,
         machine::Power,
         promise::Answered,
         sight,
@@ -26,8 +27,12 @@ impl World {
             machine.pace.slow_by(0);
             machine.clock.set_skew(0);
             machine.paused_until = machine.paused_until.map(|_| self.now);
+            machine.upgrades_at = 0;
             if machine.doomed {
                 self.crash(at, Power::Lost, 0);
+            }
+            if self.machines[at].process.is_some() && !self.machines[at].runs_newest() {
+                self.crash(at, Power::On, 0);
             }
             if self.machines[at].process.is_none() {
                 self.start(at)?;
@@ -49,6 +54,9 @@ impl World {
         }
         self.until("every client was answered", HEALED_MS_MAX, |world| {
             world.clients.iter().all(|client| !client.waits())
+        })?;
+        self.until("every index is whole", HEALED_MS_MAX, |world| {
+            sight::is_indexed(&world.machines)
         })?;
         self.read_everything()?;
         self.until("all replicas are in step", HEALED_MS_MAX, |world| {
@@ -85,6 +93,7 @@ impl World {
             .chain((1..=sessions).map(Request::Check))
             .chain((1..=loans).map(Request::Lent))
             .chain((1..=loans).map(Request::Loan))
+            .chain((0..BOOKS_A_CELL * cells).map(Request::Book))
             .collect();
         for (at, request) in requests.into_iter().enumerate() {
             self.ask_until_answered(at % self.machines.len(), &request)?;
@@ -93,7 +102,11 @@ impl World {
         Ok(())
     }
 
-    fn ask_until_answered(&mut self, machine: usize, request: &Request) -> Result<(), Violation> {
+    pub(super) fn ask_until_answered(
+        &mut self,
+        machine: usize,
+        request: &Request,
+    ) -> Result<(), Violation> {
         let deadline = self.now + HEALED_MS_MAX / 4;
         loop {
             let Some(node) = self.machines[machine].node() else {
@@ -103,8 +116,9 @@ impl World {
             let (told, store, asked) = (answer.clone(), node.store(), request.clone());
             let began = self.now;
             self.promises.began(request, began);
+            let newest = self.machines[machine].runs_newest();
             self.machines[machine].run(async move {
-                let reply = perform(store, asked).await;
+                let reply = perform(store, asked, newest).await;
                 *told.lock() = Some(reply);
             });
             while answer.lock().is_none() && self.now < deadline {

@@ -1,7 +1,8 @@
 //! The world: machines, network, clients, harm and invariants, moved on by the
 //! millisecond.
 //!
-//! 1. The cluster is made; nothing disturbs it.
+//! 1. The cluster is made; nothing disturbs it. In every other world it runs the binary
+//!    before the newest, and its machines are upgraded from here on.
 //! 2. Harm comes, for as long as the run is asked to last. Clients work; the
 //!    invariants look on.
 //! 3. Harm ceases. The cluster must heal within a bound: every machine a member,
@@ -10,6 +11,7 @@
 
 mod harming;
 mod healing;
+mod upgrading;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -93,8 +95,11 @@ impl World {
             parameters.delay_ms_mean,
             parameters.loss_percent,
         );
-        let machines =
+        let mut machines: Vec<Machine> =
             (0..parameters.nodes).map(|n| Machine::new(n, 0, &mut dice, &parameters)).collect();
+        if parameters.upgrade_ms > 0 {
+            machines.iter_mut().for_each(|machine| machine.upgrades_at = u64::MAX);
+        }
         let clients = (0..parameters.clients).map(|n| Client::new(n, &mut dice)).collect();
         Self {
             now: 0,
@@ -140,9 +145,11 @@ impl World {
     /// The first promise that was broken.
     pub fn live(&mut self, harmed_ms: u64) -> Result<(), Violation> {
         self.form()?;
+        self.begin_upgrade()?;
         let until = self.now + harmed_ms;
         self.next_harm = self.now;
         while self.now < until {
+            self.upgrade();
             self.harm();
             self.work();
             self.pass()?;
@@ -171,11 +178,13 @@ impl World {
             Entrance::Join(others.map(address).collect())
         };
         let (machines, network) = (&mut self.machines, &self.network);
+        let newest = machines[machine].upgrades_at <= self.now;
         machines[machine]
-            .start(network, &self.parameters, entrance)
+            .start(network, &self.parameters, entrance, newest)
             .map_err(|error| Violation(format!("no runtime: {error}")))?;
         let process = machines[machine].process.as_ref().map(|process| process.number);
-        self.trace.say(self.now, format_args!("n{machine} starts as {process:?}"));
+        let binary = if newest { "newest" } else { "one before" };
+        self.trace.say(self.now, format_args!("n{machine} starts as {process:?}, the {binary}"));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use cardea_storage::{
     Transaction,
     engine::Order,
     key::slot_of,
+    planted::{self, Bug},
     slot::SLOTS,
     store::{Consistency, Read, ReadRequest, SCAN_ROWS_MAX, Scan, Snaptoken},
 };
@@ -34,7 +35,11 @@ pub(super) const LAST: u16 = Slot::new(Space::Graph, SLOTS - 1).bits();
 
 /// Where a building begins.
 pub(super) fn first_place() -> Place {
-    (BuildPhase::Stripping, Bytes::new())
+    let phase = match planted::is(Bug::IndexUnstripped) {
+        true => BuildPhase::Filling,
+        false => BuildPhase::Stripping,
+    };
+    (phase, Bytes::new())
 }
 
 /// Builds one index.

@@ -66,6 +66,8 @@ pub struct Client {
     pub asked: Option<Arc<Asked>>,
     /// What it sent along for hooks; null for nothing.
     pub transient_payload: Value,
+    /// What it answers to a flow that asks for work.
+    pub proof_of_work: Option<String>,
 }
 
 /// The digest of the anti-forgery secret that a browser holds in a cookie. A flow

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     courier::{self, Templates},
-    flow::{AddressProof, finished::Finished, throttle::Throttle},
+    flow::{AddressProof, captcha::ProofOfWork, finished::Finished, throttle::Throttle},
     hook::Hooks,
     language::Language,
     outbound::{NoWayOut, Outbound, request::Request},
@@ -94,6 +94,8 @@ pub struct Settings {
     /// Whether session tokens are taken that another system made, of sessions that were
     /// brought along.
     pub imported_tokens: bool,
+    /// Which flows ask for work before they take anything.
+    pub proof_of_work: ProofOfWork,
     /// How tokens are made of sessions.
     pub tokenizers: tokenize::Templates,
     /// Opens session cookies that Kratos made, of such sessions.
@@ -170,6 +172,7 @@ impl Default for Settings {
             passwordless_keys: false,
             imported_tokens: false,
             imported_cookies: None,
+            proof_of_work: ProofOfWork::default(),
             tokenizers: tokenize::Templates::default(),
             factor_change_ends_sessions: true,
             notify_changes: false,

@@ -23,6 +23,7 @@ use cardea_cluster::runtime::obstacle::Obstacle;
 use cardea_identity::{
     Keys, Service, Settings,
     courier::{Limits, Templates},
+    flow::{Purpose, captcha::ProofOfWork},
     outbound::Outbound,
     password::{Argon2Cost, Breaches, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
@@ -289,6 +290,10 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         session_lifespan: sessions.lifespan,
         session_extend_before_end: (!sessions.earliest_extend.is_zero())
             .then_some(sessions.earliest_extend),
+        proof_of_work: ProofOfWork {
+            flows: config.captcha.flows.iter().filter_map(|flow| Purpose::parse(flow)).collect(),
+            bits: config.captcha.bits,
+        },
         session_sliding: (!sessions.sliding.is_zero())
             .then_some(Sliding { before_end: sessions.sliding, at_most: sessions.sliding_max }),
         flow_lifespan: flows.lifespan,

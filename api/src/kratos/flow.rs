@@ -95,7 +95,12 @@ pub(super) fn sender(
     let name = flow.purpose.name();
     let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
     let asked = asked(kratos, ("POST", &url), headers);
-    Ok(Client { asked, transient_payload, ..client.clone() })
+    let proof_of_work = match body.get("captcha_proof") {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    Ok(Client { asked, transient_payload, proof_of_work, ..client.clone() })
 }
 
 /// What hooks are told of a request; nothing where there are none.

@@ -145,7 +145,10 @@ impl Service {
         submission: CodeSubmission,
         client: &crate::Client,
     ) -> Result<CodeOutcome, CodeRejection> {
-        let done = self.judge_code(scope, (purpose, id), submission, client).await;
+        let done = match self.lacking_work(scope, (purpose, id), client).await? {
+            Some(flow) => Err(CodeRejection::Invalid(Box::new(flow))),
+            None => self.judge_code(scope, (purpose, id), submission, client).await,
+        };
         match &done {
             Err(CodeRejection::Invalid(flow))
             | Ok(CodeOutcome::Sent(flow) | CodeOutcome::Verified(flow)) => {

@@ -248,7 +248,7 @@ impl Service {
         )
     }
 
-    fn key_script(&self) -> Script {
+    pub(super) fn key_script(&self) -> Script {
         Script {
             url: format!("{}{}", self.settings.public_url, webauthn::script::PATH),
             integrity: webauthn::script::integrity().to_owned(),

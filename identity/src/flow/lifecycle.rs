@@ -204,6 +204,7 @@ impl Service {
         if record.requested_aal != 2 {
             self.offer_providers(&mut ui, purpose, (id, record));
         }
+        self.ask_for_work(&mut ui, purpose, (id, record));
         let by_address = matches!(purpose, Purpose::Recovery | Purpose::Verification);
         let mut flow = Flow {
             id,

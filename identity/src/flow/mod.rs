@@ -8,6 +8,7 @@
 //! flow that replaces it.
 
 pub mod begin;
+pub mod captcha;
 pub mod code;
 #[cfg(test)]
 mod code_tests;
@@ -94,6 +95,11 @@ impl Purpose {
             Self::Recovery => 4,
             Self::Verification => 5,
         }
+    }
+
+    /// Reads the name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.name() == name)
     }
 
     /// The path of its operations: `/self-service/<name>`.

@@ -45,6 +45,8 @@ pub enum Group {
     Totp,
     /// Backup codes.
     LookupSecret,
+    /// What tells people from robots; shown with every method.
+    Captcha,
 }
 
 /// The type of an input.

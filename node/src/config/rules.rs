@@ -249,6 +249,15 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
             refuse("messages.text_prefixes", why);
         }
     }
+    for flow in &config.captcha.flows {
+        if !matches!(flow.as_str(), "login" | "registration" | "recovery" | "verification") {
+            let known = "one of \"login\" \"registration\" \"recovery\" \"verification\"";
+            refuse("captcha.flows", format!("expected {known}, found \"{flow}\""));
+        }
+    }
+    if !(1..=26).contains(&config.captcha.bits) {
+        refuse("captcha.bits", "must be 1 to 26: a browser takes a minute for the last".to_owned());
+    }
     let mut ordered = |less: &str, a: Duration, more: &str, b: Duration| {
         if a >= b {
             let (a, b) = (show_duration(a), show_duration(b));

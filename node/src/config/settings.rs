@@ -438,6 +438,14 @@ sections! {
         authzen_subject_type: String = "user",
     }
 
+    /// A captcha without a third party: proof of work, which the included pages do by themselves.
+    Captcha as captcha = "captcha" {
+        /// Flows that ask for it before they take anything: "login", "registration", "recovery", "verification".
+        flows: Vec<String> = "",
+        /// How much: zero bits of a SHA-256; each doubles the work.
+        bits: u32 = "16",
+    }
+
     /// Messages: where they are handed over, and what they say.
     Courier as courier = "courier" {
         /// The mail server: smtps://host, or smtp://host, which must offer STARTTLS; a user as in smtp://user@host:587. Without one, messages wait.

@@ -92,6 +92,8 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[sessions]\nlifespan = 24\n", &["a duration such as"]),
         ("[sessions]\nlifespan = \"24\"\n", &["which unit?"]),
         ("[sessions]\nlifespan = \"5s\"\n", &["one minute"]),
+        ("[captcha]\nflows = [\"logout\"]\n", &["one of \"login\""]),
+        ("[captcha]\nbits = 40\n", &["1 to 26"]),
         ("[sessions]\nlifespan = \"1h\"\nsliding = \"1h\"\n", &["must be shorter"]),
         ("[limits]\nbody = \"1M\"\n", &["a size such as"]),
         ("[limits]\nconnections = 0\n", &["at least 1"]),

@@ -47,7 +47,9 @@ impl Form<'_> {
             };
             node.kind != NodeType::Script
                 && !skipped
-                && self.group.is_none_or(|g| node.group == g || node.group == Group::Default)
+                && self.group.is_none_or(|g| {
+                    node.group == g || matches!(node.group, Group::Default | Group::Captcha)
+                })
         };
         let nodes: Vec<&Node> = self.ui.nodes.iter().filter(shown).collect();
         let empty = |node: &&&Node| match &node.attributes {
@@ -91,8 +93,11 @@ impl Form<'_> {
         match input.kind {
             InputType::Hidden => {
                 let trigger = input.onload_trigger.map(Trigger::name);
+                // The script fills it in.
+                let needs_script = node.group == Group::Captcha && input.required;
                 html! {
                     input type="hidden" name=(input.name) value=[value] data-onload-trigger=[trigger];
+                    @if needs_script { noscript { p.wrong { (self.label(node)) } } }
                 }
             }
             // Shown by the script that it calls, where the browser has what that needs.

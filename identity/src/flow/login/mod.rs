@@ -209,6 +209,10 @@ impl Service {
         client: &Client,
     ) -> Result<LoggedIn, LoginRejection> {
         let sender = Sender { scope, id, client };
+        if let Some(flow) = self.lacking_work(scope, (Purpose::Login, id), client).await? {
+            self.keep_form(scope, &flow).await?;
+            return Err(LoginRejection::Invalid(Box::new(flow)));
+        }
         let done = match submission.method() {
             "password" => self.log_in_by_password(sender, submission).await,
             "oidc" if self.offers_social() => self.log_in_by_provider(sender, submission).await,

@@ -188,6 +188,11 @@ impl Service {
         client: &Client,
     ) -> Result<Registered, RegistrationRejection> {
         let sender = Sender { scope, id, client };
+        let lacking = self.lacking_work(scope, (Purpose::Registration, id), client).await?;
+        if let Some(flow) = lacking {
+            self.keep_form(scope, &flow).await?;
+            return Err(RegistrationRejection::Invalid(Box::new(flow)));
+        }
         let done = match submission.method() {
             "code" => self.register_by_code(sender, submission).await,
             "passkey" => self.register_by_key(sender, submission, Factor::PASSKEY).await,

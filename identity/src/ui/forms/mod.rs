@@ -1,6 +1,7 @@
 //! The forms of flows, with nodes named and ordered as in Kratos. Each method adds the
 //! nodes of its own group; they are put in the order of groups here.
 
+mod captcha;
 mod code;
 mod lookup_secret;
 mod passkey;
@@ -21,9 +22,10 @@ use crate::{
     schema::{Channel, IdentitySchema, Violation},
 };
 
+pub use captcha::ask_for_work;
 pub use code::{address, code, link, login_code, registration_code};
 pub use lookup_secret::LookupSecrets;
-pub use webauthn::{ListedKey, Script};
+pub use webauthn::{ListedKey, Script, script};
 
 /// What a login asks for: the methods that are offered.
 #[derive(Debug, Clone, Default)]
@@ -233,7 +235,7 @@ fn arranged(mut form: Container) -> Container {
 /// Where a group stands in a form.
 const fn rank(group: Group) -> u8 {
     match group {
-        Group::Default => 0,
+        Group::Default | Group::Captcha => 0,
         Group::Profile => 1,
         Group::Password => 2,
         Group::Webauthn => 4,

@@ -36,7 +36,8 @@ impl ListedKey {
     }
 }
 
-pub(super) fn script(script: &Script) -> Node {
+/// The script that the nodes of keys call, and that does the work a form asks for.
+pub fn script(script: &Script) -> Node {
     Node::script(
         Group::Webauthn,
         "webauthn_script",

@@ -274,6 +274,16 @@ impl Text {
         Self { kind: TextType::Success, ..Self::info(1_050_001, text) }
     }
 
+    /// 1070015: label of what a proof of work is filled into.
+    pub fn captcha_needed() -> Self {
+        Self::info(1_070_015, "Please complete the captcha challenge to continue.")
+    }
+
+    /// 4000038: the work was not done.
+    pub fn captcha_failed() -> Self {
+        Self::error(4_000_038, "Captcha verification failed, please try again.")
+    }
+
     /// 1050023: an organization signs the owner in.
     pub fn managed_by_organization() -> Self {
         let text = "Your account is managed by your organization. To change these settings, \

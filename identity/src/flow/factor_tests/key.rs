@@ -34,6 +34,7 @@ async fn passkey_answers_that_are_wrong_log_nobody_in() {
     let stolen = world.submit(&two, None, by_passkey(answer.clone())).await;
     assert_eq!(refused(stolen), [4_000_043]);
     world.submit(&one, None, by_passkey(answer.clone())).await.unwrap();
+    world.service.tell_finished_flows().await.unwrap();
     assert_eq!(refused(world.submit(&one, None, by_passkey(answer)).await), [4_010_007]);
     // The counter went back, nobody was verified, another page or domain.
     type Wrong = fn(&mut Soft);

@@ -5,7 +5,7 @@ use http::{Method, Request};
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use super::{World, tuple};
+use super::{CYCLIC, World, tuple};
 use crate::{
     Scope,
     consistency::{given_snaptoken, text_of},
@@ -75,14 +75,16 @@ async fn bodies_that_are_no_json_and_sizes_that_are_no_numbers_are_refused() {
     world.get("/relation-tuples?page_size=99999999999").await.is(200);
 }
 
-/// What reads of a document there are, each with a relation of it.
-fn reads_of(relation: &str) -> [String; 6] {
-    let about = format!("namespace=Doc&object=1&relation={relation}");
+/// What reads of an object there are, each with a relation of it.
+fn reads_of(namespace: &str, relation: &str) -> [String; 6] {
+    let about = format!("namespace={namespace}&object=1&relation={relation}");
     [
         format!("/relation-tuples/check?{about}&subject_id=ann"),
         format!("/relation-tuples/check/openapi?{about}&subject_id=ann"),
         format!("/relation-tuples/explain?{about}&subject_id=ann"),
-        format!("/relation-tuples/objects?namespace=Doc&relation={relation}&subject_id=ann"),
+        format!(
+            "/relation-tuples/objects?namespace={namespace}&relation={relation}&subject_id=ann"
+        ),
         format!("/relation-tuples/subjects?{about}"),
         format!("/relation-tuples/expand?{about}"),
     ]
@@ -92,7 +94,7 @@ fn reads_of(relation: &str) -> [String; 6] {
 async fn unknown_relation_is_told_by_every_read() {
     let world = World::speaking().await;
     world.tuple("Doc:1#fly@ann").await;
-    for uri in reads_of("fly") {
+    for uri in reads_of("Doc", "fly") {
         let told = world.get(&uri).await.is(400);
         let why = "The namespace \"Doc\" has no relation or permission \"fly\".";
         assert_eq!(told.reason(), why, "{uri}");
@@ -106,19 +108,9 @@ async fn unknown_relation_is_told_by_every_read() {
 #[tokio::test]
 async fn cyclic_language_grants_nothing_and_says_so_under_negations() {
     let world = World::new();
-    let language = "
-class U implements Namespace {}
-class Doc implements Namespace {
-  related: { x: U[] }
-  permits = {
-    a: (ctx: Context): boolean => this.permits.b(ctx),
-    b: (ctx: Context): boolean => this.permits.a(ctx),
-    odd: (ctx: Context): boolean => !this.permits.odd(ctx),
-  }
-}";
-    world.speak(language).await.is(200);
-    world.tuple("Doc:1#x@ann").await;
-    let [check, openapi, explain, objects, subjects, expand] = reads_of("a");
+    world.speak(CYCLIC).await.is(200);
+    world.tuple("Cyclic:1#x@ann").await;
+    let [check, openapi, explain, objects, subjects, expand] = reads_of("Cyclic", "a");
     world.get(&check).await.is(403);
     for uri in [openapi, explain] {
         assert_eq!(world.get(&uri).await.is(200).body["allowed"], false, "{uri}");
@@ -127,7 +119,7 @@ class Doc implements Namespace {
     assert_eq!(world.get(&subjects).await.is(200).body["subject_ids"], json!([]));
     // As in Keto where no tuple is found.
     world.get(&expand).await.is(404);
-    let [check, openapi, explain, objects, ..] = reads_of("odd");
+    let [check, openapi, explain, objects, ..] = reads_of("Cyclic", "odd");
     for uri in [check, openapi, explain, objects] {
         let told = world.get(&uri).await.is(422);
         assert_eq!(told.reason(), "cycle_under_negation", "{uri}");
@@ -176,7 +168,7 @@ async fn snaptokens_of_the_future_or_of_another_cluster_are_refused_by_every_rea
     let mut another = given_snaptoken(&token).unwrap();
     another.incarnation += 1;
     let lists = ["/relation-tuples?namespace=Doc".to_owned(), "/namespaces?x=".to_owned()];
-    for uri in reads_of("view").into_iter().chain(lists) {
+    for uri in reads_of("Doc", "view").into_iter().chain(lists) {
         world.get(&format!("{uri}&snaptoken={token}")).await.is(200);
         for strange in [&future, &another] {
             let told = world.get(&format!("{uri}&snaptoken={}", text_of(strange))).await.is(400);

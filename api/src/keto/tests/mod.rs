@@ -37,6 +37,17 @@ class Doc implements Namespace {
   }
 }";
 
+/// A namespace whose permissions rest on themselves.
+const CYCLIC: &str = "
+class Cyclic implements Namespace {
+  related: { x: Cyclic[] }
+  permits = {
+    a: (ctx: Context): boolean => this.permits.b(ctx),
+    b: (ctx: Context): boolean => this.permits.a(ctx),
+    odd: (ctx: Context): boolean => !this.permits.odd(ctx),
+  }
+}";
+
 struct World {
     router: Router,
     shared: Arc<Shared>,

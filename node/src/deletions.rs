@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::layers::Layers;
 
 /// How often a node looks.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(5);
 
 /// Goes on with what others began, until it is dropped.
 pub async fn run(layers: Arc<Layers>) {

@@ -36,8 +36,8 @@ use crate::{
 };
 
 /// How long a record names whoever is at it, from his last piece on. Much longer than a
-/// piece takes.
-pub const LEASE: Duration = Duration::from_secs(30);
+/// piece takes, and short enough for whoever repeats a request to be answered by it.
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// Bytes of keys that one piece names, at most: well within a transaction.
 const BYTES_MAX: usize = 768 * 1024;

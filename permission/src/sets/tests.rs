@@ -1,7 +1,13 @@
 //! Indexes against the engine without them and against the reference: over random
 //! histories, made at any time, used by requests of any instant.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use cardea_storage::{Clock as _, Consistency, Timestamp};
 use proptest::prelude::*;
@@ -363,4 +369,30 @@ async fn memory_is_bounded() {
     let known = world.service.sets.known.read();
     let entry = known.tenants[&TENANT].entry(&other);
     assert!(matches!(entry, Some(Entry::Index(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_seen_while_indexes_are_made_all_the_time() {
+    let world = Arc::new(World::of(PLAIN, &CHAIN).await);
+    world.insert(&["Group:h#members@ann"]).await;
+    let (making, made) = (world.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = made.clone();
+    let making = tokio::spawn(async move {
+        loop {
+            index(&making, &set("Folder:1#view")).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut rounds = 0;
+    while rounds < 200 || made.load(Ordering::Relaxed) < 200 {
+        let edge =
+            ["Folder:2#parents@(Folder:3#)", "Group:g#members@(Group:h#members)"][rounds % 2];
+        world.delete(edge).await;
+        assert_eq!(world.check("Folder:1#view@ann").await, "no", "round {rounds}");
+        world.insert(&[edge]).await;
+        assert_eq!(world.check("Folder:1#view@ann").await, "yes", "round {rounds}");
+        rounds += 1;
+    }
+    making.abort();
 }

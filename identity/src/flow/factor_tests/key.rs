@@ -19,6 +19,23 @@ async fn passkey_logs_in_alone_and_is_one_factor() {
     assert_eq!(listed.meta.label.as_ref().unwrap().id, 1_050_020);
 }
 
+/// The mark in its owner's home refuses an answer that was taken, also where the flow lies
+/// elsewhere and does not know it yet.
+#[tokio::test]
+async fn passkey_answer_of_a_key_that_does_not_count_is_taken_once() {
+    let world = world();
+    let (proof, _) = world.join("ann@example.org").await;
+    let mut soft = Soft::new(Key::es256());
+    world.add_key(&proof, CredentialKind::Passkey, &mut soft).await;
+    for _ in 0..4 {
+        soft.counter = 0;
+        let flow = world.begin_in_browser().await;
+        let answer = soft.get(&options(&flow, "passkey_challenge"));
+        world.submit(&flow, None, by_passkey(answer.clone())).await.unwrap();
+        assert_eq!(refused(world.submit(&flow, None, by_passkey(answer)).await), [4_010_007]);
+    }
+}
+
 /// N33: of another origin or domain, of another flow, or a counter that went back.
 #[tokio::test]
 async fn passkey_answers_that_are_wrong_log_nobody_in() {

@@ -107,8 +107,13 @@ fn note_seen(member: &Member, seen: &mut Seen) {
 
 /// Whether this node leads the directory, and what it holds of it counts.
 fn is_in_office(member: &Member) -> bool {
+    leads(member) && member.directory.is_confirmed()
+}
+
+/// Whether this node leads the directory, and nothing is being restored.
+fn leads(member: &Member) -> bool {
     let leads = member.host.status(DIRECTORY).is_some_and(|status| status.leads());
-    leads && member.directory.is_confirmed() && !member.directory.view().is_restoring()
+    leads && !member.directory.view().is_restoring()
 }
 
 /// Declares what is to be declared, and builds what is to be built.
@@ -147,7 +152,11 @@ async fn build(member: &Arc<Member>, index: Index, row: &IndexRecord) {
     let mut at = Some(place_of(row));
     let (mut done, mut noted) = (Done::default(), member.clock.monotonic());
     tracing::info!(index = %index.tag, from = ?at, "an index is being built");
-    while is_in_office(member) {
+    while leads(member) {
+        if !member.directory.is_confirmed() {
+            tokio::time::sleep(RETRY_AFTER).await;
+            continue;
+        }
         let began = member.clock.monotonic();
         if let Some(place) = &at {
             match builder.page(place).await {

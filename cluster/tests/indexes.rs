@@ -313,6 +313,10 @@ async fn a_backup_of_an_older_version_has_its_indexes_built_after_the_restore() 
     .await;
     fill(&older.store()).await;
     let plan = BackupPlan::new(PathBuf::from("/backup"));
+    eventually("the shards are formed", async || {
+        older.directory().view().shards.values().all(|shard| shard.formed)
+    })
+    .await;
     let report = back_up(&older.member().unwrap(), &plan, |_| {}).await.unwrap();
     let books = usize::try_from(BOOKS).unwrap();
     assert_eq!(all_books(&older.store()).await.len(), books);

@@ -125,6 +125,9 @@ pub enum BackupError {
     /// The directory of the cluster is not known now.
     #[error("the cluster's directory is not confirmed now")]
     Unconfirmed,
+    /// A shard is not known to be formed yet: what it holds would be left out.
+    #[error("{0} is not known to be formed yet")]
+    Unformed(GroupId),
     /// A group could not be asked, fenced, cut or exported.
     #[error("{group} could not be backed up: {reason}")]
     Group {
@@ -155,6 +158,11 @@ pub async fn back_up(
     prepare_directory(member, directory).await?;
     if !member.refresh_directory().await {
         return Err(BackupError::Unconfirmed);
+    }
+    // It may serve before its row says that it is formed.
+    let view = member.directory.view();
+    if let Some((group, _)) = view.shards.iter().find(|(_, shard)| !shard.formed) {
+        return Err(BackupError::Unformed(*group));
     }
     progress(Progress::Fencing);
     let cutter = Cutter::new(member, plan);
@@ -216,9 +224,11 @@ impl<'a> Cutter<'a> {
                 member.leader_of(*group)
             }
         };
-        let groups = view.shards.iter().filter(|(_, shard)| shard.formed);
-        let holders =
-            groups.map(|(group, _)| (*group, holder(group).unwrap_or(member.node()))).collect();
+        let holders = view
+            .shards
+            .keys()
+            .map(|group| (*group, holder(group).unwrap_or(member.node())))
+            .collect();
         let until = member.clock().now().after(plan.fence).0;
         Self {
             member,

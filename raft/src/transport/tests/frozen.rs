@@ -185,6 +185,14 @@ fn bytes_of_snapshot_pieces_are_frozen() {
 }
 
 #[test]
+fn entries_that_a_later_leader_wrote_are_malformed() {
+    let mut theirs = append();
+    theirs.vote = Vote::new_committed(2, ReplicaId(11));
+    let status = wire::append(wire::append_request(None, None, 1, &theirs)).unwrap_err();
+    assert_eq!(Refusal::of(&status), Some(Refusal::Malformed));
+}
+
+#[test]
 fn entries_that_are_not_consecutive_are_malformed() {
     let mut message = wire::append_request(None, None, 1, &append());
     message.previous = Some((&id(4)).into());

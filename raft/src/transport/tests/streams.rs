@@ -128,6 +128,22 @@ async fn a_replica_that_lost_what_it_confirmed_is_told_in_the_next_stream() {
 }
 
 #[tokio::test]
+async fn a_deposed_leader_sends_nothing_that_its_successor_wrote() {
+    let scene = Scene::of(Script::default(), settings(5_000)).await;
+    let mut client = scene.client().await;
+    let mut theirs = request(2, 10);
+    theirs.entries[0].log_id = LogId::new(LeaderId::new(2, ReplicaId(22)), 2);
+    let input = stream::iter([request(1, 10), theirs, request(3, 10)]);
+    let answers = collect(client.stream_append(input, option()).await.unwrap()).await;
+    let is_first = |matched: &LogId| *matched == id(1);
+    assert!(
+        matches!(&answers[..], [Ok(Ok(Some(matched))), Err(_)] if is_first(matched)),
+        "{answers:?}"
+    );
+    assert_eq!(*scene.script.appended.borrow(), 1);
+}
+
+#[tokio::test]
 async fn a_replica_that_never_confirmed_what_it_lacks_is_told_nothing() {
     let scene = Scene::of(Script { holds: 0, ..Script::default() }, settings(5_000)).await;
     let mut client = scene.client().await;

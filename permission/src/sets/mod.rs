@@ -13,7 +13,7 @@
 //!   request's revision are not known yet, or a transaction is half done, it is not used.
 //! - **Only what is plain.** A way that rests on a condition, an expiry, a negation, a
 //!   conjunction, `this == ctx.subject`, a cycle, something undeclared, or that meets a
-//!   limit, is not indexed ([`flatten`]); the engine walks there as ever. Under a negation
+//!   limit, is not indexed ([`mod@flatten`]); the engine walks there as ever. Under a negation
 //!   or a conjunction what is plain is told from its index.
 //! - **Bounded.** What was asked about [`ASKED_MIN`] times, and cost a walk each time, is
 //!   indexed, one at a time, as long as indexing asks no more than an eighth of what walks

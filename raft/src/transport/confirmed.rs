@@ -5,6 +5,9 @@
 //! durable: its disk gave back less than it took. openraft takes that for impossible; so
 //! it is not told. The replica is told instead, at the beginning of the next stream, and
 //! its node stops.
+//!
+//! What was confirmed to a leader on another node is not known here: under a new leader
+//! such a replica is sent again what it lost, like one that was never sent it.
 
 use std::{collections::HashMap, sync::Arc};
 

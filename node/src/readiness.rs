@@ -65,8 +65,12 @@ impl Readiness for NodeReadiness {
             })
             .map(|group| group.0.to_string())
             .collect();
+        let forming = view.shards.iter().filter(|(_, shard)| !shard.formed);
+        let forming: Vec<String> = forming.map(|(group, _)| group.0.to_string()).collect();
         if !leaderless.is_empty() {
             obstacles.insert("shards", format!("without a leader: {}", leaderless.join(", ")));
+        } else if !forming.is_empty() {
+            obstacles.insert("shards", format!("not formed yet: {}", forming.join(", ")));
         }
         if !self.layers.are_made() {
             let why = "the cluster's keys have not arrived, or the master key does not open them";

@@ -63,6 +63,24 @@ fn a_node_without_a_cluster_answers_its_health_and_refuses_the_rest_for_now() {
 }
 
 #[test]
+fn what_a_node_is_asked_as_soon_as_it_is_ready_is_served() {
+    let cluster = Cluster::started();
+    let (public, admin) = (cluster.nodes[0].public, cluster.nodes[0].admin);
+    until("the node answers", || ask(admin, "GET", "/health/alive", Ask::default()).is_ok());
+    // Who balances load has no other sign that all shards are there.
+    let asked = std::thread::spawn(move || {
+        until("the node is ready", || {
+            let ready = || ask(public, "GET", "/health/ready", Ask::default());
+            (0..20).any(|_| ready().is_ok_and(|answer| answer.status == 200))
+        });
+        ask(admin, "GET", "/admin/identities", Ask::default()).unwrap()
+    });
+    assert!(cluster.command(0, &["init"]).status.success());
+    let answer = asked.join().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[test]
 fn a_cluster_is_made_once() {
     let cluster = Cluster::ready();
     for at in [0, 2] {

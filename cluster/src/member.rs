@@ -111,6 +111,12 @@ impl Heard {
     pub(crate) fn is_fresh(&self, clock: &dyn Clock) -> bool {
         clock.monotonic().saturating_sub(self.at) <= HEARD_MAX
     }
+
+    /// Whether the node may be given a leadership. Found by simulation: a node that drained
+    /// gave its leaderships to a dead one every second, whose groups found no rest.
+    pub(crate) fn may_lead(&self, clock: &dyn Clock) -> bool {
+        self.is_fresh(clock) && !self.report.draining && !self.report.disk_hangs
+    }
 }
 
 impl Member {
@@ -369,5 +375,28 @@ impl Peers for AddressBook {
             .or_else(|| row.map(|row| row.address.clone()))
             .or_else(|| self.said.read().get(&node).cloned())?;
         Some(self.dial.get(&address).cloned().unwrap_or(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_storage::{ManualClock, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn who_was_not_heard_of_lately_is_given_no_leadership() {
+        let clock = ManualClock::new(Timestamp(1_000_000));
+        let heard = |change: fn(&mut proto::StatusResponse)| {
+            let mut report = proto::StatusResponse::default();
+            change(&mut report);
+            Heard { report, at: clock.monotonic() }
+        };
+        let here = heard(|_| {});
+        assert!(here.may_lead(&clock));
+        assert!(!heard(|report| report.draining = true).may_lead(&clock));
+        assert!(!heard(|report| report.disk_hangs = true).may_lead(&clock));
+        clock.advance(HEARD_MAX + Duration::from_millis(1));
+        assert!(!here.may_lead(&clock));
     }
 }

@@ -149,14 +149,12 @@ pub(super) async fn begin(
 /// The voter that should lead next: one that was heard of lately and lacks least.
 pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<ReplicaId> {
     let heard = member.heard.lock();
-    let draining = |node: &NodeId| {
-        heard.get(node).is_some_and(|heard| heard.report.draining || heard.report.disk_hangs)
-    };
-    let there = |node: &NodeId| heard.contains_key(node);
+    let may_lead =
+        |node: &NodeId| heard.get(node).is_some_and(|heard| heard.may_lead(member.clock.as_ref()));
     status
         .voters
         .iter()
-        .filter(|(id, node)| **id != status.replica && there(node) && !draining(node))
+        .filter(|(id, node)| **id != status.replica && may_lead(node))
         .max_by_key(|(id, _)| status.matched.get(id).copied().flatten())
         .map(|(id, _)| *id)
 }

@@ -118,7 +118,8 @@ impl<T: Transport> Builder for Over<T> {
         log: LogStore,
         machine: StateMachine,
     ) -> Result<Raft, openraft::errors::Fatal<TypeConfig>> {
-        Raft::new(replica, config, self.0.network(group, replica), log, machine).await
+        let network = self.0.network(group, replica, log.glance());
+        Raft::new(replica, config, network, log, machine).await
     }
 }
 

@@ -40,6 +40,7 @@ mod rounds;
 mod settings;
 mod status;
 mod succession;
+mod tenure;
 #[cfg(test)]
 mod tests;
 
@@ -48,7 +49,7 @@ pub use change::ChangeError;
 pub use durations::{BOUNDS_US, DurationCounts, Durations};
 pub use host::{Host, HostOptions, StartError};
 pub use ids::{ClusterId, GroupId, NodeId, ReplicaId};
-pub use log::{LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};
+pub use log::{Glance, LogPositions, LogSettings, LogStore, OpenLogError, WriterCounts};
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
 pub use peers::{Groups, Loss, Peers, Replica, Transport};
 pub use propose::{ProposeError, Proposed};

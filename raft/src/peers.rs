@@ -14,6 +14,7 @@ use openraft::RaftNetworkFactory;
 use crate::{
     host::Host,
     ids::{GroupId, NodeId, ReplicaId},
+    log::Glance,
     machine::Machine,
     read::{Question, Testimony, Witnesses},
     types::{Raft, SnapshotData, TypeConfig, Vote},
@@ -34,8 +35,9 @@ pub trait Transport: Witnesses {
             Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotData>,
         >;
 
-    /// Calls from `replica` of `group` to the other replicas of the group.
-    fn network(&self, group: GroupId, replica: ReplicaId) -> Self::Network;
+    /// Calls from `replica` of `group`, which has this log, to the other replicas of the
+    /// group.
+    fn network(&self, group: GroupId, replica: ReplicaId, log: Glance) -> Self::Network;
 
     /// The smoothed round-trip time to `node`, if measured.
     fn round_trip(&self, node: NodeId) -> Option<Duration> {

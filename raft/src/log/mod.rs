@@ -39,8 +39,7 @@ use crate::{
     machine::Position,
 };
 
-pub(crate) use store::Glance;
-pub use store::LogStore;
+pub use store::{Glance, LogStore};
 pub use writer::WriterCounts;
 
 /// Bounds of a [`Log`].

@@ -65,9 +65,9 @@ impl LogStore {
     }
 }
 
-/// What a log says at once, to somebody who may outlive it.
-#[derive(Clone)]
-pub(crate) struct Glance(Weak<GroupLog>);
+/// What a log says at once, to somebody who may outlive it. The default is of no log.
+#[derive(Clone, Default)]
+pub struct Glance(Weak<GroupLog>);
 
 impl Glance {
     /// The last vote, as soon as it is asked to be saved; none once the log is closed.

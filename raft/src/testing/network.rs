@@ -26,8 +26,10 @@ use parking_lot::Mutex;
 
 use crate::{
     ids::{GroupId, NodeId, ReplicaId},
+    log::Glance,
     peers::{Groups, Replica, Transport},
     read::{Question, ReadError, Testimony, Witnesses},
+    tenure::Tenure,
     types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
 };
 
@@ -125,8 +127,8 @@ pub struct MemoryTransport {
 impl Transport for MemoryTransport {
     type Network = MemoryClients;
 
-    fn network(&self, group: GroupId, _replica: ReplicaId) -> MemoryClients {
-        MemoryClients { network: self.network.clone(), node: self.node, group }
+    fn network(&self, group: GroupId, _replica: ReplicaId, log: Glance) -> MemoryClients {
+        MemoryClients { network: self.network.clone(), node: self.node, group, log }
     }
 }
 
@@ -160,6 +162,7 @@ pub struct MemoryClients {
     network: MemoryNetwork,
     node: NodeId,
     group: GroupId,
+    log: Glance,
 }
 
 impl RaftNetworkFactory<Config> for MemoryClients {
@@ -172,6 +175,7 @@ impl RaftNetworkFactory<Config> for MemoryClients {
             to: member.node,
             group: self.group,
             target,
+            tenure: Tenure::of(&self.log),
         }
     }
 }
@@ -184,6 +188,7 @@ pub struct MemoryClient {
     to: NodeId,
     group: GroupId,
     target: ReplicaId,
+    tenure: Tenure,
 }
 
 impl MemoryClient {
@@ -261,7 +266,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         Box::pin(async move {
             let replica = client.go()?;
             let there = client.clone();
-            let input = input.take_while(move |_| {
+            let input = client.tenure.bound(input).take_while(move |_| {
                 let passes = there.network.passes(there.from, there.to);
                 async move { passes }
             });

@@ -68,7 +68,6 @@ where
         parts: VecDeque::new(),
         outstanding: VecDeque::new(),
         sequence: 0,
-        superseded: false,
     }));
     // From here on the input is taken back whenever this future is dropped.
     let guard = TakeBack(exchange.clone());
@@ -116,8 +115,6 @@ struct Exchange<S> {
     parts: VecDeque<(AppendEntriesRequest<TypeConfig>, Part)>,
     outstanding: VecDeque<Outstanding>,
     sequence: u64,
-    /// What was to be sent next is of a later leader.
-    superseded: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -258,11 +255,6 @@ where
                         None => return Poll::Ready(None),
                     }
                 }
-                Poll::Ready(Some(request)) if wire::is_beyond_leader(&request) => {
-                    exchange.superseded = true;
-                    exchange.input = None;
-                    return Poll::Ready(None);
-                }
                 Poll::Ready(Some(request)) => {
                     let is_first = self.start.is_some();
                     let passed = self.lull.pass(request, is_first).into_iter().flatten();
@@ -337,7 +329,7 @@ impl<S> Session<S> {
             };
             let message = match timeout_at(until, self.answers.message()).await {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) if self.ended() => return self.superseded(),
+                Ok(Ok(None)) if self.ended() => return None,
                 Ok(Ok(None)) => {
                     return Some(Err(RPCError::Unreachable(Unreachable::from_string(
                         "the replica ended the stream",
@@ -345,7 +337,7 @@ impl<S> Session<S> {
                 }
                 Ok(Err(status)) => return Some(Err(unreachable(&status))),
                 // All was answered, only the end of the stream does not come.
-                Err(_) if finished => return self.superseded(),
+                Err(_) if finished => return None,
                 Err(_) => {
                     let oldest = self.guard.0.lock().outstanding.front().map(|o| o.sent);
                     if oldest.is_none_or(|sent| sent.elapsed() < self.deadline) {
@@ -363,14 +355,6 @@ impl<S> Session<S> {
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-
-    /// Why all there was to send is sent, if that is no good end.
-    fn superseded(&self) -> Option<Answer> {
-        self.guard.0.lock().superseded.then(|| {
-            let why = Unreachable::from_string("another leader has written here");
-            Err(RPCError::Unreachable(why))
-        })
     }
 
     /// Whether all there was to send has been sent and answered.

@@ -34,8 +34,10 @@ use super::{
 };
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
+    log::Glance,
     peers::Transport,
     read::{Question, ReadError, Testimony, Witnesses},
+    tenure::Tenure,
     types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
 };
 
@@ -98,8 +100,8 @@ impl fmt::Debug for GrpcTransport {
 impl Transport for GrpcTransport {
     type Network = ReplicaClients;
 
-    fn network(&self, group: GroupId, replica: ReplicaId) -> ReplicaClients {
-        ReplicaClients { shared: self.shared.clone(), group, replica }
+    fn network(&self, group: GroupId, replica: ReplicaId, log: Glance) -> ReplicaClients {
+        ReplicaClients { shared: self.shared.clone(), group, replica, log }
     }
 
     fn round_trip(&self, node: NodeId) -> Option<Duration> {
@@ -124,6 +126,7 @@ pub struct ReplicaClients {
     shared: Arc<Shared>,
     group: GroupId,
     replica: ReplicaId,
+    log: Glance,
 }
 
 impl ReplicaClients {
@@ -136,7 +139,7 @@ impl ReplicaClients {
             to: (member.node, target),
         };
         let account = shared.confirmed.of(self.group, target);
-        ReplicaClient { shared, route, account, purpose }
+        ReplicaClient { shared, route, account, tenure: Tenure::of(&self.log), purpose }
     }
 }
 
@@ -162,6 +165,7 @@ pub struct ReplicaClient {
     shared: Arc<Shared>,
     route: Route,
     account: Account,
+    tenure: Tenure,
     purpose: Purpose,
 }
 
@@ -241,6 +245,7 @@ impl NetStreamAppend<TypeConfig> for ReplicaClient {
         let channels = self.shared.channels.clone();
         let replica = (self.route, self.account.clone());
         let bytes_max = settings.append_bytes_max;
+        let input = self.tenure.bound(input);
         Box::pin(async move {
             let answers = append::open(channels, replica, input, bytes_max, deadline).await?;
             Ok(answers as BoxStream<'s, _>)

@@ -132,12 +132,10 @@ pub(super) fn append(
     Ok(request)
 }
 
-/// Whether an append holds what a later leader wrote than the one that it is from. What
-/// replication of a deposed leader reads may be its successor's, written in place of
-/// what it means: behind `prev_log_id` that would be another log under the same
-/// positions, and whoever does not know the successor yet would take it. Found by
-/// simulation: openraft asserts, in debug builds alone, that there is no such range.
-pub(super) fn is_beyond_leader(request: &AppendEntriesRequest<TypeConfig>) -> bool {
+/// Whether an append holds what a later leader wrote than the one that it is from: behind
+/// `prev_log_id` that would be another log under the same positions, and whoever does not
+/// know the later leader yet would take it.
+fn is_beyond_leader(request: &AppendEntriesRequest<TypeConfig>) -> bool {
     let leader = &request.vote.leader_id;
     request.entries.iter().any(|entry| entry.log_id.leader_id > *leader)
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
+    log::Glance,
     machine::Position,
     peers::{Groups, Loss, Peers, Replica},
     read::{Leads, Question, Testimony},

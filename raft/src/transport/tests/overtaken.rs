@@ -92,7 +92,8 @@ impl Follower {
     /// disk writes nothing.
     async fn take(&self, committed: u64) {
         self.gate.permit(Some(0));
-        let mut network = crate::Transport::network(&self.leader, GROUP, ReplicaId(11));
+        let mut network =
+            crate::Transport::network(&self.leader, GROUP, ReplicaId(11), Glance::default());
         let mut client = network.new_client(ReplicaId(22), &Member { node: THERE }).await;
         tokio::spawn(async move {
             let requests = [append(0, LAST, None), append(LAST + 1, LAST, Some(committed))];

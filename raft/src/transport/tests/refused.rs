@@ -103,7 +103,7 @@ async fn openraft_hears_of_a_refusal_as_unreachable() {
     let disk = Arc::new(MemoryDisk::new(1));
     let settings = TransportSettings::default();
     let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, settings);
-    let mut network = transport.network(GROUP, ReplicaId(11));
+    let mut network = transport.network(GROUP, ReplicaId(11), Glance::default());
     let member = Member { node: THERE };
     let option = || RPCOption::new(Duration::from_secs(5));
     let vote = Vote::new_committed(3, ReplicaId(11));

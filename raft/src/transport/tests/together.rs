@@ -143,7 +143,7 @@ async fn calls_for_another_incarnation_of_a_replica_are_refused() {
     let together = Together::of(2).await;
     let option = || RPCOption::new(Duration::from_secs(5));
     let request = || VoteRequest::new(Vote::new(9, replica(1)), None);
-    let mut network = together.nodes[0].transport.network(GROUP, replica(1));
+    let mut network = together.nodes[0].transport.network(GROUP, replica(1), Glance::default());
     let member = Member { node: NodeId(2) };
     let mut gone = network.new_client(ReplicaId(77), &member).await;
     let error = gone.vote(request(), option()).await.unwrap_err();

@@ -32,7 +32,7 @@ use cardea_storage::{
     slot::SLOTS,
     store::{Read, ReadRequest, Scan},
 };
-use town::{Site, address_of, eventually};
+use town::{Site, eventually, of_older_binaries};
 
 const BOOKS: u64 = 1_200;
 const SHELVES: u64 = 7;
@@ -224,15 +224,7 @@ async fn fill(store: &Arc<dyn Store>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_index_that_an_upgrade_brings_is_built_though_its_builder_is_killed() {
     let sites: Vec<Site> = (1..=3).map(Site::in_memory).collect();
-    let first = sites[0].knowing(VERSION_MAX - 1).open().await.unwrap();
-    first.init(InitPlan::small("test")).await.unwrap();
-    let seeds = vec![address_of(&first)];
-    let mut nodes = vec![first];
-    for site in &sites[1..] {
-        let node = site.knowing(VERSION_MAX - 1).open().await.unwrap();
-        node.join(&seeds).await.unwrap();
-        nodes.push(node);
-    }
+    let mut nodes = of_older_binaries(&sites).await;
     let town = town::Town { sites: sites.clone(), nodes: nodes.clone() };
     town.settled(3).await;
     drop(town);

@@ -7,12 +7,12 @@ mod town;
 
 use std::{sync::Arc, time::Duration};
 
-use cardea_cluster::{ClusterNode, InitPlan, NodeId, OpenError, life, runtime::VERSION_MAX};
+use cardea_cluster::{ClusterNode, NodeId, OpenError, life, runtime::VERSION_MAX};
 use cardea_storage::{
     Feature, Space, StoreError,
     store::{Draft, Verdict},
 };
-use town::{Site, address_of, key, put};
+use town::{Site, address_of, key, of_older_binaries, put};
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
@@ -35,20 +35,6 @@ async fn write(node: &ClusterNode, number: u64, value: &str) -> Result<Verdict, 
 /// What the directory says that a node knows.
 fn known(at: &ClusterNode, node: u64) -> u32 {
     at.directory().view().nodes.get(&NodeId(node)).map_or(0, |record| record.version_max)
-}
-
-/// Three nodes, all with the binary before this one.
-async fn of_older_binaries(sites: &[Site]) -> Vec<Arc<ClusterNode>> {
-    let first = sites[0].knowing(VERSION_MAX - 1).open().await.unwrap();
-    first.init(InitPlan::small("test")).await.unwrap();
-    let seeds = vec![address_of(&first)];
-    let mut nodes = vec![first];
-    for site in &sites[1..] {
-        let node = site.knowing(VERSION_MAX - 1).open().await.unwrap();
-        node.join(&seeds).await.unwrap();
-        nodes.push(node);
-    }
-    nodes
 }
 
 /// Starts a node anew with the binary of this code.

@@ -141,15 +141,7 @@ pub struct Town {
 
 impl Town {
     pub async fn of_three(sites: Vec<Site>) -> Self {
-        let first = sites[0].open().await.unwrap();
-        first.init(InitPlan::small("test")).await.unwrap();
-        let seeds = vec![address_of(&first)];
-        let mut nodes = vec![first];
-        for site in &sites[1..] {
-            let node = site.open().await.unwrap();
-            node.join(&seeds).await.unwrap();
-            nodes.push(node);
-        }
+        let nodes = together(&sites).await;
         let town = Self { sites, nodes };
         town.settled(3).await;
         town
@@ -183,6 +175,25 @@ impl Town {
             node.abandon().await;
         }
     }
+}
+
+/// The nodes of a new cluster, all with the binary before this one.
+pub async fn of_older_binaries(sites: &[Site]) -> Vec<Arc<ClusterNode>> {
+    let older: Vec<Site> = sites.iter().map(|site| site.knowing(VERSION_MAX - 1)).collect();
+    together(&older).await
+}
+
+async fn together(sites: &[Site]) -> Vec<Arc<ClusterNode>> {
+    let first = sites[0].open().await.unwrap();
+    first.init(InitPlan::small("test")).await.unwrap();
+    let seeds = vec![address_of(&first)];
+    let mut nodes = vec![first];
+    for site in &sites[1..] {
+        let node = site.open().await.unwrap();
+        node.join(&seeds).await.unwrap();
+        nodes.push(node);
+    }
+    nodes
 }
 
 pub fn address_of(node: &ClusterNode) -> String {

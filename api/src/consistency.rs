@@ -16,10 +16,8 @@ use async_trait::async_trait;
 use axum::{extract::FromRequestParts, extract::Request, middleware::Next, response::Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cardea_storage::{
-    Clock, Consistency, Entropy, KeyRange, Revision, Slot, SlotRange, Snaptoken, Space, Store,
-    StoreError, Tag,
-    protocol::pin::Pinned,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    Consistency, Snaptoken, Store, StoreError, Through,
+    store::{Draft, Verdict},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
@@ -118,17 +116,9 @@ pub fn observed(store: Arc<dyn Store>) -> Arc<dyn Store> {
 struct Observed(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for Observed {
-    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
-        self.0.read(request).await
-    }
-
-    async fn pin(
-        &self,
-        slot: Slot,
-        consistency: &Consistency,
-    ) -> Result<Option<Pinned>, StoreError> {
-        self.0.pin(slot, consistency).await
+impl Through for Observed {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.0
     }
 
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
@@ -138,34 +128,6 @@ impl Store for Observed {
             let _ = COMMITTED.try_with(|seen| seen.borrow_mut().merge(&committed.snaptoken));
         }
         Ok(verdict)
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.0.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.0.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.0.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.0.version()
-    }
-
-    fn lacking(&self) -> Vec<Tag> {
-        self.0.lacking()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.0.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.0.entropy()
     }
 }
 
@@ -184,6 +146,8 @@ pub(crate) async fn tell_snaptoken(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use cardea_storage::Revision;
+
     use super::*;
 
     #[test]

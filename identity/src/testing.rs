@@ -12,12 +12,12 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Entropy, KeyId, KeyRange, Keyring, ManualClock, Revision, Secret, SeededEntropy, Slot,
-    SlotRange, Space, Store, StoreError, Timestamp,
+    Clock, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Slot, Space, Store, StoreError,
+    Through, Timestamp,
     engine::memory::MemoryDisk,
     key::slot_of,
     local::LocalShards,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    store::{Draft, ReadAnswer, ReadRequest, Verdict},
     txn::{Condition, Effect},
 };
 use parking_lot::Mutex;
@@ -26,11 +26,12 @@ use serde_json::{Value, json};
 use crate::{
     Client, FlowId, Keys, Scope, Service, Settings,
     flow::{
-        BeginLogin, BeginRegistration, Flow, LoggedIn, LoginRejection, LoginSubmission, Registered,
-        RegistrationRejection, RegistrationSubmission,
+        BeginLogin, BeginRegistration, BeginRejection, BeginSettings, Flow, LoggedIn,
+        LoginRejection, LoginSubmission, Registered, RegistrationRejection, RegistrationSubmission,
+        SettingsRejection, SettingsSubmission,
     },
     identity::{CreateRejection, NewIdentity, NewPassword},
-    model::Identity,
+    model::{CsrfDigest, Identity},
     password::Argon2Cost,
     schema::Schemas,
     session::Proof,
@@ -40,6 +41,9 @@ use crate::{
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
 /// A password that the policy takes.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// The browser of a test's person.
+pub(crate) const BROWSER: CsrfDigest = CsrfDigest([7; 32]);
 
 /// What a test works with.
 pub(crate) struct World {
@@ -71,7 +75,11 @@ impl Counted {
 }
 
 #[async_trait]
-impl Store for Counted {
+impl Through for Counted {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.rows.fetch_add(request.reads.len(), Ordering::SeqCst);
@@ -91,28 +99,8 @@ impl Store for Counted {
         self.inner.commit(draft).await
     }
 
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.inner.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.inner.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.inner.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.inner.version()
-    }
-
     fn clock(&self) -> &Arc<dyn Clock> {
         self.skewed.get().unwrap_or_else(|| self.inner.clock())
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.inner.entropy()
     }
 }
 
@@ -142,6 +130,27 @@ pub(crate) fn secret(text: &str) -> Secret<String> {
 }
 
 impl World {
+    /// Settings of who proves itself, in the browser.
+    pub(crate) async fn settings(&self, proof: &Proof) -> Result<Flow, BeginRejection> {
+        let begin = BeginSettings {
+            proof: Some(proof.clone()),
+            browser: Some(BROWSER),
+            ..BeginSettings::default()
+        };
+        self.service.begin_settings(self.scope, begin).await
+    }
+
+    /// Submits them.
+    pub(crate) async fn change(
+        &self,
+        flow: &Flow,
+        proof: &Proof,
+        submission: SettingsSubmission,
+    ) -> Result<Flow, SettingsRejection> {
+        let submission = SettingsSubmission { proof: Some(proof.clone()), ..submission };
+        self.service.submit_settings(self.scope, flow.id, submission).await
+    }
+
     pub(crate) fn new() -> Self {
         Self::with(settings())
     }

@@ -15,11 +15,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Consistency, Entropy, Key, KeyRange, Revision, Slot, SlotRange, Space, Store,
-    StoreError, Table, Tag, Tenant,
+    Consistency, Key, Store, StoreError, Table, Tenant, Through,
     engine::Order,
-    protocol::pin::Pinned,
-    store::{Draft, Read, ReadAnswer, ReadRequest, Scan, Verdict, Watch},
+    store::{Draft, Read, ReadRequest, Scan, Verdict},
     txn::{Effect, Op},
 };
 
@@ -96,17 +94,9 @@ impl Service {
 }
 
 #[async_trait]
-impl Store for Bound {
-    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
-        self.store.read(request).await
-    }
-
-    async fn pin(
-        &self,
-        slot: Slot,
-        consistency: &Consistency,
-    ) -> Result<Option<Pinned>, StoreError> {
-        self.store.pin(slot, consistency).await
+impl Through for Bound {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     async fn commit(&self, mut draft: Draft) -> Result<Verdict, StoreError> {
@@ -129,33 +119,5 @@ impl Store for Bound {
             }
         }
         Ok(verdict)
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.store.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.store.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.store.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.store.version()
-    }
-
-    fn lacking(&self) -> Vec<Tag> {
-        self.store.lacking()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.store.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.store.entropy()
     }
 }

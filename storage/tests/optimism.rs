@@ -17,11 +17,11 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Consistency, Entropy, KeyRange, ManualClock, Revision, SeededEntropy, SlotRange, Space,
-    Store, StoreError, Timestamp,
+    Consistency, ManualClock, SeededEntropy, Slot, Store, StoreError, Through, Timestamp,
     engine::memory::MemoryDisk,
     local::LocalShards,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    protocol::pin::Pinned,
+    store::{ReadAnswer, ReadRequest},
 };
 use tables::{Account, AccountKey, Accounts};
 
@@ -33,41 +33,21 @@ struct Lagging {
 }
 
 #[async_trait]
-impl Store for Lagging {
+impl Through for Lagging {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.current
+    }
+
+    async fn pin(&self, _: Slot, _: &Consistency) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
+    }
+
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         if request.consistency == Consistency::Strong {
             self.strong_reads.fetch_add(1, Ordering::Relaxed);
             return self.current.read(request).await;
         }
         self.behind.read(request).await
-    }
-
-    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
-        self.current.commit(draft).await
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.current.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.current.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.current.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.current.version()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.current.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.current.entropy()
     }
 }
 

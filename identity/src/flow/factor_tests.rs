@@ -20,7 +20,7 @@ use crate::{
     model::{IdentityId, Session},
     session::{Aal, CredentialKind, Proof, RequiredAal},
     table::{FlowKey, Flows, id_of},
-    testing::{PASSWORD, World, client, secret, settings, traits},
+    testing::{BROWSER, PASSWORD, World, client, secret, settings, traits},
     ui::{Attributes, Text},
     webauthn::{
         RelyingParty,
@@ -28,7 +28,6 @@ use crate::{
     },
 };
 
-const BROWSER: CsrfDigest = CsrfDigest([3; 32]);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn world() -> World {
@@ -81,25 +80,6 @@ impl World {
 
     async fn session(&self, proof: &Proof) -> Session {
         self.service.check_session(self.scope, proof, Consistency::Strong).await.unwrap()
-    }
-
-    async fn settings(&self, proof: &Proof) -> Result<Flow, BeginRejection> {
-        let begin = BeginSettings {
-            proof: Some(proof.clone()),
-            browser: Some(BROWSER),
-            ..BeginSettings::default()
-        };
-        self.service.begin_settings(self.scope, begin).await
-    }
-
-    async fn change(
-        &self,
-        flow: &Flow,
-        proof: &Proof,
-        submission: SettingsSubmission,
-    ) -> Result<Flow, SettingsRejection> {
-        let submission = SettingsSubmission { proof: Some(proof.clone()), ..submission };
-        self.service.submit_settings(self.scope, flow.id, submission).await
     }
 
     async fn seed_of(&self, flow: &Flow) -> Seed {

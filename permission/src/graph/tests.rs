@@ -11,13 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Consistency, Entropy, KeyRange, ManualClock, Revision, SeededEntropy, SlotRange, Space,
-    Store, StoreError, Table, Tag,
+    Consistency, ManualClock, SeededEntropy, Slot, Space, Store, StoreError, Table, Tag, Through,
     engine::memory::MemoryDisk,
     key::KeyWriter,
     local::LocalShards,
-    protocol::shards::Shards,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    protocol::{pin::Pinned, shards::Shards},
+    store::{Draft, ReadAnswer, ReadRequest},
     txn::{
         Effect, Outcome, Put, Txn,
         command::{Action, Decide, Prepare},
@@ -46,7 +45,15 @@ struct Interrupted {
 }
 
 #[async_trait]
-impl Store for Interrupted {
+impl Through for Interrupted {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
+    async fn pin(&self, _: Slot, _: &Consistency) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
+    }
+
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         let graph = request.reads.iter().any(|read| match read {
             cardea_storage::store::Read::Get(key) => key.slot().space() == Space::Graph,
@@ -59,34 +66,6 @@ impl Store for Interrupted {
             }
         }
         self.inner.read(request).await
-    }
-
-    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
-        self.inner.commit(draft).await
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.inner.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.inner.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.inner.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.inner.version()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.inner.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.inner.entropy()
     }
 }
 

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Consistency, Entropy, KeyRange, ManualClock, Revision, SeededEntropy, SlotRange, Space,
-    Store, StoreError,
-    engine::memory::MemoryDisk,
-    local::LocalShards,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    Consistency, ManualClock, SeededEntropy, Slot, Store, StoreError, Through,
+    engine::memory::MemoryDisk, local::LocalShards, protocol::pin::Pinned,
 };
 
 use crate::{
@@ -104,37 +101,13 @@ async fn who_finds_nothing_is_told_so_once() {
 struct Remote(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for Remote {
-    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
-        self.0.read(request).await
+impl Through for Remote {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.0
     }
 
-    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
-        self.0.commit(draft).await
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.0.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.0.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.0.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.0.version()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.0.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.0.entropy()
+    async fn pin(&self, _: Slot, _: &Consistency) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
     }
 }
 

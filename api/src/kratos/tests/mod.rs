@@ -21,11 +21,11 @@ use async_trait::async_trait;
 use axum::{Router, body::Body};
 use cardea_identity::{Keys, Service, Settings, password::Argon2Cost, schema::Schemas};
 use cardea_storage::{
-    Clock, Entropy, KeyId, KeyRange, Keyring, ManualClock, Revision, Secret, SeededEntropy,
-    SlotRange, Space, Store, StoreError, Tenant, Timestamp,
+    KeyId, Keyring, ManualClock, Secret, SeededEntropy, Store, StoreError, Tenant, Through,
+    Timestamp,
     engine::memory::MemoryDisk,
     local::LocalShards,
-    store::{Draft, ReadAnswer, ReadRequest, Verdict, Watch},
+    store::{Draft, ReadAnswer, ReadRequest, Verdict},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use parking_lot::Mutex;
@@ -57,7 +57,11 @@ struct Failing {
 }
 
 #[async_trait]
-impl Store for Failing {
+impl Through for Failing {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         if let Some(error) = self.reads.lock().clone() {
             return Err(error);
@@ -70,30 +74,6 @@ impl Store for Failing {
             return Err(error);
         }
         self.inner.commit(draft).await
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.inner.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.inner.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.inner.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.inner.version()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.inner.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.inner.entropy()
     }
 }
 

@@ -7,11 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Entropy, Index, IndexRow, ManualClock, Revision, SeededEntropy, SlotRange, Tag, Tenant,
-    Timestamp,
+    Index, IndexRow, ManualClock, SeededEntropy, Tag, Tenant, Through, Timestamp,
     key::KeyWriter,
     local::LocalShards,
-    store::{Draft, Verdict, Watch},
+    store::{Draft, Verdict},
     txn::{Effect, Op, Put},
 };
 
@@ -162,7 +161,11 @@ struct Leaderless {
 }
 
 #[async_trait]
-impl Store for Leaderless {
+impl Through for Leaderless {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         let left = self.left.load(Ordering::Relaxed);
         if left > 0 {
@@ -170,34 +173,6 @@ impl Store for Leaderless {
             return Err(StoreError::unavailable("no leader"));
         }
         self.inner.read(request).await
-    }
-
-    async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
-        self.inner.commit(draft).await
-    }
-
-    async fn watch(&self, range: KeyRange, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.inner.watch(range, after).await
-    }
-
-    fn local_home(&self) -> Vec<SlotRange> {
-        self.inner.local_home()
-    }
-
-    fn shards(&self, space: Space) -> Vec<SlotRange> {
-        self.inner.shards(space)
-    }
-
-    fn version(&self) -> u32 {
-        self.inner.version()
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        self.inner.clock()
-    }
-
-    fn entropy(&self) -> &Arc<dyn Entropy> {
-        self.inner.entropy()
     }
 }
 

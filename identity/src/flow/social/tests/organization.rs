@@ -102,25 +102,6 @@ impl Town {
         };
         self.world.service.update_identity(self.world.scope, id, change).await.unwrap();
     }
-
-    async fn settings(&self, proof: &Proof) -> Flow {
-        let begin = BeginSettings {
-            browser: Some(BROWSER),
-            proof: Some(proof.clone()),
-            ..BeginSettings::default()
-        };
-        self.world.service.begin_settings(self.world.scope, begin).await.unwrap()
-    }
-
-    async fn submit_change(
-        &self,
-        flow: &Flow,
-        proof: &Proof,
-        submission: SettingsSubmission,
-    ) -> Result<Flow, SettingsRejection> {
-        let submission = SettingsSubmission { proof: Some(proof.clone()), ..submission };
-        self.world.service.submit_settings(self.world.scope, flow.id, submission).await
-    }
 }
 
 /// The options that a node of a form carries.
@@ -297,14 +278,14 @@ async fn member_does_not_unlink_what_the_organization_linked() {
     let town = town();
     let first = issued(town.come_to_acme(ann()).await.unwrap());
     let proof = Proof::Token(first.token.clone());
-    let flow = town.settings(&proof).await;
+    let flow = town.world.settings(&proof).await.unwrap();
     assert!(flow.ui.nodes.iter().all(|node| node.name() != "unlink"));
     let unlink = SettingsSubmission {
         method: "oidc".to_owned(),
         unlink: Some("idp".to_owned()),
         ..SettingsSubmission::default()
     };
-    assert!(is_managed(town.submit_change(&flow, &proof, unlink).await));
+    assert!(is_managed(town.world.change(&flow, &proof, unlink).await));
 }
 
 #[tokio::test]
@@ -333,7 +314,7 @@ async fn settings_of_a_member_take_no_way_round_the_provider() {
     let local = town.member("ann@example.org", None).await;
     let first = town.world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
     let proof = Proof::Token(first.token);
-    let flow = town.settings(&proof).await;
+    let flow = town.world.settings(&proof).await.unwrap();
     let mut soft = Soft::new(Key::es256());
     let passkey = SettingsSubmission {
         passkey_settings_register: Some(soft.create(&options(&flow, "passkey_create_data"))),
@@ -348,9 +329,9 @@ async fn settings_of_a_member_take_no_way_round_the_provider() {
     town.assign(local.id, Some(ACME)).await;
     for way in [new_password(), passkey, key, linking("other"), linking("idp")] {
         let told = format!("{way:?}");
-        assert!(is_managed(town.submit_change(&flow, &proof, way).await), "{told}");
+        assert!(is_managed(town.world.change(&flow, &proof, way).await), "{told}");
     }
-    let offered = town.settings(&proof).await;
+    let offered = town.world.settings(&proof).await.unwrap();
     assert_eq!(ids(&offered), [1_050_023]);
     let offered = offered.ui;
     let ways = [Group::Password, Group::Passkey, Group::Webauthn, Group::Oidc];
@@ -362,14 +343,51 @@ async fn settings_of_a_member_take_no_way_round_the_provider() {
         traits: crate::testing::traits("ann@example.org"),
         ..SettingsSubmission::default()
     };
-    town.submit_change(&flow, &proof, profile).await.unwrap();
+    town.world.change(&flow, &proof, profile).await.unwrap();
     // None of it was kept, nor did the old password cease to be one.
     town.assign(local.id, None).await;
     let other = town.world.log_in("ann@example.org", "another long password").await;
     assert_eq!(ids(&refused(other)), [4_000_006]);
     town.world.log_in("ann@example.org", PASSWORD).await.unwrap();
-    let flow = town.settings(&proof).await;
-    town.submit_change(&flow, &proof, new_password()).await.unwrap();
+    let flow = town.world.settings(&proof).await.unwrap();
+    town.world.change(&flow, &proof, new_password()).await.unwrap();
+}
+
+/// An address is written to and known by: it does not leave the organization's domains
+/// behind its back. What was outside of them before stays, and an administrator may.
+#[tokio::test]
+async fn member_does_not_move_to_an_address_outside_of_its_organization() {
+    let town = town();
+    let local = town.member("ann@acme.example", None).await;
+    let first = town.world.log_in("ann@acme.example", PASSWORD).await.unwrap().issued;
+    let proof = Proof::Token(first.token);
+    let flow = town.world.settings(&proof).await.unwrap();
+    let moving = |email: &str| SettingsSubmission {
+        method: "profile".to_owned(),
+        traits: crate::testing::traits(email),
+        ..SettingsSubmission::default()
+    };
+    town.assign(local.id, Some(ACME)).await;
+    for outside in ["ann@example.org", "ann@sub.acme.example", "ann@acme.example.evil.example"] {
+        match town.world.change(&flow, &proof, moving(outside)).await {
+            Err(SettingsRejection::Invalid(told)) => {
+                let told = told.ui.messages.last().unwrap();
+                assert_eq!(told.text, "An address of people of Acme is one of its own domains.");
+            }
+            other => panic!("{outside}: {other:?}"),
+        }
+        assert_eq!(town.find(outside).await, []);
+    }
+    town.world.change(&flow, &proof, moving("ann@ACME.example")).await.unwrap();
+    let flow = town.world.settings(&proof).await.unwrap();
+    town.world.change(&flow, &proof, moving("anna@acme.example")).await.unwrap();
+    town.assign(local.id, None).await;
+    let flow = town.world.settings(&proof).await.unwrap();
+    town.world.change(&flow, &proof, moving("ann@example.org")).await.unwrap();
+    // A member with an address of its own keeps it.
+    town.assign(local.id, Some(ACME)).await;
+    let flow = town.world.settings(&proof).await.unwrap();
+    town.world.change(&flow, &proof, moving("ann@example.org")).await.unwrap();
 }
 
 /// It left for a provider before the organization had it, and comes back a member.
@@ -381,8 +399,8 @@ async fn account_that_a_member_brings_back_is_not_linked() {
     let proof = Proof::Token(first.token);
     for member in [true, false] {
         town.assign(local.id, None).await;
-        let flow = town.settings(&proof).await;
-        let away = town.submit_change(&flow, &proof, linking("other")).await;
+        let flow = town.world.settings(&proof).await.unwrap();
+        let away = town.world.change(&flow, &proof, linking("other")).await;
         let Err(SettingsRejection::Away(url)) = away else { panic!("{away:?}") };
         *town.idp.nonce.lock() = parameter(&url, "nonce");
         town.idp.says(json!({"sub": "elsewhere"}));
@@ -407,10 +425,10 @@ async fn provider_of_an_organization_is_not_linked_in_settings() {
     town.member("bob@example.org", None).await;
     let first = town.world.log_in("bob@example.org", PASSWORD).await.unwrap().issued;
     let proof = Proof::Token(first.token);
-    let flow = town.settings(&proof).await;
+    let flow = town.world.settings(&proof).await.unwrap();
     let links = flow.ui.nodes.iter().filter(|node| node.name() == "link");
     assert_eq!(links.count(), 1);
-    let refused = town.submit_change(&flow, &proof, linking("idp")).await;
+    let refused = town.world.change(&flow, &proof, linking("idp")).await;
     let Err(SettingsRejection::Invalid(flow)) = refused else { panic!("{refused:?}") };
     assert_eq!(ids(&flow), [4_000_001]);
 }

@@ -11,8 +11,8 @@ use crate::{
     table::{
         CredentialIdentifiers, CredentialKey, Credentials, ExternalIds, IdentifierTextKey,
         IdentifiersByText, Identities, IdentitiesByOrganization, IdentityKey, ImportedTokens,
-        PasskeyHandles, RecoveryAddresses, SessionByIdentity, SessionKey, SessionTokens, Sessions,
-        SessionsByIssue, VerifiableAddresses,
+        PasskeyHandles, ProviderSubjects, RecoveryAddresses, SessionByIdentity, SessionKey,
+        SessionTokens, Sessions, SessionsByIssue, VerifiableAddresses,
         audit::{AuditEventByTimeKey, AuditEventKey, AuditEvents, AuditEventsByTime},
         hook_call::HookCalls,
         id_of,
@@ -22,12 +22,11 @@ use crate::{
 };
 
 /// Tables whose rows do not outlive the cut of a backup: flows, the marks of those
-/// that were used, errors for people, counters of attempts and messages, and receipts of
-/// batches.
-pub const TRANSIENT: [Tag; 7] = [
+/// that were used, errors for people, counters of messages and of what failed by source,
+/// and receipts of batches. Attempts on an account do: nobody gets new ones by a restore.
+pub const TRANSIENT: [Tag; 6] = [
     Tag::FLOW,
     Tag::USED_FLOW,
-    Tag::ATTEMPTS,
     Tag::SOURCE_FAILURES,
     Tag::MESSAGE_COUNT,
     Tag::FLOW_ERROR,
@@ -110,6 +109,14 @@ pub fn leads_to(row: &Row) -> Option<Vec<Key>> {
                 kind: CredentialKind::Passkey.number(),
             })
         }
+        Tag::PROVIDER_SUBJECT => {
+            let entry = ProviderSubjects::decode(row).ok()?;
+            Credentials::key(&CredentialKey {
+                tenant: entry.key.tenant,
+                identity: entry.record.id(),
+                kind: CredentialKind::Oidc.number(),
+            })
+        }
         Tag::VERIFIABLE_ADDRESS => {
             let entry = VerifiableAddresses::decode(row).ok()?;
             Identities::key(&IdentityKey { tenant: entry.key.tenant, id: entry.record.id() })
@@ -185,11 +192,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::CredentialRecord,
+        table::{CredentialRecord, LinkRecord},
         testing::{PASSWORD, World},
     };
 
-    /// Every row of a world in which somebody registered and logged in.
+    /// Every row of a world in which somebody registered and logged in, and has one of all.
     async fn rows() -> Vec<Row> {
         let world = World::new();
         let identity = world.register("ann@example.org").await.identity.id.0;
@@ -199,10 +206,14 @@ mod tests {
             user_handle_digest: vec![9; 32].into(),
             ..CredentialRecord::default()
         };
+        let linked = &CredentialKey { kind: CredentialKind::Oidc.number(), ..*key };
+        let link = LinkRecord { digest: vec![8; 32].into(), ..LinkRecord::default() };
+        let links = &CredentialRecord { links: vec![link], ..CredentialRecord::default() };
         let (service, post) =
             (&world.service, &PostKey { tenant: world.scope.tenant, id: identity });
         let stored = service.store.transact(|t| async move {
             t.insert::<Credentials>(key, passkeys, None);
+            t.insert::<Credentials>(linked, links, None);
             service.put_post::<Messages>(&t, post, Default::default(), &Default::default());
             service.put_post::<HookCalls>(&t, post, Default::default(), &Default::default());
             Ok::<_, StoreError>(())
@@ -237,6 +248,25 @@ mod tests {
         }
     }
 
+    /// N5: a restore is no way round what was decided, nor do guesses begin anew by it.
+    #[test]
+    fn what_a_restore_leaves_out_is_no_decision_about_security() {
+        let decided = [
+            Tag::IDENTITY,
+            Tag::CREDENTIAL,
+            Tag::SESSION,
+            Tag::SESSION_ERA,
+            Tag::ATTEMPTS,
+            Tag::AUDIT_EVENT,
+            Tag::AUDIT_HEAD,
+            Tag::AUDIT_SEAL,
+            Tag::ERASURE,
+        ];
+        assert!(TRANSIENT.iter().all(|tag| !decided.contains(tag)));
+        // The marks of flows that were used go with the flows.
+        assert!(TRANSIENT.contains(&Tag::USED_FLOW) && TRANSIENT.contains(&Tag::FLOW));
+    }
+
     /// A cluster that passed a version has the index whole, and builds it no more.
     #[test]
     fn versions_of_indexes_are_frozen() {
@@ -263,7 +293,8 @@ mod tests {
                 followed += 1;
             }
         }
-        assert!(expected >= 9 && expected == followed, "{expected} expected, {followed} followed");
+        assert!(expected >= 10 && expected == followed, "{expected} expected, {followed} followed");
+        assert!(rows.iter().any(|row| row.key.tag() == Tag::PROVIDER_SUBJECT));
     }
 
     #[tokio::test]

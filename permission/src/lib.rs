@@ -37,6 +37,7 @@ pub mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 pub mod watch;
 pub mod write;
 

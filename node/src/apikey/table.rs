@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use cardea_storage::{
-    IndexRow, KeyRange, Slot, Space, Table, TableKey, Tag, Tenant,
+    Index, IndexRow, KeyRange, Row, Slot, Space, Table, TableKey, Tag, Tenant,
     key::{Key, KeyReader, KeyWriter},
 };
 use prost::Message;
@@ -71,6 +71,17 @@ impl Table for ApiKeyTable {
 fn listed(tenant: Tenant) -> KeyWriter {
     let slot = Slot::of_name(Space::Index, &tenant.0.to_be_bytes());
     KeyWriter::new(slot, Tag::API_KEY_BY_TENANT, tenant)
+}
+
+/// The index of this table.
+pub(crate) const INDEX: Index = Index::first(Tag::API_KEY_BY_TENANT, Tag::API_KEY);
+
+/// The key that an index row leads to; `None` if the row is of another index.
+pub(crate) fn leads_to(row: &Row) -> Option<Vec<Key>> {
+    if row.key.tag() != INDEX.tag {
+        return None;
+    }
+    Some(vec![ApiKeyTable::key(&ApiKeyKey(id_in(&row.key)?))])
 }
 
 /// The index rows of a tenant's keys.

@@ -36,7 +36,7 @@ pub use member::Member;
 pub use runtime::{
     ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, status::ClusterStatus,
 };
-pub use service::operations::{OperationError, Operations};
+pub use service::operations::OperationError;
 
 /// The group of the directory.
 pub const DIRECTORY: GroupId = GroupId(0);

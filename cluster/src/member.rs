@@ -30,7 +30,7 @@ use crate::{
     placement::Rules,
     replica::Replica,
     runtime::seeds::Seeds,
-    service::{client, forward::Forwarders, operations::Operations, proto},
+    service::{client, forward::Forwarders, proto},
 };
 
 /// Added to the bound of confirmation, for clocks that run at different speeds.
@@ -73,12 +73,13 @@ pub struct Member {
     pub(crate) leaders: Mutex<BTreeMap<GroupId, NodeId>>,
     /// Where to look for nodes that moved.
     pub(crate) seeds: RwLock<Option<Seeds>>,
-    pub(crate) operations: RwLock<Option<Arc<dyn Operations>>>,
     pub(crate) draining: AtomicBool,
     /// The numbers by which replicas and leaders are placed.
     pub(crate) rules: RwLock<Rules>,
     /// Whether the directory has this process in the node's row.
     pub(crate) announced: AtomicBool,
+    /// How much memory its process takes.
+    pub(crate) memory: fn() -> Option<u64>,
     pub(crate) disk_free: AtomicU64,
     pub(crate) disk_full: AtomicBool,
     /// When a write of the log was last seen to hang, by the monotonic clock.

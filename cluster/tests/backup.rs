@@ -16,6 +16,10 @@ use std::{
 use bytes::Bytes;
 use cardea_cluster::{
     ClusterNode, DIRECTORY, GroupId, InitPlan, Member,
+    directory::{
+        records::ShardRecord,
+        tables::{ShardKey, ShardRows},
+    },
     life::{
         BackupError, BackupPlan, Progress, RestoreError, RestorePlan, back_up,
         backup::archive::{MANIFEST, read_manifest},
@@ -268,6 +272,28 @@ async fn a_backup_whose_fence_lapses_fails_and_leaves_no_manifest_and_no_fence()
     let relative = back_up(&asked, &BackupPlan::new("here"), |_| {}).await;
     assert!(matches!(relative, Err(BackupError::Relative(_))));
     town.stop().await;
+}
+
+/// What a shard would hold that nobody knows to be formed is not left out silently.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_of_a_cluster_whose_shards_are_not_all_formed_is_refused() {
+    let disk = Site::in_memory(1).disk;
+    let node = new_cluster(disk.clone(), "young").await;
+    fill(&node.store()).await;
+    // One that nobody forms: it has no replica.
+    let young = &ShardKey(GroupId(99));
+    let store = node.store();
+    let begun = store.transact(|t| async move {
+        t.put::<ShardRows>(young, &ShardRecord::default(), None).await
+    });
+    begun.await.unwrap();
+    let refused = back_up(&member(&node), &BackupPlan::new("/early"), |_| {}).await;
+    assert!(matches!(refused, Err(BackupError::Unformed(GroupId(99)))), "{refused:?}");
+    assert!(read_manifest(disk.as_ref(), &PathBuf::from("/early")).is_err());
+    let gone = store.transact(|t| async move { t.delete::<ShardRows>(young).await });
+    gone.await.unwrap();
+    back_up(&member(&node), &BackupPlan::new("/later"), |_| {}).await.unwrap();
+    node.abandon().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

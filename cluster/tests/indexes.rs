@@ -271,7 +271,7 @@ async fn an_index_that_an_upgrade_brings_is_built_though_its_builder_is_killed()
         })
     };
     eventually("the index is half built", async || {
-        nodes.iter().any(|node| index(node).is_some_and(|index| index.slots_done > 0))
+        nodes.iter().any(|node| index(node).is_some_and(|index| index.progress.slots_done > 0))
     })
     .await;
     let builder = nodes.iter().position(|node| leads_directory(node)).unwrap();
@@ -286,9 +286,9 @@ async fn an_index_that_an_upgrade_brings_is_built_though_its_builder_is_killed()
     assert!(changed.load(Ordering::Relaxed) > 20);
     nodes[builder] = new(&sites[builder]).open().await.unwrap();
     must_be_exact(&other.store()).await;
-    let status = index(&other).unwrap();
-    assert!(status.filled > 100 && status.stripped > 0, "{status:?}");
-    assert_eq!(status.taken, 0);
+    let built = index(&other).unwrap().progress;
+    assert!(built.filled > 100 && built.stripped > 0, "{built:?}");
+    assert_eq!(built.taken, 0);
     for node in nodes {
         node.abandon().await;
     }
@@ -338,7 +338,7 @@ async fn a_backup_of_an_older_version_has_its_indexes_built_after_the_restore() 
     assert!(is_refused(&on_shelf(&node.store(), 1).await));
     eventually("the index is whole", async || index(&node).is_some_and(|index| index.whole)).await;
     // A builder that is interrupted forgets what it counted since its last note.
-    assert!(index(&node).unwrap().filled > 0);
+    assert!(index(&node).unwrap().progress.filled > 0);
     must_be_exact(&node.store()).await;
     node.abandon().await;
 }

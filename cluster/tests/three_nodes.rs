@@ -18,7 +18,9 @@ use cardea_storage::{
     key::KeyWriter,
     store::{Consistency, Draft, ReadRequest, Snaptoken, Verdict},
 };
-use town::{RESERVE_BYTES, Site, Town, absent, address_of, eventually, key, put, read, write};
+use town::{
+    MEMORY_BYTES, RESERVE_BYTES, Site, Town, absent, address_of, eventually, key, put, read, write,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_transaction_over_two_spaces_from_any_node_is_read_by_every_node() {
@@ -237,6 +239,23 @@ async fn leaders_move_and_the_status_shows_it() {
     eventually("the cluster is well", async || town.nodes[0].status().problems.is_empty()).await;
     let keys = town.nodes[2].keyrings().unwrap();
     assert_eq!(keys.token.digest(b"x"), town.nodes[0].keyrings().unwrap().token.digest(b"x"));
+    town.stop().await;
+}
+
+/// Of every node, whichever is asked, however little there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_status_shows_what_data_and_memory_every_node_takes() {
+    let town = Town::in_memory().await;
+    write(&town.store(0), vec![], vec![put(&key(Space::Home, 1, 1), "little")]).await;
+    for node in &town.nodes {
+        eventually("every node says what it takes", async || {
+            node.status().nodes.iter().all(|node| {
+                let data = node.disk_used_bytes.is_some_and(|bytes| bytes > 0);
+                data && node.memory_bytes == Some(MEMORY_BYTES)
+            })
+        })
+        .await;
+    }
     town.stop().await;
 }
 

@@ -28,6 +28,7 @@ use crate::{
     layers::{admin_url, public_url},
     listener::health::VERSION,
     operator::upkeep::LayerRules,
+    telemetry::process::resident_bytes,
 };
 
 /// The node in its cluster, or on the way into one.
@@ -89,6 +90,7 @@ impl Backend {
             flush: FlushSettings::default(),
             version_max: cardea_cluster::runtime::VERSION_MAX,
             raft_runtime,
+            memory: resident_bytes,
             clock,
             entropy,
         })

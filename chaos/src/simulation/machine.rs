@@ -187,6 +187,7 @@ impl Machine {
             },
             version_max: VERSION_MAX - u32::from(!newest),
             raft_runtime: runtime.handle().clone(),
+            memory: || None,
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(self.dice.draw())),
         }

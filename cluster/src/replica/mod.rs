@@ -242,6 +242,12 @@ impl Replica {
         self.machine.engine().usage().disk_bytes
     }
 
+    /// Bytes of its rows: in files, or in memory and the log alone yet.
+    pub fn row_bytes(&self) -> u64 {
+        let usage = self.machine.engine().usage();
+        usage.disk_bytes + usage.unflushed_bytes
+    }
+
     fn flushed_at(&self, state: &state::State) {
         self.retention.advance(state.now);
         let mut flushed = self.flushed.lock();
@@ -354,8 +360,7 @@ impl cardea_raft::Machine for Replica {
     }
 
     fn size_bytes(&self) -> u64 {
-        let usage = self.machine.engine().usage();
-        usage.disk_bytes + usage.unflushed_bytes
+        self.row_bytes()
     }
 
     fn leader_now(&self) -> u64 {

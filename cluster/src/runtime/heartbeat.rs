@@ -184,7 +184,7 @@ pub(crate) fn report(member: &Member) -> proto::StatusResponse {
         version_max: member.version_max,
         draining: member.is_draining(),
         directory_revision: member.directory.acknowledged().0,
-        memory_bytes: 0,
+        memory_bytes: (member.memory)().unwrap_or_default(),
         process: member.process,
         disk_full: member.is_disk_full(),
         disk_hangs: has_hung(
@@ -220,7 +220,7 @@ fn replica_report(member: &Member, replica: &Replica) -> proto::ReplicaReport {
             .map(|(index, digest)| proto::DigestMark { index, digest })
             .collect(),
         log_time: replica.log_time().0,
-        disk_bytes: replica.disk_bytes(),
+        disk_bytes: replica.row_bytes(),
         learner: status.learners.contains_key(&replica.id()),
         voters: if status.joint || !status.membership_committed {
             Vec::new()

@@ -115,6 +115,8 @@ pub struct ClusterOptions {
     pub flush: FlushSettings,
     /// Where Raft and the listener run: a runtime of its own.
     pub raft_runtime: Handle,
+    /// How much memory its process takes, in bytes, where that can be told.
+    pub memory: fn() -> Option<u64>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -241,6 +243,7 @@ struct Opened {
     raft: cardea_raft::Settings,
     flush: FlushSettings,
     raft_runtime: Handle,
+    memory: fn() -> Option<u64>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     process: u64,
@@ -268,6 +271,7 @@ impl ClusterNode {
             raft,
             flush,
             raft_runtime,
+            memory,
             clock,
             entropy,
         } = options;
@@ -293,6 +297,7 @@ impl ClusterNode {
                 raft,
                 flush,
                 raft_runtime,
+                memory,
                 clock,
                 entropy,
                 process,

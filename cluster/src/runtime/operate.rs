@@ -52,11 +52,7 @@ pub(crate) async fn operate_here(
     if let Some(done) = crate::life::backup::cut::operate(member, action, &body).await {
         return done;
     }
-    let operations = member.operations.read().clone();
-    match operations {
-        Some(operations) => operations.operate(action, body).await,
-        None => Err(OperationError::Unavailable(format!("this node does not know {action}"))),
-    }
+    Err(OperationError::Unavailable(format!("this node does not know {action}")))
 }
 
 /// Hands the lead of a group to the replica on a node, wherever it lies now.

@@ -15,7 +15,7 @@ use crate::{
     },
     keys::{self, KeyPurpose},
     member::Member,
-    service::operations::{OperationError, Operations},
+    service::operations::OperationError,
 };
 
 impl ClusterNode {
@@ -46,13 +46,6 @@ impl ClusterNode {
         let current = edit::activate_key(&self.store, key).await?;
         member.acknowledged_everywhere(current).await;
         Ok(KeyId(key.id))
-    }
-
-    /// Takes over operators' actions that other nodes ask of this one.
-    pub fn serve_operations(&self, operations: Arc<dyn Operations>) {
-        if let Some(member) = self.member() {
-            *member.operations.write() = Some(operations);
-        }
     }
 
     /// Has a node do an operator's action.

@@ -2,7 +2,7 @@
 
 use cardea_raft::{GroupId, NodeId};
 use cardea_storage::Tag;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ClusterNode;
 use crate::{
@@ -95,27 +95,25 @@ pub struct NodeStatus {
     pub leaders: u32,
     /// Milliseconds that its clock is ahead of the median.
     pub clock_ahead_ms: Option<i64>,
-    /// Bytes that its tablets take.
+    /// Bytes that its tablets take, with what of them is only in memory and the log yet.
     pub disk_used_bytes: Option<u64>,
     /// Bytes that its disk has left.
     pub disk_free_bytes: Option<u64>,
     /// Whether its disk hangs, or did lately, by its own word: it is not given
     /// leaderships then.
     pub disk_hangs: bool,
+    /// Bytes of memory that its process takes, by its own word.
+    pub memory_bytes: Option<u64>,
     /// Milliseconds since something was heard of it; 0 for the node that answers.
     pub silent_ms: Option<u64>,
 }
 
-/// How far an index is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct IndexStatus {
-    /// The kind of its rows.
-    pub name: String,
-    /// Whether every record has its rows in it, and every row its record.
-    pub whole: bool,
-    /// Slots that were gone through while it is built; each is gone through twice.
+/// How far an index is built; on the wire of operators, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexProgress {
+    /// Slots that were gone through while it is built, of [`slots_all`](Self::slots_all).
     pub slots_done: u32,
-    /// Slots that are to be gone through.
+    /// Slots that are to be gone through, each twice; 0 before it is begun.
     pub slots_all: u32,
     /// Records that were looked at.
     pub records: u64,
@@ -125,6 +123,18 @@ pub struct IndexStatus {
     pub stripped: u64,
     /// Rows that a record could not have, because another record has them.
     pub taken: u64,
+}
+
+/// How far an index is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexStatus {
+    /// The kind of its rows.
+    pub name: String,
+    /// Whether every record has its rows in it, and every row its record.
+    pub whole: bool,
+    /// How far it is built.
+    #[serde(flatten)]
+    pub progress: IndexProgress,
     /// Since when it is to be built or, if it is, whole, in milliseconds since the Unix
     /// epoch; absent if it was whole before anybody noted it, or waits for the cluster
     /// version.
@@ -240,12 +250,14 @@ fn indexes(member: &Member, view: &DirectoryView) -> Vec<IndexStatus> {
         IndexStatus {
             name: tag.to_string(),
             whole,
-            slots_done,
-            slots_all,
-            records: row.records,
-            filled: row.filled,
-            stripped: row.stripped,
-            taken: row.taken,
+            progress: IndexProgress {
+                slots_done,
+                slots_all,
+                records: row.records,
+                filled: row.filled,
+                stripped: row.stripped,
+                taken: row.taken,
+            },
             since,
         }
     })
@@ -300,6 +312,7 @@ fn node_status(
         disk_used_bytes: report.map(|report| report.disk_used),
         disk_free_bytes: report.map(|report| report.disk_free),
         disk_hangs: heard && report.is_some_and(|report| report.disk_hangs),
+        memory_bytes: report.map(|report| report.memory_bytes).filter(|bytes| *bytes != 0),
         silent_ms: silent.map(millis),
     }
 }
@@ -366,8 +379,8 @@ fn problems(status: &ClusterStatus, confirmed: bool) -> Vec<String> {
             problems.push(format!("the clock of node {} is off", node.id));
         }
     }
-    for index in status.indexes.iter().filter(|index| index.taken > 0) {
-        let IndexStatus { name, taken, .. } = index;
+    for index in status.indexes.iter().filter(|index| index.progress.taken > 0) {
+        let IndexStatus { name, progress: IndexProgress { taken, .. }, .. } = index;
         problems.push(format!("{taken} records lack rows of {name}, since others have them"));
     }
     for shard in &status.shards {

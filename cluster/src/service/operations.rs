@@ -1,7 +1,5 @@
 //! Operators' actions that have to happen on a particular node.
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cardea_raft::NodeId;
 
 /// Why an action was not done.
@@ -49,15 +47,4 @@ impl OperationError {
             _ => Self::Unknown(reason),
         }
     }
-}
-
-/// Does what other nodes ask for, by the name of the action. Names and the form
-/// of bodies belong to whoever registers; they cross versions.
-#[async_trait]
-pub trait Operations: Send + Sync + 'static {
-    /// Does it here.
-    ///
-    /// # Errors
-    /// See [`OperationError`].
-    async fn operate(&self, action: &str, body: Bytes) -> Result<Bytes, OperationError>;
 }

@@ -42,6 +42,8 @@ impl Clock for WallClock {
 
 /// Below this many free bytes nodes refuse writes.
 pub const RESERVE_BYTES: u64 = 1 << 20;
+/// What every node says that it takes.
+pub const MEMORY_BYTES: u64 = 7 << 20;
 
 /// What is needed to open a node again.
 #[derive(Clone)]
@@ -126,6 +128,7 @@ impl Site {
             raft: Settings::default(),
             flush: Default::default(),
             raft_runtime: tokio::runtime::Handle::current(),
+            memory: || Some(MEMORY_BYTES),
             clock: Arc::new(WallClock(Instant::now())),
             entropy: Arc::new(SeededEntropy::new(seed)),
         })

@@ -1,5 +1,7 @@
 //! `cardea status`: a cluster at a glance.
 
+use cardea_cluster::runtime::status::IndexProgress;
+
 use super::{
     exit::{Failure, Outcome},
     output::{Cell, Printer, Table, Tone, show_bytes},
@@ -65,9 +67,10 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
     }
     let orphans = status.shards.iter().filter(|shard| shard.leader.is_none());
     problems.extend(orphans.map(|shard| format!("shard {} has no leader", shard.group)));
-    let taken = status.indexes.iter().filter(|index| index.taken > 0);
+    let taken = status.indexes.iter().filter(|index| index.progress.taken > 0);
     problems.extend(taken.map(|index| {
-        format!("{} records lack rows of {}, since others have them", index.taken, index.name)
+        let taken = index.progress.taken;
+        format!("{taken} records lack rows of {}, since others have them", index.name)
     }));
     problems
 }
@@ -120,17 +123,18 @@ fn node_table(nodes: &[NodeStatus]) -> Table {
 fn index_table<'a>(indexes: impl Iterator<Item = &'a IndexStatus>) -> Table {
     let mut table = Table::new(["index", "built", "records", "written", "deleted", "since"]);
     for index in indexes {
-        let built = match (index.slots_all, &index.since) {
+        let IndexProgress { slots_done, slots_all, records, filled, stripped, .. } = index.progress;
+        let built = match (slots_all, &index.since) {
             (_, None) => "waits for the cluster version".to_owned(),
             (0, Some(_)) => "0 %".to_owned(),
-            (all, Some(_)) => format!("{} %", 100 * u64::from(index.slots_done) / u64::from(all)),
+            (all, Some(_)) => format!("{} %", 100 * u64::from(slots_done) / u64::from(all)),
         };
         table.row([
             Cell::toned(index.name.as_str(), Tone::Strong),
             Cell::toned(built, Tone::Warning),
-            index.records.to_string().into(),
-            index.filled.to_string().into(),
-            index.stripped.to_string().into(),
+            records.to_string().into(),
+            filled.to_string().into(),
+            stripped.to_string().into(),
             index.since.as_deref().unwrap_or("–").into(),
         ]);
     }
@@ -234,12 +238,12 @@ mod tests {
         IndexStatus {
             name: name.to_owned(),
             whole: true,
-            slots_done: 24_576,
-            slots_all: 24_576,
-            records: 7,
-            filled: 0,
-            stripped: 0,
-            taken: 0,
+            progress: IndexProgress {
+                slots_done: 24_576,
+                slots_all: 24_576,
+                records: 7,
+                ..IndexProgress::default()
+            },
             since: Some("2026-01-01T00:00:00Z".to_owned()),
         }
     }
@@ -248,20 +252,17 @@ mod tests {
     fn indexes_that_are_built_are_shown_with_how_far_they_are() {
         let mut status = status();
         assert!(!show(&status, false).contains("session_by_issue"), "whole ones are not news");
-        status.indexes.push(IndexStatus {
-            whole: false,
-            slots_done: 6_144,
-            records: 1_234,
-            filled: 56,
-            ..index("imported_token")
-        });
+        let built = index("imported_token");
+        let progress =
+            IndexProgress { slots_done: 6_144, records: 1_234, filled: 56, ..built.progress };
+        status.indexes.push(IndexStatus { whole: false, progress, ..built });
         status.indexes.push(IndexStatus { whole: false, since: None, ..index("late") });
         let text = show(&status, false);
         for part in ["imported_token", "25 %", "1234", "56", "waits for the cluster version"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(text.contains("All is well"), "building is no trouble\n{text}");
-        status.indexes[1].taken = 2;
+        status.indexes[1].progress.taken = 2;
         let told = ["2 records lack rows of imported_token, since others have them"];
         assert_eq!(problems(&status), told);
     }

@@ -27,7 +27,6 @@ use crate::{
     },
     backend::Backend,
     listener::keys::Tenant,
-    telemetry::process::resident_bytes,
 };
 
 /// Does what operators ask.
@@ -148,21 +147,20 @@ impl Operator for ClusterOperator {
 }
 
 fn shown(status: status::ClusterStatus) -> ClusterStatus {
-    let answered_by = status.answered_by;
     ClusterStatus {
         name: status.name,
         cluster_id: status.cluster_id,
         version: status.version,
         version_known: status.version_known,
         version_held: status.version_held,
-        answered_by,
-        nodes: status.nodes.into_iter().map(|node| shown_node(node, answered_by)).collect(),
+        answered_by: status.answered_by,
+        nodes: status.nodes.into_iter().map(shown_node).collect(),
         shards: status.shards.into_iter().map(shown_shard).collect(),
         indexes: status.indexes.into_iter().map(shown_index).collect(),
     }
 }
 
-fn shown_node(node: status::NodeStatus, answered_by: u64) -> NodeStatus {
+fn shown_node(node: status::NodeStatus) -> NodeStatus {
     NodeStatus {
         id: node.id,
         address: node.address,
@@ -184,7 +182,7 @@ fn shown_node(node: status::NodeStatus, answered_by: u64) -> NodeStatus {
         disk_used_bytes: node.disk_used_bytes,
         disk_free_bytes: node.disk_free_bytes.filter(|free| *free != u64::MAX),
         disk_hangs: node.disk_hangs,
-        memory_bytes: (node.id == answered_by).then(resident_bytes).flatten(),
+        memory_bytes: node.memory_bytes,
         silent_ms: node.silent_ms,
     }
 }
@@ -193,12 +191,7 @@ fn shown_index(index: status::IndexStatus) -> IndexStatus {
     IndexStatus {
         name: index.name,
         whole: index.whole,
-        slots_done: index.slots_done,
-        slots_all: index.slots_all,
-        records: index.records,
-        filled: index.filled,
-        stripped: index.stripped,
-        taken: index.taken,
+        progress: index.progress,
         since: index.since.map(|at| rfc3339(Timestamp(at))),
     }
 }

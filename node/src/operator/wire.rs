@@ -1,6 +1,7 @@
 //! What the operator's routes speak: the JSON that `cardea status` and its
 //! siblings print with `--output json`. Fields are only ever added.
 
+use cardea_cluster::runtime::status::IndexProgress;
 use serde::{Deserialize, Serialize};
 
 /// A cluster as one node sees it.
@@ -37,18 +38,9 @@ pub struct IndexStatus {
     /// Whether every record has its rows in it. What is read by one that is not whole is
     /// answered 503 `index_not_whole`.
     pub whole: bool,
-    /// Slots gone through while it is built, of [`slots_all`](Self::slots_all).
-    pub slots_done: u32,
-    /// Slots to be gone through, each twice; 0 before it is begun.
-    pub slots_all: u32,
-    /// Records that were looked at.
-    pub records: u64,
-    /// Rows that were written.
-    pub filled: u64,
-    /// Rows that were deleted, since no record expected them.
-    pub stripped: u64,
-    /// Rows that a record could not have, because another record has them.
-    pub taken: u64,
+    /// How far it is built.
+    #[serde(flatten)]
+    pub progress: IndexProgress,
     /// Since when it is to be built or, if it is, whole (RFC 3339).
     pub since: Option<String>,
 }
@@ -95,7 +87,7 @@ pub struct NodeStatus {
     pub leaders: u32,
     /// How far its clock is from the median, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// Bytes its data takes.
+    /// Bytes its data takes, with what is only in memory and the log yet.
     pub disk_used_bytes: Option<u64>,
     /// Bytes its disk has left.
     pub disk_free_bytes: Option<u64>,

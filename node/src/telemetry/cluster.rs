@@ -85,7 +85,8 @@ impl MetricsSource for ClusterMetrics {
                 f64::from(u8::from(index.whole)),
             );
             if !index.whole {
-                let built = f64::from(index.slots_done) / f64::from(index.slots_all.max(1));
+                let progress = index.progress;
+                let built = f64::from(progress.slots_done) / f64::from(progress.slots_all.max(1));
                 samples.gauge(
                     "index_built_ratio",
                     "How much of an index that is being built is done",

@@ -12,6 +12,7 @@ use crate::{
     language::Language,
     schema::Channel,
     session::{Aal, AuthenticationMethod, CredentialKind, RequiredAal, assurance},
+    social::claims::Upstream,
     table::{
         AddressRecord, CredentialRecord, DeviceRecord, IdentityRecord, MethodRecord, SessionRecord,
         id_bytes, id_of,
@@ -360,6 +361,8 @@ impl MethodRecord {
             via: method.via.map_or(0, via_number),
             provider: method.provider.clone().unwrap_or_default(),
             organization: method.organization.as_ref().map(id_bytes).unwrap_or_default(),
+            upstream_acr: method.upstream.acr.clone().unwrap_or_default(),
+            upstream_amr: method.upstream.amr.clone(),
         }
     }
 
@@ -384,6 +387,10 @@ impl MethodRecord {
             via,
             provider: Some(self.provider.clone()).filter(|provider| !provider.is_empty()),
             organization: Uuid::from_slice(&self.organization).ok(),
+            upstream: Upstream {
+                acr: Some(self.upstream_acr.clone()).filter(|acr| !acr.is_empty()),
+                amr: self.upstream_amr.clone(),
+            },
         })
     }
 }

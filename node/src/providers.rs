@@ -107,6 +107,14 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
         (None, "") => id.to_owned(),
         (None, label) => label.to_owned(),
     };
+    let renews = &table.update_identity_on_login;
+    let renews =
+        choice("update_identity_on_login", renews, &["never", "automatic"])? == "automatic";
+    let vouches = !table.aal2_acr_values.is_empty() || !table.aal2_amr_values.is_empty();
+    ensure!(
+        preset.is_openid || !vouches,
+        "aal2_acr_values, aal2_amr_values: it gives no ID tokens that would say so"
+    );
     let requested_claims = table.requested_claims.clone().map(serde_json::to_value).transpose()?;
     Ok(Provider {
         id: id.to_owned(),
@@ -133,6 +141,9 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
             .map(|id| Uuid::try_parse(id).context("organization_id is no UUID"))
             .transpose()?,
         authoritative_domains: table.authoritative_domains.clone(),
+        renews,
+        aal2_acr: table.aal2_acr_values.clone(),
+        aal2_amr: table.aal2_amr_values.clone(),
     })
 }
 

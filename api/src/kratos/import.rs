@@ -12,6 +12,7 @@ use cardea_identity::{
     model::IdentityState,
     schema::Channel,
     session::{Aal, AuthenticationMethod, CredentialKind},
+    social::claims::Upstream,
     time::parse_rfc3339,
 };
 use cardea_storage::{Secret, Timestamp};
@@ -90,6 +91,8 @@ struct MethodBody {
     completed_at: Option<String>,
     provider: Option<String>,
     organization: Option<String>,
+    upstream_acr: Option<String>,
+    upstream_amr: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -251,6 +254,10 @@ fn session(body: SessionBody) -> Result<Option<ForeignSession>, String> {
             via: None,
             provider: shown.provider.clone().filter(|provider| !provider.is_empty()),
             organization: organization.and_then(|id| id.parse().ok()),
+            upstream: Upstream {
+                acr: shown.upstream_acr.clone(),
+                amr: shown.upstream_amr.clone().unwrap_or_default(),
+            },
         });
     }
     if methods.is_empty() {

@@ -10,6 +10,8 @@
 //! - who signs up with an address of an organization's domain does so through its provider;
 //! - who belongs to one that has a provider gets no other way in by its settings either: no
 //!   password, no key that counts alone, no account elsewhere. It might outlive the employment.
+//!   Nor does it move to an address outside of the organization's domains, which would be
+//!   written to, and known by, behind its back; an administrator may do that.
 //!
 //! Whoever took another way is not refused for good: the flow becomes the organization's.
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use cardea_storage::StoreError;
 use uuid::Uuid;
 
-use super::{Flow, Purpose, begin::BeginRejection, login::Attempt};
+use super::{Flow, Purpose, begin::BeginRejection, login::Attempt, sent_code::EMAIL};
 use crate::{
     Service,
     hook::Action,
@@ -158,6 +160,33 @@ impl Service {
             _ => true,
         });
         ui.say_once(Text::managed_by_organization());
+    }
+
+    /// The organization that somebody's address is outside of by a change, and whose people
+    /// it is to stay among: the address is new, and of none of its domains.
+    pub(super) fn left_behind(
+        &self,
+        before: &IdentityRecord,
+        after: &IdentityRecord,
+    ) -> Option<Uuid> {
+        let organization = self.bound_to(before.organization())?;
+        let known = self.settings.organizations.get(organization)?;
+        let addresses = |record: &IdentityRecord| -> Vec<String> {
+            let all = record.verifiable.iter().chain(&record.recovery);
+            all.filter(|a| a.via == EMAIL).map(|a| a.value.clone()).collect()
+        };
+        let old = addresses(before);
+        let mut new = addresses(after).into_iter().filter(|value| !old.contains(value));
+        let outside = !known.domains.is_empty() && new.any(|value| !known.has(&value));
+        outside.then_some(organization)
+    }
+
+    /// That an organization's people keep its addresses.
+    pub(super) fn keeps_addresses(&self, organization: Uuid) -> Text {
+        let known = self.settings.organizations.get(organization);
+        let label = known.map_or_else(|| organization.to_string(), |known| known.label.clone());
+        let reason = format!("An address of people of {label} is one of its own domains.");
+        Text::generic_about(&reason, "own_domains", label)
     }
 
     /// That an organization decides how its people sign in.

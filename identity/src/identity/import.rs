@@ -535,6 +535,7 @@ mod tests {
             via: None,
             provider: None,
             organization: None,
+            upstream: Default::default(),
         };
         ForeignSession {
             id: Uuid::from_u128(7),

@@ -4,7 +4,7 @@
 use cardea_storage::Timestamp;
 use uuid::Uuid;
 
-use crate::schema::Channel;
+use crate::{schema::Channel, social::claims::Upstream};
 
 /// Authenticator assurance level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,18 +154,23 @@ pub struct AuthenticationMethod {
     pub provider: Option<String>,
     /// The organization whose provider it was.
     pub organization: Option<Uuid>,
+    /// How that provider authenticated its holder, by its own account.
+    pub upstream: Upstream,
 }
 
 /// The level that methods add up to: one factor gives aal1; aal2 needs a first
-/// factor and a second one. Repeating a factor, or second factors alone, add
-/// nothing: an empty list is aal0.
+/// factor and a second one, or a provider whose word for both is taken. Repeating a
+/// factor, or second factors alone, add nothing: an empty list is aal0.
 pub fn level(methods: &[AuthenticationMethod]) -> Aal {
+    let vouched = |method: &AuthenticationMethod| {
+        (method.method, method.aal) == (CredentialKind::Oidc, Aal::Aal2)
+    };
     let beside = |first: &AuthenticationMethod| {
         methods.iter().any(|second| second.aal == Aal::Aal2 && counts_beside(first, second))
     };
     match methods {
         [] => Aal::Aal0,
-        all if all.iter().any(beside) => Aal::Aal2,
+        all if all.iter().any(beside) || all.iter().any(vouched) => Aal::Aal2,
         _ => Aal::Aal1,
     }
 }
@@ -190,7 +195,7 @@ mod tests {
     /// N11: one factor, or one kind of it twice, is never two.
     #[test]
     fn two_factors_of_different_kinds_make_aal2() {
-        use CredentialKind::{Code, LookupSecret, Passkey, Password, Totp, Webauthn};
+        use CredentialKind::{Code, LookupSecret, Oidc, Passkey, Password, Totp, Webauthn};
         let method = |(method, aal)| AuthenticationMethod {
             method,
             aal,
@@ -198,8 +203,9 @@ mod tests {
             via: None,
             provider: None,
             organization: None,
+            upstream: Upstream::default(),
         };
-        let table: [(&[(CredentialKind, Aal)], Aal); 12] = [
+        let table: [(&[(CredentialKind, Aal)], Aal); 14] = [
             (&[], Aal::Aal0),
             (&[(Password, Aal::Aal1)], Aal::Aal1),
             (&[(Password, Aal::Aal1), (Password, Aal::Aal1)], Aal::Aal1),
@@ -211,6 +217,9 @@ mod tests {
             (&[(Passkey, Aal::Aal1), (Password, Aal::Aal1)], Aal::Aal1),
             (&[(Passkey, Aal::Aal1), (Totp, Aal::Aal2)], Aal::Aal2),
             (&[(Password, Aal::Aal1), (Webauthn, Aal::Aal2)], Aal::Aal2),
+            (&[(Oidc, Aal::Aal1)], Aal::Aal1),
+            // A provider whose word for two factors is taken.
+            (&[(Oidc, Aal::Aal2)], Aal::Aal2),
             // Nothing that is stored makes a passkey a second factor.
             (&[(Password, Aal::Aal1), (Passkey, Aal::Aal2)], Aal::Aal1),
         ];
@@ -245,6 +254,7 @@ mod tests {
                 via,
                 provider: None,
                 organization: None,
+                upstream: Upstream::default(),
             };
             let methods = [method(first, Aal::Aal1), method(second, Aal::Aal2)];
             assert_eq!(level(&methods), expected, "{methods:?}");

@@ -12,7 +12,7 @@ use crate::{
     audit::{Act, Actor},
     model::{Client, Identity, IdentityId, Issued, Scope, Session, SessionId, Standing},
     schema::Channel,
-    social::Provider,
+    social::{Provider, claims::Upstream},
     table::{
         DeviceRecord, IdentityRecord, MethodRecord, SessionKey, SessionRecord, Sessions, id_bytes,
     },
@@ -28,8 +28,9 @@ pub(crate) struct Factor<'a> {
     pub(crate) aal: Aal,
     /// How it came, if it is a code.
     pub(crate) via: Option<Channel>,
-    /// Where the account is that it shows, if it is one.
-    pub(crate) provider: Option<&'a Provider>,
+    /// Where the account is that it shows, if it is one, and how it was authenticated
+    /// there.
+    pub(crate) provider: Option<(&'a Provider, &'a Upstream)>,
 }
 
 impl<'a> Factor<'a> {
@@ -61,18 +62,22 @@ impl<'a> Factor<'a> {
     }
 
     /// An account at a provider.
-    pub(crate) const fn account(at: &'a Provider) -> Self {
-        Self { provider: Some(at), ..Self::first(CredentialKind::Oidc) }
+    pub(crate) const fn account(at: &'a Provider, upstream: &'a Upstream) -> Self {
+        Self { provider: Some((at, upstream)), ..Self::first(CredentialKind::Oidc) }
     }
 
     pub(crate) fn completed(self, at: Timestamp) -> AuthenticationMethod {
+        let (provider, upstream) = self.provider.unzip();
+        let both = self.provider.is_some_and(|(provider, said)| provider.vouches_for_two(said));
         AuthenticationMethod {
             method: self.kind,
-            aal: self.aal,
+            // It stays a first factor here, which two were shown for there.
+            aal: if both { Aal::Aal2 } else { self.aal },
             completed_at: at,
             via: self.via,
-            provider: self.provider.map(|provider| provider.id.clone()),
-            organization: self.provider.and_then(|provider| provider.organization),
+            provider: provider.map(|provider| provider.id.clone()),
+            organization: provider.and_then(|provider| provider.organization),
+            upstream: upstream.cloned().unwrap_or_default(),
         }
     }
 }
@@ -136,7 +141,7 @@ impl Service {
         let details = json!({
             "session_id": drawn.id.to_string(),
             "method": factor.kind.name(),
-            "aal": factor.aal.name(),
+            "aal": method.aal.name(),
         });
         let what = (Act::SessionIssued, Actor::Oneself(client));
         self.audit(t, scope, owner, what, details).await?;
@@ -208,7 +213,12 @@ impl Service {
 pub(crate) fn add_method(session: &mut SessionRecord, factor: Factor<'_>, now: Timestamp) {
     let method = MethodRecord::of(&factor.completed(now));
     let same = |known: &MethodRecord| {
-        let again = MethodRecord { completed_at: method.completed_at, ..known.clone() };
+        let again = MethodRecord {
+            completed_at: method.completed_at,
+            upstream_acr: method.upstream_acr.clone(),
+            upstream_amr: method.upstream_amr.clone(),
+            ..known.clone()
+        };
         again == method
     };
     session.methods.retain(|known| !same(known));

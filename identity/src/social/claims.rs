@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cardea_storage::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
@@ -14,9 +15,37 @@ const LEEWAY: Duration = Duration::from_secs(60);
 /// The longest subject, in bytes (OpenID Connect Core 1.0 § 8: 255 characters).
 const SUBJECT_BYTES_MAX: usize = 255;
 
+/// Most methods of `amr` that are kept, and the longest text of `acr` or `amr`, in bytes.
+const AMR_MAX: usize = 10;
+const AUTHENTICATION_BYTES_MAX: usize = 255;
+
+/// How a provider authenticated somebody, by its ID token (OpenID Connect Core 1.0 § 2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// `acr`: which class of authentication it was.
+    pub acr: Option<String>,
+    /// `amr`: by what (RFC 8176).
+    pub amr: Vec<String>,
+}
+
+impl Upstream {
+    fn of(claims: &Map<String, Value>) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let bounded = |text: &String| (1..=AUTHENTICATION_BYTES_MAX).contains(&text.len());
+        let amr = claims.get("amr").and_then(Value::as_array).into_iter().flatten();
+        Self {
+            acr: claims.get("acr").and_then(text).filter(bounded),
+            amr: amr.filter_map(text).filter(bounded).take(AMR_MAX).collect(),
+        }
+    }
+}
+
 /// Somebody, as a provider knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stranger {
+    /// How it was authenticated there; nothing where there is no ID token, for nothing
+    /// else says it for this time alone.
+    pub upstream: Upstream,
     /// Who says so.
     pub issuer: String,
     /// Whom it means; unique within the issuer.
@@ -109,13 +138,14 @@ pub fn judge(
         }
     }
     if let (Some(half), Some(token)) = (text("at_hash"), expected.access_token)
-        && half != algorithm.half_digest(token)
+        && !bool::from(half.as_bytes().ct_eq(algorithm.half_digest(token).as_bytes()))
     {
         return wrong("it came with another access token");
     }
     let subject = subject(text("sub"))?;
+    let upstream = Upstream::of(&claims);
     normalise(&mut claims);
-    Ok(Stranger { issuer, subject, claims })
+    Ok(Stranger { upstream, issuer, subject, claims })
 }
 
 /// Claims of a provider without ID tokens.
@@ -150,7 +180,7 @@ pub fn shaped(provider: &Provider, userinfo: &Value, shape: &Shape) -> Result<St
     }
     normalise(&mut claims);
     claims.insert("raw_claims".to_owned(), userinfo.clone());
-    Ok(Stranger { issuer: provider.issuer.clone(), subject, claims })
+    Ok(Stranger { upstream: Upstream::default(), issuer: provider.issuer.clone(), subject, claims })
 }
 
 /// A subject that means somebody (Keycloak CVE-2026-82968: null is nobody).

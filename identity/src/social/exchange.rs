@@ -131,19 +131,6 @@ impl Desk<'_> {
         judge(self.provider, token.algorithm, claims, expected)
     }
 
-    /// Other tokens for a refresh token.
-    ///
-    /// # Errors
-    /// See [`Untrusted`].
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, Untrusted> {
-        let metadata = self.metadata().await?;
-        let form = vec![
-            ("grant_type", "refresh_token".to_owned()),
-            ("refresh_token", refresh_token.to_owned()),
-        ];
-        self.tokens(&metadata, form).await
-    }
-
     async fn tokens(
         &self,
         metadata: &Metadata,

@@ -1,6 +1,7 @@
 //! From claims to what a new identity says of itself, by the operator's program.
 //!
-//! The program reads `std.extVar('claims')` and gives, as in Ory Kratos:
+//! The program reads `std.extVar('claims')`, and `std.extVar('identity')` for whom there
+//! is already; it gives, as in Ory Kratos:
 //! `{identity: {traits: {…}, metadata_public: …, metadata_admin: …,
 //! verified_addresses: [{via: 'email', value: …}]}}`.
 
@@ -46,14 +47,19 @@ pub fn default_program() -> Result<Program, Failed> {
     Program::parse(DEFAULT, Limits::default())
 }
 
-/// Maps claims.
+/// Maps claims of who is new (`identity` is null), or of whose identity is renewed.
 ///
 /// # Errors
 /// If the program fails, or gives something else.
-pub async fn map(provider: &Provider, stranger: &Stranger) -> Result<Mapped, Untrusted> {
+pub async fn map(
+    provider: &Provider,
+    stranger: &Stranger,
+    identity: Value,
+) -> Result<Mapped, Untrusted> {
     let claims = Value::Object(stranger.claims.clone());
     let variables = vec![
         ("claims".to_owned(), claims),
+        ("identity".to_owned(), identity),
         ("provider".to_owned(), Value::from(provider.id.as_str())),
     ];
     read(provider.mapper.run(variables, Value::Null).await?)

@@ -4,7 +4,8 @@
 //! Metadata counts for an hour. Keys are asked for again when a token names one that is
 //! not known, at most every half a minute, so that nobody makes a node ask by inventing
 //! names. What is kept is bounded: a document for each configured provider, and so many
-//! keys of each.
+//! keys of each. It is kept under what it was asked by: a document under provider and
+//! issuer, keys under where they are, too, so that neither answers for another.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -59,12 +60,16 @@ struct Kept<T> {
 #[derive(Debug, Clone, Default)]
 struct Entry {
     metadata: Option<Kept<Metadata>>,
-    keys: Option<Kept<Vec<Key>>>,
+    /// Where they were got, and what was there.
+    keys: Option<(String, Kept<Vec<Key>>)>,
 }
+
+/// A provider's id, and its issuer.
+type Whose = (String, String);
 
 /// What providers said.
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<BTreeMap<String, Entry>>);
+pub struct Cache(Mutex<BTreeMap<Whose, Entry>>);
 
 #[derive(Deserialize)]
 struct KeySet {
@@ -85,7 +90,8 @@ impl Cache {
         if !provider.is_openid() {
             return Ok(Arc::new(fixed(provider)));
         }
-        let known = self.0.lock().get(&provider.id).and_then(|entry| entry.metadata.clone());
+        let whose = whose(provider);
+        let known = self.0.lock().get(&whose).and_then(|entry| entry.metadata.clone());
         if let Some(known) = known.filter(|known| now.since(known.since) < METADATA_AGE_MAX) {
             return Ok(known.value);
         }
@@ -104,7 +110,7 @@ impl Cache {
         }
         let metadata = Arc::new(overridden(found, provider));
         let mut entries = self.0.lock();
-        let entry = entries.entry(provider.id.clone()).or_default();
+        let entry = entries.entry(whose).or_default();
         entry.metadata = Some(Kept { value: metadata.clone(), since: now });
         Ok(metadata)
     }
@@ -120,8 +126,9 @@ impl Cache {
         kid: Option<&str>,
         now: Timestamp,
     ) -> Result<Arc<Vec<Key>>, Untrusted> {
-        let known = self.0.lock().get(&provider.id).and_then(|entry| entry.keys.clone());
-        if let Some(known) = known {
+        let whose = whose(provider);
+        let known = self.0.lock().get(&whose).and_then(|entry| entry.keys.clone());
+        if let Some((_, known)) = known.filter(|(place, _)| *place == metadata.jwks_uri) {
             let age = now.since(known.since);
             let has_it = kid.is_none_or(|kid| known.value.iter().any(|key| key.is_called(kid)));
             if age < KEYS_AGE_MIN || (has_it && age < KEYS_AGE_MAX) {
@@ -140,10 +147,15 @@ impl Cache {
         let keys = set.keys.iter().filter_map(Key::read).take(KEYS_MAX).collect();
         let keys = Arc::new(keys);
         let mut entries = self.0.lock();
-        let entry = entries.entry(provider.id.clone()).or_default();
-        entry.keys = Some(Kept { value: Arc::clone(&keys), since: now });
+        let entry = entries.entry(whose).or_default();
+        let kept = Kept { value: Arc::clone(&keys), since: now };
+        entry.keys = Some((metadata.jwks_uri.clone(), kept));
         Ok(keys)
     }
+}
+
+fn whose(provider: &Provider) -> Whose {
+    (provider.id.clone(), provider.issuer.clone())
 }
 
 /// What is known of a provider that says nothing of itself.

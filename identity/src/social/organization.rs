@@ -18,7 +18,7 @@ pub struct Organization {
 
 impl Organization {
     /// Whether an e-mail address is of one of its domains.
-    fn has(&self, email: &str) -> bool {
+    pub(crate) fn has(&self, email: &str) -> bool {
         is_of(email, &self.domains)
     }
 }

@@ -6,7 +6,7 @@ use cardea_storage::Secret;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{organization::is_of, preset::Preset};
+use super::{claims::Upstream, organization::is_of, preset::Preset};
 use crate::jsonnet::Program;
 
 /// When the code is bound to who asked for it (RFC 7636).
@@ -100,6 +100,12 @@ pub struct Provider {
     pub mapper: Program,
     /// The organization whose people alone come through it; `None`: anybody may.
     pub organization: Option<Uuid>,
+    /// Whether an identity becomes what its claims are mapped to, at each login by it.
+    pub renews: bool,
+    /// Values of `acr` in its ID tokens that say that two factors were shown there.
+    pub aal2_acr: Vec<String>,
+    /// The same of `amr`: one of them is enough.
+    pub aal2_amr: Vec<String>,
     /// The domains of e-mail addresses that it speaks for: somebody with a verified
     /// address of these is linked to the account that has verified it too.
     pub authoritative_domains: Vec<String>,
@@ -109,6 +115,13 @@ impl Provider {
     /// Whether it gives ID tokens.
     pub const fn is_openid(&self) -> bool {
         self.preset.is_openid
+    }
+
+    /// Whether what it says of an authentication stands for two factors.
+    pub fn vouches_for_two(&self, upstream: &Upstream) -> bool {
+        let said = |acr: &String| self.aal2_acr.contains(acr);
+        upstream.acr.as_ref().is_some_and(said)
+            || upstream.amr.iter().any(|said| self.aal2_amr.contains(said))
     }
 
     /// Whether it speaks for an e-mail address.

@@ -49,6 +49,9 @@ fn provider() -> Provider {
         mapper: mapping::default_program().unwrap(),
         organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
+        renews: false,
+        aal2_acr: Vec::new(),
+        aal2_amr: Vec::new(),
     }
 }
 
@@ -209,4 +212,59 @@ fn a_provider_speaks_for_its_domains_only() {
     ] {
         assert!(!provider.is_authoritative_for(email), "{email}");
     }
+}
+
+/// A provider's server for every host: each has a key of its own, named alike.
+struct Hosts;
+
+#[async_trait::async_trait]
+impl crate::outbound::Outbound for Hosts {
+    async fn ask(
+        &self,
+        question: crate::outbound::Question,
+    ) -> Result<crate::outbound::Reply, crate::outbound::Unanswered> {
+        let (issuer, path) = question.url.split_at(question.url.find(".example").unwrap() + 8);
+        let body = match path {
+            "/.well-known/openid-configuration" => json!({"issuer": issuer,
+                "authorization_endpoint": format!("{issuer}/auth"),
+                "token_endpoint": format!("{issuer}/token"),
+                "jwks_uri": format!("{issuer}/jwks")}),
+            _ => {
+                let x = URL_SAFE_NO_PAD.encode(blake3::hash(question.url.as_bytes()).as_bytes());
+                json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "k"}]})
+            }
+        };
+        Ok(crate::outbound::Reply { status: 200, body: body.to_string().into() })
+    }
+}
+
+/// N18: neither another provider's, nor those of an issuer that it had before, nor those
+/// that were where its keys were before.
+#[tokio::test]
+async fn keys_that_are_kept_of_a_provider_vouch_for_no_other() {
+    let cache = Cache::default();
+    let of = |id: &str, issuer: &str| Provider {
+        id: id.to_owned(),
+        issuer: issuer.to_owned(),
+        ..provider()
+    };
+    let (a, b) = (of("a", "https://a.example"), of("b", "https://b.example"));
+    let moved = of("a", "https://c.example");
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        for provider in [&a, &b, &moved] {
+            let metadata = cache.metadata(&Hosts, provider, NOW).await.unwrap();
+            assert_eq!(metadata.issuer, provider.issuer);
+            let elsewhere = metadata::Metadata {
+                jwks_uri: format!("{}/other", provider.issuer),
+                ..metadata::Metadata::clone(&metadata)
+            };
+            for metadata in [&*metadata, &elsewhere] {
+                let keys = cache.keys(&Hosts, (provider, metadata), Some("k"), NOW).await.unwrap();
+                seen.push(format!("{:?}", keys[0]));
+            }
+        }
+    }
+    let once: std::collections::BTreeSet<&String> = seen.iter().collect();
+    assert_eq!((once.len(), &seen[..6]), (6, &seen[6..]));
 }

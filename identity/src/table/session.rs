@@ -86,6 +86,12 @@ pub struct MethodRecord {
     /// The organization whose provider that is; empty for none.
     #[prost(bytes = "bytes", tag = "6")]
     pub organization: Bytes,
+    /// What the provider said in `acr` of how it authenticated; empty for nothing.
+    #[prost(string, tag = "7")]
+    pub upstream_acr: String,
+    /// What it said in `amr`.
+    #[prost(string, repeated, tag = "8")]
+    pub upstream_amr: Vec<String>,
 }
 
 /// A device.

@@ -298,6 +298,10 @@ fn providers_of_authentication_methods_are_frozen() {
     let provider = "p".to_owned();
     let method = MethodRecord { provider, organization: "o".into(), ..MethodRecord::default() };
     assert_eq!(hex(&method.encode_to_vec()), "2a017032016f");
+    let upstream_amr = vec!["x".to_owned(), "y".to_owned()];
+    let method =
+        MethodRecord { upstream_acr: "a".to_owned(), upstream_amr, ..MethodRecord::default() };
+    assert_eq!(hex(&method.encode_to_vec()), "3a0161420178420179");
 }
 
 /// A newer version adds fields; this one reads what it knows.

@@ -74,6 +74,13 @@ pub struct ProviderTable {
     pub requested_claims: Option<toml::Table>,
     /// Jsonnet: `base64://…`, or a file.
     pub mapper: Option<String>,
+    /// `never` or `automatic`: whether an identity becomes what its claims are mapped to
+    /// at each login.
+    pub update_identity_on_login: Option<String>,
+    /// Values of `acr` in ID tokens that stand for two factors.
+    pub aal2_acr_values: Vec<String>,
+    /// Values of `amr` in ID tokens, one of which stands for two factors.
+    pub aal2_amr_values: Vec<String>,
     /// The organization whose people alone come through it.
     pub organization_id: Option<String>,
     /// Domains of e-mail addresses that it speaks for.

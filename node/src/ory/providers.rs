@@ -20,6 +20,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("token_url", "token_url"),
     ("pkce", "pkce"),
     ("claims_source", "claims_source"),
+    ("update_identity_on_login", "update_identity_on_login"),
     ("microsoft_tenant", "microsoft_tenant"),
     ("apple_team_id", "apple_team_id"),
     ("apple_private_key_id", "apple_private_key_id"),
@@ -27,8 +28,12 @@ const TEXTS: &[(&str, &str)] = &[
 ];
 
 /// What is a list of texts, there and here.
-const LISTS: &[(&str, &str)] =
-    &[("scope", "scope"), ("additional_id_token_audiences", "additional_id_token_audiences")];
+const LISTS: &[(&str, &str)] = &[
+    ("scope", "scope"),
+    ("additional_id_token_audiences", "additional_id_token_audiences"),
+    ("aal2_acr_values", "aal2_acr_values"),
+    ("aal2_amr_values", "aal2_amr_values"),
+];
 
 /// Translated providers and organizations.
 #[derive(Debug, Default)]

@@ -24,7 +24,9 @@ const people = {
   ann: { email: "ann@example.org", email_verified: true },
   ann2: { email: "ann2@example.org", email_verified: true },
   bob: { email: "bob@example.org", email_verified: false },
+  carol: { email: "carol@corp.example", email_verified: true, amr: ["pwd", "mfa"] },
 };
+const CORP = "6bb1c7d1-3b3e-4995-9e09-35649dc45a2b";
 
 let directory, node, idp, urls, issuer, who;
 
@@ -108,9 +110,9 @@ class Browser {
     return url;
   }
 
-  async come(account) {
-    const flow = await this.begin("login");
-    const url = await this.visit(flow, { method: "oidc", provider: "idp" }, account);
+  async come(account, provider = "idp", query = "") {
+    const flow = await this.begin("login", query);
+    const url = await this.visit(flow, { method: "oidc", provider }, account);
     return this.follow(url);
   }
 
@@ -138,11 +140,13 @@ before(async () => {
       {
         client_id: "cardea",
         client_secret: "s3cret",
-        redirect_uris: [`${urls.public}/self-service/methods/oidc/callback/idp`],
+        redirect_uris: ["idp", "corp"].map(
+          (id) => `${urls.public}/self-service/methods/oidc/callback/${id}`,
+        ),
       },
     ],
     pkce: { required: () => true },
-    claims: { openid: ["sub"], email: ["email", "email_verified"] },
+    claims: { openid: ["sub", "amr"], email: ["email", "email_verified"] },
     conformIdTokenClaims: false,
     features: { devInteractions: { enabled: false } },
     interactions: { url: (_, interaction) => `/enter/${interaction.uid}` },
@@ -182,7 +186,13 @@ before(async () => {
 [outbound]\nplain_http = true\nallowed_ranges = ["127.0.0.1"]
 [oidc.idp]\nlabel = "Idp"\nissuer_url = "${issuer}"\nclient_id = "cardea"
 client_secret_file = "secret"\nmapper = "mapper.jsonnet"\nscope = ["openid", "email"]
-authoritative_domains = ["example.org"]\n`,
+authoritative_domains = ["example.org"]
+[organizations."${CORP}"]\nlabel = "Corp"\ndomains = ["corp.example"]
+[oidc.corp]\nlabel = "Corp"\nissuer_url = "${issuer}"\nclient_id = "cardea"
+client_secret_file = "secret"\nmapper = "mapper.jsonnet"\nscope = ["openid", "email"]
+organization_id = "${CORP}"\nupdate_identity_on_login = "automatic"\naal2_amr_values = ["mfa"]
+[[hooks]]\nflow = "login"\nhook = "b2b_sso"
+[[hooks]]\nflow = "registration"\nhook = "b2b_sso"\n`,
   );
   const environment = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith("CARDEA_")),
@@ -293,4 +303,47 @@ test("a provider's refusal is shown as text", async () => {
   const { text } = await browser.come(null);
   assert.match(text, /did not let you in: access_denied/);
   assert.doesNotMatch(text, /<b>no/);
+});
+
+test("a member of an organization comes through its provider alone, as who it is there", async () => {
+  const through = `?organization=${CORP}`;
+  const first = new Browser();
+  await first.come("carol", "corp", through);
+  const session = (await first.whoami()).body;
+  assert.equal(session.identity.organization_id, CORP);
+  assert.equal(session.authenticator_assurance_level, "aal2", JSON.stringify(session));
+  const [method] = session.authentication_methods;
+  assert.equal(method.organization, CORP);
+  assert.deepEqual([method.provider, method.aal], ["corp", "aal2"]);
+  assert.deepEqual(method.upstream_amr, ["pwd", "mfa"]);
+
+  // No other flow offers it, and its settings offer no way round it.
+  const others = await new Browser().begin("login");
+  assert.ok(!others.ui.nodes.some((n) => n.attributes.value === "corp"));
+  const settings = await first.begin("settings");
+  assert.ok(settings.ui.messages.some((message) => message.id === 1050023));
+  const groups = new Set(settings.ui.nodes.map((n) => n.group));
+  assert.ok(!groups.has("password") && !groups.has("oidc"), [...groups].join());
+  const refused = await first.submit(settings, { method: "password", password: PASSWORD });
+  assert.equal(refused.status, 400, JSON.stringify(refused.body));
+  const outside = { method: "profile", traits: { email: "carol@elsewhere.example" } };
+  const moved = await first.submit(settings, outside);
+  assert.equal(moved.status, 400, JSON.stringify(moved.body));
+  assert.match(JSON.stringify(moved.body.ui.messages), /Corp is one of its own domains/);
+  const page = await first.follow(`${urls.public}/self-service/settings/browser`);
+  assert.equal(page.answer.status, 200, page.text);
+  assert.match(page.text, /carol@corp\.example/);
+
+  // It becomes what its provider says, and nothing that is not its organization's.
+  people.carol.email = "carol.new@corp.example";
+  await new Browser().come("carol", "corp", through);
+  assert.equal((await first.whoami()).body.identity.traits.email, "carol.new@corp.example");
+  people.carol = { ...people.carol, email: "carol@elsewhere.example", amr: ["pwd"] };
+  const away = new Browser();
+  const { text } = await away.come("carol", "corp", through);
+  assert.match(text, /own domains/);
+  assert.equal((await away.whoami()).status, 401);
+  people.carol.email = "carol.new@corp.example";
+  await away.come("carol", "corp", through);
+  assert.equal((await away.whoami()).body.authenticator_assurance_level, "aal1");
 });

@@ -52,6 +52,10 @@ struct MethodBody<'a> {
     provider: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     organization: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_acr: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    upstream_amr: &'a [String],
 }
 
 /// `sessionDevice`.
@@ -90,6 +94,8 @@ impl<'a> MethodBody<'a> {
             completed_at: rfc3339(method.completed_at),
             provider: method.provider.as_deref(),
             organization: method.organization.map(|id| id.to_string()),
+            upstream_acr: method.upstream.acr.as_deref(),
+            upstream_amr: &method.upstream.amr,
         }
     }
 }

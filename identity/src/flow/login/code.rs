@@ -69,6 +69,7 @@ impl Service {
             source: self.source(scope, client),
             proof,
             factor: Factor::code(Channel::of_address(&record.address)),
+            renewal: None,
         }
     }
 

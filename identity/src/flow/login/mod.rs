@@ -39,6 +39,7 @@ use crate::{
     model::{Client, FlowId, Identity, IdentityId, Issued, Scope},
     password::Overloaded,
     session::{Aal, CredentialKind, Proof, issue::Factor},
+    social::mapping::Mapped,
     table::{
         Attempts, CredentialRecord, Credentials, FlowRecord, Identities, IdentityKey,
         IdentityRecord, id_bytes, id_of,
@@ -123,6 +124,9 @@ pub enum LoginRejection {
     /// Who logs in is not whom an account is to be linked to, or it cannot be.
     #[error("the account that waits cannot be linked to who logs in")]
     NotLinked,
+    /// The identity cannot become what its provider says of it.
+    #[error("the identity cannot become what its provider says of it")]
+    NotRenewed(Text),
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
@@ -170,6 +174,8 @@ pub(super) struct Attempt<'a> {
     pub(super) proof: Option<&'a Proof>,
     /// What is shown.
     pub(super) factor: Factor<'a>,
+    /// What a provider says of the identity now, where it is to become that.
+    pub(super) renewal: Option<&'a Mapped>,
 }
 
 /// What a method says of its credential once it is read again to complete the login.
@@ -280,7 +286,8 @@ impl Service {
         let source = self.source(scope, client);
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
         let account = id_of(&record.subject);
-        Ok(Attempt { scope, flow: (id, record), client, account, source, proof, factor })
+        let flow = (id, record);
+        Ok(Attempt { scope, flow, client, account, source, proof, factor, renewal: None })
     }
 
     /// Completes the flow with what was verified; the form says it if that has changed
@@ -295,6 +302,9 @@ impl Service {
         let ending = match self.complete_login(attempt, settle, &edits).await {
             Err(LoginRejection::NotLinked) => {
                 return Err(LoginRejection::say(flow, Text::linked_does_not_match()));
+            }
+            Err(LoginRejection::NotRenewed(text)) => {
+                return Err(LoginRejection::say(flow, text));
             }
             ending => ending?,
         };
@@ -423,6 +433,9 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
+                if let Some(mapped) = attempt.renewal {
+                    identity = self.renew_identity(&t, attempt, identity, mapped).await?;
+                }
                 let mut changed = self.after_login(attempt, edits, &mut identity);
                 if let Membership::Joins(organization) = membership {
                     identity.organization = id_bytes(&organization);

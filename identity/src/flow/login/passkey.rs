@@ -52,6 +52,7 @@ impl Service {
             source,
             proof: submission.proof.as_ref(),
             factor: Factor::PASSKEY,
+            renewal: None,
         };
         // The home decides whose passkeys know their owner by that.
         let credential = self.keys_for(&attempt).await?.filter(|credential| {

@@ -53,6 +53,7 @@ impl Service {
             source,
             proof: proof.as_ref(),
             factor: Factor::PASSWORD,
+            renewal: None,
         };
         let Charged { identity, credential, .. } = self.charge_login(&attempt).await?;
         let hash = credential.as_ref().and_then(|c| self.read_hash(account, c));

@@ -90,6 +90,7 @@ impl Service {
             source,
             proof: submission.proof.as_ref(),
             factor: Factor::PASSWORDLESS_KEY,
+            renewal: None,
         };
         let credential = self.keys_for(&attempt).await?.unwrap_or_default();
         let asked = (party, UserVerification::Discouraged);

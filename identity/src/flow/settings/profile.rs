@@ -78,6 +78,9 @@ impl Service {
             Some(entry) => entry.record,
             None => return Err(Refusal::NoSession),
         };
+        if let Some(organization) = self.left_behind(&before, &after) {
+            return Err(Refusal::Told("", self.keeps_addresses(organization)));
+        }
         let moved = is_reached_elsewhere(&before, &after) || known_as != identifiers().await?;
         Ok((after, moved))
     }

@@ -1,20 +1,39 @@
 //! Logging in by an account that is linked.
 
-use cardea_storage::{Consistency, StoreError, Table as _};
+use cardea_storage::{Consistency, StoreError, Table as _, Transaction};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     Pending,
     arrive::{ArrivalRejection, Arrived, Guest},
+    depart::{overlaid, say_untrusted},
 };
 use crate::{
     Service,
+    audit::{Act, Actor},
     flow::{Flow, LoginRejection, login::Attempt},
-    model::Scope,
+    identity::{ChangeRejection, IdentityChange, draft::via_number},
+    model::{Scope, json_of},
+    schema::normalize_identifier,
     session::issue::Factor,
-    social::{claims::Stranger, exchange::Tokens},
-    table::{CredentialRecord, ProviderSubjectKey, ProviderSubjects, id_of},
+    social::{
+        Untrusted,
+        claims::Stranger,
+        exchange::Tokens,
+        mapping::{self, Mapped},
+    },
+    table::{
+        AddressRecord, CredentialRecord, Identities, IdentityKey, IdentityRecord,
+        ProviderSubjectKey, ProviderSubjects, id_of,
+    },
+    ui::Text,
 };
+
+/// Metadata as JSON; `None` for none.
+fn kept(bytes: &[u8]) -> Option<Value> {
+    (!bytes.is_empty()).then(|| json_of(bytes))
+}
 
 impl Service {
     /// Whose account it is, if somebody's.
@@ -45,22 +64,120 @@ impl Service {
         let account = (provider.as_str(), stranger.issuer.as_str(), stranger.subject.as_str());
         match self.holder_of_account(guest.scope, account).await? {
             Some(holder) => {
+                let mapped = match self.mapped_anew(guest, holder, &stranger).await? {
+                    Ok(mapped) => mapped,
+                    Err(untrusted) => {
+                        let mut flow = flow;
+                        say_untrusted(&mut flow, guest.provider, &untrusted);
+                        return Ok(Arrived::Form(Box::new(flow)));
+                    }
+                };
                 let pending = Pending::of(provider, &stranger, tokens, Default::default());
-                self.log_in_known(guest, flow, holder, &pending, false).await
+                self.log_in_known(guest, flow, holder, (&pending, false), mapped.as_ref()).await
             }
             None if !guest.record.subject.is_empty() => Err(ArrivalRejection::IdentityMismatch),
             None => self.take_in_newcomer(guest, flow, (stranger, tokens), typed).await,
         }
     }
 
-    /// Logs an identity in by an account; `links` it first if that was decided.
+    /// What the claims of somebody who is known are mapped to; `None` where its provider
+    /// does not renew identities.
+    async fn mapped_anew(
+        &self,
+        guest: &Guest<'_>,
+        holder: Uuid,
+        stranger: &Stranger,
+    ) -> Result<Result<Option<Mapped>, Untrusted>, StoreError> {
+        if !guest.provider.renews {
+            return Ok(Ok(None));
+        }
+        let key = IdentityKey { tenant: guest.scope.tenant, id: holder };
+        let found = self.store.view(Consistency::Strong).peek::<Identities>(&key).await?;
+        let identity = found.map_or(Value::Null, |entry| {
+            let record = entry.record;
+            json!({
+                "id": holder.to_string(),
+                "schema_id": record.schema_id,
+                "traits": json_of(&record.traits),
+                "metadata_public": kept(&record.metadata_public),
+                "metadata_admin": kept(&record.metadata_admin),
+            })
+        });
+        Ok(mapping::map(guest.provider, stranger, identity).await.map(Some))
+    }
+
+    /// Makes an identity what its provider says of it, in the transaction that logs it in.
+    /// What the mapping does not name stays.
+    pub(in crate::flow) async fn renew_identity(
+        &self,
+        t: &Transaction,
+        attempt: &Attempt<'_>,
+        before: IdentityRecord,
+        mapped: &Mapped,
+    ) -> Result<IdentityRecord, LoginRejection> {
+        let key = IdentityKey { tenant: attempt.scope.tenant, id: attempt.account };
+        let now = t.now();
+        let (traits, public, admin) =
+            (json_of(&before.traits), kept(&before.metadata_public), kept(&before.metadata_admin));
+        let change = IdentityChange {
+            traits: overlaid(traits.clone(), &mapped.traits),
+            metadata_public: mapped.metadata_public.clone().or_else(|| public.clone()),
+            metadata_admin: mapped.metadata_admin.clone().or_else(|| admin.clone()),
+            ..IdentityChange::default()
+        };
+        if (&change.traits, &change.metadata_public, &change.metadata_admin)
+            == (&traits, &public, &admin)
+        {
+            return Ok(before);
+        }
+        let changed = self.become_changed(t, key, before.clone(), &change, None).await;
+        if let Err(rejection) = changed {
+            return Err(match rejection {
+                ChangeRejection::DuplicateIdentifier => {
+                    LoginRejection::NotRenewed(Text::duplicate_identifier())
+                }
+                ChangeRejection::Store(error) => LoginRejection::Store(error),
+                refused => {
+                    let provider = attempt.factor.provider.map(|(provider, _)| provider);
+                    let label = provider.map_or("", |provider| provider.label.as_str());
+                    tracing::warn!(%refused, provider = label, "claims do not make an identity");
+                    let reason = format!("What {label} says of you now cannot be taken over.");
+                    LoginRejection::NotRenewed(Text::generic_about(&reason, "not_renewed", label))
+                }
+            });
+        }
+        let Some(entry) = t.get::<Identities>(&key).await? else {
+            return Err(LoginRejection::IdentityMismatch);
+        };
+        let mut after = entry.record;
+        if let Some(organization) = self.left_behind(&before, &after) {
+            return Err(LoginRejection::NotRenewed(self.keeps_addresses(organization)));
+        }
+        let verified = mapped.verified.iter().map(|(via, value)| (via_number(*via), value));
+        let verified: Vec<_> = verified.map(|(via, v)| (via, normalize_identifier(v))).collect();
+        let is_new = |address: &&mut AddressRecord| {
+            let known = before.verifiable.iter().any(|old| old.value == address.value);
+            !known && verified.contains(&(address.via, address.value.clone()))
+        };
+        for address in after.verifiable.iter_mut().filter(is_new) {
+            address.verified_at = now.as_millis();
+        }
+        t.put::<Identities>(&key, &after, None).await?;
+        let provider = attempt.factor.provider.map(|(provider, _)| provider.id.clone());
+        let what = (Act::IdentityChanged, Actor::Oneself(attempt.client));
+        self.audit(t, attempt.scope, key.id, what, json!({"provider": provider})).await?;
+        Ok(after)
+    }
+
+    /// Logs an identity in by an account; `links` it first if that was decided. It
+    /// becomes what was `mapped`, if anything.
     pub(super) async fn log_in_known(
         &self,
         guest: &Guest<'_>,
         flow: Flow,
         account: Uuid,
-        pending: &Pending,
-        links: bool,
+        (pending, links): (&Pending, bool),
+        mapped: Option<&Mapped>,
     ) -> Result<Arrived, ArrivalRejection> {
         let Guest { scope, id, record, client, proof, .. } = *guest;
         if !record.subject.is_empty() && id_of(&record.subject) != account {
@@ -75,7 +192,8 @@ impl Service {
             account,
             source,
             proof,
-            factor: Factor::account(guest.provider),
+            factor: Factor::account(guest.provider, &pending.upstream),
+            renewal: mapped,
         };
         let settle = |now: Option<&CredentialRecord>, at| {
             self.settle_link(account, now, (pending, links), at)

@@ -37,7 +37,11 @@ use uuid::Uuid;
 pub use arrive::{Arrival, ArrivalRejection, Arrived, Brought};
 pub use exchange::{ExchangeRejection, ReturnCode};
 
-use crate::social::{claims::Stranger, exchange::Tokens, mapping::Mapped};
+use crate::social::{
+    claims::{Stranger, Upstream},
+    exchange::Tokens,
+    mapping::Mapped,
+};
 
 /// What somebody sent to come by a provider.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +68,9 @@ pub(in crate::flow) struct Pending {
     pub(super) subject: String,
     pub(super) label: String,
     pub(super) tokens: Tokens,
+    /// How it was authenticated there.
+    #[serde(default)]
+    pub(super) upstream: Upstream,
     /// What the provider's claims were mapped to.
     #[serde(default)]
     pub(super) traits: Value,
@@ -98,6 +105,7 @@ impl Pending {
             subject: stranger.subject.clone(),
             label: label(stranger),
             tokens,
+            upstream: stranger.upstream.clone(),
             traits: mapped.traits,
             metadata_public: mapped.metadata_public,
             metadata_admin: mapped.metadata_admin,

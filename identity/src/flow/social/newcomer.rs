@@ -39,7 +39,7 @@ impl Service {
         (stranger, tokens): (Stranger, Tokens),
         typed: Value,
     ) -> Result<Arrived, ArrivalRejection> {
-        let mapped = match mapping::map(guest.provider, &stranger).await {
+        let mapped = match mapping::map(guest.provider, &stranger, Value::Null).await {
             Ok(mapped) => mapped,
             Err(untrusted) => {
                 say_untrusted(&mut flow, guest.provider, &untrusted);
@@ -102,8 +102,9 @@ impl Service {
             metadata_admin: pending.metadata_admin.clone(),
             ..Newcomer::default()
         };
-        let earned =
-            Earned { account: Some(pending), ..Earned::by(Factor::account(guest.provider)) };
+        let upstream = &pending.upstream.clone();
+        let factor = Factor::account(guest.provider, upstream);
+        let earned = Earned { account: Some(pending), ..Earned::by(factor) };
         let opened = Opened { record: guest.record.clone(), schema, flow };
         match self.finish_registration(sender, opened, newcomer, earned).await {
             Ok(registered) => Ok(Arrived::Registered(Box::new(registered))),
@@ -142,7 +143,7 @@ impl Service {
                 ..guest.record.clone()
             };
             let guest = Guest { record: &record, ..*guest };
-            return self.log_in_known(&guest, flow, holder, &pending, true).await;
+            return self.log_in_known(&guest, flow, holder, (&pending, true), None).await;
         }
         // Only from here on does it learn that somebody has them.
         let source = self.source(guest.scope, guest.client);

@@ -4,6 +4,7 @@ mod hooked;
 mod linked;
 mod native;
 mod organization;
+mod renewed;
 mod second;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,10 +28,9 @@ use crate::{
     outbound::{Outbound, Question, Reply, Unanswered, Verb},
     session::Proof,
     social::{ClaimsSource, ClientSecret, Pkce, Provider, Providers, preset},
-    testing::{PASSWORD, START, World, client, secret, settings},
+    testing::{BROWSER, PASSWORD, START, World, client, secret, settings},
 };
 
-const BROWSER: CsrfDigest = CsrfDigest([7; 32]);
 const ISSUER: &str = "https://idp.example";
 const MAPPER: &str = "local claims = std.extVar('claims'); { identity: {
     traits: { [if 'email' in claims then 'email']: claims.email,
@@ -121,6 +121,9 @@ fn provider(id: &str, mapper: &str) -> Provider {
         mapper: Program::parse(mapper, Limits::default()).unwrap(),
         organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
+        renews: false,
+        aal2_acr: Vec::new(),
+        aal2_amr: Vec::new(),
     }
 }
 

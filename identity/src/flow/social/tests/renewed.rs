@@ -1,0 +1,139 @@
+//! What a provider says of somebody at each login: who it is by now, and how it was
+//! authenticated there.
+
+use super::*;
+use crate::{
+    model::Session,
+    session::{Aal, RequiredAal},
+    social::claims::Upstream,
+};
+
+/// With what else is said of somebody, which administrators see.
+const GROUPS: &str = "local claims = std.extVar('claims'); local was = std.extVar('identity');
+    { identity: {
+    traits: { email: claims.email, [if 'given_name' in claims then 'name']:
+        { first: claims.given_name } },
+    metadata_admin: { groups: std.get(claims, 'groups', []), before: was != null },
+    verified_addresses: if claims.email_verified then [{ via: 'email', value: claims.email }] else [],
+} }";
+
+fn renewing() -> Town {
+    Town::with(vec![Provider { renews: true, ..provider("idp", GROUPS) }])
+}
+
+fn ann_with(more: Value) -> Value {
+    let mut said = ann();
+    said.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    said
+}
+
+impl Town {
+    async fn read_whole(&self, id: crate::IdentityId) -> Identity {
+        let detail = crate::identity::CredentialDetail::Outline;
+        let strong = cardea_storage::Consistency::Strong;
+        self.world.service.identity(self.world.scope, id, detail, strong).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn identity_becomes_what_its_provider_says_where_that_is_wanted() {
+    let town = renewing();
+    let id =
+        issued(town.come(ann_with(json!({"groups": ["a"]}))).await.unwrap()).session.identity_id;
+    let first = town.read_whole(id).await;
+    assert_eq!(first.metadata_admin, Some(json!({"groups": ["a"], "before": false})));
+    // What it says of itself beside that stays.
+    let change = crate::identity::IdentityChange {
+        traits: json!({"email": "ann@example.org", "name": {"first": "Ann", "last": "Other"}}),
+        metadata_public: Some(json!({"plan": "free"})),
+        metadata_admin: first.metadata_admin.clone(),
+        ..Default::default()
+    };
+    town.world.service.update_identity(town.world.scope, id, change).await.unwrap();
+    let moved = json!({"email": "anna@example.org", "given_name": "Anna", "groups": ["b"]});
+    let session = issued(town.come(ann_with(moved)).await.unwrap()).session;
+    assert_eq!(session.identity_id, id);
+    let traits = json!({"email": "anna@example.org", "name": {"first": "Anna", "last": "Other"}});
+    assert_eq!(session.identity.unwrap().traits, traits, "the session shows it at once");
+    let read = town.read_whole(id).await;
+    assert_eq!(read.traits, traits);
+    assert_eq!(read.metadata_public, Some(json!({"plan": "free"})));
+    assert_eq!(read.metadata_admin, Some(json!({"groups": ["b"], "before": true})));
+    assert_eq!(read.verifiable_addresses[0].status(), "completed");
+    assert_eq!(town.find("anna@example.org").await, [id]);
+    assert_eq!(town.find("ann@example.org").await, []);
+    // An address that the provider did not verify is not verified by that.
+    let unverified = json!({"email": "a@example.org", "email_verified": false});
+    issued(town.come(ann_with(unverified)).await.unwrap());
+    assert_eq!(town.read_whole(id).await.verifiable_addresses[0].status(), "pending");
+}
+
+#[tokio::test]
+async fn identity_stays_as_it_is_where_nothing_else_is_wanted() {
+    let town = Town::with(vec![provider("idp", GROUPS)]);
+    let id = issued(town.come(ann()).await.unwrap()).session.identity_id;
+    let first = town.read_whole(id).await;
+    let moved = json!({"email": "anna@example.org", "groups": ["b"]});
+    issued(town.come(ann_with(moved)).await.unwrap());
+    assert_eq!(town.read_whole(id).await, first);
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_as_what_it_cannot_become() {
+    let town = renewing();
+    town.local("bob@example.org", true).await;
+    let id = issued(town.come(ann()).await.unwrap()).session.identity_id;
+    let before = town.read_whole(id).await;
+    let taken = form(town.come(ann_with(json!({"email": "bob@example.org"}))).await.unwrap());
+    assert_eq!(ids(&taken), [4_000_007]);
+    let none = form(town.come(ann_with(json!({"email": "no address"}))).await.unwrap());
+    assert_eq!(ids(&none), [4_000_001]);
+    assert_eq!(none.ui.messages[0].text, "What Idp says of you now cannot be taken over.");
+    assert_eq!(town.read_whole(id).await, before);
+    assert_eq!(town.find("bob@example.org").await.len(), 1);
+    issued(town.come(ann()).await.unwrap());
+}
+
+/// A town whose provider's word for two factors is taken.
+fn vouching() -> Town {
+    let text = |text: &str| vec![text.to_owned()];
+    let idp =
+        Provider { aal2_acr: text("urn:two"), aal2_amr: text("mfa"), ..provider("idp", MAPPER) };
+    Town::with(vec![idp, provider("other", MAPPER)])
+}
+
+async fn shown(town: &Town, more: Value) -> Session {
+    issued(town.come(ann_with(more)).await.unwrap()).session
+}
+
+/// N11: what stands for two factors is what an operator listed, in an ID token.
+#[tokio::test]
+async fn providers_word_for_two_factors_is_taken_only_as_it_was_listed() {
+    let town = vouching();
+    for (said, aal) in [
+        (json!({}), Aal::Aal1),
+        (json!({"acr": "urn:two"}), Aal::Aal2),
+        (json!({"acr": "urn:two ", "amr": ["pwd"]}), Aal::Aal1),
+        (json!({"acr": "mfa", "amr": ["urn:two"]}), Aal::Aal1),
+        (json!({"acr": ["urn:two"], "amr": "mfa"}), Aal::Aal1),
+        (json!({"amr": ["pwd", "mfa"]}), Aal::Aal2),
+        (json!({"amr": [["mfa"]]}), Aal::Aal1),
+    ] {
+        let session = shown(&town, said.clone()).await;
+        assert_eq!((session.aal, session.methods[0].aal), (aal, aal), "{said}");
+        let met = RequiredAal::HighestAvailable.is_met(session.aal, true);
+        assert_eq!(met, aal == Aal::Aal2);
+    }
+    let said = json!({"acr": "urn:two", "amr": ["pwd", "mfa"]});
+    let session = shown(&town, said).await;
+    let kept =
+        Upstream { acr: Some("urn:two".to_owned()), amr: vec!["pwd".to_owned(), "mfa".to_owned()] };
+    assert_eq!(session.methods[0].upstream, kept);
+    // Who lists nothing takes no word for it, and shows it all the same.
+    let town = Town::new();
+    let session = shown(&town, json!({"acr": "urn:two", "amr": ["mfa"]})).await;
+    assert_eq!(
+        (session.aal, session.methods[0].upstream.acr.as_deref()),
+        (Aal::Aal1, Some("urn:two"))
+    );
+}

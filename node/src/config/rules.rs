@@ -267,13 +267,6 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let (raft, disk) = (&config.raft, &config.disk);
     ordered("raft.election_min", raft.election_min, "raft.election_max", raft.election_max);
     ordered("disk.stall_handover", disk.stall_handover, "disk.stall_stop", disk.stall_stop);
-    ordered(
-        "sessions.lifespan",
-        Duration::from_secs(59),
-        "one minute at least",
-        config.sessions.lifespan,
-    );
-
     // Every check would write otherwise.
     ordered(
         "sessions.sliding",
@@ -282,6 +275,10 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         config.sessions.lifespan,
     );
 
+    if config.sessions.lifespan < Duration::from_secs(60) {
+        let lifespan = show_duration(config.sessions.lifespan);
+        refuse("sessions.lifespan", format!("{lifespan} is too short: one minute is the least"));
+    }
     let mut at_least = |name: &str, value: Size, least: Size| {
         if value < least {
             refuse(name, format!("{value} is below the least that works, {least}"));

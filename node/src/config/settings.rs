@@ -142,6 +142,8 @@ sections! {
         tls_certificate_file: Option<PathBuf> = "",
         /// Its private key (PEM).
         tls_key_file: Option<PathBuf> = "",
+        /// For how long browsers are to come back by HTTPS alone (Strict-Transport-Security), told over HTTPS only; 0ms: they are not told.
+        hsts: Duration = "0ms",
         /// Answer administrative routes without a key by 307 to `admin.url`, as Ory Kratos does, instead of 401.
         redirect_admin: bool = "false",
         /// Origins of web pages elsewhere that may call this listener, with the visitor's cookies, each whole, such as `https://app.example.com`; none by default.
@@ -162,6 +164,8 @@ sections! {
         tls_certificate_file: Option<PathBuf> = "",
         /// Its private key (PEM).
         tls_key_file: Option<PathBuf> = "",
+        /// As `public.hsts`, for who opens the admin listener in a browser.
+        hsts: Duration = "0ms",
         /// The authority of client certificates (PEM), for `auth = "mtls"`.
         client_authority_file: Option<PathBuf> = "",
     }

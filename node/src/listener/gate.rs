@@ -78,6 +78,8 @@ pub struct GateOptions {
     pub trusted_proxies: Vec<Cidr>,
     /// Whether the listener itself speaks TLS.
     pub tls: bool,
+    /// For how long browsers are to come back over TLS alone; zero: they are not told.
+    pub hsts: Duration,
     /// The largest body.
     pub body: Size,
     /// The longest time.
@@ -127,6 +129,7 @@ impl Gate {
         let (method, is_get) =
             (request.method().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
 
+        let secure = self.is_secure(peer, request.headers());
         let page = self.options.origins.page(request.headers());
         let mut route = "unmatched";
         let outcome = self.admit(peer, page.as_ref(), &mut request, &mut route).await;
@@ -140,6 +143,9 @@ impl Gate {
             response = grpc::in_form(media_type, response);
         }
         finish_headers(response.headers_mut(), &request_id, is_get);
+        if secure {
+            self.insist_on_tls(response.headers_mut());
+        }
         self.options.origins.finish(page.as_ref(), response.headers_mut());
 
         let (took, status) = (started.elapsed(), grpc::http_status(&response));
@@ -234,8 +240,7 @@ impl Gate {
                 grant
             }
         };
-        let secure =
-            is_secure(peer.0.ip(), options.tls, request.headers(), &options.trusted_proxies);
+        let secure = self.is_secure(peer, request.headers());
         request.extensions_mut().insert(Caller { tenant, grant, secure });
         self.bound_body(request)?;
         Ok(Admitted::Passed)
@@ -259,6 +264,20 @@ impl Gate {
             Ok(Some(grant)) => Ok(Some((grant, Arc::new(key)))),
             Ok(None) => Err(refused()),
             Err(unavailable) => Err(Refusal::unavailable(unavailable.to_string())),
+        }
+    }
+
+    fn is_secure(&self, peer: PeerAddress, headers: &HeaderMap) -> bool {
+        is_secure(peer.0.ip(), self.options.tls, headers, &self.options.trusted_proxies)
+    }
+
+    /// RFC 6797. Without it the first plain request of a browser is anybody's; over a
+    /// plain connection it would be (§ 7.2).
+    fn insist_on_tls(&self, headers: &mut HeaderMap) {
+        let seconds = self.options.hsts.as_secs();
+        let value = HeaderValue::from_str(&format!("max-age={seconds}"));
+        if let (true, Ok(value)) = (seconds > 0, value) {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
         }
     }
 

@@ -103,6 +103,7 @@ fn options(side: Side, trusts_callers: bool) -> GateOptions {
         origins: Origins::default(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         tls: false,
+        hsts: Duration::ZERO,
         body: Size(64),
         timeout: Duration::from_millis(200),
         unhurried: &["/long"],
@@ -370,6 +371,29 @@ async fn answers_carry_the_request_id_and_security_headers_and_metrics_count_the
     let metrics = text(send(&gate, scrape).await).await;
     let line = "cardea_http_requests_total{listener=\"public\",method=\"GET\",route=\"/health/ready\",status=\"503\"} 1";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn browsers_are_told_over_tls_alone_to_come_back_by_it() {
+    let told = async |hsts: u64, tls: bool, proto: Option<&str>| {
+        let options =
+            GateOptions { tls, hsts: Duration::from_secs(hsts), ..options(Side::Public, false) };
+        let mut asked = request(&Method::GET, "/sessions/whoami");
+        if let Some(proto) = proto {
+            asked = asked.header("x-forwarded-proto", proto);
+        }
+        let peer = PeerAddress("10.0.0.1:1".parse().unwrap());
+        let gate = gate_with(options, false);
+        let answer = gate.answer(peer, asked.body(Body::empty()).unwrap()).await;
+        let headers = answer.headers().clone();
+        let value = headers.get(header::STRICT_TRANSPORT_SECURITY);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(told(31_536_000, true, None).await.as_deref(), Some("max-age=31536000"));
+    assert_eq!(told(60, false, Some("https")).await.as_deref(), Some("max-age=60"));
+    assert_eq!(told(60, false, None).await, None);
+    assert_eq!(told(60, false, Some("http")).await, None);
+    assert_eq!(told(0, true, None).await, None);
 }
 
 /// N26: whatever part of a request it comes in.

@@ -70,6 +70,7 @@ fn gate(side: Side, trusts_callers: bool) -> Gate {
         origins: Origins::default(),
         trusted_proxies: Vec::new(),
         tls: false,
+        hsts: Duration::ZERO,
         body: Size(1024),
         timeout: Duration::from_secs(5),
         unhurried: &[],
@@ -84,11 +85,17 @@ fn gate(side: Side, trusts_callers: bool) -> Gate {
     Gate::new(options, table, identification, HttpMetrics::new(), reached)
 }
 
-async fn status(gate: &Gate, route: &Route, seed: Option<u8>) -> u16 {
+/// A path of a route.
+fn path_of(route: &Route) -> String {
     let path = route.path.replace("{id}", "a-b").replace("{node}", "1").replace("{group}", "1");
     let path = path.replace("{purpose}", "seal").replace("{kind}", "totp");
     let path = path.replace("{external_id}", "x").replace("{provider}", "x");
     assert!(!path.contains('{'), "{path}: a parameter that this test does not fill");
+    path
+}
+
+async fn status(gate: &Gate, route: &Route, seed: Option<u8>) -> u16 {
+    let path = path_of(route);
     let mut request =
         Request::builder().method(&route.method).uri(path).header(header::HOST, "127.0.0.1:4434");
     if let Some(seed) = seed {
@@ -122,6 +129,64 @@ async fn no_route_on_any_listener_is_reached_by_whoever_may_not_call_it() {
                     let answer = if held == Scope::Admin || held == wanted { REACHED } else { 403 };
                     assert_eq!(status(&gate, &route, Some(seed)).await, answer, "{held}: {place}");
                 }
+            }
+        }
+    }
+}
+
+/// N31 (and N30: what a proxy says of a client's certificate is nobody's word): there is
+/// no name, no probe and no spelling before which the gate looks away.
+#[tokio::test]
+async fn no_header_and_no_spelling_of_a_path_opens_a_route_of_operators() {
+    let headers = [
+        ("user-agent", "kube-probe/1.30"),
+        ("user-agent", "GoogleHC/1.0"),
+        ("user-agent", "ELB-HealthChecker/2.0"),
+        ("x-original-url", "/health/alive"),
+        ("x-rewrite-url", "/health/alive"),
+        ("x-forwarded-uri", "/health/alive"),
+        ("x-http-method-override", "GET"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1;host=localhost"),
+        ("x-client-cert", "CN=one"),
+        ("x-ssl-client-verify", "SUCCESS"),
+        ("x-forwarded-client-cert", "Hash=00;Subject=\"CN=one\""),
+        ("x-remote-user", "root"),
+        ("cookie", "admin=1"),
+    ];
+    let spelled: [fn(&str) -> String; 9] = [
+        |path| format!("/health/alive/..{path}"),
+        |path| format!("/health/alive/%2e%2e{path}"),
+        |path| format!("/health/ready;{path}"),
+        |path| format!("/{path}"),
+        |path| format!("/.{path}"),
+        |path| format!("{path}/"),
+        |path| path.replacen('/', "/%2F", 1),
+        |path| format!("{path}?path=/health/alive"),
+        |path| path.to_uppercase(),
+    ];
+    for side in [Side::Public, Side::Admin] {
+        let gate = gate(side, false);
+        let peer = PeerAddress("127.0.0.1:50000".parse().unwrap());
+        for route in all_routes() {
+            let Audience::Operators(_) = route.audience else { continue };
+            let path = path_of(&route);
+            let ask = |path: &str| {
+                let builder = Request::builder().method(&route.method).uri(path);
+                builder.header(header::HOST, "127.0.0.1:4434")
+            };
+            for (name, value) in headers {
+                let request = ask(&path).header(name, value).body(Body::empty()).unwrap();
+                let status = gate.answer(peer, request).await.status();
+                assert_eq!(status, 401, "{side:?} {} {path}, {name}: {value}", route.method);
+            }
+            for spelled in spelled {
+                let path = spelled(&path);
+                let request = ask(&path).body(Body::empty()).unwrap();
+                let status = gate.answer(peer, request).await.status().as_u16();
+                let refused = matches!(status, 401 | 404 | 405);
+                assert!(refused, "{side:?} {} {path}: {status}", route.method);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{CRATES, FOREIGN};
+use crate::{CRATES, FOREIGN, source::Source, words::names_word};
 
 /// Edges between crates, and to foreign crates, in every table of dependencies (those of tests too,
 /// for a layer's tests run without a network).
@@ -68,4 +68,22 @@ pub(crate) fn machine_paths(path: &str, text: &str) -> Vec<String> {
     let lines =
         text.lines().enumerate().filter(|(_, line)| private.iter().any(|p| line.contains(p)));
     lines.map(|(n, _)| format!("{path}:{}: a path of one machine", n + 1)).collect()
+}
+
+/// Tests that a document names (in backquotes, in words with `_` between) and that no source has.
+pub(crate) fn unheld(path: &str, text: &str, sources: &[Source]) -> Vec<String> {
+    let named = text.split('`').skip(1).step_by(2);
+    let is_test = |name: &&str| {
+        name.contains('_')
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+    };
+    let has = |name: &str| {
+        let function = format!("fn {name}");
+        sources.iter().any(|source| names_word(&source.code, &function))
+    };
+    named
+        .filter(is_test)
+        .filter(|name| !has(name))
+        .map(|name| format!("{path}: no test is called `{name}`"))
+        .collect()
 }

@@ -3,7 +3,7 @@
 use crate::{
     CODE_LINES_MAX,
     exception::{stale_exceptions, stale_excuses},
-    manifest::{edges, machine_paths},
+    manifest::{edges, machine_paths, unheld},
     source::Source,
     words::take_apart,
 };
@@ -52,6 +52,29 @@ fn a_file_without_its_idea_is_rejected() {
     for text in ["", "use a;\n//! A.\n", "// A.\n", "/// A.\nstruct A;\n"] {
         assert!(rejects(Source::undocumented, "raft/src/a.rs", text), "{text:?}");
     }
+}
+
+#[test]
+fn a_comparison_that_tells_how_far_a_guess_is_right_is_rejected() {
+    let rejected = |text: &str| rejects(Source::leaking_comparisons, "identity/src/a.rs", text);
+    for text in [
+        "//! A.\nlet a = kept.digest == brought;\n",
+        "let a = brought != *kept.csrf_token;\n",
+        "let a = x\n    == &self.keys.client_secret;\n",
+        "if mac != (found) {}\n",
+    ] {
+        assert!(rejected(text), "{text:?}");
+    }
+    for text in [
+        "let a = digest.len() == 4;\n",
+        "let a = kind == Kind::Token;\n",
+        "let a = 4 == secret_length(x);\n",
+        "// digest == digest\nlet a = \"digest == digest\";\n",
+        "#[cfg(test)]\nmod tests {\n    let a = digest == other;\n}\n",
+    ] {
+        assert!(!rejected(text), "{text:?}");
+    }
+    assert!(!rejects(Source::leaking_comparisons, "raft/src/a.rs", "let a = digest == b;\n"));
 }
 
 #[test]
@@ -216,4 +239,12 @@ fn sources_are_taken_apart_into_code_and_comments() {
     );
     assert!(comments.contains("// yes") && comments.contains("on */"), "{comments}");
     assert_eq!((code.lines().count(), comments.lines().count()), (2, 2));
+}
+
+#[test]
+fn a_test_that_a_document_names_and_nobody_has_is_found() {
+    let sources = [source("raft/src/a.rs", "#[test]\nfn it_holds() {}\n// fn it_is_gone()\n")];
+    let found = |text: &str| unheld("docs/a.md", text, &sources).len();
+    assert_eq!(found("| `it_holds`, `no test` and `admin.auth` |"), 0);
+    assert_eq!(found("| `it_is_gone`, `it_hold`, `it_holds_more` |"), 3);
 }

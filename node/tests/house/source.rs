@@ -1,8 +1,8 @@
 //! Rules on Rust sources: what reads as code, what as comment, and what either must not hold.
 
 use crate::{
-    BANNED, CODE_LINES_MAX, EMPTY_NAMES, EXCUSED, LONGER_FILES,
-    words::{is_below, is_word, names_word, take_apart},
+    BANNED, CODE_LINES_MAX, COMPARED, COMPARED_IN, EMPTY_NAMES, EXCUSED, LONGER_FILES,
+    words::{compared, is_below, is_secret, is_word, names_word, take_apart},
 };
 
 /// A Rust file taken apart: `code` has comments and the insides of literals blanked, `comments` has
@@ -26,6 +26,7 @@ impl Source {
             Self::undocumented,
             Self::empty_names,
             Self::banned_names,
+            Self::leaking_comparisons,
             Self::unfinished,
             Self::ignored_tests,
             Self::sleeping_tests,
@@ -120,6 +121,28 @@ impl Source {
                 for name in names.iter().filter(|name| names_word(line, name) && !excused(name)) {
                     found.push(self.violation(number, format!("`{name}`: {why}")));
                 }
+            }
+        }
+        found
+    }
+
+    /// Secrets are compared in constant time: `ct_eq`, `Secret`'s own equality, or a MAC's
+    /// verification, which do not end at the first byte that differs.
+    pub(crate) fn leaking_comparisons(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if !COMPARED_IN.iter().any(|folder| is_below(&self.path, folder)) {
+            return found;
+        }
+        let lines: Vec<&str> = self.code.lines().take(self.tests_begin()).collect();
+        let code = lines.join("\n");
+        for name in compared(&code).filter(|(_, name)| is_secret(name)) {
+            let (number, name) = (code[..name.0].matches('\n').count(), name.1);
+            let excused =
+                COMPARED.iter().any(|(path, excused, _)| *path == self.path && *excused == name);
+            if !excused {
+                let why =
+                    "a comparison that ends at the first difference tells how far a guess is right";
+                found.push(self.violation(number, format!("`{name}`: use `ct_eq`: {why}")));
             }
         }
         found

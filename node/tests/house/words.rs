@@ -88,3 +88,44 @@ pub(crate) fn literal_end(chars: &[char], at: usize) -> usize {
         _ => at + 1,
     }
 }
+
+/// Parts of names of what nobody may guess.
+const SECRETS: &[&str] = &[
+    "secret",
+    "digest",
+    "mac",
+    "csrf",
+    "token",
+    "signature",
+    "password",
+    "verifier",
+    "nonce",
+    "otp",
+    "code",
+];
+
+/// Whether a name is of a secret, or of what is kept of one. Lengths, counts and the like
+/// are none.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('_').collect();
+    parts.iter().any(|part| SECRETS.contains(part))
+        && !parts.iter().any(|part| part.chars().next().is_some_and(char::is_uppercase))
+}
+
+/// The names on either side of every `==` and `!=`, with where they stand: of a path the
+/// last one before, so that `found.digest == x` and `x == &found.digest` both name
+/// `digest`. What is called (`x.len()`) is not what is compared.
+pub(crate) fn compared(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let places = ["==", "!="].iter().flat_map(|sign| code.match_indices(sign));
+    places.flat_map(move |(at, _)| {
+        let before = code[..at].trim_end();
+        let start = before.rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
+        let after = &code[at + 2..];
+        let skipped = after.len() - after.trim_start_matches([' ', '\n', '&', '*', '(']).len();
+        let after = &after[skipped..];
+        let end = after.find(|c| !is_word(c) && c != '.').unwrap_or(after.len());
+        let is_called = after[end..].starts_with(['(', ':', '!']);
+        let last = after[..end].rsplit('.').next().unwrap_or_default();
+        [&before[start..], if is_called { "" } else { last }].map(|name| (at, name))
+    })
+}

@@ -14,3 +14,4 @@ mod support;
 mod access;
 mod main_job;
 mod refused_starts;
+mod restarts;

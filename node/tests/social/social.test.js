@@ -168,7 +168,8 @@ before(async () => {
       const error = "access_denied";
       return provider.interactionFinished(request, response, { error, error_description: "<b>no</b>" });
     }
-    return provider.interactionFinished(request, response, { login: { accountId: who } });
+    const login = { accountId: who, amr: people[who]?.amr };
+    return provider.interactionFinished(request, response, { login });
   });
   await new Promise((resolve) => idp.listen(at, "127.0.0.1", resolve));
   const config = join(directory, "cardea.toml");

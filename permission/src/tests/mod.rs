@@ -2,10 +2,12 @@
 
 mod actions;
 mod conditions;
+mod confusion;
 mod departures;
 mod explanations;
 mod flows;
 mod languages;
+mod partial;
 mod reverse;
 mod tuples;
 mod watch;

@@ -5,7 +5,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Answer, Tenant, World, tuple};
+use super::{Answer, World, tuple};
 
 const OFFICE: &str = "{\"namespace\":\"Doc\",\"object\":\"3\",\"relation\":\"viewers\",\
                       \"subject_id\":\"ann\",\"expires_at\":\"2030-01-01T00:00:00Z\",\
@@ -13,15 +13,15 @@ const OFFICE: &str = "{\"namespace\":\"Doc\",\"object\":\"3\",\"relation\":\"vie
                       \"parameters\":{\"address\":\"ipaddress\"}}}";
 
 impl World {
-    async fn import(&self, lines: &str) -> Answer {
+    pub(super) async fn import(&self, lines: &str) -> Answer {
         self.send(Method::POST, "/admin/relation-tuples/import", lines.to_owned(), &[]).await
     }
 
     /// The lines of an export, and whether it is of one instant.
-    async fn export(&self, query: &str) -> (Vec<Value>, String) {
+    pub(super) async fn export(&self, query: &str) -> (Vec<Value>, String) {
         let uri = format!("/admin/relation-tuples/export{query}");
         let mut request = Request::builder().uri(uri).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Tenant::default());
+        request.extensions_mut().insert(self.tenant);
         let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 200);
         let whole = response.headers()["x-cardea-export"].to_str().unwrap().to_owned();

@@ -23,6 +23,7 @@ mod grpc;
 mod grpc_refusals;
 mod languages;
 mod relationships;
+mod tenants;
 mod watch;
 
 const LANGUAGE: &str = "
@@ -51,6 +52,7 @@ class Cyclic implements Namespace {
 struct World {
     router: Router,
     shared: Arc<Shared>,
+    tenant: Tenant,
 }
 
 struct Answer {
@@ -95,7 +97,14 @@ impl World {
         let store = shards.store(Arc::new(SeededEntropy::new(7)));
         let service = Arc::new(Service::new(store, &ring, limits));
         let shared = Shared::new(options);
-        Self { router: router(Keto::new(service, shared.clone())), shared }
+        let router = router(Keto::new(service, shared.clone()));
+        Self { router, shared, tenant: Tenant::default() }
+    }
+
+    /// The same cluster as another tenant sees it.
+    fn of_tenant(&self, tenant: u32) -> Self {
+        let (router, shared) = (self.router.clone(), self.shared.clone());
+        Self { router, shared, tenant: Tenant(tenant) }
     }
 
     /// With a language in force.
@@ -122,7 +131,7 @@ impl World {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::from(body)).unwrap();
-        request.extensions_mut().insert(Tenant::default());
+        request.extensions_mut().insert(self.tenant);
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = match bytes.len() {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use cardea_permission::engine::Limits;
-use cardea_storage::Tenant;
 use futures::StreamExt as _;
 use http::Request;
 use serde_json::{Value, json};
@@ -26,22 +25,22 @@ use crate::{
 const WATCH: &str = "/relation-tuples/watch";
 
 /// A stream of events under way.
-struct Events {
+pub(super) struct Events {
     body: axum::body::BodyDataStream,
     text: String,
 }
 
 /// An event: its id, name and data.
-type Event = (Option<String>, String, Value);
+pub(super) type Event = (Option<String>, String, Value);
 
 impl Events {
-    async fn open(
+    pub(super) async fn open(
         world: &World,
         uri: &str,
         last: Option<&str>,
         allowed: Option<StillAllowed>,
     ) -> Self {
-        let mut request = Request::get(uri).extension(Tenant::default());
+        let mut request = Request::get(uri).extension(world.tenant);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -80,7 +79,7 @@ impl Events {
     }
 
     /// The next event that is no progress.
-    async fn told(&mut self) -> Event {
+    pub(super) async fn told(&mut self) -> Event {
         loop {
             let event = self.next().await.unwrap();
             if event.1 != "progress" {
@@ -101,7 +100,7 @@ fn assert_stands_at(event: &str, write: &str) {
     }
 }
 
-fn brief() -> World {
+pub(super) fn brief() -> World {
     let heartbeat = Duration::from_millis(30);
     World::of(Limits::default(), Options { heartbeat, watchers_max: 2, ..Options::default() })
 }

@@ -40,8 +40,9 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
         | Bug::FilterAheadOfFlush
         | Bug::ExpiryByWallClock
         | Bug::DigestOverRows => &[STATE, LIVES],
-        Bug::LatePrepareExecuted => &[HEALS, ONE_OWNER, PURSE, HISTORIES],
-        Bug::RefusalForgotten => &[HISTORIES, ONE_OWNER, PURSE, SKEW],
+        // Rows come back, those of indexes too.
+        Bug::LatePrepareExecuted => &[HEALS, ONE_OWNER, PURSE, HISTORIES, INDEXED, EXACT],
+        Bug::RefusalForgotten => &[HISTORIES, ONE_OWNER, PURSE, SKEW, INDEXED, EXACT],
         Bug::ReceiptForgotten => &[COUNTS, HISTORIES],
         Bug::DecisionForgotten => &[ONE_OWNER, PURSE, SKEW, HISTORIES],
         Bug::LocksOnWritesOnly => &[SKEW],

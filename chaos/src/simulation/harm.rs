@@ -58,6 +58,28 @@ pub enum Harm {
     Backup(usize, u64),
 }
 
+impl Harm {
+    /// The machine that it comes over, if it is one.
+    pub fn machine(&self) -> Option<usize> {
+        match *self {
+            Self::Isolate { machine, .. }
+            | Self::CutLink(machine, _)
+            | Self::Clog(machine, ..)
+            | Self::Reset(machine, _)
+            | Self::Crash(machine, ..)
+            | Self::CrashAtWrite(machine, _)
+            | Self::Pause(machine, _)
+            | Self::SlowDisk(machine, _)
+            | Self::Clock(machine, _)
+            | Self::Transfer(_, _, machine)
+            | Self::Drain(machine, _)
+            | Self::Replace(machine, _)
+            | Self::Backup(machine, _) => Some(machine),
+            Self::Split(_) | Self::Heal | Self::Blackout(_) | Self::Join => None,
+        }
+    }
+}
+
 /// What of the world's state decides about harm.
 pub struct Scene<'a> {
     /// The machines.
@@ -68,6 +90,8 @@ pub struct Scene<'a> {
     pub astray: &'a BTreeSet<usize>,
     /// Whether a machine was replaced already.
     pub replaced: bool,
+    /// The machine that harm came over last.
+    pub last: usize,
     /// The time.
     pub now: u64,
 }
@@ -77,7 +101,8 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
     let Scene { machines, network, now, .. } = *scene;
     let harms = parameters.harms;
     let count = machines.len();
-    let machine = dice.below(count);
+    let again = dice.percent(parameters.again_percent);
+    let machine = if again { scene.last } else { dice.below(count) };
     let other = (machine + 1 + dice.below(count - 1)) % count;
     let awake = machines[machine].is_awake(now);
     let is_up = machines.iter().filter(|machine| machine.process.is_some()).count();
@@ -123,9 +148,9 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
             let skew = skew - i64::try_from(far).unwrap_or(0);
             Harm::Clock(machine, if may_stray { skew } else { 0 })
         }
-        16 | 17 if harms.transfers && awake => {
+        16 | 17 if harms.transfers && machines[other].is_awake(now) => {
             let groups = DIRECTORY.0 + u64::from(parameters.home_shards) + 3;
-            Harm::Transfer(machine, GroupId(dice.draw() % groups), other)
+            Harm::Transfer(other, GroupId(dice.draw() % groups), machine)
         }
         18 if harms.membership => Harm::Drain(machine, dice.percent(40)),
         19 if harms.membership && count < 6 && dice.percent(30) => Harm::Join,

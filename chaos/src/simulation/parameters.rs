@@ -96,6 +96,10 @@ pub struct Parameters {
     pub loan_ms_max: u64,
     /// Mean time between two harms, in milliseconds.
     pub harm_ms_mean: u64,
+    /// Of a hundred harms, those that come right behind the one before.
+    pub burst_percent: usize,
+    /// Of a hundred harms, those that come over the machine that had the one before.
+    pub again_percent: usize,
     /// Of a hundred crashes, those that cut power to all machines at once.
     pub all_percent: usize,
     /// What clients do.
@@ -128,6 +132,8 @@ impl Parameters {
             upgrade_ms: if up_to(0, 1) == 0 { 0 } else { up_to(500, 6_000) },
             loan_ms_max: up_to(100, 6_000),
             harm_ms_mean: up_to(100, 1_500),
+            burst_percent: if up_to(0, 1) == 0 { 0 } else { up_to(10, 60) as usize },
+            again_percent: if up_to(0, 1) == 0 { 0 } else { up_to(20, 90) as usize },
             all_percent: up_to(0, 20) as usize,
             mix: Mix::drawn(&mut up_to),
             harms: Harms {

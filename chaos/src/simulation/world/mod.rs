@@ -45,6 +45,8 @@ const FORMED_MS_MAX: u64 = 120_000;
 const DOOM_MS_MAX: u64 = 5_000;
 /// For how long others go on by what they knew of a clock.
 const ASTRAY_MS: u64 = 12_000;
+/// Mean time to a harm that comes right behind another, in milliseconds.
+const BURST_MS_MEAN: u64 = 15;
 /// How often harm is drawn until something is possible.
 const DRAWS: usize = 12;
 
@@ -62,6 +64,8 @@ pub struct World {
     trace: Trace,
     roles: BTreeMap<(usize, u64), String>,
     next_harm: u64,
+    /// The machine that harm came over last.
+    last_harmed: usize,
     doomed_until: BTreeMap<usize, u64>,
     /// Until when the clocks of machines count as off.
     astray_until: BTreeMap<usize, u64>,
@@ -114,6 +118,7 @@ impl World {
             trace,
             roles: BTreeMap::new(),
             next_harm: 0,
+            last_harmed: 0,
             doomed_until: BTreeMap::new(),
             astray_until: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -363,7 +368,11 @@ impl World {
         if self.now < self.next_harm {
             return;
         }
-        self.next_harm = self.now + 1 + self.dice.draw() % (2 * self.parameters.harm_ms_mean);
+        let mean = match self.dice.percent(self.parameters.burst_percent) {
+            true => BURST_MS_MEAN,
+            false => self.parameters.harm_ms_mean,
+        };
+        self.next_harm = self.now + 1 + self.dice.draw() % (2 * mean);
         let now = self.now;
         self.astray_until.retain(|_, until| *until > now);
         let astray: BTreeSet<usize> = self.astray_until.keys().copied().collect();
@@ -372,6 +381,7 @@ impl World {
             network: &self.network,
             astray: &astray,
             replaced: self.lost.is_some(),
+            last: self.last_harmed,
             now,
         };
         // Much of what is drawn is not among the harms of this world.
@@ -379,6 +389,7 @@ impl World {
         let drawn = (0..DRAWS).find_map(|_| harm::draw(dice, parameters, &scene));
         if let Some(harm) = drawn {
             self.trace.say(self.now, format_args!("{harm:?}"));
+            self.last_harmed = harm.machine().unwrap_or(self.last_harmed);
             self.inflict(harm);
         }
     }

@@ -146,8 +146,8 @@ impl Parameters {
                 slow_disks: up_to(0, 99) < 40,
                 clock_jumps: up_to(0, 99) < 40,
                 transfers: up_to(0, 99) < 50,
-                membership: up_to(0, 99) < 30,
-                replacement: up_to(0, 99) < 20,
+                membership: up_to(0, 99) < 40,
+                replacement: up_to(0, 99) < 30,
                 backups: up_to(0, 99) < 40,
             },
         }

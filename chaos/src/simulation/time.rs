@@ -87,8 +87,13 @@ impl Pace for MachinePace {
     }
 
     fn turn_time(&self) -> Duration {
-        // Mostly at once, behind what is runnable; now and then a thread is late.
+        // Mostly at once, behind what is runnable; now and then a thread is late, and
+        // once in a while one waits for the disk or the scheduler, as none should.
         let mut dice = self.dice.lock();
-        if dice.percent(10) { dice.pause_ms(1, 4) } else { Duration::ZERO }
+        match dice.below(1_000) {
+            0 => dice.pause_ms(20, 600),
+            1..100 => dice.pause_ms(1, 4),
+            _ => Duration::ZERO,
+        }
     }
 }

@@ -83,6 +83,18 @@ impl Common {
         if let (Request::Increment(n), Reply::Counted(value, token)) = (request, reply) {
             self.tokens.insert(*n, (*value, token.clone()));
         }
+        if matches!(reply, Reply::Done | Reply::Unknown) {
+            // Whoever swaps or releases needs what is there.
+            match request {
+                Request::Write(n, to) | Request::Swap(n, _, to) => {
+                    self.registers.insert(*n, *to);
+                }
+                Request::Claim(n, who) => {
+                    self.owners.insert(*n, *who);
+                }
+                _ => {}
+            }
+        }
         if !matches!(reply, Reply::Done | Reply::Counted(..) | Reply::Until(..)) {
             return;
         }
@@ -252,12 +264,11 @@ impl Client {
             0..40 => Request::Read(n),
             40..65 => {
                 let value = common.fresh_value();
-                common.registers.insert(n, value);
                 Request::Write(n, value)
             }
             _ => {
                 let value = common.fresh_value();
-                let from = common.registers.insert(n, value).unwrap_or(0);
+                let from = common.registers.get(&n).copied().unwrap_or(0);
                 Request::Swap(n, from, value)
             }
         }
@@ -268,7 +279,6 @@ impl Client {
         match self.dice.below(100) {
             0..35 => {
                 let who = common.fresh_value();
-                common.owners.insert(n, who);
                 Request::Claim(n, who)
             }
             35..55 => Request::Release(n, common.owners.get(&n).copied().unwrap_or(1)),
@@ -311,15 +321,16 @@ impl Client {
 
     fn loan(&mut self, common: &mut Common, ms_max: u64) -> Request {
         let last = common.loans.max(1);
-        let known = last - self.dice.draw() % last.min(6);
+        // One that may be there yet.
+        let known = last - self.dice.draw() % last.min(4);
         let ms = self.dice.draw() % ms_max;
         match self.dice.below(100) {
-            0..30 => {
+            0..20 => {
                 common.loans += 1;
                 Request::Lend(common.loans, ms)
             }
-            30..60 => Request::Renew(known, ms),
-            60..85 => Request::Lent(known),
+            20..65 => Request::Renew(known, ms),
+            65..80 => Request::Lent(known),
             _ => Request::Loan(known),
         }
     }

@@ -130,7 +130,7 @@ impl Parameters {
             think_ms_mean: up_to(5, 150),
             chase_percent: up_to(0, 50) as usize,
             upgrade_ms: if up_to(0, 1) == 0 { 0 } else { up_to(500, 6_000) },
-            loan_ms_max: up_to(100, 6_000),
+            loan_ms_max: up_to(500, 8_000),
             harm_ms_mean: up_to(100, 1_500),
             burst_percent: if up_to(0, 1) == 0 { 0 } else { up_to(10, 60) as usize },
             again_percent: if up_to(0, 1) == 0 { 0 } else { up_to(20, 90) as usize },

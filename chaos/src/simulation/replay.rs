@@ -54,9 +54,9 @@ impl Replaying {
         }
         let most = match dice.below(4) {
             0 => 5,
-            1 => 50,
-            2 => 1_000,
-            _ => 12_000,
+            1 => 200,
+            2 => 2_000,
+            _ => 10_000,
         };
         Some(dice.pause_ms(0, most))
     }

@@ -43,8 +43,9 @@ pub enum Harm {
     Pause(usize, u64),
     /// Synced writes of a disk take longer by this.
     SlowDisk(usize, u64),
-    /// A wall clock is ahead by this.
-    Clock(usize, i64),
+    /// A wall clock is ahead by this; and its machine is asked to lead a group at once,
+    /// before others have compared it with theirs.
+    Clock(usize, i64, Option<GroupId>),
     /// A machine asks that another lead a group.
     Transfer(usize, GroupId, usize),
     /// A node drains, or is live again.
@@ -70,7 +71,7 @@ impl Harm {
             | Self::CrashAtWrite(machine, _)
             | Self::Pause(machine, _)
             | Self::SlowDisk(machine, _)
-            | Self::Clock(machine, _)
+            | Self::Clock(machine, ..)
             | Self::Transfer(_, _, machine)
             | Self::Drain(machine, _)
             | Self::Replace(machine, _)
@@ -146,11 +147,12 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
             };
             let skew = i64::try_from(dice.draw() % (2 * far + 1)).unwrap_or(0);
             let skew = skew - i64::try_from(far).unwrap_or(0);
-            Harm::Clock(machine, if may_stray { skew } else { 0 })
+            let leads = harms.transfers && dice.percent(50);
+            let leads = leads.then(|| drawn_group(dice, parameters));
+            Harm::Clock(machine, if may_stray { skew } else { 0 }, leads)
         }
         16 | 17 if harms.transfers && machines[other].is_awake(now) => {
-            let groups = DIRECTORY.0 + u64::from(parameters.home_shards) + 3;
-            Harm::Transfer(other, GroupId(dice.draw() % groups), machine)
+            Harm::Transfer(other, drawn_group(dice, parameters), machine)
         }
         18 if harms.membership => Harm::Drain(machine, dice.percent(40)),
         19 if harms.membership && count < 6 && dice.percent(30) => Harm::Join,
@@ -158,6 +160,11 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
         21 if harms.backups && awake => Harm::Backup(machine, 500 + dice.draw() % 10_000),
         _ => return None,
     })
+}
+
+fn drawn_group(dice: &mut Dice, parameters: &Parameters) -> GroupId {
+    let groups = DIRECTORY.0 + u64::from(parameters.home_shards) + 3;
+    GroupId(dice.draw() % groups)
 }
 
 /// What draining says in the node's row.

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use cardea_cluster::life::{BackupPlan, back_up, decommission};
+use cardea_cluster::{
+    GroupId,
+    life::{BackupPlan, back_up, decommission},
+};
 use parking_lot::Mutex;
 
 use super::{ASTRAY_MS, Backup, DOOM_MS_MAX, World};
@@ -80,22 +83,19 @@ impl World {
                 self.machines[machine].pace.slow_by(ms);
                 "slow disk"
             }
-            Harm::Clock(machine, ms) => {
+            Harm::Clock(machine, ms, leads) => {
                 self.machines[machine].clock.set_skew(ms);
                 let until = if ms == 0 { self.now + ASTRAY_MS } else { u64::MAX };
                 if ms != 0 || self.astray_until.contains_key(&machine) {
                     self.astray_until.insert(machine, until);
                 }
+                if let Some(group) = leads {
+                    self.ask_to_lead(machine, group, machine);
+                }
                 "clock"
             }
             Harm::Transfer(machine, group, to) => {
-                let to = self.nodes.get(&to).copied();
-                if let Some((node, to)) = self.machines[machine].node().zip(to) {
-                    self.machines[machine].run(async move {
-                        // It may be refused, or nobody may answer.
-                        node.move_leader(group, to).await.ok();
-                    });
-                }
+                self.ask_to_lead(machine, group, to);
                 "transfer"
             }
             Harm::Drain(machine, drains) => {
@@ -126,6 +126,17 @@ impl World {
             }
         };
         *self.harmed.entry(name).or_default() += 1;
+    }
+
+    /// A machine asks that another one, or it itself, lead a group.
+    fn ask_to_lead(&self, machine: usize, group: GroupId, to: usize) {
+        let to = self.nodes.get(&to).copied();
+        if let Some((node, to)) = self.machines[machine].node().zip(to) {
+            self.machines[machine].run(async move {
+                // It may be refused, or nobody may answer.
+                node.move_leader(group, to).await.ok();
+            });
+        }
     }
 
     /// Has a machine say in its node's row whether it drains.

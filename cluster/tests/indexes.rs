@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "town/books.rs"]
+#[allow(missing_docs, unreachable_pub, dead_code)]
+mod books;
 mod town;
 
 use std::{
@@ -15,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use books::{Before, Book, BookKey, Books, Rules, shelf};
 use cardea_cluster::{
     ClusterNode, InitPlan,
     life::{
@@ -25,10 +28,9 @@ use cardea_cluster::{
     runtime::{VERSION_MAX, status::IndexStatus},
 };
 use cardea_storage::{
-    Consistency, Entropy, Index, IndexRow, Key, KeyRange, Meanwhile, Row, SeededEntropy, Slot,
-    Space, Store, StoreError, Table, TableKey, Tag, Tenant, Timestamp,
+    Consistency, Entropy, KeyRange, Row, SeededEntropy, Slot, Space, Store, StoreError, Table, Tag,
+    Timestamp,
     engine::Order,
-    key::{KeyReader, KeyWriter},
     slot::SLOTS,
     store::{Read, ReadRequest, Scan},
 };
@@ -36,83 +38,6 @@ use town::{Site, eventually, of_older_binaries};
 
 const BOOKS: u64 = 1_200;
 const SHELVES: u64 = 7;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct BookKey(u64);
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Book {
-    #[prost(uint64, tag = "1")]
-    shelf: u64,
-}
-
-impl TableKey for BookKey {
-    fn slot(&self) -> Slot {
-        Slot::new(Space::Home, u16::try_from(self.0 * 97 % 4_096).unwrap())
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64(self.0);
-    }
-
-    fn read(_: Slot, _: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        rest.u64().map(Self)
-    }
-}
-
-/// The table as the older binary has it.
-struct Before;
-
-impl Table for Before {
-    const TAG: Tag = Tag::TEST;
-    type Key = BookKey;
-    type Record = Book;
-}
-
-/// The table as it is now, with an index by shelf.
-struct Books;
-
-impl Table for Books {
-    const TAG: Tag = Tag::TEST;
-    const INDEXED: bool = true;
-    type Key = BookKey;
-    type Record = Book;
-
-    fn index_rows(key: &BookKey, book: &Book) -> Vec<IndexRow> {
-        let mut row = shelf(book.shelf);
-        row.u64(key.0);
-        vec![IndexRow { key: row.finish(), value: Bytes::new() }]
-    }
-}
-
-fn shelf(number: u64) -> KeyWriter {
-    let slot = Slot::of_name(Space::Index, &number.to_be_bytes());
-    let mut key = KeyWriter::new(slot, Tag::TEST_INDEX, Tenant(0));
-    key.u64(number);
-    key
-}
-
-struct Rules;
-
-impl IndexRules for Rules {
-    fn indexes(&self) -> Vec<Index> {
-        let (tag, of, since) = (Tag::TEST_INDEX, Tag::TEST, VERSION_MAX);
-        vec![Index { tag, of, since, meanwhile: Meanwhile::Refused }]
-    }
-
-    fn expected(&self, row: &Row) -> Option<Vec<IndexRow>> {
-        expected_of::<Books>(row)
-    }
-
-    fn leads_to(&self, row: &Row) -> Option<Vec<Key>> {
-        if row.key.tag() != Tag::TEST_INDEX {
-            return None;
-        }
-        let mut reader = row.key.reader();
-        let (_shelf, book) = (reader.u64()?, reader.u64()?);
-        Some(vec![Books::key(&BookKey(book))])
-    }
-}
 
 /// A node with the binary of this code.
 fn new(site: &Site) -> Site {

@@ -4,91 +4,22 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use cardea_storage::{
-    Clock, Entropy, IndexRow, Key, ManualClock, Meanwhile, Row, SeededEntropy, Slot, Space, Store,
-    StoreError, Table, TableKey, Tag, Tenant, Timestamp,
+    Clock, Entropy, Key, ManualClock, Row, SeededEntropy, Slot, Space, Store, StoreError, Table,
+    Tag, Timestamp,
     engine::{Order, memory::MemoryDisk},
-    key::{KeyRange, KeyReader, KeyWriter},
+    key::KeyRange,
     local::LocalShards,
     slot::SLOTS,
     store::{Consistency, Read, ReadRequest, Scan},
 };
 
+use self::books::{BY_SHELF, Before, Book, BookKey, Books, OF_ONE, Rules};
 use super::{build::LAST, *};
 use crate::life::rules::expected_of;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct BookKey(u64);
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Book {
-    #[prost(string, tag = "1")]
-    title: String,
-}
-
-impl TableKey for BookKey {
-    fn slot(&self) -> Slot {
-        Slot::new(Space::Home, u16::try_from(self.0 * 97 % 4096).unwrap())
-    }
-
-    fn write(&self, key: &mut KeyWriter) {
-        key.u64(self.0);
-    }
-
-    fn read(_: Slot, _: Tenant, rest: &mut KeyReader<'_>) -> Option<Self> {
-        rest.u64().map(Self)
-    }
-}
-
-/// The table as it was.
-struct Before;
-
-impl Table for Before {
-    const TAG: Tag = Tag::TEST;
-    type Key = BookKey;
-    type Record = Book;
-}
-
-/// The table with an index by title.
-struct Books;
-
-impl Table for Books {
-    const TAG: Tag = Tag::TEST;
-    const INDEXED: bool = true;
-    type Key = BookKey;
-    type Record = Book;
-
-    fn index_rows(key: &BookKey, book: &Book) -> Vec<IndexRow> {
-        let slot = Slot::of_name(Space::Index, book.title.as_bytes());
-        let mut row = KeyWriter::new(slot, Tag::TEST_INDEX, Tenant(0));
-        row.str(&book.title);
-        // One of a kind: there is one row for all who claim it.
-        if !book.title.starts_with('!') {
-            row.u64(key.0);
-        }
-        vec![IndexRow { key: row.finish(), value: key.0.to_be_bytes().to_vec().into() }]
-    }
-}
-
-const BY_TITLE: Index =
-    Index { tag: Tag::TEST_INDEX, of: Tag::TEST, since: 3, meanwhile: Meanwhile::Refused };
-
-struct Rules;
-
-impl IndexRules for Rules {
-    fn indexes(&self) -> Vec<Index> {
-        vec![BY_TITLE]
-    }
-
-    fn expected(&self, row: &Row) -> Option<Vec<IndexRow>> {
-        expected_of::<Books>(row)
-    }
-
-    fn leads_to(&self, row: &Row) -> Option<Vec<Key>> {
-        let number = row.value.as_ref().try_into().ok().map(u64::from_be_bytes);
-        let book = number.map(|number| Books::key(&BookKey(number)));
-        (row.key.tag() == Tag::TEST_INDEX).then(|| book.into_iter().collect())
-    }
-}
+#[path = "../../../tests/town/books.rs"]
+#[allow(missing_docs, unreachable_pub, dead_code, reason = "shared with tests of whole nodes")]
+mod books;
 
 struct Library {
     store: Arc<dyn Store>,
@@ -108,10 +39,10 @@ impl Library {
     async fn put<T: Table<Key = BookKey, Record = Book>>(
         &self,
         number: u64,
-        title: &str,
+        shelf: u64,
         expires_at: Option<Timestamp>,
     ) {
-        let (key, book) = (&BookKey(number), &Book { title: title.to_owned() });
+        let (key, book) = (&BookKey(number), &Book { shelf });
         let put = self.store.transact(|t| async move {
             t.put::<T>(key, book, expires_at).await?;
             Ok::<_, StoreError>(())
@@ -128,12 +59,12 @@ impl Library {
     /// Something happens to some book, by a node that knows the index or one that does not.
     async fn change<T: Table<Key = BookKey, Record = Book>>(&self, chance: &dyn Entropy) {
         let number = chance.below(60);
-        let title = format!("t{}", chance.below(9));
+        let shelf = chance.below(9);
         let lives = self.clock.now().after(Duration::from_millis(1 + chance.below(5_000)));
         match chance.below(10) {
             0..3 => self.delete::<T>(number).await,
-            3..6 => self.put::<T>(number, &title, Some(lives)).await,
-            _ => self.put::<T>(number, &title, None).await,
+            3..6 => self.put::<T>(number, shelf, Some(lives)).await,
+            _ => self.put::<T>(number, shelf, None).await,
         }
     }
 
@@ -185,7 +116,7 @@ async fn build_from(
     rows: u32,
     mut between: impl AsyncFnMut(&Place),
 ) -> Done {
-    let mut builder = Builder::new(&library.store, &Rules, BY_TITLE, rows);
+    let mut builder = Builder::new(&library.store, &Rules, BY_SHELF, rows);
     let (mut at, mut sum) = (Some(place), Done::default());
     while let Some(place) = at {
         let page = builder.page(&place).await.unwrap();
@@ -214,7 +145,7 @@ async fn an_index_over_records_of_both_versions_is_exact_once_it_is_built() {
         let rows = 1 + u32::try_from(chance.below(40)).unwrap();
         let mut place = first_place();
         for _ in 0..chance.below(3) {
-            let mut builder = Builder::new(&library.store, &Rules, BY_TITLE, rows);
+            let mut builder = Builder::new(&library.store, &Rules, BY_SHELF, rows);
             let mut at = place.clone();
             for _ in 0..chance.below(20) {
                 match builder.page(&at).await.unwrap().next {
@@ -244,7 +175,7 @@ async fn an_index_is_exact_though_its_records_change_all_the_time() {
     let library = Arc::new(Library::new(7));
     // Sixty are changed all the time, and as many lie still.
     for number in 0..120 {
-        library.put::<Before>(number, "t0", None).await;
+        library.put::<Before>(number, 0, None).await;
     }
     let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let changing: Vec<_> = (0..3)
@@ -274,15 +205,15 @@ async fn an_index_is_exact_though_its_records_change_all_the_time() {
 #[tokio::test]
 async fn a_row_that_another_record_has_is_left_to_it_and_told() {
     let library = Library::new(3);
-    library.put::<Books>(1, "!one", None).await;
-    library.put::<Before>(2, "!one", None).await;
+    library.put::<Books>(1, OF_ONE + 1, None).await;
+    library.put::<Before>(2, OF_ONE + 1, None).await;
     // Two of before claim the same in one page.
-    library.put::<Before>(3, "!two", None).await;
-    library.put::<Before>(4, "!two", None).await;
+    library.put::<Before>(3, OF_ONE + 2, None).await;
+    library.put::<Before>(4, OF_ONE + 2, None).await;
     // The row of one that is gone is nobody's.
-    library.put::<Books>(5, "!three", None).await;
+    library.put::<Books>(5, OF_ONE + 3, None).await;
     library.delete::<Before>(5).await;
-    library.put::<Before>(6, "!three", None).await;
+    library.put::<Before>(6, OF_ONE + 3, None).await;
     let done = build_from(&library, first_place(), 1_000, async |_| {}).await;
     assert_eq!((done.filled, done.stripped, done.taken, done.records), (2, 1, 2, 5));
     let there = library.rows(Space::Index, Tag::TEST_INDEX).await;
@@ -297,8 +228,8 @@ async fn a_row_that_another_record_has_is_left_to_it_and_told() {
 async fn expiry_that_a_node_of_before_moved_is_that_of_the_row_again() {
     let library = Library::new(4);
     let (soon, later) = (Timestamp(1_001_000), Timestamp(2_000_000));
-    library.put::<Books>(1, "a", Some(soon)).await;
-    library.put::<Before>(1, "a", Some(later)).await;
+    library.put::<Books>(1, 0, Some(soon)).await;
+    library.put::<Before>(1, 0, Some(later)).await;
     let done = build_from(&library, first_place(), 10, async |_| {}).await;
     assert_eq!((done.filled, done.stripped), (1, 0));
     library.clock.advance(Duration::from_secs(60));
@@ -309,8 +240,8 @@ async fn expiry_that_a_node_of_before_moved_is_that_of_the_row_again() {
 #[tokio::test]
 async fn a_row_that_lives_on_does_not_outlive_a_record_that_expires_meanwhile() {
     let library = Library::new(5);
-    library.put::<Books>(1, "a", None).await;
-    library.put::<Before>(1, "a", Some(Timestamp(1_001_000))).await;
+    library.put::<Books>(1, 0, None).await;
+    library.put::<Before>(1, 0, Some(Timestamp(1_001_000))).await;
     let done = build_from(&library, first_place(), 10, async |(phase, _)| {
         if *phase == BuildPhase::Filling {
             library.clock.advance(Duration::from_secs(60));

@@ -19,7 +19,7 @@ fn password(email: &str) -> Value {
 }
 
 fn is_throttled(answer: &Answer) -> bool {
-    answer.text.contains("too many attempts")
+    answer.status == 429
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_was_spent_revoked_or_counted_stays_so_when_all_nodes_are_killed_at_once(
     // A flow that was completed, and a recovery code that was used.
     let flow = begin(&cluster, "login");
     assert_eq!(submit(&cluster, "login", &flow, &password("kept@example.org")).status, 200);
-    let body = json!({"identity_id": kept.identity});
+    let body = json!({"identity_id": kept.identity, "flow_type": "api"});
     let made = cluster.admin(0, "POST", "/admin/recovery/code", Some(body)).body;
     let code = json!({"method": "code", "code": made["recovery_code"]});
     let link = made["recovery_link"].as_str().unwrap();

@@ -407,6 +407,7 @@ impl Node {
              [public]\nlisten = \"127.0.0.1:{public}\"\n\
              [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
              [sessions]\ncookie_secure = false\n\
+             [flows]\nrecovery = true\n\
              [raft]\nheartbeat = \"150ms\"\nelection_min = \"750ms\"\nelection_max = \"1500ms\"\n\
              [disk]\nreserve = \"16MiB\"\n\
              [argon2]\nmemory = \"7MiB\"\n\

@@ -215,6 +215,15 @@ mod tests {
         let own = "client_id = \"x\"\nissuer_url = \"https://id.example.com\"\npkce = \"force\"";
         let own = provider("corp", &table(own)).unwrap();
         assert_eq!((own.label.as_str(), own.pkce), ("corp", Pkce::Force));
+        assert!(!own.renews && own.aal2_acr.is_empty() && own.aal2_amr.is_empty());
+        let live = "client_id = \"x\"\nupdate_identity_on_login = \"automatic\"\n\
+                    aal2_acr_values = [\"two\"]\naal2_amr_values = [\"mfa\"]";
+        let live = provider("google", &table(live)).unwrap();
+        assert!(live.renews);
+        assert_eq!(
+            (live.aal2_acr, live.aal2_amr),
+            (vec!["two".to_owned()], vec!["mfa".to_owned()])
+        );
         let tenant = "client_id = \"x\"\nmicrosoft_tenant = \"t\"";
         let microsoft = provider("microsoft", &table(tenant)).unwrap();
         assert_eq!(microsoft.issuer, "https://login.microsoftonline.com/t/v2.0");
@@ -227,6 +236,15 @@ mod tests {
             ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"base64://e30=\"", ""),
             ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"base64://ew==\"", "mapper"),
             ("client_id = \"x\"\nprovider = \"google\"\nmapper = \"/no/such/file\"", "mapper"),
+            (
+                "client_id = \"x\"\nprovider = \"google\"\nupdate_identity_on_login = \"yes\"",
+                "update_identity_on_login: expected one of never, automatic",
+            ),
+            // It has no ID tokens, so nobody would say so.
+            (
+                "client_id = \"x\"\nprovider = \"github\"\naal2_amr_values = [\"mfa\"]",
+                "aal2_amr_values",
+            ),
             ("client_id = \"x\"\nprovider = \"apple\"\napple_private_key_file = \"k\"", "team"),
         ] {
             let outcome = provider("corp", &table(text));

@@ -123,7 +123,7 @@ pub async fn decommission(
     member.refresh_directory().await;
     let view = member.directory.view();
     let Some(record) = view.nodes.get(&node) else {
-        return Err(OperationError::NotFound(format!("node {node} does not exist")));
+        return Err(OperationError::NotFound(format!("node {} does not exist", node.0)));
     };
     if record.state() == NodeState::Decommissioned {
         return Ok(());

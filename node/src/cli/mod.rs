@@ -32,7 +32,7 @@ use self::{
     exit::{Failure, Outcome},
     output::{Format, Printer},
 };
-use crate::operator::client::Connection;
+use crate::operator::client::{Connection, EVERYWHERE};
 
 /// Cardea: an identity store that is its own database.
 #[derive(Debug, Parser)]
@@ -44,7 +44,15 @@ use crate::operator::client::Connection;
 )]
 pub struct Cli {
     /// How state is printed
-    #[arg(long, short, global = true, value_enum, default_value_t, env = "CARDEA_OUTPUT")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "CARDEA_OUTPUT",
+        help_heading = EVERYWHERE
+    )]
     pub output: Format,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print it as help")]

@@ -64,10 +64,11 @@ pub fn load(sources: Sources) -> Result<Loaded, Refused> {
     if let Some(path) = &sources.file {
         match std::fs::read_to_string(path) {
             Ok(text) => layers.add_file(path.clone(), &text, &mut refusals),
-            Err(error) => refusals.push(Refusal {
-                origin: None,
-                message: format!("cannot read {}: {error}", path.display()),
-            }),
+            // What is wrong without it is no news.
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", path.display());
+                return Err(Refused(vec![Refusal { origin: None, message }]));
+            }
         }
     }
     layers.add_environment(sources.environment, &mut refusals);

@@ -201,7 +201,7 @@ sections! {
         /// "json" or "human".
         format: LogFormat = "human",
         /// Levels by target, such as "info" or "info,cardea_raft=debug".
-        level: String = "info,openraft=error",
+        level: String = "info,openraft=error,openraft::core::heartbeat=off",
         /// Write a line for each request.
         access: bool = "true",
     }

@@ -23,6 +23,9 @@ use crate::{
 /// The largest answer that a command reads.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// Where help lists what every command takes, behind its own options.
+pub const EVERYWHERE: &str = "Options of every command";
+
 /// Which node a command talks to, and as whom.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
@@ -32,18 +35,26 @@ pub struct Connection {
         env = "CARDEA_ADMIN_URL",
         default_value = "http://127.0.0.1:4434",
         global = true,
-        value_name = "URL"
+        value_name = "URL",
+        help_heading = EVERYWHERE
     )]
     pub url: String,
     /// A file that holds an API key; or set CARDEA_SECRET_API_KEY
-    #[arg(long, env = "CARDEA_API_KEY_FILE", global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        env = "CARDEA_API_KEY_FILE",
+        global = true,
+        value_name = "FILE",
+        help_heading = EVERYWHERE
+    )]
     pub api_key_file: Option<PathBuf>,
     /// The authority of the listener's certificate (PEM), for https
     #[arg(
         long = "admin-ca-file",
         env = "CARDEA_ADMIN_CA_FILE",
         global = true,
-        value_name = "FILE"
+        value_name = "FILE",
+        help_heading = EVERYWHERE
     )]
     pub ca_file: Option<PathBuf>,
 }

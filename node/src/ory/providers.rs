@@ -167,6 +167,8 @@ selfservice:
             organization_id: 6bb1c7d1-3b3e-4995-9e09-35649dc45a2b
             scope: [openid, email]
             requested_claims: {id_token: {email: null}}
+            update_identity_on_login: automatic
+            aal2_amr_values: [mfa]
   flows:
     login: {after: {hooks: [{hook: b2b_sso, config: {}}]}}
 "#;
@@ -178,7 +180,9 @@ selfservice:
              domains = [\"acme.example\"]",
             "[oidc.\"acme\"]\nprovider = \"generic\"\nclient_id = \"cardea\"",
             "organization_id = \"6bb1c7d1-3b3e-4995-9e09-35649dc45a2b\"",
-            "scope = [\"openid\", \"email\"]\nmapper = \"base64://e30=\"",
+            "update_identity_on_login = \"automatic\"",
+            "scope = [\"openid\", \"email\"]\naal2_amr_values = [\"mfa\"]\n\
+             mapper = \"base64://e30=\"",
             "client_secret_file = \"acme.secret\"",
             "flow = \"login\"\nhook = \"b2b_sso\"",
         ];

@@ -117,7 +117,7 @@ pub enum BackupError {
     #[error("{0} is not empty: a backup wants a new directory")]
     NotEmpty(String),
     /// The path is relative: nodes would take it for different places.
-    #[error("{0} is not an absolute path")]
+    #[error("the directory must be an absolute path, for every node; found {0}")]
     Relative(String),
     /// A fence lapsed, or another backup replaced it, before everything was cut.
     #[error("the fence of {0} lapsed before the backup was cut: try again, or fence for longer")]

@@ -54,12 +54,14 @@ pub struct Layers {
 
 /// Variables that begin with `CARDEA_` but configure the command line, not the
 /// node.
-pub const COMMAND_VARIABLES: [&str; 5] = [
+pub const COMMAND_VARIABLES: [&str; 7] = [
     "CARDEA_CONFIG",
     "CARDEA_OUTPUT",
     "CARDEA_ADMIN_URL",
     "CARDEA_API_KEY_FILE",
     "CARDEA_ADMIN_CA_FILE",
+    "CARDEA_ADMIN_CERT_FILE",
+    "CARDEA_ADMIN_CERT_KEY_FILE",
 ];
 
 /// Variables under this prefix carry secrets; see [`super::secret`].

@@ -157,6 +157,8 @@ async fn make_ready(nodes: &[DevNode; 3]) -> Result<(), Failure> {
             url: format!("http://127.0.0.1:{}", node.admin),
             api_key_file: None,
             ca_file: None,
+            certificate_file: None,
+            certificate_key_file: None,
         })
     };
     let pause = || tokio::time::sleep(Duration::from_millis(100));

@@ -51,7 +51,11 @@ pub fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// The certificates of a file, at least one.
+///
+/// # Errors
+/// If it cannot be read, or holds none.
+pub fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = || format!("cannot read certificates from {}", path.display());
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .with_context(read)?

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::exit::Failure,
     config::{layers::SECRET_PREFIX, secret::read_private},
+    listener::tls::certificates,
 };
 
 /// The largest answer that a command reads.
@@ -57,6 +58,24 @@ pub struct Connection {
         help_heading = EVERYWHERE
     )]
     pub ca_file: Option<PathBuf>,
+    /// A certificate (PEM), for a listener that asks for one (`admin.auth = "mtls"`)
+    #[arg(
+        long = "admin-cert-file",
+        env = "CARDEA_ADMIN_CERT_FILE",
+        global = true,
+        value_name = "FILE",
+        help_heading = EVERYWHERE
+    )]
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long = "admin-cert-key-file",
+        env = "CARDEA_ADMIN_CERT_KEY_FILE",
+        global = true,
+        value_name = "FILE",
+        help_heading = EVERYWHERE
+    )]
+    pub certificate_key_file: Option<PathBuf>,
 }
 
 /// A client of one node.
@@ -64,6 +83,8 @@ pub struct OperatorClient {
     base: Uri,
     key: Option<Zeroizing<String>>,
     ca_file: Option<PathBuf>,
+    /// What it shows, and the key to that.
+    certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl OperatorClient {
@@ -82,7 +103,15 @@ impl OperatorClient {
                 None => None,
             },
         };
-        Ok(Self { base, key, ca_file: connection.ca_file.clone() })
+        let certificate = match (&connection.certificate_file, &connection.certificate_key_file) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => {
+                let told = "--admin-cert-file and --admin-cert-key-file go together";
+                return Err(Failure::Usage(told.to_owned()));
+            }
+        };
+        Ok(Self { base, key, ca_file: connection.ca_file.clone(), certificate })
     }
 
     /// Asks `GET path`.
@@ -216,16 +245,20 @@ impl OperatorClient {
     fn tls(&self) -> anyhow::Result<ClientConfig> {
         let file = self.ca_file.as_ref().context("https needs --admin-ca-file")?;
         let mut roots = RootCertStore::empty();
-        for authority in
-            CertificateDer::pem_file_iter(file).with_context(|| file.display().to_string())?
-        {
-            roots.add(authority?)?;
+        for authority in certificates(file)? {
+            roots.add(authority)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth())
+            .with_root_certificates(roots);
+        let Some((certificate, key)) = &self.certificate else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let key = read_private(key)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .context("--admin-cert-key-file holds no private key")?;
+        Ok(builder.with_client_auth_cert(certificates(certificate)?, key)?)
     }
 }
 
@@ -280,4 +313,68 @@ where
     }
     driver.abort();
     Ok(Answer { status, headers, body: body.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use cardea_raft::{
+        ClusterId,
+        tls::{Authority, Subject, Validity},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A listener with `admin.auth = "mtls"` is for operators, too.
+    #[tokio::test]
+    async fn a_listener_that_asks_for_a_certificate_is_shown_one() {
+        let long = Validity { not_before_ms: 0, not_after_ms: 4_102_444_800_000 };
+        let authority = Authority::create(ClusterId([5; 16]), long).unwrap();
+        let subject = Subject { node: "op".to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
+        let issued = authority.issue(&subject, long).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let ca = write("authority.pem", authority.certificate_pem());
+        let (own, key) =
+            (write("op.pem", &issued.certificate_pem), write("op.key", &issued.key_pem));
+        let acceptor = crate::listener::tls::acceptor(&own, &key, Some(&ca)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut head = [0; 4096];
+                let read = stream.read(&mut head).await.unwrap_or(0);
+                if read > 0 {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ntrue";
+                    stream.write_all(answer).await.unwrap();
+                    stream.shutdown().await.ok();
+                }
+            }
+        });
+        let with = |certificate: Option<&PathBuf>, key: Option<&PathBuf>| Connection {
+            url: url.clone(),
+            api_key_file: None,
+            ca_file: Some(ca.clone()),
+            certificate_file: certificate.cloned(),
+            certificate_key_file: key.cloned(),
+        };
+        let known = OperatorClient::new(&with(Some(&own), Some(&key))).unwrap();
+        assert!(known.get::<bool>("/x").await.unwrap());
+        let nobody = OperatorClient::new(&with(None, None)).unwrap();
+        assert!(matches!(nobody.get::<bool>("/x").await, Err(Failure::Unavailable(_))));
+        assert!(matches!(OperatorClient::new(&with(Some(&own), None)), Err(Failure::Usage(_))));
+        serving.abort();
+    }
 }

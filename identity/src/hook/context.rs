@@ -242,15 +242,21 @@ fn method_json(method: &AuthenticationMethod) -> Value {
     if let Some(organization) = method.organization {
         body["organization"] = organization.to_string().into();
     }
+    if let Some(acr) = &method.upstream.acr {
+        body["upstream_acr"] = acr.as_str().into();
+    }
+    if !method.upstream.amr.is_empty() {
+        body["upstream_amr"] = json!(method.upstream.amr);
+    }
     body
 }
 
 /// What is known of a session that is to be issued.
 pub(crate) fn coming_session(factor: Factor<'_>, now: Timestamp) -> Value {
-    let method = method_json(&factor.completed(now));
+    let method = factor.completed(now);
     json!({
         "active": true,
-        "authenticator_assurance_level": factor.aal.name(),
-        "authentication_methods": [method],
+        "authenticator_assurance_level": method.aal.name(),
+        "authentication_methods": [method_json(&method)],
     })
 }

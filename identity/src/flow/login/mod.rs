@@ -31,7 +31,7 @@ use uuid::Uuid;
 use self::charge::Charged;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
-    organization::Membership, sent_code::Budget, throttle::TooEarly,
+    organization::Membership, sent_code::Budget, settings::News, throttle::TooEarly,
 };
 use crate::{
     Service,
@@ -174,8 +174,9 @@ pub(super) struct Attempt<'a> {
     pub(super) proof: Option<&'a Proof>,
     /// What is shown.
     pub(super) factor: Factor<'a>,
-    /// What a provider says of the identity now, where it is to become that.
-    pub(super) renewal: Option<&'a Mapped>,
+    /// What a provider says of the identity now, where it is to become that, and the
+    /// messages that tell its owner of another address.
+    pub(super) renewal: Option<(&'a Mapped, &'a News)>,
 }
 
 /// What a method says of its credential once it is read again to complete the login.
@@ -433,8 +434,8 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
-                if let Some(mapped) = attempt.renewal {
-                    identity = self.renew_identity(&t, attempt, identity, mapped).await?;
+                if let Some(renewal) = attempt.renewal {
+                    identity = self.renew_identity(&t, attempt, identity, renewal).await?;
                 }
                 let mut changed = self.after_login(attempt, edits, &mut identity);
                 if let Membership::Joins(organization) = membership {

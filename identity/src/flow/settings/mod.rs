@@ -26,9 +26,10 @@ use cardea_storage::{Consistency, Slot, StoreError, Timestamp, Transaction};
 use serde_json::Value;
 
 pub use self::submission::{BeginSettings, SettingsRejection, SettingsSubmission};
-use self::{changing::Changing, hooked::settings_saved, news::News};
+use self::{changing::Changing, hooked::settings_saved};
 pub(super) use self::{
-    news::Change,
+    news::{Change, News},
+    profile::is_reached_elsewhere,
     webauthn::{kept as kept_key, refused_name},
 };
 use super::{

@@ -91,7 +91,10 @@ fn as_metadata(bytes: &[u8]) -> Option<Value> {
 }
 
 /// Whether an identity is found or reached by other addresses than before.
-fn is_reached_elsewhere(before: &IdentityRecord, after: &IdentityRecord) -> bool {
+pub(in crate::flow) fn is_reached_elsewhere(
+    before: &IdentityRecord,
+    after: &IdentityRecord,
+) -> bool {
     let values = |record: &IdentityRecord| -> Vec<String> {
         let all = record.verifiable.iter().chain(&record.recovery);
         all.map(|address| address.value.clone()).collect()

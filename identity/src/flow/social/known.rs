@@ -12,7 +12,11 @@ use super::{
 use crate::{
     Service,
     audit::{Act, Actor},
-    flow::{Flow, LoginRejection, login::Attempt},
+    flow::{
+        Flow, LoginRejection,
+        login::Attempt,
+        settings::{Change, News, is_reached_elsewhere},
+    },
     identity::{ChangeRejection, IdentityChange, draft::via_number},
     model::{Scope, json_of},
     schema::normalize_identifier,
@@ -113,7 +117,7 @@ impl Service {
         t: &Transaction,
         attempt: &Attempt<'_>,
         before: IdentityRecord,
-        mapped: &Mapped,
+        (mapped, news): (&Mapped, &News),
     ) -> Result<IdentityRecord, LoginRejection> {
         let key = IdentityKey { tenant: attempt.scope.tenant, id: attempt.account };
         let now = t.now();
@@ -163,6 +167,9 @@ impl Service {
             address.verified_at = now.as_millis();
         }
         t.put::<Identities>(&key, &after, None).await?;
+        if is_reached_elsewhere(&before, &after) {
+            self.tell(t, attempt.scope, (&before, &after), news, Change::Address);
+        }
         let provider = attempt.factor.provider.map(|(provider, _)| provider.id.clone());
         let what = (Act::IdentityChanged, Actor::Oneself(attempt.client));
         self.audit(t, attempt.scope, key.id, what, json!({"provider": provider})).await?;
@@ -185,6 +192,7 @@ impl Service {
         }
         let source = self.source(scope, client);
         let flow_and_record = (id, record);
+        let news = self.draw_news(account, "oidc");
         let attempt = Attempt {
             scope,
             flow: flow_and_record,
@@ -193,13 +201,18 @@ impl Service {
             source,
             proof,
             factor: Factor::account(guest.provider, &pending.upstream),
-            renewal: mapped,
+            renewal: mapped.map(|mapped| (mapped, &news)),
         };
         let settle = |now: Option<&CredentialRecord>, at| {
             self.settle_link(account, now, (pending, links), at)
         };
         match self.finish_login(&attempt, flow, &settle).await {
-            Ok(logged_in) => Ok(Arrived::LoggedIn(Box::new(logged_in.issued))),
+            Ok(logged_in) => {
+                if mapped.is_some() {
+                    self.posted();
+                }
+                Ok(Arrived::LoggedIn(Box::new(logged_in.issued)))
+            }
             Err(LoginRejection::Invalid(flow)) => Ok(Arrived::Form(flow)),
             Err(LoginRejection::Flow(rejection)) => Err(rejection.into()),
             Err(LoginRejection::Disabled) => Err(ArrivalRejection::Disabled),

@@ -13,7 +13,8 @@ use crate::{
 
 const HOOK: &str = "https://hooks.example/links";
 
-fn town() -> Town {
+/// A hook behind what is done by an account elsewhere, which is waited for.
+pub(super) fn awaited(purpose: Purpose) -> Hook {
     let hook = WebHook {
         id: "links".to_owned(),
         request: Request {
@@ -28,24 +29,24 @@ fn town() -> Town {
         response: Response::Awaited,
         can_interrupt: false,
     };
-    let hook = Hook {
-        purpose: Purpose::Settings,
-        moment: Moment::After,
-        method: Some("oidc".to_owned()),
-        action: Action::WebHook(Arc::new(hook)),
-    };
+    let (moment, method) = (Moment::After, Some("oidc".to_owned()));
+    Hook { purpose, moment, method, action: Action::WebHook(Arc::new(hook)) }
+}
+
+fn town() -> Town {
+    let hook = awaited(Purpose::Settings);
     let providers = Providers::new(vec![provider("idp", MAPPER), provider("other", MAPPER)]);
     let hooks = Hooks::new(vec![hook]);
     Town::of(Settings { providers, hooks, notify_changes: true, ..settings() })
 }
 
 impl Town {
-    fn hook_answers(&self, status: u16) {
+    pub(super) fn hook_answers(&self, status: u16) {
         let reply = Reply { status, body: "{}".into() };
         self.idp.answers.lock().insert(HOOK.to_owned(), Ok(reply));
     }
 
-    fn hooks_asked(&self) -> Vec<String> {
+    pub(super) fn hooks_asked(&self) -> Vec<String> {
         let asked = self.idp.asked.lock();
         asked.iter().filter(|(url, _)| url == HOOK).map(|(_, body)| body.clone()).collect()
     }

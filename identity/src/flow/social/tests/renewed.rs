@@ -137,3 +137,46 @@ async fn providers_word_for_two_factors_is_taken_only_as_it_was_listed() {
         (Aal::Aal1, Some("urn:two"))
     );
 }
+
+/// What a hook is told of the session to come is what it will be.
+#[tokio::test]
+async fn hooks_are_told_how_a_provider_authenticated_somebody() {
+    let idp = Provider { aal2_amr: vec!["mfa".to_owned()], ..provider("idp", MAPPER) };
+    let town = Town::of(Settings {
+        providers: Providers::new(vec![idp]),
+        hooks: crate::hook::Hooks::new(vec![hooked::awaited(Purpose::Login)]),
+        ..settings()
+    });
+    town.hook_answers(200);
+    shown(&town, json!({})).await;
+    let session = shown(&town, json!({"amr": ["mfa"]})).await;
+    assert_eq!(session.aal, Aal::Aal2);
+    let asked = town.hooks_asked();
+    let told: Value = serde_json::from_str(asked.last().unwrap()).unwrap();
+    let told = &told["session"];
+    assert_eq!(told["authenticator_assurance_level"], json!("aal2"), "{told}");
+    assert_eq!(told["authentication_methods"][0]["upstream_amr"], json!(["mfa"]));
+}
+
+/// Whoever took over the account elsewhere does not go unnoticed.
+#[tokio::test]
+async fn both_addresses_are_told_that_a_provider_changed_it() {
+    let providers = vec![Provider { renews: true, ..provider("idp", GROUPS) }];
+    let town = Town::of(Settings {
+        providers: Providers::new(providers),
+        notify_changes: true,
+        ..settings()
+    });
+    let (scope, page) = (town.world.scope, crate::PageRequest::default());
+    let recipients = async || -> Vec<String> {
+        let found = town.world.service.list_messages(scope, &Default::default(), &page).await;
+        found.unwrap().items.into_iter().map(|message| message.recipient).collect()
+    };
+    issued(town.come(ann()).await.unwrap());
+    issued(town.come(ann_with(json!({"groups": ["a"]}))).await.unwrap());
+    assert_eq!(recipients().await, [] as [&str; 0], "the address is the same");
+    issued(town.come(ann_with(json!({"email": "anna@example.org"}))).await.unwrap());
+    let mut told = recipients().await;
+    told.sort();
+    assert_eq!(told, ["ann@example.org", "anna@example.org"]);
+}

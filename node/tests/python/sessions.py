@@ -22,8 +22,7 @@ MAPPER = """local session = std.extVar('session');
 """
 # The prefix of a digest of SHA-256 within a signature (RFC 8017 § 9.2).
 DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-CONFIG = """
-lifespan = "60s"
+CONFIG = """lifespan = "60s"
 sliding = "59s"
 sliding_max = "63s"
 [tokenizers.api]
@@ -44,24 +43,12 @@ def moment(text):
 
 
 class Sessions(NodeThatCalls):
+    config = CONFIG
     files = {
         "api.jwks": json.dumps({"keys": [KEYS["RS256"]]}),
         "shared.jwks": json.dumps({"keys": [SHARED]}),
         "api.jsonnet": MAPPER,
     }
-    # Sections are written once: these are the rest of that of sessions.
-    config = ""
-
-    @classmethod
-    def setUpClass(cls):
-        import single_node
-        whole = single_node.CONFIG
-        single_node.CONFIG = whole.replace(
-            "cookie_secure = false\n", "cookie_secure = false\n" + CONFIG)
-        try:
-            super().setUpClass()
-        finally:
-            single_node.CONFIG = whole
 
     def log_in(self):
         email = f"{uuid.uuid4()}@example.org"
@@ -84,7 +71,8 @@ class Sessions(NodeThatCalls):
         self.assertEqual(status, 200, session)
         head, claims, signature = session["tokenized"].split(".")
         signed = f"{head}.{claims}".encode()
-        return json.loads(decoded(head)), json.loads(decoded(claims)), signed, decoded(signature), session
+        parts = [json.loads(decoded(part)) for part in (head, claims)]
+        return *parts, signed, decoded(signature), session
 
     def test_a_token_of_a_session_is_verified_by_the_public_key_and_says_whose_it_is(self):
         email, token = self.log_in()

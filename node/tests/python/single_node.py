@@ -25,10 +25,10 @@ tls = "off"
 listen = "127.0.0.1:{public}"
 [admin]
 listen = "127.0.0.1:{admin}"
-[sessions]
-cookie_secure = false
 [secrets]
 master_key_file = "master"
+[sessions]
+cookie_secure = false
 """
 
 
@@ -64,7 +64,8 @@ def ask(method, url, body=None, headers=None):
 
 
 class SingleNode:
-    """`config` is added to what every node needs, `files` lie beside it."""
+    """`config` is added to what every node needs, which ends in the section of sessions;
+    `files` lie beside it."""
 
     def __init__(self, binary, config, files=None, **places):
         self.binary = binary

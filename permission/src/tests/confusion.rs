@@ -4,10 +4,11 @@
 use cardea_storage::{Consistency, Tenant};
 
 use crate::{
-    Condition, Context, Relationship, Subject, Tuple,
+    Condition, Context, Relationship, Subject, SubjectSet, Tuple,
     change::NewLanguage,
     list::PageRequest,
     opl::SourceFile,
+    reverse::MERGED_MAX,
     testing::{TENANT, World},
     write::Change,
 };
@@ -24,8 +25,9 @@ class Doc implements Namespace {
 const NAMES: [&str; 9] =
     ["a", "a#viewers", "a#viewers@a", "a:b", "b", "b\u{1}a", "\"a\"", "a\", relation: \"", "a b"];
 
-/// How often each is asked: what is asked often is indexed.
-const ROUNDS: usize = 5;
+/// How often each is asked, for what is asked often is indexed; and up to how many
+/// candidates a list is made anew for each page. The others are kept for the pages to come.
+const MERGED: [usize; 6] = [MERGED_MAX, 0, MERGED_MAX, 0, MERGED_MAX, 0];
 
 fn tuple(object: &str, subject: &str) -> Tuple {
     Tuple {
@@ -41,15 +43,28 @@ async fn check(world: &World, tenant: Tenant, object: &str, subject: &str) -> bo
     world.service.check(tenant, &asked, 0, Consistency::Strong).await.unwrap().value
 }
 
-/// The objects that a subject may view, page by page.
+/// The objects that a subject may view, page by page; by the permission, whose candidates
+/// are checked one by one, as by the relation, whose candidates are certain.
 async fn viewed(world: &World, tenant: Tenant, subject: &str, given: &Context) -> Vec<String> {
+    let permitted = listed(world, tenant, "view", subject, given).await;
+    assert_eq!(permitted, listed(world, tenant, "viewers", subject, given).await);
+    permitted
+}
+
+async fn listed(
+    world: &World,
+    tenant: Tenant,
+    relation: &str,
+    subject: &str,
+    given: &Context,
+) -> Vec<String> {
     let (mut found, mut token) = (Vec::new(), None);
     let subject = Subject::Id(subject.to_owned());
     loop {
         let page = PageRequest { size: 1, token };
         let strong = Consistency::Strong;
         let listed =
-            world.service.list_objects(tenant, "Doc", "view", &subject, given, &page, strong);
+            world.service.list_objects(tenant, "Doc", relation, &subject, given, &page, strong);
         let listed = listed.await.unwrap().value;
         found.extend(listed.items);
         token = listed.next;
@@ -61,7 +76,7 @@ async fn viewed(world: &World, tenant: Tenant, subject: &str, given: &Context) -
 
 #[tokio::test]
 async fn what_is_kept_for_a_question_answers_no_other() {
-    let (world, other) = (World::new(), Tenant(1));
+    let (mut world, other) = (World::new(), Tenant(1));
     for tenant in [TENANT, other] {
         let file = SourceFile { name: "main.ts".to_owned(), text: LANGUAGE.to_owned() };
         let language = NewLanguage { files: vec![file], follows: None, force: false };
@@ -72,13 +87,24 @@ async fn what_is_kept_for_a_question_answers_no_other() {
     for (at, object) in NAMES.iter().enumerate() {
         for (of, subject) in NAMES.iter().enumerate() {
             if is_viewer(at, of) {
-                changes.push(Change::Insert(tuple(object, subject).into()));
+                // By itself, or by its group.
+                let group = SubjectSet::new("Group", *subject, "members");
+                let named = if at % 2 == 0 { None } else { Some(Subject::Set(group)) };
+                let direct = tuple(object, subject);
+                let tuple = Tuple { subject: named.unwrap_or(direct.subject.clone()), ..direct };
+                changes.push(Change::Insert(tuple.into()));
             }
         }
     }
+    for subject in NAMES {
+        let (namespace, relation) = ("Group".to_owned(), "members".to_owned());
+        let member = Tuple { namespace, relation, ..tuple(subject, subject) };
+        changes.push(Change::Insert(member.into()));
+    }
     assert!(changes.len() > 15);
     world.service.change_tuples(TENANT, changes).await.unwrap();
-    for _ in 0..ROUNDS {
+    for merged_max in MERGED {
+        world.service.merged_max = merged_max;
         for (of, subject) in NAMES.iter().enumerate() {
             let mut viewer_of = Vec::new();
             for (at, object) in NAMES.iter().enumerate() {
@@ -97,7 +123,11 @@ async fn what_is_kept_for_a_question_answers_no_other() {
 
 #[tokio::test]
 async fn what_is_kept_under_one_context_is_no_answer_under_another() {
-    let world = World::of(LANGUAGE, &["Doc:a#viewers@ann", "Doc:b#viewers@ann"]).await;
+    let mut world = World::of(
+        LANGUAGE,
+        &["Doc:a#viewers@ann", "Doc:b#viewers@(Group:g#members)", "Group:g#members@ann"],
+    )
+    .await;
     let condition = Condition {
         expression: "hour < 9".to_owned(),
         parameters: [("hour".to_owned(), "int".to_owned())].into(),
@@ -107,7 +137,8 @@ async fn what_is_kept_under_one_context_is_no_answer_under_another() {
         Relationship { tuple: tuple("c", "ann"), expires_at: None, condition: Some(condition) };
     world.service.change_tuples(TENANT, vec![Change::Insert(narrowed)]).await.unwrap();
     let at = |hour: i64| Context::from_iter([("hour".to_owned(), hour.into())]);
-    for _ in 0..ROUNDS {
+    for merged_max in MERGED {
+        world.service.merged_max = merged_max;
         assert_eq!(viewed(&world, TENANT, "ann", &at(8)).await, ["a", "b", "c"]);
         assert_eq!(viewed(&world, TENANT, "ann", &at(10)).await, ["a", "b"]);
     }

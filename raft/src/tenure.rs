@@ -9,6 +9,7 @@
 
 use std::task::Poll;
 
+use cardea_storage::planted::{self, Bug};
 use futures::{Stream, StreamExt, stream};
 
 use crate::{log::Glance, types::LeaderId};
@@ -27,13 +28,17 @@ impl Tenure {
         Self { log: log.clone(), leader: leader(log) }
     }
 
+    fn lasts(&self) -> bool {
+        leader(&self.log) == self.leader || planted::is(Bug::StragglersHeard)
+    }
+
     /// What `input` yields, until the tenure is over.
     pub(crate) fn bound<S: Stream + Unpin>(
         &self,
         mut input: S,
     ) -> impl Stream<Item = S::Item> + Unpin + use<S> {
         let tenure = self.clone();
-        stream::poll_fn(move |cx| match leader(&tenure.log) == tenure.leader {
+        stream::poll_fn(move |cx| match tenure.lasts() {
             true => input.poll_next_unpin(cx),
             false => Poll::Ready(None),
         })

@@ -51,8 +51,8 @@ pub enum Bug {
     /// A wall clock that jumps after it was compared is taken for right, and a term's
     /// time begins with it. Simulation found it here.
     JumpUnseen,
-    /// The tasks of a replica that was removed go on reading and writing its log.
-    /// Simulation found it here.
+    /// The tasks of a leader go on reading its log when it is deposed, and those of a
+    /// replica that was removed reading and writing it. Simulation found both here.
     StragglersHeard,
     /// What older nodes left in an index is not looked for before it counts as whole.
     IndexUnstripped,

@@ -46,7 +46,7 @@ pub struct Common {
     tokens: BTreeMap<u64, (u64, Snaptoken)>,
     /// How often each place of a kind was used.
     turns: BTreeMap<(CellKind, u64), u64>,
-    /// Requests that look at what was just acknowledged.
+    /// Requests that are to follow one that was just acknowledged.
     chased: VecDeque<Request>,
 }
 
@@ -98,6 +98,11 @@ impl Common {
         if !matches!(reply, Reply::Done | Reply::Counted(..) | Reply::Until(..)) {
             return;
         }
+        if let Request::Free(n, _) = request {
+            // Both sides are wanted at once.
+            self.chase(Request::Take(*n, false));
+            return self.chase(Request::Take(*n, true));
+        }
         let look = match request {
             Request::Write(n, _) | Request::Swap(n, ..) => Request::Read(*n),
             Request::Claim(n, _) | Request::Release(n, _) => Request::Lookup(*n),
@@ -109,7 +114,11 @@ impl Common {
             Request::Shelve(n, _) | Request::Discard(n) => Request::Book(*n),
             _ => return,
         };
-        self.chased.push_back(look);
+        self.chase(look);
+    }
+
+    fn chase(&mut self, request: Request) {
+        self.chased.push_back(request);
         if self.chased.len() > CHASED_MAX {
             self.chased.pop_front();
         }
@@ -233,8 +242,8 @@ impl Client {
             Some(1) => self.identifier(common, place, cells),
             Some(2) => self.count(common, place),
             Some(3) => match self.dice.below(100) {
-                0..50 => Request::Take(place, self.dice.percent(50)),
-                50..75 => Request::Free(place, self.dice.percent(50)),
+                0..40 => Request::Take(place, self.dice.percent(50)),
+                40..75 => Request::Free(place, self.dice.percent(50)),
                 _ => Request::Sides(place),
             },
             Some(4) => self.session(common),

@@ -41,8 +41,9 @@ pub enum Harm {
     CrashAtWrite(usize, u64),
     /// A process stands still for so many milliseconds.
     Pause(usize, u64),
-    /// Synced writes of a disk take longer by this.
-    SlowDisk(usize, u64),
+    /// Synced writes of a disk take longer by this; and after so many milliseconds, if
+    /// any, its machine loses power.
+    SlowDisk(usize, u64, Option<u64>),
     /// A wall clock is ahead by this; and its machine is asked to lead a group at once,
     /// before others have compared it with theirs.
     Clock(usize, i64, Option<GroupId>),
@@ -70,7 +71,7 @@ impl Harm {
             | Self::Crash(machine, ..)
             | Self::CrashAtWrite(machine, _)
             | Self::Pause(machine, _)
-            | Self::SlowDisk(machine, _)
+            | Self::SlowDisk(machine, ..)
             | Self::Clock(machine, ..)
             | Self::Transfer(_, _, machine)
             | Self::Drain(machine, _)
@@ -135,8 +136,13 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
         11 if harms.crashes_at_writes && awake => Harm::CrashAtWrite(machine, dice.draw() % 60),
         12 | 13 if harms.pauses && awake => Harm::Pause(machine, 50 + dice.draw() % 8_000),
         14 if harms.slow_disks => {
-            let slow = if dice.percent(50) { 0 } else { 10 + dice.draw() % 500 };
-            Harm::SlowDisk(machine, slow)
+            let slow = match dice.below(4) {
+                0 | 1 => 0,
+                2 => 10 + dice.draw() % 500,
+                _ => 500 + dice.draw() % 2_500,
+            };
+            let dies = slow > 0 && awake && harms.crashes && dice.percent(50);
+            Harm::SlowDisk(machine, slow, dies.then(|| dice.draw() % 4_000))
         }
         15 if harms.clock_jumps => {
             let far = match dice.below(4) {

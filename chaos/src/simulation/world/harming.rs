@@ -79,8 +79,12 @@ impl World {
                 self.machines[machine].paused_until = Some(self.now + ms);
                 "pause"
             }
-            Harm::SlowDisk(machine, ms) => {
+            Harm::SlowDisk(machine, ms, dies) => {
                 self.machines[machine].pace.slow_by(ms);
+                if let Some(dies) = dies {
+                    self.machines[machine].doomed = true;
+                    self.doomed_until.insert(machine, self.now + dies);
+                }
                 "slow disk"
             }
             Harm::Clock(machine, ms, leads) => {

@@ -27,6 +27,7 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
     const PANIC: &str = "no panic";
     const TIME: &str = "log time is not ahead";
     const FAULT: &str = "no fault of its own";
+    const GOES_ON: &str = "time goes on";
     match bug {
         // What was acknowledged is gone, or was overwritten.
         Bug::SyncSkipped | Bug::AnsweredBeforeQuorum => {
@@ -47,7 +48,8 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
         Bug::DecisionForgotten => &[ONE_OWNER, PURSE, SKEW, HISTORIES],
         Bug::LocksOnWritesOnly => &[SKEW],
         Bug::LocksOfAnotherInstant => &[HISTORIES, ONE_OWNER, PURSE],
-        Bug::TabletAheadOfLog => &[HEALS, HOLE, MONOTONE, PANIC, FAULT],
+        // It is sent for ever, and takes nobody further.
+        Bug::TabletAheadOfLog => &[HEALS, HOLE, MONOTONE, PANIC, FAULT, GOES_ON],
         Bug::IndexOutlived => &[INDEXED],
         Bug::ReplicaIdReused => &[REUSED],
         Bug::BackupUnfenced => &[BACKUP],

@@ -84,20 +84,29 @@ impl fmt::Display for Report {
 /// The time of the world.
 static NOW_MS: AtomicU64 = AtomicU64::new(0);
 
+/// How often it is looked whether time goes on.
+const WATCH: Duration = Duration::from_secs(5);
+
 /// Ends the process if the world's time does not move for so long of real time: in
-/// a simulated world whoever tries again without waiting stops time.
+/// a simulated world whoever tries again without waiting stops time. What panicked
+/// before is told instead; then nobody has to wait as long.
 pub fn watch_over(stuck: Duration, say: fn(&str)) {
     std::thread::spawn(move || {
-        let mut before = None;
+        let (mut before, mut stood) = (0, Duration::ZERO);
         loop {
-            std::thread::sleep(stuck);
+            std::thread::sleep(WATCH);
             let now = NOW_MS.load(Ordering::Relaxed);
-            if before.replace(now) == Some(now) {
-                say(&format!(
-                    "BROKEN: time goes on: it stands still at {now} ms, somebody tries without waiting"
-                ));
-                std::process::exit(1);
-            }
+            stood = if now == before { stood + WATCH } else { Duration::ZERO };
+            before = now;
+            let told = match panicked() {
+                Some(panic) if stood >= 4 * WATCH => format!("no panic: {panic}"),
+                _ if stood >= stuck => format!(
+                    "time goes on: it stands still at {now} ms, somebody tries without waiting"
+                ),
+                _ => continue,
+            };
+            say(&format!("BROKEN: {told}"));
+            std::process::exit(1);
         }
     });
 }

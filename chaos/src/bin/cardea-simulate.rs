@@ -219,7 +219,7 @@ fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
             Fate::Undecided => undecided += 1,
         }
         if !matches!(lived.fate, Fate::Good) {
-            say(&lived.said);
+            say(&format!("seed {} is not good:\n{}", lived.seed, lived.said));
         }
         true
     })?;

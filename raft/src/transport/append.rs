@@ -45,6 +45,8 @@ use crate::{
 
 /// How long an append without entries waits for one with entries, at most.
 const HOLD: Duration = Duration::from_millis(2);
+/// How long a call is not made again that was refused while there was nothing to send.
+pub(super) const PAUSE: Duration = Duration::from_millis(25);
 /// The longest time between the two that is remembered.
 const APART_MAX: Duration = Duration::from_millis(20);
 
@@ -80,8 +82,12 @@ where
             // openraft waits after failures where its input is asked for a request. A
             // call that was refused before anybody asked would be made again at once,
             // by every replica that has something to send to a dead node.
-            if let Some(mut untouched) = guard.untouched() {
-                drop(untouched.next().await);
+            // Nor is it waited where there is none, because openraft has something else
+            // to send by now: that, too, would be refused at once, and so on.
+            if let Some(mut untouched) = guard.untouched()
+                && untouched.next().await.is_none()
+            {
+                tokio::time::sleep(PAUSE).await;
             }
             return Err(unreachable(&status));
         }

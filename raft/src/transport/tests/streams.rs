@@ -312,3 +312,18 @@ async fn a_dead_node_is_not_called_again_before_there_is_something_to_send() {
     requests.send(request(9, 1)).await.unwrap();
     assert!(opening.await.is_err());
 }
+
+#[tokio::test]
+async fn a_dead_node_is_not_called_again_at_once_for_want_of_something_to_send() {
+    let (channels, _) = channels_to("127.0.0.1:1", ClientTls::LoopbackPlain);
+    let disk = Arc::new(MemoryDisk::new(1));
+    let transport = GrpcTransport::new(CLUSTER, HERE, channels, disk, TransportSettings::default());
+    let mut network = transport.network(GROUP, ReplicaId(11), Glance::default());
+    let mut client = network.new_client(ReplicaId(22), &Member { node: THERE }).await;
+    let begun = Instant::now();
+    for _ in 0..4 {
+        // As openraft's own stream ends when there is another position to send from.
+        assert!(client.stream_append(stream::empty(), option()).await.is_err());
+    }
+    assert!(begun.elapsed() >= 4 * crate::transport::append::PAUSE, "{:?}", begun.elapsed());
+}

@@ -168,7 +168,7 @@ pub async fn announce_node(
     let done = store.transact(|t| async move {
         let cluster = the_cluster(&t).await?;
         let Some(mut found) = t.get::<Nodes>(&NodeKey(node)).await? else {
-            return Err(EditError::NotFound(format!("node {node}")));
+            return Err(EditError::NotFound(format!("node {}", node.0)));
         };
         say(&mut found.record);
         must_know(&found.record, &cluster)?;
@@ -226,7 +226,7 @@ pub async fn change_node(
     let change = &change;
     let done = store.transact(|t| async move {
         let Some(mut found) = t.get::<Nodes>(&NodeKey(node)).await? else {
-            return Err(EditError::NotFound(format!("node {node}")));
+            return Err(EditError::NotFound(format!("node {}", node.0)));
         };
         let before = found.record.clone();
         change(&mut found.record)?;
@@ -295,7 +295,7 @@ pub async fn add_replica(
         let mut cluster = the_cluster(&t).await?;
         let mut shard = shard_row(&t, group).await?;
         let Some(on) = t.get::<Nodes>(&NodeKey(node)).await? else {
-            return Err(EditError::NotFound(format!("node {node}")));
+            return Err(EditError::NotFound(format!("node {}", node.0)));
         };
         if !matches!(on.record.state(), NodeState::Joining | NodeState::Live | NodeState::Draining)
         {

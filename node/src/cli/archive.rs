@@ -52,11 +52,7 @@ pub(super) async fn restore(
 }
 
 fn show(verb: &str, report: &ArchiveReport) -> String {
-    format!(
-        "{verb} {} shards, {}, as of {}: {}\n",
-        report.shards,
-        show_bytes(report.bytes),
-        report.cut_at,
-        report.directory
-    )
+    let ArchiveReport { directory, cut_at, shards, bytes, rows } = report;
+    let bytes = if *bytes == 0 { String::new() } else { format!(", {}", show_bytes(*bytes)) };
+    format!("{verb} {shards} shards, {rows} rows{bytes}, as of {cut_at}: {directory}\n")
 }

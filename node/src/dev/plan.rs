@@ -103,6 +103,11 @@ impl DevNode {
         })
     }
 
+    /// The ports that it listens on.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        [self.public, self.admin, self.cluster].into_iter().chain(self.keto)
+    }
+
     /// Its configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.directory.join("cardea.toml")
@@ -211,9 +216,7 @@ mod tests {
     #[test]
     fn ports_do_not_meet() {
         let nodes = DevNode::all(Path::new("."));
-        let mut ports: Vec<u16> =
-            nodes.iter().flat_map(|node| [node.public, node.admin, node.cluster]).collect();
-        ports.extend(nodes.iter().flat_map(|node| node.keto));
+        let mut ports: Vec<u16> = nodes.iter().flat_map(DevNode::ports).collect();
         for from in &nodes {
             ports.extend(
                 nodes.iter().filter(|to| to.index != from.index).map(|to| from.link_port(to)),

@@ -57,6 +57,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let root = options.root.canonicalize()?;
     let _lock = lock::acquire(&root)?;
     let nodes = DevNode::all(&root);
+    ports_are_free(nodes.iter().flat_map(DevNode::ports))?;
     let entropy: &dyn Entropy = &SystemEntropy;
     prepare(&root, &nodes, entropy.bytes(), options.delays.is_some())?;
 
@@ -103,6 +104,20 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     }
     background.shutdown().await;
     std::fs::remove_file(control::socket(&root)).ok();
+    Ok(())
+}
+
+/// Whoever listens on a node's port would be taken for it: another cluster would be said to
+/// be ready, and asked to become one.
+fn ports_are_free(ports: impl Iterator<Item = u16>) -> anyhow::Result<()> {
+    let is_taken = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_err();
+    let taken: Vec<String> = ports.filter(is_taken).map(|port| port.to_string()).collect();
+    anyhow::ensure!(
+        taken.is_empty(),
+        "something listens already on {}: another cluster on this machine is stopped by `cardea dev \
+         stop --data` with its directory",
+        taken.join(", ")
+    );
     Ok(())
 }
 
@@ -228,4 +243,19 @@ fn banner(nodes: &[DevNode; 3], delays: Option<Delays>, colour: bool) -> String 
     }
     text.push_str("\n    cardea status        the cluster at a glance\n    Ctrl-C               stops it; the data stays\n\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_cluster_on_the_ports_is_told_and_not_taken_for_this_one() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        let told = ports_are_free([port].into_iter()).unwrap_err().to_string();
+        assert!(told.contains(&port.to_string()) && told.contains("cardea dev stop"), "{told}");
+        drop(held);
+        ports_are_free([port].into_iter()).unwrap();
+    }
 }

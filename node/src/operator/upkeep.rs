@@ -92,6 +92,7 @@ pub(super) async fn back_up(
         cut_at: rfc3339(Timestamp(report.manifest.cut_at)),
         shards: u32::try_from(report.manifest.groups.len()).unwrap_or(u32::MAX),
         bytes: report.bytes,
+        rows: report.rows,
     })
 }
 
@@ -127,6 +128,7 @@ pub(super) async fn restore(
         cut_at: rfc3339(Timestamp(report.manifest.cut_at)),
         shards: u32::try_from(report.manifest.groups.len()).unwrap_or(u32::MAX),
         bytes: 0,
+        rows: report.restored,
     })
 }
 

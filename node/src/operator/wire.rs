@@ -266,8 +266,11 @@ pub struct ArchiveReport {
     pub cut_at: String,
     /// Shards in it.
     pub shards: u32,
-    /// Bytes in it.
+    /// Bytes in it; 0 for what was restored.
     pub bytes: u64,
+    /// Rows that were written, or restored.
+    #[serde(default)]
+    pub rows: u64,
 }
 
 /// The request to compare indexes with homes.

@@ -103,13 +103,16 @@ pub fn is_indexed(machines: &[Machine]) -> bool {
     })
 }
 
-/// Whether all replicas of each group have applied the same.
+/// Whether all replicas of each group have applied the same, and know the same members.
 pub fn is_in_step(machines: &[Machine]) -> bool {
     let mut states: BTreeMap<u64, Vec<_>> = BTreeMap::new();
     for member in members(machines) {
         for replica in member.replicas() {
             let state = replica.machine().state();
-            states.entry(replica.group().0).or_default().push((state.position, state.digest));
+            let members = member.host().status(replica.group()).unwrap_or_default();
+            let members = (members.voters, members.learners, members.joint);
+            let of_group = states.entry(replica.group().0).or_default();
+            of_group.push((state.position, state.digest, members));
         }
     }
     states.values().all(|states| states.windows(2).all(|pair| pair[0] == pair[1]))

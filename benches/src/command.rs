@@ -10,6 +10,7 @@ use crate::run::{
     checks::{self, ChecksArgs},
     cluster::{self, ClusterArgs},
     figures::{self, FiguresArgs},
+    idle::{self, IdleArgs},
     load::{self, LoadArgs},
     newcomers::{self, NewcomersArgs},
     restart::{self, RestartArgs},
@@ -37,6 +38,8 @@ enum Command {
     Cluster(ClusterArgs),
     /// The tables of the README: `cluster` and `checks` in short, printed in Markdown
     Figures(FiguresArgs),
+    /// Three nodes that nobody asks anything, with few shards and with many
+    Idle(IdleArgs),
     /// Fill a cluster with identities; goes on where it was cut short
     Load(LoadArgs),
     /// Permission checks by themselves: the layer over a store in this process
@@ -70,6 +73,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             match &arguments.command {
                 Command::Cluster(args) => cluster::run(args).await.context("cluster"),
                 Command::Figures(args) => figures::run(args).await.context("figures"),
+                Command::Idle(args) => idle::run(args).await.context("idle"),
                 Command::Load(args) => load::run(args).await.context("load"),
                 Command::Checks(args) => checks::run(args).await.context("checks"),
                 Command::Newcomers(args) => newcomers::run(args).await.context("newcomers"),

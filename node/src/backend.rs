@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use cardea_cluster::{
-    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security, life::Indexing,
-    replica::flusher::FlushSettings,
+    ClusterNode, ClusterOptions, InitPlan, NodeProfile, OpenError, Security,
+    directory::records::PlacementRecord, life::Indexing, replica::flusher::FlushSettings,
 };
 use cardea_raft::{GroupStatus, Timing, tls::Credentials};
 use cardea_storage::{
@@ -27,9 +27,12 @@ use crate::{
     },
     layers::{admin_url, public_url},
     listener::health::VERSION,
-    operator::upkeep::LayerRules,
+    operator::{upkeep::LayerRules, wire::Init},
     telemetry::process::resident_bytes,
 };
+
+/// Most shards of a space in a new cluster.
+const SHARDS_MAX: u16 = 1_024;
 
 /// The node in its cluster, or on the way into one.
 pub struct Backend {
@@ -164,19 +167,31 @@ impl Backend {
     /// Makes a cluster of this node, once.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyMember`] if it belongs to one.
-    pub async fn init(&self) -> Result<cardea_cluster::ClusterId, OpenError> {
+    /// [`OpenError::AlreadyMember`] if it belongs to one, [`OpenError::Plan`] if the
+    /// plan is out of bounds.
+    pub async fn init(&self, plan: Init) -> Result<cardea_cluster::ClusterId, OpenError> {
         if let Some(member) = self.node.member() {
             return Err(OpenError::AlreadyMember(member.cluster()));
         }
+        let plan = self.plan(plan)?;
         // Nodes are started alike, each with the others to join: the one that
         // makes the cluster has looked for it too.
         if let Some(joining) = self.joining.lock().take() {
             joining.abort();
         }
-        let made = self.node.init(InitPlan::small(self.name.clone())).await?;
+        let made = self.node.init(plan).await?;
         self.look_through_seeds();
         Ok(made)
+    }
+
+    fn plan(&self, asked: Init) -> Result<InitPlan, OpenError> {
+        let Init { home_shards, index_shards, graph_shards, voters } = asked;
+        if [home_shards, index_shards, graph_shards].iter().any(|shards| *shards > SHARDS_MAX) {
+            return Err(OpenError::Plan("a space has at most 1024 shards"));
+        }
+        let small = InitPlan::small(self.name.clone());
+        let placement = PlacementRecord { voters, ..small.placement };
+        Ok(InitPlan { home_shards, index_shards, graph_shards, placement, ..small })
     }
 }
 

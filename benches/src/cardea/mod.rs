@@ -87,11 +87,27 @@ impl Cluster {
     /// # Errors
     /// If that does not succeed within two minutes.
     pub async fn start(program: &Path, root: &Path, tls: bool) -> anyhow::Result<Self> {
+        Self::start_with(program, root, tls, &json!({}), Duration::from_secs(120)).await
+    }
+
+    /// As [`start`](Self::start), a new cluster made as `plan` says (the body of
+    /// `POST /cluster/init`), well within `patience`.
+    ///
+    /// # Errors
+    /// If that does not succeed in time.
+    pub async fn start_with(
+        program: &Path,
+        root: &Path,
+        tls: bool,
+        plan: &Value,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let mut cluster = Self::prepare(program, root, tls).await?;
         for node in &mut cluster.nodes {
             node.server.start()?;
         }
-        cluster.make().await?;
+        cluster.make(plan).await?;
+        cluster.await_well(patience).await?;
         Ok(cluster)
     }
 
@@ -157,8 +173,8 @@ impl Cluster {
         self.nodes.iter().position(|node| node.ports.cluster == port)
     }
 
-    async fn make(&mut self) -> anyhow::Result<()> {
-        let init = Template::new(Method::POST, "/cluster/init")?.json(&json!({}));
+    async fn make(&mut self, plan: &Value) -> anyhow::Result<()> {
+        let init = Template::new(Method::POST, "/cluster/init")?.json(plan);
         let started = Instant::now();
         loop {
             for node in &mut self.nodes {
@@ -185,7 +201,7 @@ impl Cluster {
             );
             tokio::time::sleep(POLL * 5).await;
         }
-        self.await_well(Duration::from_secs(120)).await
+        Ok(())
     }
 
     /// Waits until every node is ready, every shard is led and has all its voters.

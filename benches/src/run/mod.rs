@@ -4,6 +4,7 @@ pub mod checks;
 pub mod cluster;
 pub mod compare;
 pub mod figures;
+pub mod idle;
 pub mod load;
 pub mod newcomers;
 pub mod progress;

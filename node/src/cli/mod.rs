@@ -70,7 +70,7 @@ pub enum Command {
     /// Run a node
     Start(start::StartArgs),
     /// Make a cluster of the nodes that were started; once
-    Init,
+    Init(init::InitArgs),
     /// Show nodes, regions, shards, leaders, lag, clocks, disks
     Status,
     /// Show, hold and raise the cluster version
@@ -153,7 +153,7 @@ fn run(cli: Cli) -> Outcome {
             let client = crate::operator::client::OperatorClient::new(&cli.connection)?;
             block_on(async {
                 match asking {
-                    Command::Init => init::run(&client, printer).await,
+                    Command::Init(args) => init::run(args, &client, printer).await,
                     Command::Cluster(command) => cluster::run(command, &client, printer).await,
                     Command::Node(command) => node::run(command, &client, printer).await,
                     Command::Shard(command) => shard::run(command, &client, printer).await,

@@ -54,9 +54,10 @@ impl Operator for ClusterOperator {
         Ok(shown(self.backend.node().status()))
     }
 
-    async fn init(&self) -> Result<Initialized, Declined> {
-        match self.backend.init().await {
+    async fn init(&self, plan: wire::Init) -> Result<Initialized, Declined> {
+        match self.backend.init(plan).await {
             Ok(cluster) => Ok(Initialized { cluster_id: cluster.to_string() }),
+            Err(error @ OpenError::Plan(_)) => Err(Declined::Malformed(sentence(&error))),
             Err(error @ OpenError::AlreadyMember(_)) => Err(Declined::Conflict(sentence(&error))),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no cluster was made");

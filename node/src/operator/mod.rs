@@ -39,7 +39,7 @@ pub trait Operator: Send + Sync + 'static {
     /// The cluster as this node sees it; answered without a quorum too.
     async fn status(&self) -> Result<ClusterStatus, Declined>;
     /// Makes a cluster of this node and those that joined it; once.
-    async fn init(&self) -> Result<Initialized, Declined>;
+    async fn init(&self, plan: wire::Init) -> Result<Initialized, Declined>;
     /// Hands a node's leaderships over.
     async fn drain(&self, node: u64) -> Result<(), Declined>;
     /// Moves a node's replicas away and lets it go for good; if forced, although

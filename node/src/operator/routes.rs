@@ -51,7 +51,15 @@ type Id = Option<Extension<RequestId>>;
 pub fn router(operator: Arc<dyn Operator>) -> Router {
     Router::new()
         .route("/cluster/status", get(|State(o): Port, id: Id| async move { answer(o.status().await, id) }))
-        .route("/cluster/init", post(|State(o): Port, id: Id| async move { answer(o.init().await, id) }))
+        .route(
+            "/cluster/init",
+            post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Init>>, JsonRejection>| async move {
+                match parsed(body.map(Option::unwrap_or_default)) {
+                    Ok(plan) => answer(o.init(plan).await, id),
+                    Err(declined) => decline(&declined, &id),
+                }
+            }),
+        )
         .route(
             "/cluster/nodes/{node}/drain",
             post(|State(o): Port, id: Id, Path(node): Path<String>| async move {

@@ -145,6 +145,28 @@ impl ShardStatus {
     }
 }
 
+/// The request to make a cluster: into what it is divided. Shards are not divided
+/// later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Init {
+    /// Shards that people live in, 1 to 1,024: how far leaders, and with them writes,
+    /// can be spread over nodes and regions.
+    pub home_shards: u16,
+    /// Shards that say whose an identifier is, 1 to 1,024.
+    pub index_shards: u16,
+    /// Shards of relation tuples, 1 to 1,024.
+    pub graph_shards: u16,
+    /// Voters of each shard: 1, 3 or 5.
+    pub voters: u32,
+}
+
+impl Default for Init {
+    fn default() -> Self {
+        Self { home_shards: 4, index_shards: 1, graph_shards: 1, voters: 3 }
+    }
+}
+
 /// The answer to `init`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Initialized {

@@ -90,3 +90,31 @@ fn a_cluster_is_made_once() {
         assert!(told.contains("already"), "{told}");
     }
 }
+
+#[test]
+fn a_cluster_is_divided_as_asked_and_a_plan_out_of_bounds_makes_none() {
+    let cluster = Cluster::started();
+    let admin = cluster.nodes[0].admin;
+    until("the node answers", || ask(admin, "GET", "/health/alive", Ask::default()).is_ok());
+    let bad = [
+        r#"{"home_shards":0}"#,
+        r#"{"home_shards":1025}"#,
+        r#"{"index_shards":-1}"#,
+        r#"{"voters":2}"#,
+        r#"{"homeshards":8}"#,
+        r#"{"home_shards":"#,
+    ];
+    for body in bad {
+        let asked = Ask { body: Some(body.to_owned()), ..Ask::default() };
+        let answer = ask(admin, "POST", "/cluster/init", asked).unwrap();
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    assert!(!cluster.command(0, &["init", "--home-shards", "0"]).status.success());
+    assert_eq!(cluster.status(0)["cluster_id"], Value::Null);
+
+    let asked = ["init", "--home-shards", "7", "--index-shards", "2"];
+    assert!(cluster.command(0, &asked).status.success());
+    cluster.wait_ready(0);
+    let shards = cluster.status(0)["shards"].as_array().unwrap().len();
+    assert_eq!(shards, 7 + 2 + 1 + 1, "home, identifiers, relation tuples, the directory");
+}

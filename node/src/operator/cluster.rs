@@ -16,8 +16,8 @@ use super::{
     Declined, Operator, upkeep,
     wire::{
         ApiKeyEntry, Archive, ArchiveReport, ClusterStatus, CreatedApiKey, HoldVersion,
-        IndexStatus, Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus, ReplicaStatus,
-        RotatedKey, SetHome, ShardStatus, Verify, VerifyReport, VersionReport,
+        IndexStatus, Init, Initialized, MoveLeader, NewApiKey, NodeState, NodeStatus,
+        ReplicaStatus, RotatedKey, SetHome, ShardStatus, Verify, VerifyReport, VersionReport,
     },
 };
 use crate::{
@@ -54,7 +54,7 @@ impl Operator for ClusterOperator {
         Ok(shown(self.backend.node().status()))
     }
 
-    async fn init(&self, plan: wire::Init) -> Result<Initialized, Declined> {
+    async fn init(&self, plan: Init) -> Result<Initialized, Declined> {
         match self.backend.init(plan).await {
             Ok(cluster) => Ok(Initialized { cluster_id: cluster.to_string() }),
             Err(error @ OpenError::Plan(_)) => Err(Declined::Malformed(sentence(&error))),

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a tree that cannot be read is a failed test")]
 
+mod documents;
 mod exception;
 mod manifest;
 mod samples;
@@ -20,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use documents::lost_files;
 use exception::{stale_exceptions, stale_excuses};
 use manifest::{edges, machine_paths, unheld};
 use source::Source;
@@ -182,6 +184,7 @@ fn the_house_keeps_its_rules() {
         if path == SECURITY {
             violations.extend(unheld(path, text, &house.sources));
         }
+        violations.extend(lost_files(path, text, |file| root.join(file).exists()));
     }
     violations.extend(stale_exceptions(&house.sources, LONGER_FILES));
     violations.extend(stale_excuses(&house.sources, EXCUSED));

@@ -58,6 +58,7 @@ struct Finding {
 /// # Errors
 /// If a cluster is not well within ten minutes.
 pub async fn run(args: &IdleArgs) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&args.dir)?;
     check_disk(&args.dir)?;
     let program = program(args.cardea.clone())?;
     let mut findings = Vec::new();

@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     admission::Admission,
     alarm::Alarm,
-    blocking,
+    blocking, clockwork,
     confirm::Brisk,
     durations::{DurationCounts, Durations},
     group::{Group, GroupParts},
@@ -150,6 +150,7 @@ impl Host {
     ) -> Result<Arc<Self>, Fault> {
         let HostOptions { cluster, node, disk, log_directory, settings, runtime } = options;
         settings.raft_config(cluster.to_string())?;
+        clockwork::tick_together(settings.timing.tick());
         let alarm = Arc::new(Alarm::new());
         let for_log = alarm.clone();
         let opening = blocking::spawn_on(&runtime, move || {

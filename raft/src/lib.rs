@@ -23,6 +23,7 @@ mod admission;
 mod alarm;
 mod batches;
 mod change;
+mod clockwork;
 mod confirm;
 mod durations;
 mod group;

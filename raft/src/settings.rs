@@ -36,6 +36,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// How often a group's clock ticks: openraft's, a fifth of a heartbeat.
+    pub(crate) fn tick(&self) -> Duration {
+        Duration::from_millis((self.heartbeat_ms * 13 / 64).max(1))
+    }
+
     /// For nodes up to 150 milliseconds apart, there and back. One heartbeat may be
     /// lost without the leader's lease passing, and a heartbeat that was spared comes
     /// before the shortest election timeout. openraft ticks five times per heartbeat,

@@ -10,6 +10,7 @@ use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
+    clockwork::Clockwork,
     ids::{NodeId, ReplicaId},
     replica::StateMachine,
 };
@@ -55,6 +56,7 @@ openraft::declare_raft_types!(
         R = Answer,
         NodeId = ReplicaId,
         Node = Member,
+        AsyncRuntime = Clockwork,
 );
 
 /// A running replica of a group, as openraft hands it out.

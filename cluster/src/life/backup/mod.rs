@@ -50,6 +50,9 @@ use crate::{member::Member, runtime::operate, service::operations::OperationErro
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Fences differ by this many milliseconds at most, so that no two are the same.
 const JITTER_MS: u64 = 1_000;
+/// How long somebody to lead a group is waited for, and how often it is asked.
+const ELECTION_MAX: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long past the fence transactions that nobody ends are waited for.
 const PATIENCE_MS: u64 = 15_000;
 
@@ -270,15 +273,25 @@ impl<'a> Cutter<'a> {
         if planted::is(Bug::BackupUnfenced) {
             return Ok(());
         }
-        let action = Action::Fence(Fence { until: self.fence_until });
+        let action = || Action::Fence(Fence { until: self.fence_until });
         let shard = ShardId(group.0);
-        match self.member.shards().propose(shard, action, Admission::Bypass).await {
-            Ok(Outcome::Committed { time, .. }) if time.0 < self.fence_until => Ok(()),
-            Ok(Outcome::Committed { .. }) => Err(BackupError::Lapsed(group)),
-            Ok(other) => Err(failed(group, format!("it answered {other:?} to the fence"))),
-            // Perhaps fenced: then looking at it will tell.
-            Err(StoreError::Unknown) => Ok(()),
-            Err(error) => Err(failed(group, error.to_string())),
+        let clock = self.member.clock();
+        let given_up = clock.monotonic() + ELECTION_MAX;
+        loop {
+            let answer = self.member.shards().propose(shard, action(), Admission::Bypass).await;
+            return match answer {
+                Ok(Outcome::Committed { time, .. }) if time.0 < self.fence_until => Ok(()),
+                Ok(Outcome::Committed { .. }) => Err(BackupError::Lapsed(group)),
+                Ok(other) => Err(failed(group, format!("it answered {other:?} to the fence"))),
+                // Perhaps fenced: then looking at it will tell.
+                Err(StoreError::Unknown) => Ok(()),
+                // The same fence twice is one.
+                Err(StoreError::Unavailable { .. }) if clock.monotonic() < given_up => {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
+                }
+                Err(error) => Err(failed(group, error.to_string())),
+            };
         }
     }
 

@@ -132,11 +132,7 @@ const EXCUSED: &[(&str, &[&str], &str)] = &[
         &["tokio", "async", "await"],
         "those who subscribe wait; apply only adds to the ring",
     ),
-    (
-        "raft/src/clockwork.rs",
-        &["thread_rng"],
-        "names what openraft is given, and draws nothing",
-    ),
+    ("raft/src/clockwork.rs", &["thread_rng"], "names what openraft is given, and draws nothing"),
     (
         "identity/src/password/pool.rs",
         &["Instant::now"],

@@ -11,7 +11,7 @@ use crate::operator::{
 /// Into what it is divided.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Shards are not divided later. Four of people keep three nodes busy; take two or three for each node that the cluster may ever have."
+    after_help = "Shards are not divided later: take two or three home shards for each node that the cluster may ever have. Four keep three nodes busy."
 )]
 pub struct InitArgs {
     /// Shards that people live in: how far leaders, and with them writes, are spread

@@ -54,10 +54,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route(
             "/cluster/init",
             post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Init>>, JsonRejection>| async move {
-                match parsed(body.map(Option::unwrap_or_default)) {
-                    Ok(plan) => answer(o.init(plan).await, id),
-                    Err(declined) => decline(&declined, &id),
-                }
+                carry_out(body.map(Option::unwrap_or_default), id, |asked| async move { o.init(asked).await }).await
             }),
         )
         .route(
@@ -78,10 +75,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route(
             "/cluster/version",
             post(|State(o): Port, id: Id, body: Result<Json<wire::HoldVersion>, JsonRejection>| async move {
-                match parsed(body) {
-                    Ok(asked) => answer(o.hold_version(asked).await, id),
-                    Err(declined) => decline(&declined, &id),
-                }
+                carry_out(body, id, |asked| async move { o.hold_version(asked).await }).await
             }),
         )
         .route(
@@ -95,29 +89,20 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route(
             "/cluster/backup",
             post(|State(o): Port, id: Id, body: Result<Json<wire::Archive>, JsonRejection>| async move {
-                match parsed(body) {
-                    Ok(archive) => answer(o.backup(archive).await, id),
-                    Err(declined) => decline(&declined, &id),
-                }
+                carry_out(body, id, |asked| async move { o.backup(asked).await }).await
             }),
         )
         .route(
             "/cluster/restore",
             post(|State(o): Port, id: Id, body: Result<Json<wire::Archive>, JsonRejection>| async move {
-                match parsed(body) {
-                    Ok(archive) => answer(o.restore(archive).await, id),
-                    Err(declined) => decline(&declined, &id),
-                }
+                carry_out(body, id, |asked| async move { o.restore(asked).await }).await
             }),
         )
         .route(
             "/cluster/verify",
+            // Without a body nothing is written.
             post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Verify>>, JsonRejection>| async move {
-                // Without a body nothing is written.
-                match parsed(body.map(Option::unwrap_or_default)) {
-                    Ok(asked) => answer(o.verify(asked).await, id),
-                    Err(declined) => decline(&declined, &id),
-                }
+                carry_out(body.map(Option::unwrap_or_default), id, |asked| async move { o.verify(asked).await }).await
             }),
         )
         .with_state(operator)
@@ -215,6 +200,22 @@ async fn revoke_api_key(
 
 fn number(text: &str) -> Result<u64, Declined> {
     text.parse().map_err(|_| Declined::Malformed(format!("\"{text}\" is no number.")))
+}
+
+/// Has done what a body asks for, once it is understood.
+async fn carry_out<T, A, F>(
+    body: Result<Json<T>, JsonRejection>,
+    id: Id,
+    act: impl FnOnce(T) -> F,
+) -> Response
+where
+    A: Serialize,
+    F: Future<Output = Result<A, Declined>>,
+{
+    match parsed(body) {
+        Ok(asked) => answer(act(asked).await, id),
+        Err(declined) => decline(&declined, &id),
+    }
 }
 
 fn parsed<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Declined> {

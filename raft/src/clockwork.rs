@@ -8,7 +8,7 @@
 //! the same tick share a message to each node.
 //!
 //! The grids of two processes have nothing to do with each other. On a simulated machine
-//! (see [`blocking`](crate::blocking)) there is none: a world must not depend on the one
+//! (see [`blocking`]) there is none: a world must not depend on the one
 //! before it in the same process.
 
 use std::{

@@ -152,7 +152,9 @@ impl Group {
                 });
             if own { None } else { metrics.last_log_index }
         };
-        let index = applied.max(log_end)?;
+        // Followers may have applied what this leader has not yet, and shown it.
+        let told = self.log.told_committed();
+        let index = applied.max(told).max(log_end)?;
         let membership = self.membership().log_id().as_ref().map(Position::from);
         Some(Leads { index, leaders_now, membership })
     }

@@ -1,12 +1,12 @@
 //! Linearizable reads without leases.
 //!
-//! A reader needs a *read index*: a position behind everything that was
-//! acknowledged before it asked, by whoever led then. It asks the leader for how
-//! far it has applied, and a quorum of voters, the leader and itself included,
-//! whether they know nobody above that leader. If they do not, no newer leader had
-//! been elected when the reader came, for that takes a vote of one of them, and the
-//! leader acknowledges nothing that it has not applied. Who has applied the index
-//! reads locally, and misses nothing.
+//! A reader needs a *read index*: a position behind everything that was acknowledged,
+//! or shown to a reader, before it asked, by whoever led then. It asks the leader for
+//! how far it has applied, or told others that they may apply, and a quorum of voters,
+//! the leader and itself included, whether they know nobody above that leader. If they
+//! do not, no newer leader had been elected when the reader came, for that takes a vote
+//! of one of them, and the leader acknowledges nothing that it has not applied. Who has
+//! applied the index reads locally, and misses nothing.
 //!
 //! Of three voters a follower asks the leader alone: they two are a quorum. The
 //! answers come from the votes as they are kept, not from openraft, so a round
@@ -15,6 +15,9 @@
 //! What this rests on:
 //! - a vote is noted before it is answered ([`save_vote`] notes it at once);
 //! - an entry is applied before its proposer hears of it;
+//! - what a follower has applied and its leader has not, because its own disk is the
+//!   slower one, the leader has told that follower to be committed; that is noted before
+//!   it is sent, so no reader goes back behind what another has seen;
 //! - a leader that has applied nothing of its own term gives the end of its log,
 //!   which has everything that was committed before it;
 //! - the quorum is one of the leader's membership: a follower that knows another

@@ -6,13 +6,20 @@
 //! come to: a range that is reversed, which openraft drops in a release and asserts to be
 //! impossible elsewhere. So a stream here ends as soon as its replica has voted for
 //! somebody else; openraft ends that replication where it would open the next one.
+//!
+//! What a leader tells of its commits is noted, too: others may have applied that before
+//! it, whose own disk may be the slower one, and [reads](crate::read) must not go back.
 
 use std::task::Poll;
 
 use cardea_storage::planted::{self, Bug};
 use futures::{Stream, StreamExt, stream};
+use openraft::raft::AppendEntriesRequest;
 
-use crate::{log::Glance, types::LeaderId};
+use crate::{
+    log::Glance,
+    types::{LeaderId, TypeConfig},
+};
 
 /// The time from a leader's election to the next vote of its replica.
 #[derive(Clone)]
@@ -28,12 +35,29 @@ impl Tenure {
         Self { log: log.clone(), leader: leader(log) }
     }
 
+    /// What `input` yields, until the tenure is over, each noted as told.
+    pub(crate) fn appends<S>(
+        &self,
+        input: S,
+    ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin + use<S>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+    {
+        let log = self.log.clone();
+        self.bound(input).inspect(move |request| note_told(&log, request))
+    }
+
+    /// Notes what a single append tells.
+    pub(crate) fn tells(&self, request: &AppendEntriesRequest<TypeConfig>) {
+        note_told(&self.log, request);
+    }
+
     fn lasts(&self) -> bool {
         leader(&self.log) == self.leader || planted::is(Bug::StragglersHeard)
     }
 
     /// What `input` yields, until the tenure is over.
-    pub(crate) fn bound<S: Stream + Unpin>(
+    fn bound<S: Stream + Unpin>(
         &self,
         mut input: S,
     ) -> impl Stream<Item = S::Item> + Unpin + use<S> {
@@ -42,6 +66,13 @@ impl Tenure {
             true => input.poll_next_unpin(cx),
             false => Poll::Ready(None),
         })
+    }
+}
+
+/// Notes what an append is about to tell another replica.
+fn note_told(log: &Glance, request: &AppendEntriesRequest<TypeConfig>) {
+    if let Some(committed) = &request.leader_commit {
+        log.tell_committed(committed.index);
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct GroupLog {
 struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// The highest index that anybody was told is committed.
+    told: Option<u64>,
     purged: Option<LogId>,
     last: Option<LogId>,
     /// The newest membership that was appended since the log was opened.
@@ -107,6 +109,7 @@ impl GroupLog {
             state: Mutex::new(State {
                 vote: vote.map(Vote::from),
                 committed: committed.map(LogId::from),
+                told: None,
                 purged,
                 last,
                 membership: None,
@@ -159,6 +162,17 @@ impl GroupLog {
     }
 
     /// The last saved commit position, never past the last entry.
+    /// Notes that another replica is being told that all up to `index` is committed.
+    pub(super) fn tell_committed(&self, index: u64) {
+        let mut state = self.state.lock();
+        state.told = state.told.max(Some(index));
+    }
+
+    /// How far others were told, while this log was open, that entries are committed.
+    pub(super) fn told_committed(&self) -> Option<u64> {
+        self.state.lock().told
+    }
+
     pub(super) fn committed(&self) -> Option<LogId> {
         let state = self.state.lock();
         state.committed.min(state.last.or(state.purged))

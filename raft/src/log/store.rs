@@ -80,6 +80,18 @@ impl Glance {
         Some(self.0.upgrade()?.extent())
     }
 
+    /// Notes that another replica is being told that all up to `index` is committed.
+    pub(crate) fn tell_committed(&self, index: u64) {
+        if let Some(log) = self.0.upgrade() {
+            log.tell_committed(index);
+        }
+    }
+
+    /// How far others were told that entries are committed.
+    pub(crate) fn told_committed(&self) -> Option<u64> {
+        self.0.upgrade()?.told_committed()
+    }
+
     /// The newest membership that was appended since the log was opened, and not cut
     /// off again.
     pub(crate) fn appended_membership(&self) -> Option<StoredMembership> {

@@ -245,6 +245,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
         let replica = self.go()?;
+        self.tenure.tells(&rpc);
         self.back(replica.raft.append_entries(rpc).await)
     }
 
@@ -266,7 +267,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         Box::pin(async move {
             let replica = client.go()?;
             let there = client.clone();
-            let input = client.tenure.bound(input).take_while(move |_| {
+            let input = client.tenure.appends(input).take_while(move |_| {
                 let passes = there.network.passes(there.from, there.to);
                 async move { passes }
             });

@@ -43,6 +43,36 @@ async fn a_leader_that_lost_its_quorum_gives_no_read_index() {
     cluster.close().await;
 }
 
+/// Found by simulation: the leader's disk was slow, the followers made a quorum without
+/// it, and had applied and shown what it had not when it was read itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_applies_later_than_its_followers_shows_nothing_older() {
+    let settings = Settings { read_ms_max: 500, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = cluster.others(leader)[0];
+    cluster.put(leader, "k", "old").await;
+    assert_eq!(barrier_read(&cluster, leader, "k").await.unwrap(), "old");
+    cluster.ledger(leader).hold(true);
+    let host = cluster.host(leader);
+    let writing = tokio::spawn(async move {
+        host.propose(GROUP, Bytes::from_static(b"k=new"), Admission::Ordinary).await
+    });
+    eventually("the follower has not applied it", || {
+        cluster.ledger(follower).get("k").unwrap().unwrap() == "new"
+    })
+    .await;
+    let shown = barrier_read(&cluster, follower, "k").await.unwrap();
+    let read = cluster.host(leader).read_barrier(GROUP).await;
+    cluster.ledger(leader).hold(false);
+    assert_eq!(shown, "new");
+    // It waits until it is as far.
+    assert!(read.is_err(), "{read:?}");
+    writing.await.unwrap().unwrap();
+    assert_eq!(barrier_read(&cluster, leader, "k").await.unwrap(), "new");
+    cluster.close().await;
+}
+
 /// The schedule that makes openraft's lease reads stale: a voter that restarts
 /// forgets the lease it granted, and elects another leader within it.
 #[tokio::test(flavor = "multi_thread")]

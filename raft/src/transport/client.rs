@@ -203,6 +203,7 @@ impl NetAppend<TypeConfig> for ReplicaClient {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.tenure.tells(&request);
         if self.purpose == Purpose::Liveness && request.entries.is_empty() {
             let beats = self.shared.beats(self.route.to.0);
             let vote = request.vote;
@@ -245,7 +246,7 @@ impl NetStreamAppend<TypeConfig> for ReplicaClient {
         let channels = self.shared.channels.clone();
         let replica = (self.route, self.account.clone());
         let bytes_max = settings.append_bytes_max;
-        let input = self.tenure.bound(input);
+        let input = self.tenure.appends(input);
         Box::pin(async move {
             let answers = append::open(channels, replica, input, bytes_max, deadline).await?;
             Ok(answers as BoxStream<'s, _>)

@@ -271,7 +271,8 @@ pub(crate) fn json_of(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
-fn metadata(bytes: &[u8]) -> Option<Value> {
+/// Metadata as it is kept; `None` for none.
+pub(crate) fn metadata(bytes: &[u8]) -> Option<Value> {
     (!bytes.is_empty()).then(|| json_of(bytes)).filter(|value| !value.is_null())
 }
 

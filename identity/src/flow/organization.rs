@@ -23,8 +23,8 @@ use super::{Flow, Purpose, begin::BeginRejection, login::Attempt, sent_code::EMA
 use crate::{
     Service,
     hook::Action,
-    model::{FlowId, Scope},
-    schema::Extracted,
+    model::{FlowId, Scope, json_of},
+    schema::{Channel, Extracted},
     session::{Aal, CredentialKind},
     table::{FlowRecord, IdentityRecord, id_bytes},
     ui::{Container, Group, Text},
@@ -162,31 +162,44 @@ impl Service {
         ui.say_once(Text::managed_by_organization());
     }
 
-    /// The organization that somebody's address is outside of by a change, and whose people
-    /// it is to stay among: the address is new, and of none of its domains.
+    /// What is said of a change by which somebody leaves an organization whose people it is
+    /// to stay among; `None` if it does not. The transaction that makes the change asks.
     pub(super) fn left_behind(
         &self,
         before: &IdentityRecord,
         after: &IdentityRecord,
-    ) -> Option<Uuid> {
-        let organization = self.bound_to(before.organization())?;
-        let known = self.settings.organizations.get(organization)?;
-        let addresses = |record: &IdentityRecord| -> Vec<String> {
-            let all = record.verifiable.iter().chain(&record.recovery);
-            all.filter(|a| a.via == EMAIL).map(|a| a.value.clone()).collect()
-        };
-        let old = addresses(before);
-        let mut new = addresses(after).into_iter().filter(|value| !old.contains(value));
-        let outside = !known.domains.is_empty() && new.any(|value| !known.has(&value));
-        outside.then_some(organization)
+    ) -> Option<Text> {
+        let old = self.mail_addresses(before);
+        let new = self.mail_addresses(after).into_iter().filter(|value| !old.contains(value));
+        self.outside_of_its_own(before, new)
     }
 
-    /// That an organization's people keep its addresses.
-    pub(super) fn keeps_addresses(&self, organization: Uuid) -> Text {
-        let known = self.settings.organizations.get(organization);
-        let label = known.map_or_else(|| organization.to_string(), |known| known.label.clone());
-        let reason = format!("An address of people of {label} is one of its own domains.");
-        Text::generic_about(&reason, "own_domains", label)
+    /// What is said of addresses that are new to somebody, if one is of none of the domains
+    /// of the organization that signs it in.
+    pub(super) fn outside_of_its_own(
+        &self,
+        identity: &IdentityRecord,
+        mut new: impl Iterator<Item = String>,
+    ) -> Option<Text> {
+        let organization = self.bound_to(identity.organization())?;
+        let known = self.settings.organizations.get(organization)?;
+        if known.domains.is_empty() || new.all(|address| known.has(&address)) {
+            return None;
+        }
+        let reason = format!("An address of people of {} is one of its own domains.", known.label);
+        Some(Text::generic_about(&reason, "own_domains", known.label.as_str()))
+    }
+
+    /// The e-mail addresses that an identity is written to, and those that it is known by.
+    fn mail_addresses(&self, identity: &IdentityRecord) -> Vec<String> {
+        let kept = identity.verifiable.iter().chain(&identity.recovery);
+        let kept = kept.filter(|address| address.via == EMAIL).map(|a| a.value.clone());
+        let schema = self.schema(&identity.schema_id);
+        let found = schema.and_then(|schema| schema.check(&json_of(&identity.traits)).ok());
+        let found = found.unwrap_or_default();
+        let codes = found.code_addresses.into_iter().filter(|a| a.via == Channel::Email);
+        let names = found.password_identifiers.into_iter().filter(|name| name.contains('@'));
+        kept.chain(codes.map(|address| address.value)).chain(names).collect()
     }
 
     /// That an organization decides how its people sign in.

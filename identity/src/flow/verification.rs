@@ -19,7 +19,7 @@ use crate::{
     audit::{Act, Actor},
     courier::{Template, outbox::Letter},
     identity::{ChangeRejection, IdentityChange, draft::via_number},
-    model::{Client, FlowId, Identity, IdentityId, Scope, json_of},
+    model::{Client, FlowId, Identity, IdentityId, Scope, metadata},
     schema::{Address, Channel},
     table::{
         AddressRecord, Attempts, FlowKey, FlowRecord, Flows, Identities, IdentityKey,
@@ -47,15 +47,14 @@ pub(super) struct DrawnVerification {
 /// How the transaction ended.
 enum Ending {
     Verified,
-    /// Somebody else has the address by now.
-    Taken,
     Gone,
     AlreadyCompleted,
 }
 
 /// What ends the transaction without a commit.
 enum Unverified {
-    Taken,
+    /// What waited for the address cannot be: somebody else has it by now, say.
+    Refused(Text),
     Store(StoreError),
 }
 
@@ -100,10 +99,7 @@ impl Service {
                         return Ok(Ending::Gone);
                     }
                     Some(waiting) => {
-                        match self.become_waiting(&t, key, &before, waiting.traits.clone()).await? {
-                            Some(identity) => identity,
-                            None => return Err(Unverified::Taken),
-                        }
+                        self.become_waiting(&t, key, &before, waiting.traits.clone()).await?
                     }
                 };
                 let address = identity
@@ -137,14 +133,13 @@ impl Service {
             .await;
         let ending = match done {
             Ok(done) => done.value,
-            Err(Unverified::Taken) => Ending::Taken,
+            Err(Unverified::Refused(text)) => {
+                flow.ui.messages.push(text);
+                return Err(CodeRejection::Invalid(Box::new(flow)));
+            }
             Err(Unverified::Store(error)) => return Err(error.into()),
         };
         match ending {
-            Ending::Taken => {
-                flow.ui.messages.push(Text::duplicate_identifier());
-                Err(CodeRejection::Invalid(Box::new(flow)))
-            }
             Ending::Verified => {
                 self.posted();
                 self.calls_posted(calls);
@@ -165,26 +160,32 @@ impl Service {
         }
     }
 
-    /// Makes an identity what waited for its address; `None` if somebody else has it.
+    /// Makes an identity what waited for its address.
     async fn become_waiting(
         &self,
         t: &Transaction,
         key: IdentityKey,
         before: &IdentityRecord,
         traits: serde_json::Value,
-    ) -> Result<Option<IdentityRecord>, StoreError> {
-        let metadata = |bytes: &[u8]| (!bytes.is_empty()).then(|| json_of(bytes));
+    ) -> Result<IdentityRecord, Unverified> {
         let change = IdentityChange {
             traits,
             metadata_public: metadata(&before.metadata_public),
             metadata_admin: metadata(&before.metadata_admin),
             ..IdentityChange::default()
         };
-        match self.become_changed(t, key, before.clone(), &change, None).await {
-            Ok(_) => Ok(t.get::<Identities>(&key).await?.map(|entry| entry.record)),
-            Err(ChangeRejection::Store(error)) => Err(error),
-            // The schema may have changed, too: what waited is no more.
-            Err(_) => Ok(None),
+        // The schema may have changed, too: what waited is no more.
+        let gone = || Unverified::Refused(Text::duplicate_identifier());
+        self.become_changed(t, key, before.clone(), &change, None).await.map_err(|rejection| {
+            match rejection {
+                ChangeRejection::Store(error) => Unverified::Store(error),
+                _ => gone(),
+            }
+        })?;
+        let after = t.get::<Identities>(&key).await?.ok_or_else(gone)?.record;
+        match self.left_behind(before, &after) {
+            Some(text) => Err(Unverified::Refused(text)),
+            None => Ok(after),
         }
     }
 

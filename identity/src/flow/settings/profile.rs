@@ -8,7 +8,7 @@ use super::{Change, Changing, Opened, Refusal, SettingsSubmission, Wanted};
 use crate::{
     Service,
     identity::{ChangeRejection, IdentityChange},
-    model::{IdentityState, json_of},
+    model::{IdentityState, metadata},
     password::PasswordHash,
     schema::{Rule, Violation},
     session::CredentialKind,
@@ -50,8 +50,8 @@ impl Service {
             schema_id: String::new(),
             traits,
             state: IdentityState::Active,
-            metadata_public: as_metadata(&before.metadata_public),
-            metadata_admin: as_metadata(&before.metadata_admin),
+            metadata_public: metadata(&before.metadata_public),
+            metadata_admin: metadata(&before.metadata_admin),
             ..IdentityChange::default()
         };
         let credential = CredentialKey {
@@ -78,16 +78,12 @@ impl Service {
             Some(entry) => entry.record,
             None => return Err(Refusal::NoSession),
         };
-        if let Some(organization) = self.left_behind(&before, &after) {
-            return Err(Refusal::Told("", self.keeps_addresses(organization)));
+        if let Some(text) = self.left_behind(&before, &after) {
+            return Err(Refusal::Told("", text));
         }
         let moved = is_reached_elsewhere(&before, &after) || known_as != identifiers().await?;
         Ok((after, moved))
     }
-}
-
-fn as_metadata(bytes: &[u8]) -> Option<Value> {
-    (!bytes.is_empty()).then(|| json_of(bytes))
 }
 
 /// Whether an identity is found or reached by other addresses than before.

@@ -131,6 +131,11 @@ impl Service {
             opened.flow.ui.messages.push(text);
             Err(opened.refuse())
         };
+        // Nobody outside is written to for it; completing it decides once more.
+        let new = std::iter::once(address.value.clone());
+        if let Some(text) = self.outside_of_its_own(&opened.me.identity, new) {
+            return told(opened, text);
+        }
         if self.new_addresses(&opened.me.identity, traits).len() > 1 {
             return told(opened, Text::generic("Please change one address at a time."));
         }

@@ -154,8 +154,8 @@ impl Service {
             return Err(LoginRejection::IdentityMismatch);
         };
         let mut after = entry.record;
-        if let Some(organization) = self.left_behind(&before, &after) {
-            return Err(LoginRejection::NotRenewed(self.keeps_addresses(organization)));
+        if let Some(text) = self.left_behind(&before, &after) {
+            return Err(LoginRejection::NotRenewed(text));
         }
         let verified = mapped.verified.iter().map(|(via, value)| (via_number(*via), value));
         let verified: Vec<_> = verified.map(|(via, v)| (via, normalize_identifier(v))).collect();

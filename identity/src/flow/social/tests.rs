@@ -2,6 +2,7 @@
 
 mod hooked;
 mod linked;
+mod member_addresses;
 mod native;
 mod organization;
 mod renewed;

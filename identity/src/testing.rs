@@ -20,6 +20,7 @@ use cardea_storage::{
     store::{Draft, ReadAnswer, ReadRequest, Verdict},
     txn::{Condition, Effect},
 };
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -65,12 +66,26 @@ pub(crate) struct Counted {
     pub(crate) fails: AtomicBool,
     /// This node's own clock, where it is not the store's.
     pub(crate) skewed: OnceLock<Arc<dyn Clock>>,
+    /// What happens before a read, and how many are left until then.
+    pub(crate) meanwhile: Mutex<Option<(usize, BoxFuture<'static, ()>)>>,
 }
 
 impl Counted {
     /// Reads, rows asked for, commits and changes since the last call.
     pub(crate) fn take(&self) -> [usize; 4] {
         [&self.reads, &self.rows, &self.commits, &self.ops].map(|n| n.swap(0, Ordering::SeqCst))
+    }
+
+    fn is_due(&self) -> Option<BoxFuture<'static, ()>> {
+        let mut meanwhile = self.meanwhile.lock();
+        let (left, _) = meanwhile.as_mut()?;
+        match left.checked_sub(1) {
+            Some(less) => {
+                *left = less;
+                None
+            }
+            None => meanwhile.take().map(|(_, what)| what),
+        }
     }
 }
 
@@ -83,6 +98,9 @@ impl Through for Counted {
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.rows.fetch_add(request.reads.len(), Ordering::SeqCst);
+        if let Some(what) = self.is_due() {
+            what.await;
+        }
         self.inner.read(request).await
     }
 
@@ -176,6 +194,7 @@ impl World {
             spaces: Mutex::default(),
             fails: AtomicBool::new(false),
             skewed: OnceLock::new(),
+            meanwhile: Mutex::default(),
         });
         let schemas = Schemas::preset().unwrap();
         let service = Service::start(counted.clone(), keys(1), schemas, settings).unwrap();

@@ -444,6 +444,7 @@ impl From<RegistrationRejection> for Refused {
             RegistrationRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")
                 .message("identity is disabled"),
+            RegistrationRejection::Unverified(started) => return Self::Unverified(started),
             // Answered before, as a login.
             RegistrationRejection::LoggedIn(_) => ApiError::internal(),
             RegistrationRejection::Hook(failed) => hook_failed(failed),

@@ -181,6 +181,9 @@ async fn take_in(
         Arrived::Form(flow) => {
             see_other(&kratos.options().urls.page(flow.purpose, &flow.id.to_string()))
         }
+        Arrived::Unverified(started) => {
+            see_other(&kratos.options().urls.page(Purpose::Verification, &started.flow.to_string()))
+        }
     }
 }
 
@@ -192,6 +195,9 @@ fn back_to_application(kratos: &Kratos, arrival: &Arrival) -> Result<Response, A
         (Some(code), _) => see_other(&with_parameter(&place, "code", code.expose())),
         (None, Arrived::Form(flow)) => {
             see_other(&with_parameter(&place, "flow", &flow.id.to_string()))
+        }
+        (None, Arrived::Unverified(started)) => {
+            see_other(&with_parameter(&place, "flow", &started.flow.to_string()))
         }
         (None, _) => see_other(&place),
     }

@@ -47,8 +47,10 @@ impl Service {
         let Some(entry) = found.filter(|entry| !entry.record.inactive) else {
             return Ok(Edits::default());
         };
-        if self.lacks_verified_address(attempt, &entry.record)
-            || matches!(self.membership(attempt, &entry.record), Membership::Elsewhere(_))
+        // What a provider says may bring one that is.
+        let unverified =
+            attempt.renewal.is_none() && self.lacks_verified_address(attempt, &entry.record);
+        if unverified || matches!(self.membership(attempt, &entry.record), Membership::Elsewhere(_))
         {
             return Ok(Edits::default());
         }

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use self::charge::Charged;
 use super::{
     Flow, FlowState, Purpose, SocialSubmission, StartedVerification, lifecycle::FlowRejection,
-    organization::Membership, sent_code::Budget, settings::News, throttle::TooEarly,
+    organization::Membership, sent_code::Budget, social::Renewal, throttle::TooEarly,
 };
 use crate::{
     Service,
@@ -39,7 +39,6 @@ use crate::{
     model::{Client, FlowId, Identity, IdentityId, Issued, Scope},
     password::Overloaded,
     session::{Aal, CredentialKind, Proof, issue::Factor},
-    social::mapping::Mapped,
     table::{
         Attempts, CredentialRecord, Credentials, FlowRecord, Identities, IdentityKey,
         IdentityRecord, id_bytes, id_of,
@@ -174,9 +173,8 @@ pub(super) struct Attempt<'a> {
     pub(super) proof: Option<&'a Proof>,
     /// What is shown.
     pub(super) factor: Factor<'a>,
-    /// What a provider says of the identity now, where it is to become that, and the
-    /// messages that tell its owner of another address.
-    pub(super) renewal: Option<(&'a Mapped, &'a News)>,
+    /// What a provider says of the identity now, where it is to become that.
+    pub(super) renewal: Option<Renewal<'a>>,
 }
 
 /// What a method says of its credential once it is read again to complete the login.
@@ -379,6 +377,10 @@ impl Service {
                 if let Membership::Elsewhere(organization) = membership {
                     return Ok(Ending::Elsewhere(organization));
                 }
+                // What it has become stays, whether it gets in or not.
+                if let Some(renewal) = attempt.renewal {
+                    identity = self.renew_identity(&t, attempt, identity, renewal).await?;
+                }
                 if self.lacks_verified_address(attempt, &identity) {
                     return Ok(Ending::Unverified);
                 }
@@ -434,9 +436,6 @@ impl Service {
                 let known = throttle.known(t.now());
                 t.delete::<Attempts>(&shared).await?;
                 t.put::<Attempts>(&own, &known, Some(throttle.kept_until(&known, t.now()))).await?;
-                if let Some(renewal) = attempt.renewal {
-                    identity = self.renew_identity(&t, attempt, identity, renewal).await?;
-                }
                 let mut changed = self.after_login(attempt, edits, &mut identity);
                 if let Membership::Joins(organization) = membership {
                     identity.organization = id_bytes(&organization);

@@ -45,6 +45,7 @@ impl Service {
                     Err(LoginRejection::say(flow, Text::login_already_completed()))
                 }
             },
+            Ok(Arrived::Unverified(started)) => Err(LoginRejection::Unverified(started)),
             Ok(Arrived::Linked) => Err(LoginRejection::IdentityMismatch),
             Err(ArrivalRejection::Disabled) => Err(LoginRejection::Disabled),
             Err(ArrivalRejection::Flow(rejection)) => Err(rejection.into()),

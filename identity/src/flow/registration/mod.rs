@@ -99,6 +99,11 @@ pub enum RegistrationRejection {
     /// The identity is inactive (`identity_disabled`).
     #[error("this account was disabled")]
     Disabled,
+    /// Whoever a provider names is somebody already, none of whose addresses is verified,
+    /// and a hook requires it; a verification has begun
+    /// (`session_verified_address_required`).
+    #[error("no address of the account is verified")]
+    Unverified(StartedVerification),
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),

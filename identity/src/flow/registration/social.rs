@@ -48,6 +48,7 @@ impl Service {
             Ok(Arrived::Registered(registered)) => Ok(*registered),
             Ok(Arrived::LoggedIn(issued)) => Err(RegistrationRejection::LoggedIn(issued)),
             Ok(Arrived::Form(flow)) => Err(RegistrationRejection::Invalid(flow)),
+            Ok(Arrived::Unverified(started)) => Err(RegistrationRejection::Unverified(started)),
             Err(ArrivalRejection::Flow(rejection)) => Err(rejection.into()),
             Err(ArrivalRejection::Throttled(early)) => Err(RegistrationRejection::Throttled(early)),
             Err(ArrivalRejection::Hook(failed)) => Err(RegistrationRejection::Hook(failed)),

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     Service,
-    flow::{Flow, FlowRejection, Purpose, Registered, TooEarly, organization::organization_of},
+    flow::{
+        Flow, FlowRejection, Purpose, Registered, StartedVerification, TooEarly,
+        organization::organization_of,
+    },
     hook::HookFailed,
     model::{Client, CsrfDigest, FlowId, Issued, Scope},
     session::Proof,
@@ -62,6 +65,8 @@ pub enum Arrived {
     Linked,
     /// Something is to be said or done in the form of this flow first.
     Form(Box<Flow>),
+    /// None of its addresses is verified, and a hook requires it; a verification has begun.
+    Unverified(StartedVerification),
 }
 
 /// Somebody who came back.

@@ -130,10 +130,15 @@ pub(super) fn journey_of(flow: FlowId) -> String {
     format!("social journey of flow {flow}")
 }
 
-/// Tells a form that a provider's word was not taken; the log says why.
+/// Tells a form that a provider's word was not taken.
 pub(super) fn say_untrusted(flow: &mut Flow, provider: &Provider, untrusted: &Untrusted) {
+    flow.ui.messages.push(not_trusted(flow.id, provider, untrusted));
+}
+
+/// That a provider's word was not taken; the log says why.
+pub(super) fn not_trusted(flow: FlowId, provider: &Provider, untrusted: &Untrusted) -> Text {
     let id = &provider.id;
-    tracing::warn!(provider = id, flow = %flow.id, error = %untrusted, "a provider was not trusted");
+    tracing::warn!(provider = id, %flow, error = %untrusted, "a provider was not trusted");
     let (why, what) = match untrusted {
         Untrusted::Unanswered(_) => ("could not be reached", "unreachable"),
         Untrusted::Refused { .. } => ("refused", "refused_by"),
@@ -144,7 +149,7 @@ pub(super) fn say_untrusted(flow: &mut Flow, provider: &Provider, untrusted: &Un
     };
     let label = &provider.label;
     let reason = format!("Signing in with {label} did not work: {label} {why}. Please try again.");
-    flow.ui.messages.push(Text::generic_about(&reason, what, label.as_str()));
+    Text::generic_about(&reason, what, label.as_str())
 }
 
 /// Traits that somebody typed, under those that a provider gave.

@@ -1,13 +1,13 @@
 //! Logging in by an account that is linked.
 
 use cardea_storage::{Consistency, StoreError, Table as _, Transaction};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     Pending,
     arrive::{ArrivalRejection, Arrived, Guest},
-    depart::{overlaid, say_untrusted},
+    depart::{not_trusted, overlaid},
 };
 use crate::{
     Service,
@@ -18,15 +18,10 @@ use crate::{
         settings::{Change, News, is_reached_elsewhere},
     },
     identity::{ChangeRejection, IdentityChange, draft::via_number},
-    model::{Scope, json_of},
+    model::{Scope, json_of, metadata},
     schema::normalize_identifier,
     session::issue::Factor,
-    social::{
-        Untrusted,
-        claims::Stranger,
-        exchange::Tokens,
-        mapping::{self, Mapped},
-    },
+    social::{Provider, claims::Stranger, exchange::Tokens, mapping},
     table::{
         AddressRecord, CredentialRecord, Identities, IdentityKey, IdentityRecord,
         ProviderSubjectKey, ProviderSubjects, id_of,
@@ -34,9 +29,15 @@ use crate::{
     ui::Text,
 };
 
-/// Metadata as JSON; `None` for none.
-fn kept(bytes: &[u8]) -> Option<Value> {
-    (!bytes.is_empty()).then(|| json_of(bytes))
+/// What is made of somebody's identity at a login.
+#[derive(Clone, Copy)]
+pub(in crate::flow) struct Renewal<'a> {
+    /// Who says so.
+    provider: &'a Provider,
+    /// What it says.
+    says: &'a Stranger,
+    /// The messages that tell its owner of another address.
+    news: &'a News,
 }
 
 impl Service {
@@ -68,61 +69,39 @@ impl Service {
         let account = (provider.as_str(), stranger.issuer.as_str(), stranger.subject.as_str());
         match self.holder_of_account(guest.scope, account).await? {
             Some(holder) => {
-                let mapped = match self.mapped_anew(guest, holder, &stranger).await? {
-                    Ok(mapped) => mapped,
-                    Err(untrusted) => {
-                        let mut flow = flow;
-                        say_untrusted(&mut flow, guest.provider, &untrusted);
-                        return Ok(Arrived::Form(Box::new(flow)));
-                    }
-                };
                 let pending = Pending::of(provider, &stranger, tokens, Default::default());
-                self.log_in_known(guest, flow, holder, (&pending, false), mapped.as_ref()).await
+                let renewed = guest.provider.renews.then_some(&stranger);
+                self.log_in_known(guest, flow, holder, (&pending, false), renewed).await
             }
             None if !guest.record.subject.is_empty() => Err(ArrivalRejection::IdentityMismatch),
             None => self.take_in_newcomer(guest, flow, (stranger, tokens), typed).await,
         }
     }
 
-    /// What the claims of somebody who is known are mapped to; `None` where its provider
-    /// does not renew identities.
-    async fn mapped_anew(
-        &self,
-        guest: &Guest<'_>,
-        holder: Uuid,
-        stranger: &Stranger,
-    ) -> Result<Result<Option<Mapped>, Untrusted>, StoreError> {
-        if !guest.provider.renews {
-            return Ok(Ok(None));
-        }
-        let key = IdentityKey { tenant: guest.scope.tenant, id: holder };
-        let found = self.store.view(Consistency::Strong).peek::<Identities>(&key).await?;
-        let identity = found.map_or(Value::Null, |entry| {
-            let record = entry.record;
-            json!({
-                "id": holder.to_string(),
-                "schema_id": record.schema_id,
-                "traits": json_of(&record.traits),
-                "metadata_public": kept(&record.metadata_public),
-                "metadata_admin": kept(&record.metadata_admin),
-            })
-        });
-        Ok(mapping::map(guest.provider, stranger, identity).await.map(Some))
-    }
-
     /// Makes an identity what its provider says of it, in the transaction that logs it in.
-    /// What the mapping does not name stays.
+    /// What the mapping does not name stays. The mapping reads the identity as the
+    /// transaction does, so that it undoes nothing that was changed meanwhile.
     pub(in crate::flow) async fn renew_identity(
         &self,
         t: &Transaction,
         attempt: &Attempt<'_>,
         before: IdentityRecord,
-        (mapped, news): (&Mapped, &News),
+        Renewal { provider, says, news }: Renewal<'_>,
     ) -> Result<IdentityRecord, LoginRejection> {
         let key = IdentityKey { tenant: attempt.scope.tenant, id: attempt.account };
         let now = t.now();
-        let (traits, public, admin) =
-            (json_of(&before.traits), kept(&before.metadata_public), kept(&before.metadata_admin));
+        let traits = json_of(&before.traits);
+        let (public, admin) = (metadata(&before.metadata_public), metadata(&before.metadata_admin));
+        let is = json!({
+            "id": key.id.to_string(),
+            "schema_id": before.schema_id,
+            "traits": traits,
+            "metadata_public": public,
+            "metadata_admin": admin,
+        });
+        let mapped = mapping::map(provider, says, is).await.map_err(|untrusted| {
+            LoginRejection::NotRenewed(not_trusted(attempt.flow.0, provider, &untrusted))
+        })?;
         let change = IdentityChange {
             traits: overlaid(traits.clone(), &mapped.traits),
             metadata_public: mapped.metadata_public.clone().or_else(|| public.clone()),
@@ -142,11 +121,11 @@ impl Service {
                 }
                 ChangeRejection::Store(error) => LoginRejection::Store(error),
                 refused => {
-                    let provider = attempt.factor.provider.map(|(provider, _)| provider);
-                    let label = provider.map_or("", |provider| provider.label.as_str());
-                    tracing::warn!(%refused, provider = label, "claims do not make an identity");
+                    let Provider { id, label, .. } = provider;
+                    tracing::warn!(%refused, provider = id, "claims do not make an identity");
                     let reason = format!("What {label} says of you now cannot be taken over.");
-                    LoginRejection::NotRenewed(Text::generic_about(&reason, "not_renewed", label))
+                    let text = Text::generic_about(&reason, "not_renewed", label.as_str());
+                    LoginRejection::NotRenewed(text)
                 }
             });
         }
@@ -170,21 +149,20 @@ impl Service {
         if is_reached_elsewhere(&before, &after) {
             self.tell(t, attempt.scope, (&before, &after), news, Change::Address);
         }
-        let provider = attempt.factor.provider.map(|(provider, _)| provider.id.clone());
         let what = (Act::IdentityChanged, Actor::Oneself(attempt.client));
-        self.audit(t, attempt.scope, key.id, what, json!({"provider": provider})).await?;
+        self.audit(t, attempt.scope, key.id, what, json!({"provider": provider.id})).await?;
         Ok(after)
     }
 
     /// Logs an identity in by an account; `links` it first if that was decided. It
-    /// becomes what was `mapped`, if anything.
+    /// becomes what is `renewed`, if anything is.
     pub(super) async fn log_in_known(
         &self,
         guest: &Guest<'_>,
         flow: Flow,
         account: Uuid,
         (pending, links): (&Pending, bool),
-        mapped: Option<&Mapped>,
+        renewed: Option<&Stranger>,
     ) -> Result<Arrived, ArrivalRejection> {
         let Guest { scope, id, record, client, proof, .. } = *guest;
         if !record.subject.is_empty() && id_of(&record.subject) != account {
@@ -201,19 +179,19 @@ impl Service {
             source,
             proof,
             factor: Factor::account(guest.provider, &pending.upstream),
-            renewal: mapped.map(|mapped| (mapped, &news)),
+            renewal: renewed.map(|says| Renewal { provider: guest.provider, says, news: &news }),
         };
         let settle = |now: Option<&CredentialRecord>, at| {
             self.settle_link(account, now, (pending, links), at)
         };
-        match self.finish_login(&attempt, flow, &settle).await {
-            Ok(logged_in) => {
-                if mapped.is_some() {
-                    self.posted();
-                }
-                Ok(Arrived::LoggedIn(Box::new(logged_in.issued)))
-            }
+        let ending = self.finish_login(&attempt, flow, &settle).await;
+        if renewed.is_some() {
+            self.posted();
+        }
+        match ending {
+            Ok(logged_in) => Ok(Arrived::LoggedIn(Box::new(logged_in.issued))),
             Err(LoginRejection::Invalid(flow)) => Ok(Arrived::Form(flow)),
+            Err(LoginRejection::Unverified(started)) => Ok(Arrived::Unverified(started)),
             Err(LoginRejection::Flow(rejection)) => Err(rejection.into()),
             Err(LoginRejection::Disabled) => Err(ArrivalRejection::Disabled),
             Err(LoginRejection::Throttled(early)) => Err(ArrivalRejection::Throttled(early)),

@@ -36,6 +36,7 @@ use uuid::Uuid;
 
 pub use arrive::{Arrival, ArrivalRejection, Arrived, Brought};
 pub use exchange::{ExchangeRejection, ReturnCode};
+pub(in crate::flow) use known::Renewal;
 
 use crate::social::{
     claims::{Stranger, Upstream},

@@ -68,6 +68,97 @@ async fn identity_becomes_what_its_provider_says_where_that_is_wanted() {
     assert_eq!(town.read_whole(id).await.verifiable_addresses[0].status(), "pending");
 }
 
+/// Whatever an administrator changes while somebody logs in is not undone by that.
+#[tokio::test]
+async fn what_changes_while_somebody_logs_in_is_mapped_with_it() {
+    const KEEPING: &str = "local is = std.extVar('identity'); { identity: {
+        traits: { email: std.extVar('claims').email },
+        metadata_admin: { [if is != null then 'notes']: is.metadata_admin.notes, new: is == null } } }";
+    let mut overtaken = 0;
+    for reads in 0.. {
+        let town = Town::with(vec![Provider { renews: true, ..provider("idp", KEEPING) }]);
+        let noted = |notes: u32| crate::identity::IdentityChange {
+            traits: json!({"email": "ann@example.org"}),
+            metadata_admin: Some(json!({"notes": notes})),
+            ..Default::default()
+        };
+        let id = issued(town.come(ann()).await.unwrap()).session.identity_id;
+        let (service, scope) = (town.world.service.clone(), town.world.scope);
+        service.update_identity(scope, id, noted(1)).await.unwrap();
+        let later = noted(2);
+        let change = async move {
+            service.update_identity(scope, id, later).await.unwrap();
+        };
+        *town.world.counted.meanwhile.lock() = Some((reads, Box::pin(change)));
+        let session = issued(town.come(ann()).await.unwrap()).session;
+        if town.world.counted.meanwhile.lock().take().is_some() {
+            // It was over before.
+            break;
+        }
+        let notes = town.read_whole(id).await.metadata_admin.unwrap()["notes"].clone();
+        assert_eq!(notes, 2, "before read {reads}");
+        overtaken += usize::from(session.identity_id == id);
+    }
+    assert!(overtaken > 3, "{overtaken}");
+}
+
+/// Where a verified address is required, it is one of what somebody has become.
+#[tokio::test]
+async fn nobody_gets_in_by_an_address_that_its_provider_took_away() {
+    let require = crate::hook::Hook {
+        purpose: Purpose::Login,
+        moment: crate::hook::Moment::After,
+        method: None,
+        action: crate::hook::Action::RequireVerifiedAddress,
+    };
+    let unverified = json!({"email": "anna@example.org", "email_verified": false});
+    for verification in [true, false] {
+        let providers = vec![Provider { renews: true, ..provider("idp", GROUPS) }];
+        let town = Town::of(Settings {
+            providers: Providers::new(providers),
+            hooks: crate::hook::Hooks::new(vec![require.clone()]),
+            verification,
+            ..settings()
+        });
+        let id = issued(town.come(ann()).await.unwrap()).session.identity_id;
+        issued(town.come(ann()).await.unwrap());
+        match town.come(ann_with(unverified.clone())).await.unwrap() {
+            Arrived::Unverified(started) if verification => {
+                assert_eq!(started.address, "anna@example.org");
+            }
+            Arrived::Form(flow) if !verification => assert_eq!(ids(&flow), [4_000_010]),
+            other => panic!("{other:?}"),
+        }
+        let read = town.read_whole(id).await;
+        assert_eq!(read.traits["email"], "anna@example.org");
+        assert_eq!(read.verifiable_addresses[0].status(), "pending");
+        // A verified one that its provider gives it back is enough.
+        issued(town.come(ann()).await.unwrap());
+    }
+}
+
+/// Not as if it were somebody else's account, where no provider renews it either.
+#[tokio::test]
+async fn who_comes_by_a_provider_without_a_verified_address_is_led_to_verify_one() {
+    let require = crate::hook::Hook {
+        purpose: Purpose::Login,
+        moment: crate::hook::Moment::After,
+        method: Some("oidc".to_owned()),
+        action: crate::hook::Action::RequireVerifiedAddress,
+    };
+    let town = Town::of(Settings {
+        providers: Providers::new(vec![provider("idp", GROUPS)]),
+        hooks: crate::hook::Hooks::new(vec![require]),
+        verification: true,
+        ..settings()
+    });
+    let unverified = || ann_with(json!({"email_verified": false}));
+    town.come(unverified()).await.unwrap();
+    let led = town.come(unverified()).await.unwrap();
+    let Arrived::Unverified(started) = led else { panic!("{led:?}") };
+    assert_eq!(started.address, "ann@example.org");
+}
+
 #[tokio::test]
 async fn identity_stays_as_it_is_where_nothing_else_is_wanted() {
     let town = Town::with(vec![provider("idp", GROUPS)]);

@@ -206,7 +206,7 @@ impl Service {
         let via = via_number(Channel::of_address(&record.address));
         let subject = id_of(&record.subject);
         let occasion = &after_code(Purpose::Recovery, started, client);
-        self.consult_code(scope, subject, occasion, &mut flow).await?;
+        let asked = self.consult_code(scope, subject, occasion, &mut flow).await?;
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let revokes = self.settings.hooks.runs(Purpose::Recovery, occasion.method, Action::revokes);
         let drawn = &self.draw_session(scope, subject);
@@ -225,7 +225,8 @@ impl Service {
                 if !record.address.is_empty() && !identity.recovery.iter().any(is_ours) {
                     return Ok(Ending::Gone);
                 }
-                if identity.inactive {
+                // One that became active since hooks were to be asked waits for another try.
+                if identity.inactive || !asked {
                     return Ok(Ending::Disabled);
                 }
                 // An administrator's code is the way in when the organization's is broken.
@@ -321,24 +322,24 @@ impl Service {
         }
     }
 
-    /// Asks blocking hooks about who has shown a right code.
+    /// Asks blocking hooks about who has shown a right code. `false` if they were not asked,
+    /// since it is inactive, or gone.
     pub(super) async fn consult_code(
         &self,
         scope: Scope,
         subject: uuid::Uuid,
         occasion: &Occasion<'_>,
         flow: &mut Flow,
-    ) -> Result<(), CodeRejection> {
+    ) -> Result<bool, CodeRejection> {
         if !self.asks_hooks(occasion) {
-            return Ok(());
+            return Ok(true);
         }
         let key = IdentityKey { tenant: scope.tenant, id: subject };
         let found = self.store.view(Consistency::Strong).peek::<Identities>(&key).await?;
-        // The transaction finds out why not, and nobody is asked.
-        let Some(entry) = found.filter(|entry| !entry.record.inactive) else { return Ok(()) };
+        let Some(entry) = found.filter(|entry| !entry.record.inactive) else { return Ok(false) };
         let identity = Identity::of(IdentityId(subject), &entry.record);
         match self.ask_hooks(occasion, Some(identity), None).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(failed) => Err(match failed.tell(flow) {
                 None => CodeRejection::Invalid(Box::new(flow.clone())),
                 Some(failed) => CodeRejection::Hook(failed),

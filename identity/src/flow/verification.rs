@@ -77,7 +77,7 @@ impl Service {
         let via = via_number(Channel::of_address(&record.address));
         let subject = id_of(&record.subject);
         let occasion = &after_code(Purpose::Verification, started, client);
-        self.consult_code(scope, subject, occasion, &mut flow).await?;
+        let asked = self.consult_code(scope, subject, occasion, &mut flow).await?;
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let waiting = self.waiting(started.0, record);
         if waiting.is_none() && !record.code_traits.is_empty() {
@@ -93,6 +93,9 @@ impl Service {
                     return Ok(Ending::Gone);
                 };
                 let before = entry.record;
+                if !asked && !before.inactive {
+                    return Ok(Ending::Gone);
+                }
                 let mut identity = match waiting {
                     None => before.clone(),
                     Some(waiting) if !waiting.is_from(&before) || before.inactive => {

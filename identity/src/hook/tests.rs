@@ -375,6 +375,47 @@ async fn nobody_logs_in_without_a_verified_address_where_one_is_required() {
     assert!(matches!(refused, LoginRejection::Invalid(_)));
 }
 
+/// Whenever somebody becomes active who shows a code, a hook that may stop it is asked.
+#[tokio::test]
+async fn nobody_recovers_whom_no_hook_was_asked_about() {
+    use crate::{
+        flow::{CodeRejection, CodeSubmission, NewRecovery},
+        identity::IdentityChange,
+        model::IdentityState,
+    };
+    let mut stopped = 0;
+    for reads in 0.. {
+        let stops = web_hook(Response::Awaited);
+        let stops = hook(Purpose::Recovery, Moment::After, Action::WebHook(Arc::new(stops)));
+        let (world, receiver) = with(vec![stops], Settings { recovery: true, ..settings() });
+        let id = world.register("ann@example.com").await.identity.id;
+        let (service, scope) = (world.service.clone(), world.scope);
+        let given = service.create_recovery_code(scope, id, NewRecovery::default()).await.unwrap();
+        let becomes = |state| {
+            let traits = traits("ann@example.com");
+            IdentityChange { traits, state, ..IdentityChange::default() }
+        };
+        service.update_identity(scope, id, becomes(IdentityState::Inactive)).await.unwrap();
+        let (active, changing) = (becomes(IdentityState::Active), service.clone());
+        let change = async move {
+            changing.update_identity(scope, id, active).await.unwrap();
+        };
+        receiver.will(403, json!({}));
+        *world.counted.meanwhile.lock() = Some((reads, Box::pin(change)));
+        let submission = CodeSubmission { code: Some(given.code), ..CodeSubmission::default() };
+        let (what, who) = ((Purpose::Recovery, given.flow), client("192.0.2.1"));
+        let refused = service.submit_code(scope, what, submission, &who).await;
+        let refused = refused.map(drop).unwrap_err();
+        let is_stopped = matches!(refused, CodeRejection::Hook(_) | CodeRejection::Disabled);
+        assert!(is_stopped, "before read {reads}: {refused:?}");
+        if world.counted.meanwhile.lock().take().is_some() {
+            break;
+        }
+        stopped += receiver.asked();
+    }
+    assert!(stopped > 0);
+}
+
 async fn save_profile(
     world: &World,
     proof: &Proof,

@@ -31,34 +31,33 @@ impl Attempt<'_> {
 }
 
 impl Service {
-    /// Asks blocking hooks; of an answer's changes a login takes metadata.
+    /// Asks blocking hooks; of an answer's changes a login takes metadata. `None` if they
+    /// were not asked, since it will not get in.
     pub(super) async fn consult_login(
         &self,
         attempt: &Attempt<'_>,
         flow: &mut Flow,
-    ) -> Result<Edits, LoginRejection> {
+    ) -> Result<Option<Edits>, LoginRejection> {
         let occasion = attempt.occasion();
         if !self.asks_hooks(&occasion) {
-            return Ok(Edits::default());
+            return Ok(Some(Edits::default()));
         }
         let key = IdentityKey { tenant: attempt.scope.tenant, id: attempt.account };
         let found = self.store.view(Consistency::Strong).peek::<Identities>(&key).await?;
         // The transaction finds out why not, and nobody is asked.
-        let Some(entry) = found.filter(|entry| !entry.record.inactive) else {
-            return Ok(Edits::default());
-        };
+        let Some(entry) = found.filter(|entry| !entry.record.inactive) else { return Ok(None) };
         // What a provider says may bring one that is.
         let unverified =
             attempt.renewal.is_none() && self.lacks_verified_address(attempt, &entry.record);
         if unverified || matches!(self.membership(attempt, &entry.record), Membership::Elsewhere(_))
         {
-            return Ok(Edits::default());
+            return Ok(None);
         }
         let identity = Identity::of(IdentityId(attempt.account), &entry.record);
         let session = coming_session(attempt.factor, self.now());
         match self.ask_hooks(&occasion, Some(identity), Some(session)).await {
             Ok(edits) => match edits.for_metadata_alone("login") {
-                Ok(edits) => Ok(edits),
+                Ok(edits) => Ok(Some(edits)),
                 Err(failed) => Err(LoginRejection::Hook(failed)),
             },
             Err(failed) => Err(match failed.tell(flow) {

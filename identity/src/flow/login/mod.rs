@@ -298,7 +298,7 @@ impl Service {
         settle: Settle<'_>,
     ) -> Result<LoggedIn, LoginRejection> {
         let edits = self.consult_login(attempt, &mut flow).await?;
-        let ending = match self.complete_login(attempt, settle, &edits).await {
+        let ending = match self.complete_login(attempt, settle, edits.as_ref()).await {
             Err(LoginRejection::NotLinked) => {
                 return Err(LoginRejection::say(flow, Text::linked_does_not_match()));
             }
@@ -337,7 +337,7 @@ impl Service {
         &self,
         attempt: &Attempt<'_>,
         settle: Settle<'_>,
-        edits: &Edits,
+        edits: Option<&Edits>,
     ) -> Result<Ending, LoginRejection> {
         let Attempt { scope, account, client, factor, .. } = *attempt;
         let drawn = &self.draw_session(scope, account);
@@ -384,6 +384,8 @@ impl Service {
                 if self.lacks_verified_address(attempt, &identity) {
                     return Ok(Ending::Unverified);
                 }
+                // It could not have got in when hooks were to be asked, and can by now.
+                let Some(edits) = edits else { return Ok(Ending::Changed) };
                 let mut present = match attempt.proof.filter(|_| !attempt.flow.1.subject.is_empty())
                 {
                     Some(proof) => self

@@ -136,3 +136,40 @@ async fn nothing_is_linked_or_unlinked_that_a_hook_refuses() {
     assert!(kinds.contains(&"account.linked".to_owned()), "{kinds:?}");
     assert!(!kinds.contains(&"account.unlinked".to_owned()), "{kinds:?}");
 }
+
+/// Whenever somebody becomes one who may get in, a hook that may stop it is asked.
+#[tokio::test]
+async fn nobody_gets_in_whom_no_hook_was_asked_about() {
+    use crate::{identity::IdentityChange, model::IdentityState};
+    let mut stopped = 0;
+    for reads in 0.. {
+        let town = Town::of(Settings {
+            providers: Providers::new(vec![provider("idp", MAPPER)]),
+            hooks: Hooks::new(vec![awaited(Purpose::Login)]),
+            ..settings()
+        });
+        let id = issued(town.come(ann()).await.unwrap()).session.identity_id;
+        let (service, scope) = (town.world.service.clone(), town.world.scope);
+        let becomes = |state| {
+            let traits = crate::testing::traits("ann@example.org");
+            IdentityChange { traits, state, ..IdentityChange::default() }
+        };
+        service.update_identity(scope, id, becomes(IdentityState::Inactive)).await.unwrap();
+        let active = becomes(IdentityState::Active);
+        let change = async move {
+            service.update_identity(scope, id, active).await.unwrap();
+        };
+        town.hook_answers(403);
+        *town.world.counted.meanwhile.lock() = Some((reads, Box::pin(change)));
+        match town.come(ann()).await {
+            Err(ArrivalRejection::Hook(_) | ArrivalRejection::Disabled) => {}
+            Ok(Arrived::Form(flow)) => assert_eq!(ids(&flow), [4_000_006]),
+            other => panic!("before read {reads}: {other:?}"),
+        }
+        if town.world.counted.meanwhile.lock().take().is_some() {
+            break;
+        }
+        stopped += town.hooks_asked().len();
+    }
+    assert!(stopped > 0);
+}

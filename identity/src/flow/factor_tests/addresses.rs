@@ -1,6 +1,8 @@
 //! Addresses that a change of settings brings: verified at once, or before anything
 //! changes.
 
+use serde_json::json;
+
 use super::*;
 use crate::{
     flow::{CodeOutcome, CodeRejection, CodeSubmission, StartedVerification},
@@ -130,6 +132,37 @@ async fn change_waits_until_its_address_is_verified() {
     // What brings no other address waits for nothing.
     let saved = world.move_to(&proof, "new@example.org").await.unwrap();
     assert_eq!((saved.state, saved.verification), (FlowState::Success, None));
+}
+
+/// The node that is asked may not have heard of the schema yet.
+#[tokio::test]
+async fn change_waits_by_a_schema_that_another_node_just_put_in_force() {
+    let world = patient();
+    let (store, schemas) = (world.counted.clone(), crate::schema::Schemas::preset().unwrap());
+    let other = crate::Service::start(store, crate::testing::keys(1), schemas, settings()).unwrap();
+    let mail = json!({"type": "string", "format": "email", "ory.sh/kratos": {
+        "credentials": {"password": {"identifier": true}}, "verification": {"via": "email"}}});
+    let traits = json!({"type": "object", "properties": {"mail": mail}});
+    let document = json!({"type": "object", "properties": {"traits": traits}});
+    let schema = crate::schema::NewSchema { id: "mailed".to_owned(), document, is_default: false };
+    other.put_schema(schema).await.unwrap();
+    let new = crate::identity::NewIdentity {
+        schema_id: "mailed".to_owned(),
+        traits: json!({"mail": "ann@example.org"}),
+        password: Some(crate::identity::NewPassword::Clear(secret(PASSWORD))),
+        ..Default::default()
+    };
+    let id = other.create_identity(world.scope, new).await.unwrap().id;
+    let proof = Proof::Token(world.log_in("ann@example.org", PASSWORD).await.unwrap().issued.token);
+    let flow = world.settings(&proof).await.unwrap();
+    let submission = SettingsSubmission {
+        method: "profile".to_owned(),
+        traits: json!({"mail": "new@example.org"}),
+        ..SettingsSubmission::default()
+    };
+    let asked = world.change(&flow, &proof, submission).await.unwrap();
+    assert_eq!(asked.verification.unwrap().address, "new@example.org");
+    assert_eq!(world.who(id).await.traits["mail"], "ann@example.org");
 }
 
 /// The code of one address proves no other, and what changed meanwhile is not undone.

@@ -207,6 +207,9 @@ impl Service {
         let (proof, client) = (submission.proof.clone(), submission.client.clone());
         let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
+        // What hooks are asked and waited for is decided by the schema that the transaction
+        // will take, though another node may have put it in force a moment ago.
+        self.newest_schema(&me.identity.schema_id).await?;
         let subject = me.identity_id;
         let view = self.store.view(Consistency::Strong);
         let factors = self.factors_of(&view, scope, subject).await?;

@@ -27,12 +27,12 @@ use crate::{
     },
     layers::{admin_url, public_url},
     listener::health::VERSION,
-    operator::{upkeep::LayerRules, wire::Init},
+    operator::{
+        upkeep::LayerRules,
+        wire::{Init, SHARDS_MAX},
+    },
     telemetry::process::resident_bytes,
 };
-
-/// Most shards of a space in a new cluster.
-const SHARDS_MAX: u16 = 1_024;
 
 /// The node in its cluster, or on the way into one.
 pub struct Backend {
@@ -173,6 +173,7 @@ impl Backend {
         if let Some(member) = self.node.member() {
             return Err(OpenError::AlreadyMember(member.cluster()));
         }
+        // A node that was asked for what cannot be goes on asking to join another.
         let plan = self.plan(plan)?;
         // Nodes are started alike, each with the others to join: the one that
         // makes the cluster has looked for it too.
@@ -186,12 +187,14 @@ impl Backend {
 
     fn plan(&self, asked: Init) -> Result<InitPlan, OpenError> {
         let Init { home_shards, index_shards, graph_shards, voters } = asked;
-        if [home_shards, index_shards, graph_shards].iter().any(|shards| *shards > SHARDS_MAX) {
-            return Err(OpenError::Plan("a space has at most 1024 shards"));
+        let mut spaces = [home_shards, index_shards, graph_shards].into_iter();
+        if !spaces.all(|shards| (1..=SHARDS_MAX).contains(&shards)) {
+            return Err(OpenError::Plan("each space has 1 to 1024 shards"));
         }
         let small = InitPlan::small(self.name.clone());
         let placement = PlacementRecord { voters, ..small.placement };
-        Ok(InitPlan { home_shards, index_shards, graph_shards, placement, ..small })
+        let plan = InitPlan { home_shards, index_shards, graph_shards, placement, ..small };
+        plan.check().map(|()| plan)
     }
 }
 

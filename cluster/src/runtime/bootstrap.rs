@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use cardea_raft::{ClusterId, GroupId, NodeId, ReplicaId};
-use cardea_storage::{SlotRange, Space, machine::state::range_bits, slot::SLOTS};
+use cardea_storage::{SlotRange, Space, machine::state::range_bits};
 
 use super::{ClusterNode, InitPlan, OpenError, Security, identity::Identity, lead};
 use crate::{
@@ -29,13 +29,7 @@ const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 
 /// See [`ClusterNode::init`].
 pub(super) async fn init(node: &ClusterNode, plan: InitPlan) -> Result<ClusterId, OpenError> {
-    let parts = [plan.home_shards, plan.index_shards, plan.graph_shards];
-    if parts.iter().any(|parts| *parts == 0 || *parts > SLOTS) {
-        return Err(OpenError::Plan("each space has 1 to 4096 shards"));
-    }
-    if !matches!(plan.placement.voters, 1 | 3 | 5) {
-        return Err(OpenError::Plan("a shard has 1, 3 or 5 voters"));
-    }
+    plan.check()?;
     let identity = founding_identity(node)?;
     let Some((cluster, _)) = identity.of_member() else {
         return Err(OpenError::Plan("the identity names no cluster"));

@@ -35,6 +35,7 @@ use cardea_raft::{
 };
 use cardea_storage::{
     Clock, Entropy, Fault, Keyring, Store, engine::Disk, protocol::sharded::ShardedStore,
+    slot::SLOTS,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
@@ -153,6 +154,19 @@ impl InitPlan {
                 voters: 3,
             },
         }
+    }
+
+    /// # Errors
+    /// [`OpenError::Plan`] if no cluster can be made by it.
+    pub fn check(&self) -> Result<(), OpenError> {
+        let parts = [self.home_shards, self.index_shards, self.graph_shards];
+        if parts.iter().any(|parts| *parts == 0 || *parts > SLOTS) {
+            return Err(OpenError::Plan("each space has 1 to 4096 shards"));
+        }
+        if !matches!(self.placement.voters, 1 | 3 | 5) {
+            return Err(OpenError::Plan("a shard has 1, 3 or 5 voters"));
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{exit::Outcome, output::Printer};
 use crate::operator::{
     client::OperatorClient,
-    wire::{Init, Initialized},
+    wire::{Init, Initialized, SHARDS_MAX},
 };
 
 /// Into what it is divided.
@@ -15,13 +15,13 @@ use crate::operator::{
 )]
 pub struct InitArgs {
     /// Shards that people live in: how far leaders, and with them writes, are spread
-    #[arg(long, value_name = "COUNT", default_value_t = Init::default().home_shards, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", default_value_t = Init::default().home_shards, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     home_shards: u16,
     /// Shards that say whose an identifier is
-    #[arg(long, value_name = "COUNT", default_value_t = Init::default().index_shards, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", default_value_t = Init::default().index_shards, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     index_shards: u16,
     /// Shards of relation tuples
-    #[arg(long, value_name = "COUNT", default_value_t = Init::default().graph_shards, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", default_value_t = Init::default().graph_shards, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     graph_shards: u16,
     /// Voters of each shard: 1, 3 or 5; two of five may be lost
     #[arg(long, value_name = "COUNT", default_value_t = Init::default().voters)]

@@ -1,15 +1,16 @@
 //! The routes under `/cluster`, each a thin call of the [`Operator`].
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{FromRequest, Path, Request, State, rejection::JsonRejection},
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Declined, Operator, wire};
 use crate::{
@@ -53,8 +54,8 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route("/cluster/status", get(|State(o): Port, id: Id| async move { answer(o.status().await, id) }))
         .route(
             "/cluster/init",
-            post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Init>>, JsonRejection>| async move {
-                carry_out(body.map(Option::unwrap_or_default), id, |asked| async move { o.init(asked).await }).await
+            post(|State(o): Port, id: Id, Perhaps(asked): Perhaps<wire::Init>| async move {
+                carry_out(asked, id, |asked| async move { o.init(asked).await }).await
             }),
         )
         .route(
@@ -75,7 +76,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route(
             "/cluster/version",
             post(|State(o): Port, id: Id, body: Result<Json<wire::HoldVersion>, JsonRejection>| async move {
-                carry_out(body, id, |asked| async move { o.hold_version(asked).await }).await
+                carry_out(parsed(body), id, |asked| async move { o.hold_version(asked).await }).await
             }),
         )
         .route(
@@ -89,20 +90,20 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route(
             "/cluster/backup",
             post(|State(o): Port, id: Id, body: Result<Json<wire::Archive>, JsonRejection>| async move {
-                carry_out(body, id, |asked| async move { o.backup(asked).await }).await
+                carry_out(parsed(body), id, |asked| async move { o.backup(asked).await }).await
             }),
         )
         .route(
             "/cluster/restore",
             post(|State(o): Port, id: Id, body: Result<Json<wire::Archive>, JsonRejection>| async move {
-                carry_out(body, id, |asked| async move { o.restore(asked).await }).await
+                carry_out(parsed(body), id, |asked| async move { o.restore(asked).await }).await
             }),
         )
         .route(
             "/cluster/verify",
             // Without a body nothing is written.
-            post(|State(o): Port, id: Id, body: Result<Option<Json<wire::Verify>>, JsonRejection>| async move {
-                carry_out(body.map(Option::unwrap_or_default), id, |asked| async move { o.verify(asked).await }).await
+            post(|State(o): Port, id: Id, Perhaps(asked): Perhaps<wire::Verify>| async move {
+                carry_out(asked, id, |asked| async move { o.verify(asked).await }).await
             }),
         )
         .with_state(operator)
@@ -202,9 +203,30 @@ fn number(text: &str) -> Result<u64, Declined> {
     text.parse().map_err(|_| Declined::Malformed(format!("\"{text}\" is no number.")))
 }
 
-/// Has done what a body asks for, once it is understood.
+/// What a body asks for; nothing at all asks for what is usual. A body that does not say
+/// what it is is refused: it would be as good as none, and a cluster is made once.
+struct Perhaps<T>(Result<T, Declined>);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Perhaps<T> {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(parsed(Json::from_request(request, state).await)));
+        }
+        Ok(Self(match Bytes::from_request(request, state).await {
+            Ok(said) if said.is_empty() => Ok(T::default()),
+            Ok(_) => Err(Declined::Malformed(
+                "The body needs the header Content-Type: application/json.".to_owned(),
+            )),
+            Err(rejection) => Err(Declined::Malformed(rejection.body_text())),
+        }))
+    }
+}
+
+/// Has done what a body asks for, if it is understood.
 async fn carry_out<T, A, F>(
-    body: Result<Json<T>, JsonRejection>,
+    asked: Result<T, Declined>,
     id: Id,
     act: impl FnOnce(T) -> F,
 ) -> Response
@@ -212,7 +234,7 @@ where
     A: Serialize,
     F: Future<Output = Result<A, Declined>>,
 {
-    match parsed(body) {
+    match asked {
         Ok(asked) => answer(act(asked).await, id),
         Err(declined) => decline(&declined, &id),
     }
@@ -244,4 +266,31 @@ fn decline(declined: &Declined, id: &Id) -> Response {
         Declined::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     Refusal::new(status, declined.to_string()).answer(id.as_ref().map(|Extension(id)| id.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_say_what_it_is_is_not_taken_for_none() {
+        let asked = async |body: &'static str, said: Option<&str>| {
+            let mut request = http::Request::post("/cluster/init");
+            if let Some(said) = said {
+                request = request.header(header::CONTENT_TYPE, said);
+            }
+            let request = request.body(axum::body::Body::from(body)).unwrap();
+            let Ok(Perhaps(asked)) = Perhaps::<wire::Init>::from_request(request, &()).await;
+            asked
+        };
+        let json = Some("application/json");
+        let eight = wire::Init { home_shards: 8, ..wire::Init::default() };
+        assert_eq!(asked("", None).await.ok(), Some(wire::Init::default()));
+        assert_eq!(asked("{\"home_shards\":8}", json).await.ok(), Some(eight));
+        for said in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")]
+        {
+            let refused = asked("{\"home_shards\":8}", said).await;
+            assert!(matches!(refused, Err(Declined::Malformed(_))), "{said:?}");
+        }
+    }
 }

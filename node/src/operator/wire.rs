@@ -1,7 +1,7 @@
 //! What the operator's routes speak: the JSON that `cardea status` and its
 //! siblings print with `--output json`. Fields are only ever added.
 
-use cardea_cluster::runtime::status::IndexProgress;
+use cardea_cluster::{InitPlan, runtime::status::IndexProgress};
 use serde::{Deserialize, Serialize};
 
 /// A cluster as one node sees it.
@@ -145,6 +145,9 @@ impl ShardStatus {
     }
 }
 
+/// Most shards of a space in a new cluster.
+pub const SHARDS_MAX: u16 = 1_024;
+
 /// The request to make a cluster: into what it is divided. Shards are not divided
 /// later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +166,9 @@ pub struct Init {
 
 impl Default for Init {
     fn default() -> Self {
-        Self { home_shards: 4, index_shards: 1, graph_shards: 1, voters: 3 }
+        let InitPlan { home_shards, index_shards, graph_shards, placement, .. } =
+            InitPlan::small("");
+        Self { home_shards, index_shards, graph_shards, voters: placement.voters }
     }
 }
 

@@ -94,8 +94,10 @@ fn a_cluster_is_made_once() {
 #[test]
 fn a_cluster_is_divided_as_asked_and_a_plan_out_of_bounds_makes_none() {
     let cluster = Cluster::started();
-    let admin = cluster.nodes[0].admin;
-    until("the node answers", || ask(admin, "GET", "/health/alive", Ask::default()).is_ok());
+    let admins = [1, 0].map(|at: usize| cluster.nodes[at].admin);
+    for admin in admins {
+        until("the node answers", || ask(admin, "GET", "/health/alive", Ask::default()).is_ok());
+    }
     let bad = [
         r#"{"home_shards":0}"#,
         r#"{"home_shards":1025}"#,
@@ -104,7 +106,7 @@ fn a_cluster_is_divided_as_asked_and_a_plan_out_of_bounds_makes_none() {
         r#"{"homeshards":8}"#,
         r#"{"home_shards":"#,
     ];
-    for body in bad {
+    for (admin, body) in admins.into_iter().flat_map(|admin| bad.map(|body| (admin, body))) {
         let asked = Ask { body: Some(body.to_owned()), ..Ask::default() };
         let answer = ask(admin, "POST", "/cluster/init", asked).unwrap();
         assert_eq!(answer.status, 400, "{body}: {}", answer.text);
@@ -115,6 +117,8 @@ fn a_cluster_is_divided_as_asked_and_a_plan_out_of_bounds_makes_none() {
     let asked = ["init", "--home-shards", "7", "--index-shards", "2"];
     assert!(cluster.command(0, &asked).status.success());
     cluster.wait_ready(0);
+    // Who was asked in vain joins all the same.
+    cluster.wait_ready(1);
     let shards = cluster.status(0)["shards"].as_array().unwrap().len();
     assert_eq!(shards, 7 + 2 + 1 + 1, "home, identifiers, relation tuples, the directory");
 }

@@ -11,7 +11,7 @@
 //!    revision never means two things: its slots are taken from it and given
 //!    back with the base, as they are to a new group.
 //! 4. The rows are put, by ordinary transactions, wherever their slots are now.
-//!    Flows, codes and counters are left out; a filter of the layer above
+//!    Flows, codes and counters of messages are left out; a filter of the layer above
 //!    revokes sessions, since revocations made after the cut are unknown.
 //! 5. The cluster's row is cleared. A node serves again once its layers are made of
 //!    the keys that were restored.
@@ -79,11 +79,11 @@ pub type RowFilter = Arc<dyn Fn(&Row) -> Fate + Send + Sync>;
 pub struct RestorePlan {
     /// The backup's directory, with an absolute path.
     pub directory: PathBuf,
-    /// Tables of what must not outlive the cut: flows, codes, counters. Rows of
+    /// Tables of what must not outlive the cut: flows, codes, counters of messages. Rows of
     /// them may be in the new cluster, too.
     pub transient: Vec<Tag>,
-    /// Tables of which the new cluster may hold rows that its operator made:
-    /// API keys.
+    /// Tables of which the new cluster may hold rows before anything is restored: keys
+    /// that its operator made, attempts at accounts that it does not have.
     pub tolerated: Vec<Tag>,
     /// Decides about all other rows: revokes sessions made before the cut.
     pub filter: RowFilter,

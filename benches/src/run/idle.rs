@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     cardea::{Cluster, program},
-    cost::{Cost, Meter},
+    cost::{Cost, Meter, Process},
     machine::{Machine, check_disk},
     report::{note, say, write_json},
     table::{Table, mebibytes, whole},
@@ -90,12 +90,15 @@ async fn measure(
     let formed_s = started.elapsed().as_secs_f64();
     note(&format!("all is well after {formed_s:.1} s"));
     tokio::time::sleep(Duration::from_secs_f64(args.rest)).await;
-    let meter = Meter::start(&cluster.processes());
+    let nodes = cluster.processes();
+    let meter = Meter::start(&nodes);
     tokio::time::sleep(Duration::from_secs_f64(args.seconds)).await;
     // The first is the generator, which sleeps.
-    let cores = meter.stop().into_iter().skip(1).map(|Cost { cores, .. }| cores).collect();
-    let resident_bytes =
-        cluster.processes().iter().filter_map(|process| process.resident_bytes().ok()).collect();
+    let cores: Vec<f64> =
+        meter.stop().into_iter().skip(1).map(|Cost { cores, .. }| cores).collect();
+    // One that died would cost nothing.
+    anyhow::ensure!(cores.len() == nodes.len(), "a node died while it was measured");
+    let resident_bytes = nodes.iter().map(Process::resident_bytes).collect::<Result<_, _>>()?;
     let stopped = cluster.stop().await?;
     note(&format!("the nodes drained and stopped in {:.1} s", stopped.as_secs_f64()));
     Ok(Finding { groups: u32::from(shards) + 3, formed_s, cores, resident_bytes })

@@ -39,6 +39,7 @@ const STAGED_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Office {
     since: Option<Duration>,
+    known: BTreeMap<NodeId, Duration>,
     leaders: BTreeMap<GroupId, (NodeId, Duration)>,
     missing: BTreeMap<(GroupId, ReplicaId), Duration>,
     staged: BTreeMap<ClusterKeyKey, Duration>,
@@ -130,6 +131,11 @@ impl Office {
         let mut observed = observe(member);
         observed.observing_ms = millis(now.saturating_sub(since));
         let view = member.directory.view();
+        self.known.retain(|node, _| view.nodes.contains_key(node));
+        for (node, _) in view.members() {
+            let since = *self.known.entry(node).or_insert(now);
+            observed.known_ms.insert(node, millis(now.saturating_sub(since)));
+        }
         let mut missing = BTreeMap::new();
         for (group, shard) in &view.shards {
             for replica in &shard.replicas {

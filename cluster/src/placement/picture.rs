@@ -25,9 +25,10 @@ pub struct Observed {
     pub(crate) reports: BTreeMap<NodeId, StatusResponse>,
     /// Milliseconds since each node answered; nodes that never did are absent.
     pub(crate) silent_ms: BTreeMap<NodeId, u64>,
-    /// Milliseconds that the observer has been observing: a node of which
-    /// nothing was ever heard has been silent for as long.
+    /// Milliseconds that the observer has been observing.
     pub(crate) observing_ms: u64,
+    /// Milliseconds that the observer has known each node's row.
+    pub(crate) known_ms: BTreeMap<NodeId, u64>,
     /// Milliseconds that a node has answered without naming a replica that it
     /// should have.
     pub(crate) missing_ms: BTreeMap<(GroupId, ReplicaId), u64>,
@@ -51,6 +52,13 @@ impl Observed {
         })
     }
 
+    /// For how long a node has been silent. One of which nothing was ever heard has been so
+    /// since its row was first seen: it may only just have come.
+    fn silent_ms(&self, node: NodeId) -> u64 {
+        let heard = self.silent_ms.get(&node);
+        heard.or_else(|| self.known_ms.get(&node)).copied().unwrap_or(self.observing_ms)
+    }
+
     fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> {
         self.reports.iter().flat_map(move |(node, report)| {
             let of_group = report.replicas.iter().filter(move |report| report.group == group.0);
@@ -69,7 +77,7 @@ pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
                 region: record.region.clone(),
                 zone: record.zone.clone(),
                 state: record.state(),
-                silent_ms: observed.silent_ms.get(&id).copied().unwrap_or(observed.observing_ms),
+                silent_ms: observed.silent_ms(id),
                 draining: record.state() != NodeState::Live
                     || report.is_some_and(|report| report.draining || report.disk_hangs),
             };
@@ -138,6 +146,7 @@ fn replica(
 mod tests {
     use super::*;
     use crate::{
+        DIRECTORY,
         directory::records::{NodeRecord, ShardRecord},
         placement::{RoleChange, Rules, Step, plan},
     };
@@ -202,5 +211,34 @@ mod tests {
             observed.reports.insert(NodeId(node), report(node, 1, &[]));
         }
         assert_eq!(plan(&picture(&view, &observed), &Rules::default()), []);
+    }
+
+    /// A node that came to a cluster older than [`Rules::dead_after_ms`] was taken for one that
+    /// had been silent all that time: it lost its replica of the directory as it got it, and
+    /// stayed on the threshold for good.
+    #[test]
+    fn a_node_that_has_just_come_to_an_old_cluster_is_waited_for() {
+        let (live, joins) = (NodeState::Live, NodeState::Joining);
+        let (votes, follows) = (ReplicaRole::Voter, ReplicaRole::Learner);
+        let mut view =
+            view(&[(1, live, votes), (2, live, votes), (3, live, votes), (4, joins, follows)]);
+        let shard = view.shards.remove(&GROUP).unwrap();
+        view.shards.insert(DIRECTORY, shard);
+        let mut observed = Observed { observing_ms: 600_000, ..Observed::default() };
+        for node in [1, 2, 3] {
+            let mut report = report(node, 1, &[10, 20, 30]);
+            report.replicas[0].group = DIRECTORY.0;
+            observed.reports.insert(NodeId(node), report);
+            observed.silent_ms.insert(NodeId(node), 0);
+        }
+        let steps = |observed: &Observed| plan(&picture(&view, observed), &Rules::default());
+        observed.known_ms.insert(NodeId(4), 20);
+        assert_eq!(steps(&observed), []);
+
+        // One that never answers does not stay for good.
+        observed.known_ms.insert(NodeId(4), 600_000);
+        let change = RoleChange { replica: ReplicaId(40), role: ReplicaRole::Leaving };
+        let gives_up = Step::SetRoles { group: DIRECTORY, generation: 7, changes: vec![change] };
+        assert_eq!(steps(&observed), [gives_up]);
     }
 }

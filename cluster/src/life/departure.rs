@@ -66,7 +66,8 @@ pub async fn drain(
     let view = member.directory.view();
     if let Some((group, _)) = view.shards.iter().find(|(_, shard)| votes_alone(shard, node)) {
         return Err(OperationError::Conflict(format!(
-            "node {node} is the only voter of shard {group}: nobody could lead it"
+            "node {} is the only voter of shard {}: nobody could lead it",
+            node.0, group.0
         )));
     }
     edit::change_node(&member.store, node, |record| match record.state() {
@@ -86,7 +87,8 @@ pub async fn drain(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(OperationError::Unavailable(format!("node {node} still leads {}", names(&left))))
+    let left = names(&left);
+    Err(OperationError::Unavailable(format!("node {} still leads shards {left}", node.0)))
 }
 
 /// Takes a drain back: the node may lead again.
@@ -153,7 +155,8 @@ pub async fn decommission(
             || member.clock.monotonic().saturating_sub(begun) > patience
         {
             return Err(OperationError::Unavailable(format!(
-                "node {node} still holds {replicas} replicas; they go on moving away"
+                "node {} still holds {replicas} replicas; they go on moving away",
+                node.0
             )));
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -180,14 +183,17 @@ fn refusal(view: &DirectoryView, node: NodeId, forced: bool) -> Option<String> {
         }
         let place = if region.is_empty() { String::new() } else { format!(" in region {region}") };
         Some(format!(
-            "shard {group} wants {wanted} voters, and without node {node} only {then} nodes{place} \
-             would be left for them: add a node first{}",
+            "shard {} wants {wanted} voters, and without node {} only {then} nodes{place} would be \
+             left for them: add a node first{}",
+            group.0,
+            node.0,
             if then > 0 { ", or force it" } else { "" }
         ))
     })
 }
 
 fn not_now(node: NodeId, state: NodeState) -> EditError {
+    let node = node.0;
     EditError::Conflict(match state {
         NodeState::Joining => format!("node {node} is still joining"),
         NodeState::Decommissioned => format!("node {node} has left the cluster"),
@@ -210,7 +216,7 @@ fn says_it_drains(member: &Member, node: NodeId) -> bool {
 }
 
 fn names(groups: &[GroupId]) -> String {
-    let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = groups.iter().map(|group| group.0.to_string()).collect();
     names.join(", ")
 }
 
@@ -250,7 +256,8 @@ mod tests {
         let three = view(&["a", "b", "c"], "");
         let text = refusal(&three, NodeId(3), false).unwrap();
         assert!(
-            text.contains("shard g1 wants 3 voters") && text.contains("only 2 nodes"),
+            text.contains("shard 1 wants 3 voters, and without node")
+                && text.contains("only 2 nodes"),
             "{text}"
         );
         assert_eq!(refusal(&three, NodeId(3), true), None);

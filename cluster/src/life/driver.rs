@@ -195,7 +195,7 @@ async fn take(member: &Arc<Member>, steps: Vec<Step>) {
 
 async fn take_one(member: &Arc<Member>, step: Step) {
     let store = &member.store;
-    tracing::info!(?step, "the cluster changes");
+    tracing::info!(%step, "the cluster changes");
     let done = match &step {
         Step::AddReplica { group, generation, node } => {
             changes::add_learner(store, *group, *generation, *node).await.map(|_| ())
@@ -209,8 +209,14 @@ async fn take_one(member: &Arc<Member>, step: Step) {
             moved.map_err(|error| EditError::Conflict(error.to_string()))
         }
     };
-    if let Err(error) = done {
-        tracing::info!(?step, ?error, "a step of the plan has to wait");
+    match done {
+        Ok(()) => {}
+        // Another step of the same round was first; the next round looks again.
+        Err(EditError::Conflict(why)) => tracing::debug!(%step, why, "a step has to wait"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::info!(%step, error, "a step of the plan has to wait");
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod picture;
 mod spread;
 mod voters;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use cardea_raft::{GroupId, NodeId, ReplicaId};
 
@@ -163,6 +163,32 @@ pub enum Step {
         /// The node.
         node: NodeId,
     },
+}
+
+/// For the log: what an operator reads beside `cardea status`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddReplica { group, node, .. } => write!(f, "{group} gets a replica on {node}"),
+            Self::SetRoles { group, changes, .. } => {
+                for (at, RoleChange { replica, role }) in changes.iter().enumerate() {
+                    let before = if at == 0 { format!("{group}: ") } else { ", ".to_owned() };
+                    let role = match role {
+                        ReplicaRole::Voter => "votes",
+                        ReplicaRole::Learner => "follows without a vote",
+                        ReplicaRole::Leaving => "goes",
+                        ReplicaRole::Unspecified => "is nothing yet",
+                    };
+                    write!(f, "{before}{replica} {role}")?;
+                }
+                Ok(())
+            }
+            Self::MoveLeader { group, from, to } => {
+                write!(f, "{group}: {from} hands its leadership to {to}")
+            }
+            Self::Leave { node } => write!(f, "{node} has left"),
+        }
+    }
 }
 
 impl Picture {

@@ -20,12 +20,14 @@ use futures::future::join_all;
 
 use crate::{
     directory::records::NodeState,
-    member::{Heard, Member},
+    member::{HEARD_MAX, Heard, Member},
     replica::Replica,
     service::{client, proto},
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Groups that a line of the log names, at most.
+const LISTED_MAX: usize = 16;
 /// From when on a write of the log that is not finished says that the disk hangs.
 const HANGS_FROM: Duration = Duration::from_secs(1);
 /// For how long a node whose disk hung is not trusted with leaderships.
@@ -36,12 +38,15 @@ const FIRST_PERIOD: Duration = Duration::from_millis(100);
 /// Asks everybody, again and again.
 pub(super) async fn run(member: Arc<Member>) {
     let mut views = member.directory.watch();
+    let (mut silence, mut offices) = (Silence::default(), BTreeSet::new());
     loop {
         look_at_disk(&member).await;
         tokio::select! {
             () = member.stopping.cancelled() => return,
             () = ask_everybody(&member) => {}
         }
+        silence.tell(&member);
+        tell_offices(&member, &mut offices);
         look_for_room(&member);
         tokio::select! {
             () = member.stopping.cancelled() => return,
@@ -59,6 +64,61 @@ pub(super) async fn run(member: Arc<Member>) {
             changed = views.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Which nodes do not answer, for the log: told once when it begins, and once when it ends.
+#[derive(Debug, Default)]
+struct Silence {
+    begun: Option<Duration>,
+    silent: BTreeSet<NodeId>,
+}
+
+impl Silence {
+    fn tell(&mut self, member: &Member) {
+        let now = member.clock.monotonic();
+        let begun = *self.begun.get_or_insert(now);
+        let view = member.directory.view();
+        // A node that was never heard may only just have been asked.
+        let asked_for_long = now.saturating_sub(begun) > HEARD_MAX;
+        let others = view
+            .members()
+            .filter(|(node, row)| *node != member.node && row.state() != NodeState::Joining);
+        for (node, row) in others {
+            let (region, address) = (row.region.as_str(), row.address.as_str());
+            if member.is_heard(node) {
+                if self.silent.remove(&node) {
+                    tracing::info!(%node, region, address, "a node answers again");
+                }
+            } else if (asked_for_long || member.silent(node).is_some()) && self.silent.insert(node)
+            {
+                tracing::warn!(%node, region, address, "a node does not answer");
+            }
+        }
+        self.silent.retain(|node| view.members().any(|(member, _)| member == *node));
+    }
+}
+
+/// Says in the log which groups this node has begun to lead since it was last asked, and which
+/// it leads no more.
+fn tell_offices(member: &Member, before: &mut BTreeSet<GroupId>) {
+    let leads = |group: &GroupId| member.office(*group).is_some_and(|office| office.leads);
+    let now: BTreeSet<GroupId> =
+        member.replicas().iter().map(|replica| replica.group()).filter(leads).collect();
+    if now != *before {
+        let gained = listed(now.difference(before));
+        let lost = listed(before.difference(&now));
+        tracing::info!(leads = now.len(), gained, lost, "this node leads other groups");
+        *before = now;
+    }
+}
+
+/// Some groups by their names, the rest by their number.
+fn listed<'a>(groups: impl Iterator<Item = &'a GroupId>) -> String {
+    let names: Vec<String> = groups.map(GroupId::to_string).collect();
+    match names.len().checked_sub(LISTED_MAX) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..LISTED_MAX].join(" ")),
+        _ => names.join(" "),
     }
 }
 

@@ -8,7 +8,7 @@
 //! - the end of transactions that somebody else left
 //! - to hand over when its node drains, or its clock is off
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cardea_raft::{ChangeError, GroupId, GroupStatus, NodeId, ReplicaId};
@@ -206,10 +206,26 @@ enum Step {
     Drop(ReplicaId),
 }
 
+/// For the log.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |replicas: &[ReplicaId]| {
+            replicas.iter().map(ReplicaId::to_string).collect::<Vec<_>>().join(" ")
+        };
+        match self {
+            Self::AddLearner(replica, node) => write!(f, "{replica} on {node} follows"),
+            Self::ChangeVoters(voters) => write!(f, "the voters are {}", list(voters)),
+            Self::RemoveLearners(learners) => write!(f, "{} is let go", list(learners)),
+            Self::HandOver(replica) => write!(f, "{replica} is to lead"),
+            Self::Drop(replica) => write!(f, "{replica} is gone"),
+        }
+    }
+}
+
 async fn step(member: &Arc<Member>, view: &DirectoryView, group: GroupId, status: &GroupStatus) {
     let Some(next) = next_step(member, view, group, status) else { return };
     let decided_on = status.membership_at;
-    tracing::info!(%group, step = ?next, "changes the group");
+    tracing::info!(%group, step = %next, "changes the group");
     let host = &member.host;
     let done = match next.clone() {
         Step::AddLearner(replica, node) => {
@@ -230,7 +246,8 @@ async fn step(member: &Arc<Member>, view: &DirectoryView, group: GroupId, status
         }
     };
     if let Err(error) = done {
-        tracing::warn!(%group, step = ?next, ?error, "a change of the group has to wait");
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(%group, step = %next, error, "a change of the group has to wait");
     }
 }
 

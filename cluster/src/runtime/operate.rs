@@ -62,7 +62,7 @@ pub(crate) async fn move_leader(
     to: NodeId,
 ) -> Result<(), OperationError> {
     if !member.directory.view().shards.contains_key(&group) {
-        return Err(OperationError::NotFound(format!("there is no shard {group}")));
+        return Err(OperationError::NotFound(format!("there is no shard {}", group.0)));
     }
     let body = Bytes::from(MoveLeader { group: group.0, to_node: to.0 }.encode_to_vec());
     let mut at = member.leader_of(group);
@@ -75,7 +75,7 @@ pub(crate) async fn move_leader(
             Err(error) => return Err(error),
         }
     }
-    Err(OperationError::Unavailable(format!("no leader of {group} is known")))
+    Err(OperationError::Unavailable(format!("no leader of shard {} is known", group.0)))
 }
 
 async fn move_here(member: &Arc<Member>, group: GroupId, to: NodeId) -> Result<(), OperationError> {
@@ -89,7 +89,10 @@ async fn move_here(member: &Arc<Member>, group: GroupId, to: NodeId) -> Result<(
         return Ok(());
     }
     let Some((successor, _)) = status.voters.iter().find(|(_, node)| **node == to) else {
-        return Err(OperationError::Conflict(format!("node {to} does not vote in {group}")));
+        return Err(OperationError::Conflict(format!(
+            "node {} does not vote in shard {}",
+            to.0, group.0
+        )));
     };
     member.host.transfer_leader(group, *successor).await.map_err(|error| match error {
         ChangeError::NotLeader { leader } => OperationError::NotLeader(leader),

@@ -53,26 +53,58 @@ impl Service {
         purpose: Purpose,
         id: FlowId,
     ) -> Result<Flow, FlowRejection> {
-        let record = self.open_flow(scope, purpose, id).await?;
+        let record = self.latest_flow(scope, purpose, id).await?;
         let mut flow = self.show_flow(id, &record);
         Self::refill(&mut flow, &record);
         Ok(flow)
     }
 
-    /// Reads a flow that is not over: locally first, strongly if it is not there.
+    /// Reads a flow that is to be shown, strongly: what somebody is to be told was written a
+    /// moment ago, perhaps through another node.
+    pub(super) async fn latest_flow(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        id: FlowId,
+    ) -> Result<FlowRecord, FlowRejection> {
+        let found = self.peek_flow(scope, id, Consistency::Strong).await?;
+        self.not_over(scope, purpose, found).await
+    }
+
+    /// Reads a flow that something was sent to: locally first, strongly if it is not there.
+    /// What comes of it is decided by the commit.
     pub(super) async fn open_flow(
         &self,
         scope: Scope,
         purpose: Purpose,
         id: FlowId,
     ) -> Result<FlowRecord, FlowRejection> {
-        let key = FlowKey { tenant: scope.tenant, id: id.0 };
-        let mut found = self.store.view(Consistency::Eventual).peek::<Flows>(&key).await?;
+        let mut found = self.peek_flow(scope, id, Consistency::Eventual).await?;
         if found.is_none() {
-            found = self.store.view(Consistency::Strong).peek::<Flows>(&key).await?;
+            found = self.peek_flow(scope, id, Consistency::Strong).await?;
         }
+        self.not_over(scope, purpose, found).await
+    }
+
+    async fn peek_flow(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        consistency: Consistency,
+    ) -> Result<Option<FlowRecord>, StoreError> {
+        let key = FlowKey { tenant: scope.tenant, id: id.0 };
+        let found = self.store.view(consistency).peek::<Flows>(&key).await?;
+        Ok(found.map(|entry| entry.record))
+    }
+
+    /// A flow that was read, or a new one in its place.
+    async fn not_over(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        found: Option<FlowRecord>,
+    ) -> Result<FlowRecord, FlowRejection> {
         let record = found
-            .map(|entry| entry.record)
             .filter(|record| record.purpose == purpose.number())
             .ok_or(FlowRejection::NotFound)?;
         let now = self.now();

@@ -446,7 +446,7 @@ impl Service {
         id: FlowId,
         proof: Option<&Proof>,
     ) -> Result<(FlowRecord, Found), SettingsRejection> {
-        let record = self.open_flow(scope, Purpose::Settings, id).await?;
+        let record = self.latest_flow(scope, Purpose::Settings, id).await?;
         let me = match proof {
             Some(proof) => self.me(scope, proof).await?,
             None => None,

@@ -17,7 +17,7 @@ use crate::{
     session::CredentialKind,
     table::{CredentialRecord, FlowRecord, IdentityRecord, KnownKeyRecord, PublicKeyRecord, id_of},
     ui::{
-        InputType,
+        InputType, Text,
         forms::{self, ListedKey, LookupSecrets, Script},
     },
     webauthn::{self, Challenge, KnownKey, RelyingParty, UserVerification, options::User},
@@ -117,6 +117,11 @@ impl Service {
         } else {
             let anybody = record.subject.is_empty();
             form.identifier = true;
+            form.identifier_label = self.flow_schema(record).and_then(|schema| {
+                let field = schema.identifying_field()?;
+                let title = field.title.as_ref().filter(|title| !title.is_empty())?;
+                Some(Text::label_generated(title, &field.name))
+            });
             form.password =
                 anybody || record.offered.is_empty() || offers(CredentialKind::Password);
             form.code = self.settings.code_login;

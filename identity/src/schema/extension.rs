@@ -80,6 +80,20 @@ impl Extension {
     }
 }
 
+/// Whether a place of a schema says in the keyword that somebody is known or called by it.
+pub(super) fn identifies(keyword: &Value) -> bool {
+    let credentials = &keyword["credentials"];
+    [
+        ("password", "identifier"),
+        ("webauthn", "identifier"),
+        ("code", "identifier"),
+        ("passkey", "display_name"),
+        ("totp", "account_name"),
+    ]
+    .iter()
+    .any(|(method, member)| credentials[method][member] == Value::Bool(true))
+}
+
 /// An address found in traits, normalised.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {

@@ -25,6 +25,8 @@ pub struct Field {
     pub pattern: Option<String>,
     /// The longest value, in characters.
     pub length_max: Option<u64>,
+    /// Whether a way to log in knows somebody by it, or calls somebody so.
+    pub identifies: bool,
 }
 
 impl Field {
@@ -91,5 +93,6 @@ fn walk(
         required,
         pattern: schema.get("pattern").and_then(Value::as_str).map(str::to_owned),
         length_max: schema.get("maxLength").and_then(Value::as_u64),
+        identifies: super::extension::identifies(&schema["ory.sh/kratos"]),
     });
 }

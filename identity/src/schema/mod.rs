@@ -130,6 +130,12 @@ impl IdentitySchema {
         &self.fields
     }
 
+    /// The one trait that identifies, by whose title a login calls its identifier.
+    pub fn identifying_field(&self) -> Option<&Field> {
+        let mut fields = self.fields.iter().filter(|field| field.identifies);
+        fields.next().filter(|_| fields.next().is_none())
+    }
+
     /// How the addresses are reached that it has verified.
     pub fn verifies(&self) -> &BTreeSet<Channel> {
         &self.verifies

@@ -20,7 +20,7 @@ pub fn email() -> Value {
                     "email": {
                         "type": "string",
                         "format": "email",
-                        "title": "E-Mail",
+                        "title": "Email",
                         "minLength": 3,
                         "maxLength": 320,
                         "ory.sh/kratos": {

@@ -239,3 +239,19 @@ fn traits_beyond_the_limit_are_refused() {
     let schema = schema(json!({"type": "object"}));
     assert!(schema.check(&json!({"x": "y".repeat(TRAITS_BYTES_MAX)})).is_err());
 }
+
+#[test]
+fn a_login_calls_its_identifier_as_the_one_trait_that_identifies_is_called() {
+    let named = |schema: IdentitySchema| {
+        schema.identifying_field().map(|field| (field.name.clone(), field.title.clone()))
+    };
+    let email = ("traits.email".to_owned(), Some("Email".to_owned()));
+    assert_eq!(named(preset()), Some(email));
+    let trait_known_by = |credentials: Value| json!({"type": "string", "title": "Handle", "ory.sh/kratos": {"credentials": credentials}});
+    let by_password = trait_known_by(json!({"password": {"identifier": true}}));
+    let by_nothing = trait_known_by(json!({"password": {"identifier": false}}));
+    for (other, is_one) in [(by_password.clone(), false), (by_nothing, true)] {
+        let both = json!({"type": "object", "properties": {"handle": by_password, "other": other}});
+        assert_eq!(named(schema(both)).is_some(), is_one);
+    }
+}

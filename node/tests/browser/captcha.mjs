@@ -13,7 +13,7 @@ const { visitor, open, url } = town({
 test("a page works while its user types, and a form that is sent at once waits", async () => {
   const { page, close } = await visitor()
   await open(page, "/self-service/registration/browser")
-  await page.getByLabel("E-Mail").fill("ann@example.org")
+  await page.getByLabel("Email").fill("ann@example.org")
   await page.getByLabel("Password").fill("correct horse battery staple")
   await press(page, "Create account")
   assert.equal(at(page), "/ui/welcome")

@@ -81,7 +81,7 @@ test("somebody adds factors, and logs in with each", async () => {
   const { page, complaints, keys, touch, close } = await person()
   await open(page, "/self-service/registration/browser")
   await shot(page, "01-registration")
-  await page.getByLabel("E-Mail").fill("ann@example.org")
+  await page.getByLabel("Email").fill("ann@example.org")
   await page.getByLabel("Password").fill(PASSWORD)
   await press(page, "Create account")
   assert.equal(at(page), "/ui/welcome")
@@ -165,7 +165,7 @@ test("somebody adds factors, and logs in with each", async () => {
 test("somebody signs up and logs in by a passkey alone", async () => {
   const { page, complaints, keys, touch, close } = await person()
   await open(page, "/self-service/registration/browser")
-  await page.getByLabel("E-Mail").fill("bob@example.org")
+  await page.getByLabel("Email").fill("bob@example.org")
   await touch("Sign up with passkey")
   assert.equal(at(page), "/ui/welcome")
   const [key] = await keys()
@@ -188,7 +188,7 @@ test("somebody signs up and logs in by a passkey alone", async () => {
 test("a security key is a second step", async () => {
   const { page, touch, close } = await person()
   await open(page, "/self-service/registration/browser")
-  await page.getByLabel("E-Mail").fill("eve@example.org")
+  await page.getByLabel("Email").fill("eve@example.org")
   await page.getByLabel("Password").fill(PASSWORD)
   await press(page, "Create account")
   await open(page, "/self-service/settings/browser")

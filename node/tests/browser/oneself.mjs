@@ -21,7 +21,7 @@ const link = (address) => mailed(address, /http:\S+token=\S+/)
 
 async function signUp(page, email) {
   await open(page, "/self-service/registration/browser")
-  await page.getByLabel("E-Mail").fill(email)
+  await page.getByLabel("Email").fill(email)
   await page.getByLabel("Password").fill("too short")
   await press(page, "Create account")
   await page.getByText("must be at least 15 characters").waitFor()
@@ -68,7 +68,7 @@ test("another address is verified, a copy taken along and the account deleted", 
   const { page, close } = await device()
   await signUp(page, "bob@example.org")
   await open(page, "/self-service/settings/browser")
-  await page.getByLabel("E-Mail").fill("rob@example.org")
+  await page.getByLabel("Email").fill("rob@example.org")
   await press(page, "Save changes")
   assert.equal(at(page), "/ui/verification")
   await page.getByText("rob@example.org").waitFor()

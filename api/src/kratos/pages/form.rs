@@ -18,7 +18,7 @@ pub(super) struct Form<'a> {
     pub(super) ui: &'a Container,
     /// The group to show beside the default one; `None`: all.
     pub(super) group: Option<Group>,
-    /// What to call the field for the identifier.
+    /// What to call the field for the identifier where the schema does not say it.
     pub(super) identifier: &'a str,
     /// What to call the button of the method, in place of Kratos's words.
     pub(super) submit: Option<&'a str>,
@@ -150,7 +150,7 @@ impl Form<'_> {
             _ => None,
         });
         let label = match input.name.as_str() {
-            "identifier" => self.words.say(self.identifier),
+            "identifier" if !is_named(node) => self.words.say(self.identifier),
             "password" if self.holder.is_some() => self.words.say("New password"),
             _ => self.label(node),
         };
@@ -228,6 +228,11 @@ impl Form<'_> {
             None => Cow::Borrowed(node.name()),
         }
     }
+}
+
+/// Whether a node is called as the identity schema calls the trait.
+fn is_named(node: &Node) -> bool {
+    node.meta.label.as_ref().is_some_and(|label| label.id == 1_070_002)
 }
 
 /// What concerns a form as a whole; errors are read out at once.

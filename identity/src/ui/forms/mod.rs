@@ -34,6 +34,8 @@ pub struct Login {
     pub refresh: bool,
     /// Whether the identifier is asked for.
     pub identifier: bool,
+    /// What the schema calls it; `None`: Kratos's word for any.
+    pub identifier_label: Option<Text>,
     /// A password.
     pub password: bool,
     /// A code that is sent to an address.
@@ -105,7 +107,8 @@ pub enum Totp {
 pub fn login(action: &str, login: &Login) -> Container {
     let mut form = begin(action);
     if login.identifier {
-        form.nodes.push(identifier(login.passkey.is_some() && !login.refresh));
+        let finds_passkeys = login.passkey.is_some() && !login.refresh;
+        form.nodes.push(identifier(finds_passkeys, login.identifier_label.clone()));
     }
     if login.password {
         form.nodes.extend(password::login());
@@ -257,12 +260,13 @@ fn csrf_token() -> Node {
     Node::input(Group::Default, attributes, None)
 }
 
-fn identifier(finds_passkeys: bool) -> Node {
+fn identifier(finds_passkeys: bool, label: Option<Text>) -> Node {
     let mut identifier = InputAttributes::new("identifier", InputType::Text);
     identifier.required = true;
     identifier.autocomplete = finds_passkeys.then_some(Autocomplete::UsernameWebauthn);
     identifier.value = Some(json!(""));
-    Node::input(Group::Default, identifier, Some(Text::label_identifier()))
+    let label = label.unwrap_or_else(Text::label_identifier);
+    Node::input(Group::Default, identifier, Some(label))
 }
 
 /// The button that chooses a method.
@@ -331,8 +335,8 @@ mod tests {
         assert_eq!(
             email,
             json!({"type": "input", "group": "default", "messages": [],
-                "meta": {"label": {"id": 1070002, "text": "E-Mail", "type": "info",
-                    "context": {"title": "E-Mail", "name": "traits.email"}}},
+                "meta": {"label": {"id": 1070002, "text": "Email", "type": "info",
+                    "context": {"title": "Email", "name": "traits.email"}}},
                 "attributes": {"name": "traits.email", "type": "email", "value": "a@b.c",
                     "required": true, "autocomplete": "email", "disabled": false,
                     "maxlength": 320, "node_type": "input"}})

@@ -153,6 +153,7 @@ enum Operation {
     PageVerification,
     PageSettings,
     PageError,
+    PageStart,
     PageWelcome,
     PageStyle,
     PageEndSession,
@@ -239,6 +240,7 @@ impl Operation {
             Self::PageVerification => "pageVerification",
             Self::PageSettings => "pageSettings",
             Self::PageError => "pageError",
+            Self::PageStart => "pageStart",
             Self::PageWelcome => "pageWelcome",
             Self::PageStyle => "pageStyle",
             Self::PageEndSession => "pageEndSession",
@@ -325,6 +327,7 @@ impl Operation {
             Self::PageVerification => on(filter, pages::verification),
             Self::PageSettings => on(filter, pages::settings),
             Self::PageError => on(filter, pages::error),
+            Self::PageStart => on(filter, pages::start),
             Self::PageWelcome => on(filter, pages::welcome),
             Self::PageStyle => on(filter, pages::style),
             Self::PageEndSession => on(filter, pages::end_session),
@@ -473,6 +476,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::GET, "/ui/verification", Operation::PageVerification),
     public(Method::GET, "/ui/settings", Operation::PageSettings),
     public(Method::GET, "/ui/error", Operation::PageError),
+    public(Method::GET, "/", Operation::PageStart),
     public(Method::GET, "/ui/welcome", Operation::PageWelcome),
     public(Method::GET, "/ui/style.css", Operation::PageStyle),
     public(Method::POST, "/ui/sessions", Operation::PageEndSession),
@@ -506,7 +510,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 93;
+const COUNT: usize = 94;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -100,6 +100,15 @@ pub(super) fn onward(kratos: &Kratos, language: Option<Language>, url: &str) -> 
     page(kratos, StatusCode::OK, (words, "One moment", Width::Narrow), content)
 }
 
+/// Who names the host alone is sent where flows end by default: to be welcomed, or to the
+/// operator's own application.
+pub(super) async fn start(
+    State(kratos): State<Kratos>,
+    _caller: Caller,
+) -> Result<Response, ApiError> {
+    see_other(&kratos.options().urls.default_return)
+}
+
 pub(super) async fn welcome(
     State(kratos): State<Kratos>,
     caller: Caller,

@@ -56,8 +56,14 @@ async fn sign_in(browser: &mut Browser<'_>, email: &str, password: &str) -> Answ
 async fn person_signs_up_verifies_signs_out_and_in_by_pages_alone() {
     let world = World::with_codes();
     let mut browser = Browser::new(&world);
+    let (place, _) = open(&mut browser, "/").await;
+    assert_eq!(place, "/ui/welcome");
     let (_, page) = open(&mut browser, "/ui/registration").await;
     let page = html(&page).to_owned();
+    // What the schema calls the address, both where it is given and where it is asked for.
+    assert!(page.contains(">Email</label>"));
+    let (_, login) = open(&mut browser, "/ui/login").await;
+    assert!(html(&login).contains("<label for=\"field-identifier\">Email</label>"));
     assert!(page.contains("Create your account") && page.contains("autocomplete=\"new-password\""));
     let fields =
         [("method", "password"), ("traits.email", "ann@example.org"), ("password", PASSWORD)];

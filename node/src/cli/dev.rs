@@ -12,7 +12,7 @@ use crate::{
     dev::{
         control::{Ask, ask},
         lock,
-        plan::Delays,
+        plan::{Delays, PORT, PORT_MAX},
         supervisor::{DevOptions, run as supervise},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  cardea dev                          three nodes in three regions\n  cardea dev --delay world            with the delays of three continents\n  cardea dev link cut us-east ap-south\n  cardea dev stop"
+    after_help = "Examples:\n  cardea dev                          three nodes in three regions\n  cardea dev --delay world            with the delays of three continents\n  cardea dev --port 14433             beside a Kratos that has 4433 and 4434\n  cardea dev link cut us-east ap-south\n  cardea dev stop"
 )]
 pub struct DevCommand {
     #[command(flatten)]
@@ -38,6 +38,9 @@ pub struct DevArgs {
     /// Where everything is kept between runs
     #[arg(long, default_value = ".cardea-dev", value_name = "DIR")]
     pub data: PathBuf,
+    /// The first node's public port; all others are counted from it
+    #[arg(long, default_value_t = PORT, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=i64::from(PORT_MAX)))]
+    pub port: u16,
     /// Simulated delay between the regions, each way: 40ms, or a profile: world, continent. Links can then be cut
     #[arg(long, value_name = "DELAY")]
     pub delay: Option<Delays>,
@@ -94,6 +97,7 @@ pub(super) fn run(command: DevCommand, printer: Printer) -> Outcome {
         None => {
             let options = DevOptions {
                 root: command.args.data,
+                port: command.args.port,
                 delays: command.args.delay,
                 restarts: !command.args.no_restart,
                 verbose: command.args.verbose,

@@ -15,6 +15,11 @@ use crate::{
 /// The three regions, in the order of the nodes.
 pub const REGIONS: [&str; 3] = ["eu-central", "us-east", "ap-south"];
 
+/// The first node's public port, unless another is chosen; all others are counted from it.
+pub const PORT: u16 = 4433;
+/// The highest that leaves room for the others.
+pub const PORT_MAX: u16 = 62_000;
+
 const CERTIFICATE_LIFESPAN: Duration = Duration::from_secs(3650 * 86_400);
 
 /// One-way delays between the regions.
@@ -89,18 +94,26 @@ pub struct DevNode {
 }
 
 impl DevNode {
-    /// The three nodes under `root`, with ports from 4433, 4434, 7433 and Keto's own
-    /// in steps of 100.
-    pub fn all(root: &Path) -> [DevNode; 3] {
-        [0_u16, 1, 2].map(|index| DevNode {
-            index: usize::from(index),
-            region: REGIONS[usize::from(index)],
-            directory: root.join(format!("node-{}", index + 1)),
-            public: 4433 + 100 * index,
-            admin: 4434 + 100 * index,
-            cluster: 7433 + 100 * index,
-            keto: [4466, 4467, 4469].map(|port| port + 100 * index),
+    /// The three nodes under `root`, with the ports of Kratos and Keto in steps of 100 where
+    /// the first is [`PORT`], and as far apart elsewhere. `port` is at most [`PORT_MAX`].
+    pub fn all(root: &Path, port: u16) -> [DevNode; 3] {
+        [0_u16, 1, 2].map(|index| {
+            let first = port + 100 * index;
+            DevNode {
+                index: usize::from(index),
+                region: REGIONS[usize::from(index)],
+                directory: root.join(format!("node-{}", index + 1)),
+                public: first,
+                admin: first + 1,
+                cluster: first + 3000,
+                keto: [33, 34, 36].map(|beyond| first + beyond),
+            }
         })
+    }
+
+    /// Whether it has run before: it belongs to a cluster then, and need not wait to join.
+    pub fn has_run(&self) -> bool {
+        self.directory.join("data").exists()
     }
 
     /// The ports that it listens on.
@@ -135,7 +148,9 @@ impl DevNode {
              [cluster]\nname = \"dev\"\nlisten = \"127.0.0.1:{}\"\njoin = [{}]\ndial = [{}]\n\
              authority_file = \"../certs/{AUTHORITY_FILE}\"\n\
              certificate_file = \"../certs/{name}.pem\"\nkey_file = \"../certs/{name}.key\"\n\n\
-             [public]\nlisten = \"127.0.0.1:{}\"\n\n\
+             [public]\nlisten = \"127.0.0.1:{}\"\n\
+             # Browsers make passkeys for names, not for addresses.\n\
+             url = \"http://localhost:{}\"\n\n\
              [admin]\nlisten = \"127.0.0.1:{}\"\n\n\
              [permission]\nread_listen = \"127.0.0.1:{}\"\nwrite_listen = \"127.0.0.1:{}\"\n\
              opl_listen = \"127.0.0.1:{}\"\n\n\
@@ -150,6 +165,7 @@ impl DevNode {
             self.cluster,
             join.join(", "),
             dial.join(", "),
+            self.public,
             self.public,
             self.admin,
             self.keto[0],
@@ -199,7 +215,7 @@ mod tests {
     #[test]
     fn what_dev_writes_is_accepted_and_kept_between_runs() {
         let dir = tempfile::tempdir().unwrap();
-        let nodes = DevNode::all(dir.path());
+        let nodes = DevNode::all(dir.path(), PORT);
         prepare(dir.path(), &nodes, [7; 32], true).unwrap();
         let key = std::fs::read(dir.path().join("master.key")).unwrap();
         prepare(dir.path(), &nodes, [8; 32], true).unwrap();
@@ -210,22 +226,26 @@ mod tests {
             assert_eq!(config.node.region, REGIONS[node.index]);
             assert_eq!(config.cluster.dial.len(), 2);
             assert!(config.cluster.key_file.unwrap().exists());
+            let url = config.public.url.unwrap();
+            assert_eq!(url.as_str(), format!("http://localhost:{}", node.public));
         }
     }
 
     #[test]
     fn ports_do_not_meet() {
-        let nodes = DevNode::all(Path::new("."));
-        let mut ports: Vec<u16> = nodes.iter().flat_map(DevNode::ports).collect();
-        for from in &nodes {
-            ports.extend(
-                nodes.iter().filter(|to| to.index != from.index).map(|to| from.link_port(to)),
-            );
+        for first in [PORT, PORT_MAX] {
+            let nodes = DevNode::all(Path::new("."), first);
+            let mut ports: Vec<u16> = nodes.iter().flat_map(DevNode::ports).collect();
+            for from in &nodes {
+                ports.extend(
+                    nodes.iter().filter(|to| to.index != from.index).map(|to| from.link_port(to)),
+                );
+            }
+            let all = ports.len();
+            ports.sort_unstable();
+            ports.dedup();
+            assert_eq!(ports.len(), all);
         }
-        let all = ports.len();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), all);
     }
 
     #[test]

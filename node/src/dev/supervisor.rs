@@ -11,7 +11,7 @@ use cardea_storage::Entropy;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::{
     control,
     link::Links,
     lock,
-    plan::{Delays, DevNode, prepare},
+    plan::{Delays, DevNode, PORT, prepare},
 };
 use crate::{
     cli::{
@@ -35,11 +35,16 @@ use crate::{
     },
 };
 
+/// Where `cardea status` asks if it is not told.
+const OPERATORS_DEFAULT_PORT: u16 = PORT + 1;
+
 /// How a development cluster is run.
 #[derive(Debug, Clone)]
 pub struct DevOptions {
     /// Where everything is kept.
     pub root: PathBuf,
+    /// The first node's public port.
+    pub port: u16,
     /// Simulated delays; with them, links can be cut.
     pub delays: Option<Delays>,
     /// Start nodes again that die.
@@ -56,7 +61,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", options.root.display()))?;
     let root = options.root.canonicalize()?;
     let _lock = lock::acquire(&root)?;
-    let nodes = DevNode::all(&root);
+    let nodes = DevNode::all(&root, options.port);
     ports_are_free(nodes.iter().flat_map(DevNode::ports))?;
     let entropy: &dyn Entropy = &SystemEntropy;
     prepare(&root, &nodes, entropy.bytes(), options.delays.is_some())?;
@@ -69,17 +74,29 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let (sender, mut happenings) = mpsc::channel(1024);
     let mut children = JoinSet::new();
     let program = std::env::current_exe().context("this program cannot be found")?;
+    // Nodes that are new join one after the other, so that their ids are their names'.
+    let all_have_run = nodes.iter().all(DevNode::has_run);
+    let (admit, admitted) = watch::channel(if all_have_run { nodes.len() + 1 } else { 1 });
     for node in &nodes {
         let plan = child_plan(node, &program, options.restarts);
         // The last run's lines are kept beside.
         std::fs::rename(&plan.log, node.directory.join("log.before")).ok();
-        children.spawn(supervise(plan, sender.clone(), stop.clone()));
+        let (sender, stop, mut admitted) = (sender.clone(), stop.clone(), admitted.clone());
+        let place = if node.has_run() { 0 } else { node.index };
+        children.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                // Where nobody waits for the cluster any more, all start.
+                _ = admitted.wait_for(|admitted| *admitted > place) => {}
+            }
+            supervise(plan, sender, stop).await
+        });
     }
-    drop(sender);
+    drop((sender, admitted));
     let announced = nodes.clone();
     let (colour, delays) = (options.colour, options.delays);
     background.spawn(async move {
-        if let Err(error) = make_ready(&announced).await {
+        if let Err(error) = make_ready(&announced, admit).await {
             say(&format!("{} {error:#}\n", Tone::Bad.paint("✗", colour)));
         } else {
             say(&banner(&announced, delays, colour));
@@ -115,7 +132,7 @@ fn ports_are_free(ports: impl Iterator<Item = u16>) -> anyhow::Result<()> {
     anyhow::ensure!(
         taken.is_empty(),
         "something listens already on {}: another cluster on this machine is stopped by `cardea dev \
-         stop --data` with its directory",
+         stop --data` with its directory, and `cardea dev --port` takes other ports",
         taken.join(", ")
     );
     Ok(())
@@ -166,7 +183,7 @@ async fn simulate_links(
 
 /// Makes a cluster of the nodes if they are none yet, and waits until every
 /// one of them is ready.
-async fn make_ready(nodes: &[DevNode; 3]) -> Result<(), Failure> {
+async fn make_ready(nodes: &[DevNode; 3], admit: watch::Sender<usize>) -> Result<(), Failure> {
     let client = |node: &DevNode| {
         OperatorClient::new(&Connection {
             url: format!("http://127.0.0.1:{}", node.admin),
@@ -181,7 +198,12 @@ async fn make_ready(nodes: &[DevNode; 3]) -> Result<(), Failure> {
     loop {
         let status: Result<ClusterStatus, Failure> = first.get("/cluster/status").await;
         match status {
-            Ok(status) if status.cluster_id.is_some() => break,
+            Ok(status) if status.cluster_id.is_some() => {
+                admit.send_modify(|admitted| *admitted = (*admitted).max(status.nodes.len() + 1));
+                if *admit.borrow() > nodes.len() {
+                    break;
+                }
+            }
             Ok(_) => {
                 let (nothing, patience) = (serde_json::json!({}), Duration::from_secs(30));
                 let made: Result<Initialized, Failure> =
@@ -234,14 +256,30 @@ fn banner(nodes: &[DevNode; 3], delays: Option<Delays>, colour: bool) -> String 
     for node in nodes {
         let region = Tone::Strong.paint(&format!("{:<11}", node.region), colour);
         text.push_str(&format!(
-            "    {region} public http://127.0.0.1:{}   admin http://127.0.0.1:{}   Keto {}, {}, {}\n",
+            "    {region} public http://localhost:{}   admin http://127.0.0.1:{}   Keto {}, {}, {}\n",
             node.public, node.admin, node.keto[0], node.keto[1], node.keto[2]
         ));
     }
     if let Some(delays) = delays {
         text.push_str(&format!("\n    Delays, each way: {delays}\n"));
     }
-    text.push_str("\n    cardea status        the cluster at a glance\n    Ctrl-C               stops it; the data stays\n\n");
+    let [first, ..] = nodes;
+    let status = match first.admin {
+        OPERATORS_DEFAULT_PORT => "cardea status".to_owned(),
+        port => format!("cardea status --admin-url http://127.0.0.1:{port}"),
+    };
+    let messages = format!("http://127.0.0.1:{}/admin/courier/messages", first.admin);
+    let pages = format!("http://localhost:{}", first.public);
+    let wide = status.len().max(pages.len()).max(messages.len());
+    for (what, about) in [
+        (pages.as_str(), "sign up and in"),
+        (messages.as_str(), "the mail that nobody is sent"),
+        (status.as_str(), "the cluster at a glance"),
+        ("Ctrl-C", "stops it; the data stays"),
+    ] {
+        text.push_str(&format!("\n    {what:wide$}   {about}"));
+    }
+    text.push_str("\n\n");
     text
 }
 
@@ -255,6 +293,7 @@ mod tests {
         let port = held.local_addr().unwrap().port();
         let told = ports_are_free([port].into_iter()).unwrap_err().to_string();
         assert!(told.contains(&port.to_string()) && told.contains("cardea dev stop"), "{told}");
+        assert!(told.contains("--port"), "{told}");
         drop(held);
         ports_are_free([port].into_iter()).unwrap();
     }

@@ -198,7 +198,7 @@ impl Backend {
     }
 }
 
-fn security(config: &Config) -> anyhow::Result<Security> {
+pub(crate) fn security(config: &Config) -> anyhow::Result<Security> {
     let cluster = &config.cluster;
     if cluster.tls == ClusterTls::Off {
         return Ok(Security::LoopbackPlain);
@@ -221,7 +221,7 @@ fn security(config: &Config) -> anyhow::Result<Security> {
 }
 
 /// The master keys, the current one first.
-fn master_keys(config: &Config) -> anyhow::Result<Keyring> {
+pub(crate) fn master_keys(config: &Config) -> anyhow::Result<Keyring> {
     let secrets = &config.secrets;
     let current = read_key("master_key", secrets.master_key_file.as_deref(), |name| {
         std::env::var(name).ok()

@@ -26,6 +26,7 @@ pub mod operator;
 pub mod ory;
 pub mod outbound;
 pub mod panic;
+pub mod preflight;
 pub mod providers;
 pub mod readiness;
 pub mod request;

@@ -1,7 +1,7 @@
 //! A node's life: the cluster opened, listeners up, serve; on SIGTERM or SIGINT
 //! leaderships handed over, requests finished, state made durable, down.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -14,7 +14,6 @@ use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{SignalKind, signal},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,7 +37,7 @@ use crate::{
     },
     operator::{self, cluster::ClusterOperator},
     outbound::{self, OutboundOptions},
-    providers,
+    preflight, providers,
     readiness::NodeReadiness,
     stall::WatchedLog,
     telemetry::{
@@ -148,9 +147,8 @@ async fn serve_node(
     let authority = config.outbound.authority_file.as_deref();
     let outbound = outbound::Client::new(OutboundOptions::of(config), authority)?;
     let mut options = layers::identity_options(config);
-    if let Some(file) = &config.pages.css_file {
-        options.theme.css =
-            std::fs::read_to_string(file).context("pages.css_file cannot be read")?;
+    if let Some(css) = preflight::stylesheet(config)? {
+        options.theme.css = css;
     }
     let obstacles = {
         let node = backend.node().clone();
@@ -287,9 +285,9 @@ pub async fn serve_listeners(
         anyhow::Ok(Arc::new(gate))
     };
     let (public, admin) = (&config.public, &config.admin);
-    let public_tls = tls(&public.tls_certificate_file, &public.tls_key_file, None)?;
+    let public_tls = tls::of_listener(&public.tls_certificate_file, &public.tls_key_file, None)?;
     let authority = admin.client_authority_file.as_deref();
-    let admin_tls = tls(&admin.tls_certificate_file, &admin.tls_key_file, authority)?;
+    let admin_tls = tls::of_listener(&admin.tls_certificate_file, &admin.tls_key_file, authority)?;
     let public_listener = bind("public", public.listen).await?;
     let admin_listener = bind("admin", admin.listen).await?;
     tracing::info!(
@@ -323,19 +321,6 @@ pub async fn serve_listeners(
     );
     tracing::info!("drained");
     Ok(())
-}
-
-fn tls(
-    certificate: &Option<impl AsRef<Path>>,
-    key: &Option<impl AsRef<Path>>,
-    client_authority: Option<&Path>,
-) -> anyhow::Result<Option<TlsAcceptor>> {
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => {
-            tls::acceptor(certificate.as_ref(), key.as_ref(), client_authority).map(Some)
-        }
-        _ => Ok(None),
-    }
 }
 
 async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

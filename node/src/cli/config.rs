@@ -1,22 +1,18 @@
 //! `cardea config check`: what a node would run with, and why. `cardea config import`:
 //! what of Kratos's configuration has a counterpart.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use cardea_identity::outbound::{NoWayOut, Outbound};
 use serde_json::json;
 
 use super::{
     exit::{Failure, Outcome},
     output::{Cell, Printer, Table, Tone, write_out},
-    start::ConfigArgs,
+    start::{ConfigArgs, would_start},
 };
 use crate::{
-    config::{Config, Origin, load},
+    config::{Origin, load},
     ory::config::{read, translate},
 };
 
@@ -48,12 +44,7 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
         ConfigCommand::Import { file } => return import(&file, printer),
     };
     let loaded = load(args.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
-    let refused = refused_by_a_start(&loaded.config);
-    if !refused.is_empty() {
-        let refused = refused.iter().map(|why| format!("\n  {why}"));
-        let told = format!("the configuration is refused{}", refused.collect::<String>());
-        return Err(Failure::Usage(told));
-    }
+    would_start(&loaded.config)?;
     let explained = loaded.layers.explain();
     let state: Vec<_> = explained
         .iter()
@@ -90,22 +81,6 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
     if printer.colour() { write_out("\nThe configuration is accepted.\n") } else { Ok(()) }
 }
 
-/// What a start would refuse of tables, and of the files that settings name.
-fn refused_by_a_start(config: &Config) -> Vec<String> {
-    let no_way_out: Arc<dyn Outbound> = Arc::new(NoWayOut);
-    let read = [
-        crate::providers::providers(config).map(drop),
-        crate::providers::organizations(config).map(drop),
-        crate::hooks::hooks(config).map(drop),
-        crate::migration::hook(config).map(drop),
-        crate::tokenizers::tokenizers(config).map(drop),
-        crate::courier::carriers(config, &no_way_out).map(drop),
-        crate::courier::templates(config).map(drop),
-        crate::layers::imported_cookies(config).map(drop).map_err(anyhow::Error::from),
-    ];
-    read.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect()
-}
-
 /// Prints our configuration, with what was left as comments.
 fn import(file: &Path, printer: Printer) -> Outcome {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
@@ -124,25 +99,12 @@ fn import(file: &Path, printer: Printer) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::Sources;
+    use crate::config::{Sources, load};
 
     #[test]
-    fn what_a_start_would_refuse_of_tables_is_told_all_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("cardea.toml");
-        let text = "[cluster]\ntls = \"off\"\nlisten = \"127.0.0.1:7433\"\n[oidc.google]\n\
-                    [organizations.x]\n[tokenizers.api]\nttl = \"1m\"\n";
-        std::fs::write(&file, text).unwrap();
-        let sources = || Sources { file: Some(file.clone()), ..Sources::default() };
-        let refused = refused_by_a_start(&load(sources()).unwrap().config);
-        let named = ["oidc.google", "organizations.x", "tokenizers.api"];
-        assert_eq!(refused.len(), named.len(), "{refused:?}");
-        for (told, name) in refused.iter().zip(named) {
-            assert!(told.starts_with(name), "{told}");
-        }
-        std::fs::remove_file(&file).unwrap();
-        let told = load(sources()).unwrap_err().to_string();
+    fn a_file_that_is_not_there_is_all_that_is_told() {
+        let file = Some("/none/cardea.toml".into());
+        let told = load(Sources { file, ..Sources::default() }).unwrap_err().to_string();
         assert!(told.contains("cannot read") && told.lines().count() == 2, "{told}");
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::exit::{Failure, Outcome};
 use crate::{
-    config::{Override, Sources, load},
-    panic,
+    config::{Config, Override, Sources, load},
+    panic, preflight,
     run::run_node,
     telemetry::logs,
 };
@@ -95,10 +95,24 @@ pub struct StartArgs {
     pub stop_with_stdin: bool,
 }
 
+/// Whether a node could start with a configuration.
+///
+/// # Errors
+/// Everything that it would refuse.
+pub(super) fn would_start(config: &Config) -> Outcome {
+    let refused = preflight::refusals(config);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let refused = refused.iter().map(|why| format!("\n  {why}"));
+    Err(Failure::Usage(format!("the configuration is refused{}", refused.collect::<String>())))
+}
+
 pub(super) fn run(args: &StartArgs) -> Outcome {
     let loaded =
         load(args.config.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
     let config = loaded.config;
+    would_start(&config)?;
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
     panic::abort_after_logging();

@@ -69,18 +69,25 @@ pub const SECRET_PREFIX: &str = "CARDEA_SECRET_";
 
 impl Layers {
     /// Adds the file's values.
-    pub fn add_file(&mut self, path: PathBuf, text: &str, refusals: &mut Vec<Refusal>) {
+    ///
+    /// # Errors
+    /// If it is no TOML: then nothing of it is known, and nothing else is worth telling.
+    pub fn add_file(
+        &mut self,
+        path: PathBuf,
+        text: &str,
+        refusals: &mut Vec<Refusal>,
+    ) -> Result<(), Refusal> {
         let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
         let origin = |offset: usize| Origin::File { path: path.clone(), line: line_of(offset) };
         let table = match DeTable::parse(text) {
             Ok(table) => table,
             Err(error) => {
                 let offset = error.span().map_or(0, |span| span.start);
-                refusals.push(Refusal {
+                return Err(Refusal {
                     origin: Some(origin(offset)),
                     message: error.message().to_owned(),
                 });
-                return;
             }
         };
         self.tables = tables::read(&path, text, refusals);
@@ -125,6 +132,7 @@ impl Layers {
                 }
             }
         }
+        Ok(())
     }
 
     /// Adds the `CARDEA_…` variables among `variables`.

@@ -63,7 +63,10 @@ pub fn load(sources: Sources) -> Result<Loaded, Refused> {
     let mut layers = Layers::default();
     if let Some(path) = &sources.file {
         match std::fs::read_to_string(path) {
-            Ok(text) => layers.add_file(path.clone(), &text, &mut refusals),
+            Ok(text) => {
+                let added = layers.add_file(path.clone(), &text, &mut refusals);
+                added.map_err(|refusal| Refused(vec![refusal]))?;
+            }
             // What is wrong without it is no news.
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());

@@ -17,10 +17,19 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
+            // A flag such as `--set raft.heartbeat` names the setting itself.
+            Some(Origin::Flag(flag)) if names_setting(flag, &self.message) => {
+                write!(f, "--set {}", self.message)
+            }
             Some(origin) => write!(f, "{origin}: {}", self.message),
             None => f.write_str(&self.message),
         }
     }
+}
+
+fn names_setting(flag: &str, message: &str) -> bool {
+    let name = flag.strip_prefix("--set ");
+    name.is_some_and(|name| message.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))
 }
 
 /// A refused configuration: everything that was found wrong.

@@ -1,7 +1,7 @@
 //! What settings must satisfy together: listeners that face a network, bounds
 //! that must lie in order.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     layers::Layers,
@@ -26,7 +26,47 @@ pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
     check_permission(config, &mut refuse);
     check_passwords(config, &mut refuse);
     check_bounds(config, &mut refuse);
+    check_listeners(config, &mut refuse);
+    check_log(config, &mut refuse);
     refusals
+}
+
+/// No two listeners can stand on one port.
+fn check_listeners(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let permission = &config.permission;
+    let listeners = [
+        ("public.listen", Some(config.public.listen)),
+        ("admin.listen", Some(config.admin.listen)),
+        ("cluster.listen", Some(config.cluster.listen)),
+        ("permission.read_listen", permission.read_listen),
+        ("permission.write_listen", permission.write_listen),
+        ("permission.opl_listen", permission.opl_listen),
+    ];
+    let all: Vec<_> =
+        listeners.into_iter().filter_map(|(name, listen)| Some((name, listen?))).collect();
+    for (at, (name, listen)) in all.iter().enumerate() {
+        let meets = |other: &SocketAddr| {
+            let anywhere = listen.ip().is_unspecified() || other.ip().is_unspecified();
+            listen.port() != 0
+                && listen.port() == other.port()
+                && (anywhere || listen.ip() == other.ip())
+        };
+        if let Some((other, _)) = all[..at].iter().find(|(_, other)| meets(other)) {
+            refuse(name, format!("{listen} is taken by {other}"));
+        }
+    }
+}
+
+/// A word alone in `log.level` is a level: the filter would take any other for the name of a
+/// part of the program, and say nothing of all others.
+fn check_log(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let parts = config.log.level.split(',').map(str::trim);
+    for word in parts.filter(|part| part.bytes().all(|byte| byte.is_ascii_alphabetic())) {
+        if !levels.iter().any(|level| word.eq_ignore_ascii_case(level)) {
+            refuse("log.level", format!("\"{word}\" is no level: {}", levels.join(", ")));
+        }
+    }
 }
 
 fn check_admin(config: &Config, refuse: &mut impl FnMut(&str, String)) {

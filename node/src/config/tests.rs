@@ -99,6 +99,9 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[limits]\nconnections = 0\n", &["at least 1"]),
         ("[limits]\nconnections = -4\n", &["whole number"]),
         ("[limits]\nconnections = 1.5\n", &["no setting is a fraction"]),
+        ("[log]\nlevel = \"loud\"\n", &["\"loud\" is no level", "info"]),
+        ("[admin]\nlisten = \"127.0.0.1:4433\"\n", &["admin.listen", "taken by public.listen"]),
+        ("[permission]\nread_listen = \"0.0.0.0:7433\"\n", &["taken by cluster.listen"]),
         ("[log]\nformat = \"xml\"\n", &["one of \"json\" \"human\"", "\"xml\""]),
         ("[proxies]\ntrusted = [\"10.0.0.0/99\"]\n", &["an address range"]),
         ("[proxies]\ntrusted = \"10.0.0.0/8\"\n", &["a list of strings"]),
@@ -192,4 +195,18 @@ fn unknown_variables_are_refused_but_an_orchestrators_are_not() {
 fn all_that_is_wrong_is_reported_at_once() {
     let refused = load_text("[public]\nlisen = \"x\"\n[log]\nformat = \"xml\"\n").unwrap_err();
     assert_eq!(refused.0.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_alone() {
+    let refused = load_text("[node]\nregion = eu\n").unwrap_err();
+    assert_eq!(refused.0.len(), 1, "{refused}");
+}
+
+#[test]
+fn a_flag_that_names_its_setting_names_it_once() {
+    let (_dir, sources) = sources(LEAST, &[], &[("raft.heartbeat", "often")]);
+    let told = load(sources).unwrap_err().to_string();
+    assert_eq!(told.matches("raft.heartbeat").count(), 1, "{told}");
+    assert!(told.contains("--set raft.heartbeat: expected a duration"), "{told}");
 }

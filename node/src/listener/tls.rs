@@ -51,6 +51,23 @@ pub fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// The acceptor of a listener, where it has a certificate and a key.
+///
+/// # Errors
+/// See [`acceptor`].
+pub fn of_listener(
+    certificate: &Option<impl AsRef<Path>>,
+    key: &Option<impl AsRef<Path>>,
+    client_authority: Option<&Path>,
+) -> anyhow::Result<Option<TlsAcceptor>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            acceptor(certificate.as_ref(), key.as_ref(), client_authority).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The certificates of a file, at least one.
 ///
 /// # Errors

@@ -410,7 +410,7 @@ pub(super) fn assert_translated(kratos: &str, parts: &[&str], left: &[&str]) -> 
     let (toml, mut refusals) = (&translated.toml, Vec::new());
     assert!(!toml.contains("s3cret"), "{toml}");
     let mut layers = crate::config::layers::Layers::default();
-    layers.add_file("kratos.toml".into(), toml, &mut refusals);
+    layers.add_file("kratos.toml".into(), toml, &mut refusals).unwrap();
     assert!(refusals.is_empty(), "{refusals:?}\n{toml}");
     for part in parts {
         assert!(toml.contains(part), "{part}\n{toml}");

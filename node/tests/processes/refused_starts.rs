@@ -40,7 +40,7 @@ fn a_start_without_a_master_key_says_how_to_make_one() {
     let text = "[node]\ndata_dir = \"data\"\n[cluster]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\n";
     fs::write(&config, text).unwrap();
     let refused = start(&config);
-    assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
+    assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
     assert!(told(&refused).contains("secrets.master_key_file"), "{}", told(&refused));
 }
 

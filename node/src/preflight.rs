@@ -1,0 +1,88 @@
+//! What a start would refuse of a configuration beyond its settings: tables that make no
+//! sense, and files that settings name and that are missing, open to others or no keys.
+//! `cardea config check` tells it, and `cardea start` before it touches anything.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use cardea_identity::outbound::{NoWayOut, Outbound};
+
+use crate::{
+    backend, config::Config, courier, hooks, layers, listener::tls, migration, providers,
+    telemetry::logs, tokenizers,
+};
+
+/// Everything that is wrong, a line each; nothing where a node can start.
+pub fn refusals(config: &Config) -> Vec<String> {
+    let no_way_out: Arc<dyn Outbound> = Arc::new(NoWayOut);
+    let (public, admin) = (&config.public, &config.admin);
+    let client_authority = admin.client_authority_file.as_deref();
+    let log = logs::subscriber(config.log.format, &config.log.level, false, std::io::sink);
+    let read = [
+        providers::providers(config).map(drop),
+        providers::organizations(config).map(drop),
+        hooks::hooks(config).map(drop),
+        migration::hook(config).map(drop),
+        tokenizers::tokenizers(config).map(drop),
+        courier::carriers(config, &no_way_out).map(drop),
+        courier::templates(config).map(drop),
+        layers::imported_cookies(config).map(drop).map_err(anyhow::Error::from),
+        backend::security(config).map(drop),
+        backend::master_keys(config).map(drop),
+        tls::of_listener(&public.tls_certificate_file, &public.tls_key_file, None).map(drop),
+        tls::of_listener(&admin.tls_certificate_file, &admin.tls_key_file, client_authority)
+            .map(drop),
+        authorities(config.outbound.authority_file.as_deref()),
+        stylesheet(config).map(drop),
+        log.map(drop).map_err(anyhow::Error::from),
+    ];
+    read.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect()
+}
+
+/// The rules of the operator's own that the pages' stylesheet ends with.
+///
+/// # Errors
+/// If the file that is named cannot be read.
+pub fn stylesheet(config: &Config) -> anyhow::Result<Option<String>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("pages.css_file: cannot read {}", path.display()))
+    };
+    config.pages.css_file.as_deref().map(read).transpose()
+}
+
+fn authorities(file: Option<&Path>) -> anyhow::Result<()> {
+    file.map(tls::certificates).transpose().map(drop).context("outbound.authority_file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn what_a_start_would_refuse_is_told_all_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cardea.toml");
+        let text = "[cluster]\nlisten = \"127.0.0.1:7433\"\nauthority_file = \"no\"\n\
+                    certificate_file = \"no\"\nkey_file = \"no.key\"\n[oidc.google]\n\
+                    [organizations.x]\n[tokenizers.api]\nttl = \"1m\"\n[pages]\n\
+                    css_file = \"/none.css\"\n[secrets]\nmaster_key_file = \"master.key\"\n";
+        std::fs::write(&file, text).unwrap();
+        std::fs::write(folder.path().join("master.key"), "short").unwrap();
+        let sources = Sources { file: Some(file), ..Sources::default() };
+        let refused = refusals(&load(sources).unwrap().config);
+        let named = [
+            "oidc.google",
+            "organizations.x",
+            "tokenizers.api",
+            "no.key",
+            "master.key",
+            "none.css",
+        ];
+        assert_eq!(refused.len(), named.len(), "{refused:?}");
+        for (told, name) in refused.iter().zip(named) {
+            assert!(told.contains(name), "{told}");
+        }
+    }
+}

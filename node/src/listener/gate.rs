@@ -161,7 +161,7 @@ impl Gate {
                 method = %method,
                 route,
                 status = status.as_u16(),
-                took_ms = took.as_secs_f64() * 1000.0,
+                took_ms = (took.as_secs_f64() * 1_000_000.0).round() / 1000.0,
             );
         }
         response

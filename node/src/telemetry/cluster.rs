@@ -56,6 +56,12 @@ impl MetricsSource for ClusterMetrics {
             }
         }
         let status = node.status();
+        samples.gauge(
+            "cluster_version",
+            "The newest version that every node knows, unless an operator holds it",
+            vec![],
+            f64::from(status.version),
+        );
         for other in &status.nodes {
             let labels = || vec![("node", other.id.to_string())];
             if let Some(ms) = other.clock_ahead_ms {
@@ -116,7 +122,6 @@ fn log(samples: &mut Samples, host: &Host) {
     counter("log_buffered", "Batches of the log written without an fsync", counts.buffered);
     counter("log_synced_jobs", "Appends that waited for an fsync", counts.synced_jobs);
     counter("log_bytes", "Bytes written to the log", counts.bytes);
-    counter("log_sync_microseconds", "Time that fsyncs of the log took", counts.sync_us_total);
     let seconds = |us: u64| number(us) / 1e6;
     samples.gauge(
         "log_sync_seconds_max",

@@ -19,6 +19,7 @@ impl MetricsSource for PasswordMetrics {
         counter("argon2_done", "Passwords hashed", usage.done_total);
         counter("argon2_refused", "Passwords refused because too many waited", usage.refused_total);
         counter("argon2_abandoned", "Hashes that nobody waited for", usage.abandoned_total);
-        counter("argon2_busy_microseconds", "Time spent hashing", usage.busy_us_total);
+        let busy = usage.busy_us_total as f64 / 1e6;
+        samples.seconds("argon2_busy_seconds", "Time spent hashing", vec![], busy);
     }
 }

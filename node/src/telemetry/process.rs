@@ -1,6 +1,7 @@
 //! The process itself: memory, descriptors, processor time.
 
 use super::registry::{MetricsSource, Samples};
+use crate::listener::health::VERSION;
 
 /// Numbers from `/proc/self`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -8,6 +9,8 @@ pub struct ProcessMetrics;
 
 impl MetricsSource for ProcessMetrics {
     fn gather(&self, samples: &mut Samples) {
+        let version = vec![("version", VERSION.to_owned())];
+        samples.gauge("build_info", "The binary that runs, always 1", version, 1.0);
         if let Some(bytes) = resident_bytes() {
             samples.gauge("process_resident_bytes", "Resident memory", vec![], bytes as f64);
         }
@@ -21,7 +24,7 @@ impl MetricsSource for ProcessMetrics {
         }
         if let Some((threads, cpu_seconds)) = threads_and_cpu() {
             samples.gauge("process_threads", "Threads", vec![], threads as f64);
-            samples.gauge("process_cpu_seconds", "Processor time used", vec![], cpu_seconds);
+            samples.seconds("process_cpu_seconds", "Processor time used", vec![], cpu_seconds);
         }
     }
 }

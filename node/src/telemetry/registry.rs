@@ -24,6 +24,7 @@ pub type Labels = Vec<(&'static str, String)>;
 enum Value {
     Gauge(f64),
     Counter(u64),
+    Seconds(f64),
     Histogram { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
 }
 
@@ -32,6 +33,7 @@ impl Value {
         match self {
             Self::Gauge(value) => point.encode_gauge(value),
             Self::Counter(value) => point.encode_counter(value, None::<&Exemplar<Labels, u64>>),
+            Self::Seconds(value) => point.encode_counter(value, None::<&Exemplar<Labels, f64>>),
             Self::Histogram { sum, count, buckets } => {
                 point.encode_histogram::<Labels>(*sum, *count, buckets, None)
             }
@@ -65,6 +67,11 @@ impl Samples {
         self.add(name, help, labels, Value::Counter(value));
     }
 
+    /// Time that only grows, in seconds; `name` without `_total`.
+    pub fn seconds(&mut self, name: &'static str, help: &'static str, labels: Labels, value: f64) {
+        self.add(name, help, labels, Value::Seconds(value));
+    }
+
     /// A distribution: sum and count of what was seen, and for each bucket its
     /// upper bound and how many fell into it (not cumulated; the last bound
     /// infinite).
@@ -91,7 +98,7 @@ impl Samples {
         for (name, family) in &self.0 {
             let kind = match family.points.first() {
                 Some((_, Value::Gauge(_))) => MetricType::Gauge,
-                Some((_, Value::Counter(_))) => MetricType::Counter,
+                Some((_, Value::Counter(_) | Value::Seconds(_))) => MetricType::Counter,
                 Some((_, Value::Histogram { .. })) => MetricType::Histogram,
                 None => continue,
             };

@@ -16,6 +16,11 @@ pub enum NodeCommand {
         /// The node's id, as `cardea status` shows it
         node: u64,
     },
+    /// Let a node lead again that was drained and not restarted
+    Resume {
+        /// The node's id, as `cardea status` shows it
+        node: u64,
+    },
     /// Move the node's replicas away and let it go for good
     #[command(
         after_help = "A node that is dead is let go in the same way: others take its replicas over."
@@ -36,6 +41,7 @@ pub(super) async fn run(
 ) -> Outcome {
     let (node, verb, body, done) = match command {
         NodeCommand::Drain { node } => (node, "drain", json!({}), "drained: it leads nothing"),
+        NodeCommand::Resume { node } => (node, "resume", json!({}), "back: it may lead again"),
         NodeCommand::Decommission { node, force } => {
             let body = json!(Decommission { force });
             (node, "decommission", body, "decommissioned: it may be switched off")

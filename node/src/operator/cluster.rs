@@ -70,6 +70,10 @@ impl Operator for ClusterOperator {
         upkeep::drain(&self.member()?, node).await
     }
 
+    async fn resume(&self, node: u64) -> Result<(), Declined> {
+        upkeep::resume(&self.member()?, node).await
+    }
+
     async fn decommission(&self, node: u64, forced: bool) -> Result<(), Declined> {
         upkeep::decommission(&self.member()?, node, forced).await
     }

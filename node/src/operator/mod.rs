@@ -42,6 +42,8 @@ pub trait Operator: Send + Sync + 'static {
     async fn init(&self, plan: wire::Init) -> Result<Initialized, Declined>;
     /// Hands a node's leaderships over.
     async fn drain(&self, node: u64) -> Result<(), Declined>;
+    /// Takes that back: the node may lead again.
+    async fn resume(&self, node: u64) -> Result<(), Declined>;
     /// Moves a node's replicas away and lets it go for good; if forced, although
     /// shards are left with fewer voters than they should have.
     async fn decommission(&self, node: u64, forced: bool) -> Result<(), Declined>;

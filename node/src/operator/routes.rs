@@ -27,6 +27,7 @@ pub fn routes() -> Vec<Route> {
         Route::guarded(Method::GET, "/cluster/status", READ),
         Route::guarded(Method::POST, "/cluster/init", WRITE),
         Route::guarded(Method::POST, "/cluster/nodes/{node}/drain", WRITE),
+        Route::guarded(Method::POST, "/cluster/nodes/{node}/resume", WRITE),
         Route::guarded(Method::POST, "/cluster/nodes/{node}/decommission", WRITE),
         Route::guarded(Method::POST, "/cluster/shards/{group}/leader", WRITE),
         Route::guarded(Method::POST, "/cluster/shards/{group}/home", WRITE),
@@ -63,6 +64,15 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
             post(|State(o): Port, id: Id, Path(node): Path<String>| async move {
                 match number(&node) {
                     Ok(node) => answer(o.drain(node).await.map(|()| serde_json::json!({})), id),
+                    Err(declined) => decline(&declined, &id),
+                }
+            }),
+        )
+        .route(
+            "/cluster/nodes/{node}/resume",
+            post(|State(o): Port, id: Id, Path(node): Path<String>| async move {
+                match number(&node) {
+                    Ok(node) => answer(o.resume(node).await.map(|()| serde_json::json!({})), id),
                     Err(declined) => decline(&declined, &id),
                 }
             }),

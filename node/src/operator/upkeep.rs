@@ -55,6 +55,11 @@ pub(super) async fn drain(member: &Arc<Member>, node: u64) -> Result<(), Decline
     life::drain(member, NodeId(node), DRAIN_WITHIN).await.map_err(operation_declined)
 }
 
+/// Lets a node lead again that was drained.
+pub(super) async fn resume(member: &Arc<Member>, node: u64) -> Result<(), Declined> {
+    life::resume(member, NodeId(node)).await.map_err(operation_declined)
+}
+
 /// Lets a node go for good.
 pub(super) async fn decommission(
     member: &Arc<Member>,

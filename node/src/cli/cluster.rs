@@ -53,7 +53,8 @@ pub(super) async fn run(
 }
 
 fn show(status: &ClusterStatus) -> String {
-    let mut text = format!("The cluster version is {}.\n", status.version);
+    let held = status.version_held.map_or("", |_| ", and an operator holds it there");
+    let mut text = format!("The cluster version is {}{held}.\n", status.version);
     for node in &status.nodes {
         text.push_str(&format!(
             "  node {}: binary {}, knows versions up to {}\n",

@@ -24,7 +24,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "COUNT", default_value_t = Init::default().graph_shards, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     graph_shards: u16,
     /// Voters of each shard: 1, 3 or 5; two of five may be lost
-    #[arg(long, value_name = "COUNT", default_value_t = Init::default().voters)]
+    #[arg(long, value_name = "COUNT", default_value_t = Init::default().voters, value_parser = voters)]
     voters: u32,
 }
 
@@ -34,4 +34,12 @@ pub(super) async fn run(args: InitArgs, client: &OperatorClient, printer: Printe
     let done: Initialized =
         client.post("/cluster/init", &serde_json::json!(plan), Duration::from_secs(60)).await?;
     printer.print(&done, |done, _| format!("The cluster {} is made.\n", done.cluster_id))
+}
+
+/// An even number would survive no more than the odd one below it.
+fn voters(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(voters @ (1 | 3 | 5)) => Ok(voters),
+        _ => Err("shards have 1, 3 or 5 voters".to_owned()),
+    }
 }

@@ -46,7 +46,7 @@ pub(super) async fn run(
         SchemaCommand::List => {
             let schemas: Value = client.get("/admin/schemas?page_size=1000").await?;
             printer.print(&schemas, |schemas, colour| {
-                let mut table = Table::new(["NAME", "TITLE", "TRAITS"]);
+                let mut table = Table::new(["name", "title", "traits"]);
                 for schema in schemas.as_array().into_iter().flatten() {
                     let traits = schema["schema"]["properties"]["traits"]["properties"].as_object();
                     let names: Vec<&str> =

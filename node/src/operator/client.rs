@@ -96,6 +96,9 @@ impl OperatorClient {
         if base.host().is_none() || !matches!(base.scheme_str(), Some("http" | "https")) {
             return Err(Failure::Usage(format!("\"{}\" is no http or https URL", connection.url)));
         }
+        if base.scheme_str() == Some("https") && connection.ca_file.is_none() {
+            return Err(Failure::Usage("https needs --admin-ca-file".to_owned()));
+        }
         let key = match std::env::var(format!("{SECRET_PREFIX}API_KEY")) {
             Ok(key) => Some(Zeroizing::new(key)),
             Err(_) => match &connection.api_key_file {
@@ -281,6 +284,10 @@ fn refusal(status: StatusCode, answer: &[u8]) -> Failure {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             Failure::Unavailable(text)
         }
+        StatusCode::UNAUTHORIZED => Failure::Failed(anyhow::anyhow!(
+            "{text}; the admin listener is asked by --admin-url, a key is shown by --api-key-file \
+             or CARDEA_SECRET_API_KEY"
+        )),
         _ => Failure::Failed(anyhow::anyhow!(text)),
     }
 }

@@ -113,7 +113,10 @@ pub enum RestoreError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The master key is another than the backed-up cluster's.
-    #[error("the backup's keys do not open")]
+    #[error(
+        "the backup's keys are sealed by another master key: start this cluster with that of the one \
+         that was backed up"
+    )]
     Keys(#[from] KeyError),
     /// The cluster holds data.
     #[error("this cluster holds data ({0}): a backup is restored into a new one")]

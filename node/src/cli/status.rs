@@ -24,7 +24,8 @@ pub(super) async fn run(client: &OperatorClient, printer: Printer) -> Outcome {
 }
 
 fn show(status: &ClusterStatus, colour: bool) -> String {
-    let id = status.cluster_id.as_deref().unwrap_or("not initialised: run `cardea init`");
+    // Tables of nothing say nothing.
+    let Some(id) = &status.cluster_id else { return String::new() };
     let mut text = format!(
         "{}  {}  {}\n\n",
         Tone::Strong.paint(&status.name, colour),
@@ -54,6 +55,13 @@ fn show(status: &ClusterStatus, colour: bool) -> String {
 /// What keeps the cluster from being well, in words.
 fn problems(status: &ClusterStatus) -> Vec<String> {
     let mut problems = Vec::new();
+    if status.cluster_id.is_none() {
+        problems.push(
+            "this node belongs to no cluster yet: run `cardea init` on one node, once; others \
+             come in by cluster.join"
+                .to_owned(),
+        );
+    }
     for node in &status.nodes {
         if node.state == NodeState::Dead {
             problems.push(format!("node {} is dead", node.id));
@@ -295,5 +303,13 @@ mod tests {
             ["node 1 is dead", "the clock of node 2 is off", "shard 1 has no leader"]
         );
         assert!(!show(&status, false).contains("All is well"));
+    }
+
+    #[test]
+    fn a_node_without_a_cluster_is_not_said_to_be_well() {
+        let alone = ClusterStatus { cluster_id: None, nodes: vec![], shards: vec![], ..status() };
+        let told = problems(&alone);
+        assert!(told.len() == 1 && told[0].contains("cardea init"), "{told:?}");
+        assert!(!show(&alone, false).contains("well"));
     }
 }

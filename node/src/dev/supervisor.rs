@@ -38,6 +38,9 @@ use crate::{
 /// Where `cardea status` asks if it is not told.
 const OPERATORS_DEFAULT_PORT: u16 = PORT + 1;
 
+/// How often it is looked whether all replicas vote, ten times a second.
+const VOTERS_LOOKS_MAX: usize = 200;
+
 /// How a development cluster is run.
 #[derive(Debug, Clone)]
 pub struct DevOptions {
@@ -222,6 +225,18 @@ async fn make_ready(nodes: &[DevNode; 3], admit: watch::Sender<usize>) -> Result
         while client.get::<serde_json::Value>("/health/ready").await.is_err() {
             pause().await;
         }
+    }
+    // From then on a node may be killed. A cluster that was taken apart is not waited for.
+    for _ in 0..VOTERS_LOOKS_MAX {
+        let status: Result<ClusterStatus, Failure> = first.get("/cluster/status").await;
+        let votes = |status: &ClusterStatus| {
+            let mut replicas = status.shards.iter().flat_map(|shard| &shard.replicas);
+            replicas.all(|replica| replica.voter)
+        };
+        if status.is_ok_and(|status| votes(&status)) {
+            break;
+        }
+        pause().await;
     }
     Ok(())
 }

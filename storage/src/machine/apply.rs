@@ -9,8 +9,7 @@ use bytes::Bytes;
 
 use super::{
     decision::{
-        self, Decision, is_past, is_past_grace, read_decision, read_receipt, write_decision,
-        write_receipt,
+        self, Decision, is_past, is_past_grace, read_receipt, write_decision, write_receipt,
     },
     lock::{self, Prepared, PreparedRow},
     staging::Staging,
@@ -127,7 +126,7 @@ impl Applier<'_> {
         if let Some(outcome) = read_receipt(&self.staging, id, self.now())? {
             return Ok(outcome);
         }
-        if let Some(decision) = read_decision(&self.staging, id)? {
+        if let Some(decision) = self.staging.decision(id) {
             return Ok(Outcome::Committed {
                 revision: Revision(decision.revision),
                 time: Timestamp(decision.time),
@@ -154,7 +153,7 @@ impl Applier<'_> {
                 not_after: txn.not_after,
                 outstanding: decide.participants.clone(),
             };
-            write_decision(&mut self.staging, id, &decision);
+            write_decision(&mut self.staging, id, &decision)?;
         }
         Ok(outcome)
     }
@@ -168,7 +167,7 @@ impl Applier<'_> {
         {
             return Ok(outcome);
         }
-        if let Some(prepared) = lock::read_prepared(&self.staging, id)? {
+        if let Some(prepared) = self.staging.prepared(id) {
             return Ok(Outcome::Prepared { revision: Revision(prepared.revision) });
         }
         if let Some(lapsed) = self.lapsed(txn.not_after) {
@@ -250,7 +249,7 @@ impl Applier<'_> {
             return Ok(Outcome::Rejected);
         };
         let now = self.now();
-        if let Some(prepared) = lock::read_prepared(&self.staging, id)? {
+        if let Some(prepared) = self.staging.take_prepared(id) {
             lock::release(&mut self.staging, id, &prepared)?;
             let outcome = if finish.commit {
                 let rows: Vec<Changed> = prepared
@@ -284,9 +283,9 @@ impl Applier<'_> {
         let Some(id) = RequestId::from_slice(&acknowledge.request_id) else {
             return Ok(Outcome::Rejected);
         };
-        if let Some(mut decision) = read_decision(&self.staging, id)? {
+        if let Some(mut decision) = self.staging.decision(id).cloned() {
             decision.outstanding.retain(|key| !acknowledge.participants.contains(key));
-            write_decision(&mut self.staging, id, &decision);
+            write_decision(&mut self.staging, id, &decision)?;
         }
         Ok(Outcome::Acknowledged)
     }
@@ -295,11 +294,7 @@ impl Applier<'_> {
         for (key, row) in rows {
             let row = row.map(|row| Stored { revision, ..row });
             let bytes = row.as_ref().map(Stored::encode).unwrap_or_default();
-            let engine_key = super::area::key(super::area::ROW, &key);
-            match &row {
-                Some(_) => self.staging.put(engine_key, bytes.clone()),
-                None => self.staging.delete(engine_key),
-            }
+            self.staging.set_row(&key, row.as_ref().map(|_| bytes.clone()));
             self.written.push(Written { key, row, bytes });
         }
     }
@@ -324,14 +319,13 @@ pub(super) fn fate(
     not_after: u64,
     now: Timestamp,
 ) -> Result<Outcome, Fault> {
-    let decision = read_decision(staging, id)?;
     let receipt = read_receipt(staging, id, now)?;
-    Ok(judge(decision, receipt, not_after, now))
+    Ok(judge(staging.decision(id), receipt, not_after, now))
 }
 
 /// See [`fate`].
 pub(super) fn judge(
-    decision: Option<Decision>,
+    decision: Option<&Decision>,
     receipt: Option<Outcome>,
     not_after: u64,
     now: Timestamp,

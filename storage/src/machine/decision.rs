@@ -1,9 +1,9 @@
 //! Receipts and decisions: what a shard remembers of transactions.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 
-use super::{area, staging::Staging};
+use super::staging::Staging;
 use crate::{
     clock::Timestamp,
     fault::Fault,
@@ -29,27 +29,21 @@ pub struct Decision {
     pub outstanding: Vec<Bytes>,
 }
 
-pub(crate) fn decode_decision(bytes: &[u8]) -> Result<Decision, Fault> {
+pub(crate) fn decode_decision(bytes: impl Buf) -> Result<Decision, Fault> {
     Decision::decode(bytes).map_err(|error| Fault::caused("decision", error))
 }
 
-pub(super) fn read_decision(
-    staging: &Staging<'_>,
+/// Keeps a decision, until nothing is outstanding.
+pub(super) fn write_decision(
+    staging: &mut Staging<'_>,
     id: RequestId,
-) -> Result<Option<Decision>, Fault> {
-    staging
-        .get(&area::txn_key(area::DECISION, id))?
-        .map(|bytes| decode_decision(&bytes))
-        .transpose()
-}
-
-pub(super) fn write_decision(staging: &mut Staging<'_>, id: RequestId, decision: &Decision) {
-    let key = area::txn_key(area::DECISION, id);
+    decision: &Decision,
+) -> Result<(), Fault> {
     if decision.outstanding.is_empty() {
-        staging.delete(key);
-    } else {
-        staging.put(key, decision.encode_to_vec());
+        staging.delete_decision(id);
+        return Ok(());
     }
+    staging.put_decision(id, decision)
 }
 
 /// The receipt of a transaction, while it lives.
@@ -58,9 +52,7 @@ pub(super) fn read_receipt(
     id: RequestId,
     now: Timestamp,
 ) -> Result<Option<Outcome>, Fault> {
-    staging
-        .get(&area::txn_key(area::RECEIPT, id))?
-        .map_or(Ok(None), |bytes| decode_receipt(&bytes, now))
+    staging.receipt(id, now)?.map(|stored| Outcome::decode(&stored.value)).transpose()
 }
 
 /// The outcome in a receipt, if it is live at `now`.
@@ -82,12 +74,9 @@ pub(super) fn write_receipt(
     if is_past_grace(not_after, now) {
         return;
     }
-    let stored = Stored {
-        revision,
-        expires_at: Some(Timestamp(not_after.saturating_add(GRACE_MS).saturating_add(1))),
-        value: outcome.encode(),
-    };
-    staging.put(area::txn_key(area::RECEIPT, id), stored.encode());
+    let expires_at = Timestamp(not_after.saturating_add(GRACE_MS).saturating_add(1));
+    let stored = Stored { revision, expires_at: Some(expires_at), value: outcome.encode() };
+    staging.put_receipt(id, expires_at, stored.encode());
 }
 
 /// Whether a transaction has lapsed here.

@@ -38,7 +38,7 @@ pub fn dump(view: &TabletView) -> Result<String, Fault> {
                 format!("receipt  {} {:?}{gone}", id(rest), Outcome::decode(&stored.value)?)
             }
             area::LOCK => {
-                let lock = decode_lock(&value)?;
+                let lock = decode_lock(value)?;
                 let holders: Vec<String> = lock
                     .exclusive
                     .iter()
@@ -48,7 +48,7 @@ pub fn dump(view: &TabletView) -> Result<String, Fault> {
                 format!("lock     {} {}", row_key(rest), holders.join(" "))
             }
             area::PREPARED => {
-                let prepared = decode_prepared(&value)?;
+                let prepared = decode_prepared(value)?;
                 format!(
                     "prepared {} rows={} checked={} not_after={}",
                     id(rest),
@@ -58,7 +58,7 @@ pub fn dump(view: &TabletView) -> Result<String, Fault> {
                 )
             }
             area::DECISION => {
-                let decision = decode_decision(&value)?;
+                let decision = decode_decision(value)?;
                 format!("decision {} outstanding={}", id(rest), decision.outstanding.len())
             }
             area::ROW => row_line(rest, &Stored::decode(&value)?, view),

@@ -2,10 +2,10 @@
 //! engine shows data and locks of one instant. Neither expires: only a decision
 //! releases them.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 
-use super::{area, staging::Staging};
+use super::staging::Staging;
 use crate::{
     clock::Timestamp,
     fault::Fault,
@@ -88,7 +88,8 @@ impl Holder {
 }
 
 impl LockRow {
-    fn is_free(&self) -> bool {
+    /// Whether nobody holds it.
+    pub(super) fn is_free(&self) -> bool {
         self.exclusive.is_none() && self.shared.is_empty()
     }
 
@@ -114,60 +115,32 @@ impl PreparedRow {
     }
 }
 
-pub(super) fn read_lock(staging: &Staging<'_>, key: &[u8]) -> Result<Option<LockRow>, Fault> {
-    staging.get(&area::key(area::LOCK, key))?.map(|bytes| decode_lock(&bytes)).transpose()
-}
-
-pub(crate) fn decode_lock(bytes: &[u8]) -> Result<LockRow, Fault> {
+pub(crate) fn decode_lock(bytes: impl Buf) -> Result<LockRow, Fault> {
     LockRow::decode(bytes).map_err(|error| Fault::caused("lock row", error))
 }
 
-pub(crate) fn decode_prepared(bytes: &[u8]) -> Result<Prepared, Fault> {
+pub(crate) fn decode_prepared(bytes: impl Buf) -> Result<Prepared, Fault> {
     Prepared::decode(bytes).map_err(|error| Fault::caused("prepared transaction", error))
-}
-
-pub(super) fn read_prepared(
-    staging: &Staging<'_>,
-    id: RequestId,
-) -> Result<Option<Prepared>, Fault> {
-    staging
-        .get(&area::txn_key(area::PREPARED, id))?
-        .map(|bytes| decode_prepared(&bytes))
-        .transpose()
 }
 
 /// The first lock of another transaction that is incompatible with `txn`.
 pub(super) fn incompatible(staging: &Staging<'_>, txn: &Txn) -> Result<Option<Lock>, Fault> {
-    for condition in txn.checks.iter().filter_map(|check| check.condition.as_ref()) {
-        let met = match condition {
-            Condition::Range(range) => {
-                let mut met = None;
-                let (start, end) =
-                    (area::key(area::LOCK, &range.start), area::key(area::LOCK, &range.end));
-                staging.scan(&start, &end, |_, value| {
-                    met = decode_lock(value)?.writer(&txn.request_id).cloned();
-                    Ok(met.is_none())
-                })?;
-                met
-            }
-            other => match other.key() {
-                Some(key) => {
-                    read_lock(staging, key)?.and_then(|row| row.writer(&txn.request_id).cloned())
-                }
-                None => None,
-            },
-        };
-        if let Some(holder) = met {
-            return Ok(Some(holder.to_lock()?));
-        }
+    let locks = staging.locks();
+    if locks.is_empty() {
+        return Ok(None);
     }
-    for effect in txn.ops.iter().filter_map(|op| op.effect.as_ref()) {
-        let row = read_lock(staging, effect.key())?;
-        if let Some(holder) = row.as_ref().and_then(|row| row.anyone(&txn.request_id)) {
-            return Ok(Some(holder.to_lock()?));
+    let own = &txn.request_id;
+    let mut conditions = txn.checks.iter().filter_map(|check| check.condition.as_ref());
+    let checked = conditions.find_map(|condition| match condition {
+        Condition::Range(range) if range.start >= range.end => None,
+        Condition::Range(range) => {
+            locks.range(range.start.clone()..range.end.clone()).find_map(|(_, row)| row.writer(own))
         }
-    }
-    Ok(None)
+        other => locks.get(other.key()?)?.writer(own),
+    });
+    let mut effects = txn.ops.iter().filter_map(|op| op.effect.as_ref());
+    let met = checked.or_else(|| effects.find_map(|effect| locks.get(effect.key())?.anyone(own)));
+    met.map(Holder::to_lock).transpose()
 }
 
 /// Locks what a prepared transaction writes and checks, and keeps its rows.
@@ -176,28 +149,29 @@ pub(super) fn hold(
     id: RequestId,
     prepared: &Prepared,
 ) -> Result<(), Fault> {
+    let prepared = staging.put_prepared(id, prepared)?;
     let holder = Holder {
         request_id: id.to_bytes(),
         decider: prepared.decider.clone(),
         not_after: prepared.not_after,
     };
     for row in &prepared.rows {
-        let mut lock = read_lock(staging, &row.key)?.unwrap_or_default();
+        let mut lock = staging.locks().get(&row.key).cloned().unwrap_or_default();
         assert!(lock.anyone(&holder.request_id).is_none(), "an exclusive lock meets another");
         lock.exclusive = Some(holder.clone());
-        staging.put(area::key(area::LOCK, &row.key), lock.encode_to_vec());
+        staging.set_lock(&row.key, lock);
     }
     for key in &prepared.checked {
-        let mut lock = read_lock(staging, key)?.unwrap_or_default();
+        let mut lock = staging.locks().get(key).cloned().unwrap_or_default();
         assert!(lock.writer(&holder.request_id).is_none(), "a shared lock meets a writer");
         lock.shared.push(holder.clone());
-        staging.put(area::key(area::LOCK, key), lock.encode_to_vec());
+        staging.set_lock(key, lock);
     }
-    staging.put(area::txn_key(area::PREPARED, id), prepared.encode_to_vec());
     Ok(())
 }
 
-/// Releases what [`hold`] locked.
+/// Releases what [`hold`] locked, for a prepared transaction that was
+/// [taken out](Staging::take_prepared).
 pub(super) fn release(
     staging: &mut Staging<'_>,
     id: RequestId,
@@ -206,16 +180,17 @@ pub(super) fn release(
     let own = id.to_bytes();
     let keys = prepared.rows.iter().map(|row| &row.key).chain(&prepared.checked);
     for key in keys {
-        let mut lock = read_lock(staging, key)?
+        let mut lock = staging
+            .locks()
+            .get(key)
+            .cloned()
             .ok_or_else(|| Fault::new("a prepared transaction has lost a lock"))?;
         if lock.exclusive.as_ref().is_some_and(|holder| holder.request_id == own) {
             lock.exclusive = None;
         }
         lock.shared.retain(|holder| holder.request_id != own);
-        let key = area::key(area::LOCK, key);
-        if lock.is_free() { staging.delete(key) } else { staging.put(key, lock.encode_to_vec()) }
+        staging.set_lock(key, lock);
     }
-    staging.delete(area::txn_key(area::PREPARED, id));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod facts;
 pub mod feed;
 mod held;
 pub mod lock;
+mod receipts;
 mod staging;
 pub mod state;
 mod transaction;
@@ -92,6 +93,8 @@ pub struct Machine {
 struct Applied {
     state: State,
     held: Held,
+    /// A batch was begun and not written: all this is ahead of the engine.
+    torn: bool,
 }
 
 #[derive(Clone)]
@@ -108,7 +111,7 @@ impl Machine {
     pub fn open(engine: Arc<dyn Engine>) -> Result<Self, Fault> {
         let applied = read_applied(engine.as_ref())?;
         let feed = Feed::new(applied.state.revision());
-        let board = Board::new(applied.state.clone(), !applied.held.has_locks());
+        let board = Board::new(applied.state.clone(), applied.held.locks.is_empty());
         let live = RwLock::new(Live { engine, feed });
         Ok(Self { applied: Mutex::new(applied), live, board })
     }
@@ -125,7 +128,7 @@ impl Machine {
         let live = Live { feed: Feed::new(applied.state.revision()), engine };
         let former = std::mem::replace(&mut *self.live.write(), live);
         former.feed.close();
-        self.board.show(applied.state.clone(), !applied.held.has_locks());
+        self.board.show(applied.state.clone(), applied.held.locks.is_empty());
         Ok(())
     }
 
@@ -189,7 +192,12 @@ impl Machine {
     pub fn apply(&self, entries: &[LogEntry]) -> Result<Vec<Answered>, Fault> {
         let mut applied = self.applied.lock();
         let live = self.live.read().clone();
-        let Applied { state, held } = &mut *applied;
+        if applied.torn {
+            *applied = read_applied(live.engine.as_ref())?;
+        }
+        applied.torn = true;
+        let Applied { state, held, torn } = &mut *applied;
+        held.receipts.pass(state.time());
         let mut applier = Applier {
             staging: Staging::new(live.engine.as_ref(), held),
             state: state.clone(),
@@ -227,7 +235,8 @@ impl Machine {
         }
         batch.put(Bytes::from_static(area::STATE_KEY), state.encode_to_vec());
         live.engine.write(batch, Durability::Buffered)?;
-        self.board.show(state.clone(), !held.has_locks());
+        *torn = false;
+        self.board.show(state.clone(), held.locks.is_empty());
         for (revision, written) in events {
             live.feed.push(revision, changes(written, revision));
         }
@@ -328,7 +337,8 @@ fn read_applied(engine: &dyn Engine) -> Result<Applied, Fault> {
             state.version
         )));
     }
-    Ok(Applied { state, held: Held::load(view.as_ref())? })
+    let held = Held::load(view.as_ref(), state.time())?;
+    Ok(Applied { state, held, torn: false })
 }
 
 fn read_state(view: &dyn View) -> Result<State, Fault> {

@@ -7,11 +7,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use prost::Message;
 
-use super::held::Held;
+use super::{
+    area,
+    decision::{Decision, decode_decision},
+    held::Held,
+    lock::{LockRow, Prepared, decode_prepared},
+};
 use crate::{
+    clock::Timestamp,
     engine::{Batch, Engine, Order},
     fault::Fault,
+    planted::{self, Bug},
+    row::Stored,
+    txn::RequestId,
 };
 
 /// Changes over an engine, not yet written.
@@ -27,27 +37,103 @@ impl<'a> Staging<'a> {
         Self { engine, held, changes: BTreeMap::new() }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        if self.held.lacks(key) {
-            return Ok(None);
-        }
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
             None => self.engine.get(key),
         }
     }
 
-    pub(super) fn put(&mut self, key: Bytes, value: impl Into<Bytes>) {
-        self.held.note_put(&key);
-        self.changes.insert(key, Some(value.into()));
+    /// The row of a key, which may have expired.
+    pub(super) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        self.get(&area::key(area::ROW, key))
     }
 
-    pub(super) fn delete(&mut self, key: Bytes) {
-        self.held.note_delete(&key);
-        self.changes.insert(key, None);
+    /// Puts or deletes the row of a key.
+    pub(super) fn set_row(&mut self, key: &[u8], row: Option<Bytes>) {
+        self.changes.insert(area::key(area::ROW, key), row);
     }
 
-    /// Visits pairs of `start..end` in key order while `visit` says so.
+    /// The receipt of a transaction, while it lives.
+    pub(super) fn receipt(&self, id: RequestId, now: Timestamp) -> Result<Option<Stored>, Fault> {
+        let lacks = self.held.receipts.lacks(id);
+        if lacks && !cfg!(debug_assertions) {
+            return Ok(None);
+        }
+        let Some(bytes) = self.get(&area::txn_key(area::RECEIPT, id))? else { return Ok(None) };
+        let stored = Stored::decode(&bytes)?;
+        let live = stored.is_live(now);
+        debug_assert!(
+            !(lacks && live) || planted::is(Bug::ExpiryByWallClock),
+            "a receipt was lost"
+        );
+        Ok(live.then_some(stored))
+    }
+
+    pub(super) fn put_receipt(&mut self, id: RequestId, expires_at: Timestamp, bytes: Bytes) {
+        self.held.receipts.note(id, expires_at);
+        self.changes.insert(area::txn_key(area::RECEIPT, id), Some(bytes));
+    }
+
+    /// The locks, by the key of the row.
+    pub(super) fn locks(&self) -> &BTreeMap<Bytes, LockRow> {
+        &self.held.locks
+    }
+
+    /// Sets the locks on a key, perhaps none.
+    pub(super) fn set_lock(&mut self, key: &Bytes, lock: LockRow) {
+        let free = lock.is_free();
+        let bytes = (!free).then(|| lock.encode_to_vec().into());
+        self.changes.insert(area::key(area::LOCK, key), bytes);
+        if free {
+            self.held.locks.remove(key);
+        } else {
+            self.held.locks.insert(key.clone(), lock);
+        }
+    }
+
+    pub(super) fn prepared(&self, id: RequestId) -> Option<&Prepared> {
+        self.held.prepared.get(&id)
+    }
+
+    /// Keeps a prepared transaction; gives it back in bytes of its own, where it may
+    /// have been a part of a large entry.
+    pub(super) fn put_prepared(
+        &mut self,
+        id: RequestId,
+        prepared: &Prepared,
+    ) -> Result<Prepared, Fault> {
+        let bytes = Bytes::from(prepared.encode_to_vec());
+        let own = decode_prepared(bytes.clone())?;
+        self.changes.insert(area::txn_key(area::PREPARED, id), Some(bytes));
+        self.held.prepared.insert(id, own.clone());
+        Ok(own)
+    }
+
+    /// Takes a prepared transaction out, if there is one.
+    pub(super) fn take_prepared(&mut self, id: RequestId) -> Option<Prepared> {
+        let prepared = self.held.prepared.remove(&id)?;
+        self.changes.insert(area::txn_key(area::PREPARED, id), None);
+        Some(prepared)
+    }
+
+    pub(super) fn decision(&self, id: RequestId) -> Option<&Decision> {
+        self.held.decisions.get(&id)
+    }
+
+    pub(super) fn put_decision(&mut self, id: RequestId, decision: &Decision) -> Result<(), Fault> {
+        let bytes = Bytes::from(decision.encode_to_vec());
+        self.held.decisions.insert(id, decode_decision(bytes.clone())?);
+        self.changes.insert(area::txn_key(area::DECISION, id), Some(bytes));
+        Ok(())
+    }
+
+    pub(super) fn delete_decision(&mut self, id: RequestId) {
+        self.held.decisions.remove(&id);
+        self.changes.insert(area::txn_key(area::DECISION, id), None);
+    }
+
+    /// Visits pairs of `start..end`, which hold rows, in key order while `visit` says so.
     pub(super) fn scan(
         &self,
         start: &Bytes,
@@ -55,17 +141,6 @@ impl<'a> Staging<'a> {
         mut visit: impl FnMut(&[u8], &Bytes) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         if start >= end {
-            return Ok(());
-        }
-        if Held::knows(start, end) {
-            for key in self.held.range(start, end) {
-                let value = self.get(key)?;
-                if let Some(value) = value
-                    && !visit(key, &value)?
-                {
-                    break;
-                }
-            }
             return Ok(());
         }
         let mut staged = self.changes.range(start.clone()..end.clone()).peekable();

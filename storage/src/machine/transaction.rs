@@ -66,7 +66,7 @@ pub(super) fn checked_only(txn: &Txn) -> Vec<Bytes> {
 
 /// The live row of a key.
 fn live(staging: &Staging<'_>, key: &[u8], now: Timestamp) -> Result<Option<Stored>, Fault> {
-    let Some(bytes) = staging.get(&area::key(area::ROW, key))? else { return Ok(None) };
+    let Some(bytes) = staging.row(key)? else { return Ok(None) };
     let stored = Stored::decode(&bytes)?;
     Ok(stored.is_live(now).then_some(stored))
 }

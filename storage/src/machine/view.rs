@@ -196,16 +196,13 @@ impl TabletView {
     /// A fault if the engine fails or holds what it should not.
     pub fn fate(&self, id: RequestId, not_after: Timestamp) -> Result<Outcome, Fault> {
         let now = self.state().time();
-        let decision = self
-            .view
-            .get(&area::txn_key(area::DECISION, id))?
-            .map(|bytes| decode_decision(&bytes))
-            .transpose()?;
+        let decision =
+            self.view.get(&area::txn_key(area::DECISION, id))?.map(decode_decision).transpose()?;
         let receipt = match self.view.get(&area::txn_key(area::RECEIPT, id))? {
             Some(bytes) => decode_receipt(&bytes, now)?,
             None => None,
         };
-        Ok(apply::judge(decision, receipt, not_after.0, now))
+        Ok(apply::judge(decision.as_ref(), receipt, not_after.0, now))
     }
 
     /// Transactions that wait for their end here, at most `limit` of each kind.
@@ -363,7 +360,7 @@ impl TabletView {
             .view
             .get(&area::txn_key(area::PREPARED, txn))?
             .ok_or_else(|| Fault::new("a lock outlived its prepared transaction"))?;
-        let prepared = decode_prepared(&prepared)?;
+        let prepared = decode_prepared(prepared)?;
         let row = prepared
             .rows
             .into_iter()

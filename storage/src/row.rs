@@ -4,6 +4,7 @@
 //! milliseconds (8 bytes, big-endian, 0 for none), then the value.
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::{clock::Timestamp, fault::Fault, key::Key};
 
@@ -43,12 +44,20 @@ pub struct Stored {
 impl Stored {
     /// The envelope's bytes.
     pub fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(HEADER + self.value.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.revision.0.to_be_bytes());
-        bytes.extend_from_slice(&self.expires_at.map_or(0, Timestamp::as_millis).to_be_bytes());
-        bytes.extend_from_slice(&self.value);
+        let mut bytes = Vec::with_capacity(self.encoded_len());
+        self.encode_to(&mut bytes);
         bytes.into()
+    }
+
+    /// Adds the envelope's bytes to others.
+    pub fn encode_to(&self, bytes: &mut Vec<u8>) {
+        head(self.revision, self.expires_at, bytes);
+        bytes.extend_from_slice(&self.value);
+    }
+
+    /// How many bytes the envelope has.
+    pub fn encoded_len(&self) -> usize {
+        HEADER + self.value.len()
     }
 
     /// Reads an envelope.
@@ -83,6 +92,21 @@ impl Stored {
     }
 }
 
+/// The envelope of a message, which is encoded into its place.
+#[expect(clippy::expect_used, reason = "a vector has room")]
+pub(crate) fn envelope(revision: Revision, expires_at: Timestamp, value: &impl Message) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEADER + value.encoded_len());
+    head(revision, Some(expires_at), &mut bytes);
+    value.encode(&mut bytes).expect("encode a value");
+    bytes.into()
+}
+
+fn head(revision: Revision, expires_at: Option<Timestamp>, bytes: &mut Vec<u8>) {
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&revision.0.to_be_bytes());
+    bytes.extend_from_slice(&expires_at.map_or(0, Timestamp::as_millis).to_be_bytes());
+}
+
 /// The expiry in an envelope, for compaction filters: `None` for none, and for
 /// bytes of another form, which are kept.
 pub fn expiry_of(value: &[u8]) -> Option<u64> {
@@ -115,6 +139,9 @@ mod tests {
         assert_eq!(bytes.as_ref(), b"\x01\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\x03\x04v");
         assert_eq!(Stored::decode(&bytes).unwrap(), stored);
         assert_eq!(expiry_of(&bytes), Some(0x0304));
+        let of_message = envelope(Revision(0x0102), Timestamp(0x0304), &"v".to_owned());
+        let value = "v".to_owned().encode_to_vec().into();
+        assert_eq!(of_message, Stored { value, ..stored }.encode());
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Batch {
         Self::default()
     }
 
+    /// An empty batch with room for this many changes.
+    pub fn with_capacity(changes: usize) -> Self {
+        Self { changes: Vec::with_capacity(changes), bytes: 0 }
+    }
+
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());

@@ -29,24 +29,15 @@ use crate::{
     version::VERSION_MAX,
 };
 
-/// A row that an entry changed: the new one, or none.
+/// A row that an entry changes, by its key: the new one, or none.
 pub(super) type Changed = (Bytes, Option<Stored>);
-
-/// What an entry did to a row, and the bytes that the engine keeps of it.
-pub(super) struct Written {
-    pub(super) key: Bytes,
-    /// The new row, or none.
-    pub(super) row: Option<Stored>,
-    /// Its envelope; empty for none.
-    pub(super) bytes: Bytes,
-}
 
 /// Applies the commands of a batch.
 pub(super) struct Applier<'a> {
     pub(super) staging: Staging<'a>,
     pub(super) state: State,
     /// What the entry being applied changed.
-    pub(super) written: Vec<Written>,
+    pub(super) written: Vec<Changed>,
 }
 
 impl Applier<'_> {
@@ -293,9 +284,8 @@ impl Applier<'_> {
     fn write(&mut self, rows: Vec<Changed>, revision: Revision) {
         for (key, row) in rows {
             let row = row.map(|row| Stored { revision, ..row });
-            let bytes = row.as_ref().map(Stored::encode).unwrap_or_default();
-            self.staging.set_row(&key, row.as_ref().map(|_| bytes.clone()));
-            self.written.push(Written { key, row, bytes });
+            self.staging.set_row(&key, row.as_ref().map(Stored::encode));
+            self.written.push((key, row));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::staging::Staging;
 use crate::{
     clock::Timestamp,
     fault::Fault,
-    row::{Revision, Stored},
+    row::{self, Revision, Stored},
     txn::{GRACE_MS, Outcome, RequestId},
 };
 
@@ -75,8 +75,8 @@ pub(super) fn write_receipt(
         return;
     }
     let expires_at = Timestamp(not_after.saturating_add(GRACE_MS).saturating_add(1));
-    let stored = Stored { revision, expires_at: Some(expires_at), value: outcome.encode() };
-    staging.put_receipt(id, expires_at, stored.encode());
+    let bytes = row::envelope(revision, expires_at, &outcome.to_answer());
+    staging.put_receipt(id, expires_at, bytes);
 }
 
 /// Whether a transaction has lapsed here.

@@ -24,7 +24,7 @@ pub struct Feed {
 struct Ring {
     /// Everything behind this revision is in the ring.
     complete_after: Revision,
-    entries: VecDeque<(Revision, Arc<[Change]>)>,
+    entries: VecDeque<(Revision, Vec<Change>)>,
     changes: usize,
     closed: bool,
 }
@@ -52,12 +52,16 @@ impl Feed {
         })
     }
 
-    /// Adds what one entry changed.
-    pub(super) fn push(&self, revision: Revision, changes: Vec<Change>) {
-        if !changes.is_empty() {
-            let mut ring = self.ring.lock();
+    /// Adds what was changed, by revision.
+    pub(super) fn push(&self, news: Vec<(Revision, Vec<Change>)>) {
+        let Some(newest) = news.last().map(|(revision, _)| *revision) else { return };
+        let mut ring = self.ring.lock();
+        for (revision, changes) in news {
+            if changes.is_empty() {
+                continue;
+            }
             ring.changes += changes.len();
-            ring.entries.push_back((revision, changes.into()));
+            ring.entries.push_back((revision, changes));
             while ring.changes > RING_CHANGES_MAX && ring.entries.len() > 1 {
                 if let Some((dropped, changes)) = ring.entries.pop_front() {
                     ring.changes -= changes.len();
@@ -65,7 +69,8 @@ impl Feed {
                 }
             }
         }
-        self.newest.send_replace(revision);
+        drop(ring);
+        self.newest.send_replace(newest);
     }
 
     /// Nothing follows any more: the tablet was replaced or closed.
@@ -172,12 +177,12 @@ mod tests {
     #[tokio::test]
     async fn a_subscriber_gets_what_follows_its_view() {
         let feed = Feed::new(Revision(10));
-        feed.push(Revision(11), vec![change(11)]);
-        feed.push(Revision(12), vec![change(12)]);
+        feed.push(vec![(Revision(11), vec![change(11)])]);
+        feed.push(vec![(Revision(12), vec![change(12)])]);
         let mut subscription = feed.subscribe(everything(), Revision(11)).unwrap();
         assert_eq!(subscription.next().await.unwrap(), vec![change(12)]);
-        feed.push(Revision(13), vec![]);
-        feed.push(Revision(14), vec![change(14)]);
+        feed.push(vec![(Revision(13), vec![])]);
+        feed.push(vec![(Revision(14), vec![change(14)])]);
         assert_eq!(subscription.next().await.unwrap(), vec![change(14)]);
     }
 
@@ -185,8 +190,8 @@ mod tests {
     async fn a_subscriber_learns_that_there_is_nothing_up_to_a_revision() {
         let elsewhere = KeyWriter::new(Slot::DIRECTORY, Tag::TEST, Tenant(1)).range();
         let feed = Feed::new(Revision(10));
-        feed.push(Revision(11), vec![change(11)]);
-        feed.push(Revision(12), vec![]);
+        feed.push(vec![(Revision(11), vec![change(11)])]);
+        feed.push(vec![(Revision(12), vec![])]);
         let mut subscription = feed.subscribe(everything(), Revision(10)).unwrap();
         assert_eq!(subscription.next_until(Revision(12)).await.unwrap(), vec![change(11)]);
         assert_eq!(subscription.next_until(Revision(12)).await.unwrap(), vec![]);
@@ -195,11 +200,11 @@ mod tests {
         {
             let mut waiting = std::pin::pin!(subscription.next_until(Revision(14)));
             assert!(futures::poll!(waiting.as_mut()).is_pending());
-            feed.push(Revision(13), vec![]);
+            feed.push(vec![(Revision(13), vec![])]);
             assert!(futures::poll!(waiting.as_mut()).is_pending());
         }
         // The dropped wait lost nothing, and who saw all of a ring is not too far behind it.
-        feed.push(Revision(14), vec![change(14)]);
+        feed.push(vec![(Revision(14), vec![change(14)])]);
         assert_eq!(subscription.next_until(Revision(14)).await.unwrap(), vec![change(14)]);
     }
 
@@ -210,7 +215,7 @@ mod tests {
         {
             let mut waiting = std::pin::pin!(early.next());
             assert!(futures::poll!(waiting.as_mut()).is_pending());
-            feed.push(Revision(11), vec![change(11)]);
+            feed.push(vec![(Revision(11), vec![change(11)])]);
             feed.close();
             assert_eq!(waiting.await.unwrap(), vec![change(11)]);
         }
@@ -225,7 +230,7 @@ mod tests {
         assert!(matches!(feed.subscribe(everything(), Revision(9)), Err(StoreError::TooOld)));
         let mut slow = feed.subscribe(everything(), Revision(10)).unwrap();
         for revision in 11..=11 + RING_CHANGES_MAX as u64 + 1 {
-            feed.push(Revision(revision), vec![change(revision)]);
+            feed.push(vec![(Revision(revision), vec![change(revision)])]);
         }
         assert!(matches!(slow.next().await, Err(StoreError::TooOld)));
     }

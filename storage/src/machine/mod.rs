@@ -31,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
 use self::{
-    apply::{Applier, Written},
+    apply::{Applier, Changed},
     facts::Board,
     feed::Feed,
     held::Held,
@@ -44,7 +44,7 @@ use crate::{
     fault::Fault,
     key::Key,
     planted::{self, Bug},
-    row::{Revision, Row},
+    row::{Revision, Row, Stored},
     store::Change,
     txn::{Command, Outcome, command::Action},
     version::VERSION_MAX,
@@ -205,6 +205,7 @@ impl Machine {
         };
         let mut answered = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
+        let mut link = Vec::new();
         for entry in entries {
             let before = applier.state.position.map(|position| position.index);
             assert!(
@@ -213,7 +214,8 @@ impl Machine {
                 entry.position.index,
             );
             applier.state.position = Some(entry.position);
-            let mut steps = Steps { entry, applier: &mut applier, events: &mut events };
+            let mut steps =
+                Steps { entry, applier: &mut applier, events: &mut events, link: &mut link };
             answered.push(match &entry.payload {
                 Payload::Blank => {
                     steps.end(None)?;
@@ -237,9 +239,8 @@ impl Machine {
         live.engine.write(batch, Durability::Buffered)?;
         *torn = false;
         self.board.show(state.clone(), held.locks.is_empty());
-        for (revision, written) in events {
-            live.feed.push(revision, changes(written, revision));
-        }
+        let news = events.into_iter().map(|(revision, rows)| (revision, changes(rows, revision)));
+        live.feed.push(news.collect());
         Ok(answered)
     }
 }
@@ -249,7 +250,9 @@ struct Steps<'a, 'e> {
     entry: &'a LogEntry,
     applier: &'a mut Applier<'e>,
     /// What was written at which revision.
-    events: &'a mut Vec<(Revision, Vec<Written>)>,
+    events: &'a mut Vec<(Revision, Vec<Changed>)>,
+    /// What the chain is computed of.
+    link: &'a mut Vec<u8>,
 }
 
 impl Steps<'_, '_> {
@@ -285,7 +288,7 @@ impl Steps<'_, '_> {
         let written = std::mem::take(&mut self.applier.written);
         self.applier.state.digest = match planted::is(Bug::DigestOverRows) {
             true => over_rows(&self.applier.staging)?,
-            false => chain(&self.applier.state, self.entry, outcome, &written),
+            false => chain(&self.applier.state, self.entry, outcome, &written, self.link),
         };
         self.events.push((self.applier.state.revision(), written));
         Ok(())
@@ -346,25 +349,34 @@ fn read_state(view: &dyn View) -> Result<State, Fault> {
 }
 
 /// The digest after an entry: over the one before, the entry's place, log time,
-/// answer and what it wrote.
-fn chain(state: &State, entry: &LogEntry, outcome: Option<&Outcome>, rows: &[Written]) -> Bytes {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&state.digest);
-    hasher.update(&entry.position.index.to_be_bytes());
-    hasher.update(&state.now.to_be_bytes());
+/// answer and what it wrote. These are put together in `link`.
+fn chain(
+    state: &State,
+    entry: &LogEntry,
+    outcome: Option<&Outcome>,
+    rows: &[Changed],
+    link: &mut Vec<u8>,
+) -> Bytes {
+    link.clear();
+    link.extend_from_slice(&state.digest);
+    link.extend_from_slice(&entry.position.index.to_be_bytes());
+    link.extend_from_slice(&state.now.to_be_bytes());
     if let Payload::Membership(membership) = &entry.payload {
-        hasher.update(membership);
+        link.extend_from_slice(membership);
     }
     if let Some(outcome) = outcome {
-        hasher.update(&outcome.encode());
+        outcome.encode_to(link);
     }
-    for Written { key, bytes, .. } in rows {
-        hasher.update(&(key.len() as u64).to_be_bytes());
-        hasher.update(key);
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
+    for (key, row) in rows {
+        link.extend_from_slice(&(key.len() as u64).to_be_bytes());
+        link.extend_from_slice(key);
+        let bytes = row.as_ref().map_or(0, Stored::encoded_len);
+        link.extend_from_slice(&(bytes as u64).to_be_bytes());
+        if let Some(row) = row {
+            row.encode_to(link);
+        }
     }
-    Bytes::copy_from_slice(hasher.finalize().as_bytes())
+    Bytes::copy_from_slice(blake3::hash(link).as_bytes())
 }
 
 /// The planted bug: a digest of what is there.
@@ -378,18 +390,17 @@ fn over_rows(staging: &Staging<'_>) -> Result<Bytes, Fault> {
     Ok(Bytes::copy_from_slice(hasher.finalize().as_bytes()))
 }
 
-fn changes(written: Vec<Written>, revision: Revision) -> Vec<Change> {
-    written
-        .into_iter()
-        .filter_map(|Written { key, row, .. }| {
-            let key = Key::from_bytes(key)?;
-            let row = row.map(|stored| Row {
-                key: key.clone(),
-                value: stored.value,
-                revision: Some(stored.revision),
-                expires_at: stored.expires_at,
-            });
-            Some(Change { key, row, revision })
-        })
-        .collect()
+fn changes(written: Vec<Changed>, revision: Revision) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(written.len());
+    changes.extend(written.into_iter().filter_map(|(key, row)| {
+        let key = Key::from_bytes(key)?;
+        let row = row.map(|stored| Row {
+            key: key.clone(),
+            value: stored.value,
+            revision: Some(stored.revision),
+            expires_at: stored.expires_at,
+        });
+        Some(Change { key, row, revision })
+    }));
+    changes
 }

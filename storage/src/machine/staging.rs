@@ -1,7 +1,7 @@
 //! The batch being built: reads see what the entries before wrote.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
 };
@@ -30,23 +30,29 @@ pub(super) struct Staging<'a> {
     /// As of the changes.
     held: &'a mut Held,
     changes: BTreeMap<Bytes, Option<Bytes>>,
+    /// The engine key that is being looked for.
+    probe: RefCell<Vec<u8>>,
 }
 
 impl<'a> Staging<'a> {
     pub(super) fn new(engine: &'a dyn Engine, held: &'a mut Held) -> Self {
-        Self { engine, held, changes: BTreeMap::new() }
+        Self { engine, held, changes: BTreeMap::new(), probe: RefCell::default() }
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        match self.changes.get(key) {
+    fn get(&self, area: u8, rest: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let mut key = self.probe.borrow_mut();
+        key.clear();
+        key.push(area);
+        key.extend_from_slice(rest);
+        match self.changes.get(key.as_slice()) {
             Some(change) => Ok(change.clone()),
-            None => self.engine.get(key),
+            None => self.engine.get(&key),
         }
     }
 
     /// The row of a key, which may have expired.
     pub(super) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        self.get(&area::key(area::ROW, key))
+        self.get(area::ROW, key)
     }
 
     /// Puts or deletes the row of a key.
@@ -60,7 +66,7 @@ impl<'a> Staging<'a> {
         if lacks && !cfg!(debug_assertions) {
             return Ok(None);
         }
-        let Some(bytes) = self.get(&area::txn_key(area::RECEIPT, id))? else { return Ok(None) };
+        let Some(bytes) = self.get(area::RECEIPT, &id.0)? else { return Ok(None) };
         let stored = Stored::decode(&bytes)?;
         let live = stored.is_live(now);
         debug_assert!(
@@ -187,7 +193,8 @@ impl<'a> Staging<'a> {
 
     /// The changes as a batch, in key order.
     pub(super) fn into_batch(self) -> Batch {
-        let mut batch = Batch::new();
+        // And one for the state row.
+        let mut batch = Batch::with_capacity(self.changes.len() + 1);
         for (key, change) in self.changes {
             match change {
                 Some(value) => batch.put(key, value),

@@ -1,7 +1,5 @@
 //! Validating a transaction's checks and working out the rows it leaves.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::{apply::Changed, area, staging::Staging};
@@ -114,9 +112,14 @@ pub(super) fn resolve(
     txn: &Txn,
     now: Timestamp,
 ) -> Result<Vec<Changed>, Fault> {
-    let mut rows: BTreeMap<Bytes, Option<Stored>> = BTreeMap::new();
+    // What ops do to a key depends on those before them of the same key alone: so they
+    // are taken key by key.
+    let mut ordered: Vec<&Effect> = effects(txn).collect();
+    ordered.sort_by(|one, other| one.key().cmp(other.key()));
+    let mut rows: Vec<Changed> = Vec::with_capacity(ordered.len());
     let expiry = |at: u64| Some(at).filter(|at| *at != 0).map(Timestamp);
-    for effect in effects(txn) {
+    for effect in ordered {
+        let before = rows.pop_if(|(key, _)| key == effect.key());
         let row = match effect {
             Effect::Put(put) => Some(Stored {
                 revision: Revision::default(),
@@ -125,8 +128,8 @@ pub(super) fn resolve(
             }),
             Effect::Delete(_) => None,
             Effect::Add(add) => {
-                let old = match rows.get(&add.key) {
-                    Some(row) => row.clone().filter(|row| row.is_live(now)),
+                let old = match before {
+                    Some((_, row)) => row.filter(|row| row.is_live(now)),
                     None => live(staging, &add.key, now)?,
                 };
                 let sum =
@@ -141,7 +144,7 @@ pub(super) fn resolve(
                 })
             }
         };
-        rows.insert(effect.key().clone(), row);
+        rows.push((effect.key().clone(), row));
     }
-    Ok(rows.into_iter().collect())
+    Ok(rows)
 }

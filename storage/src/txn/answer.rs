@@ -138,6 +138,12 @@ impl Outcome {
         self.to_answer().encode_to_vec().into()
     }
 
+    /// Adds the outcome's bytes to others.
+    #[expect(clippy::expect_used, reason = "a vector has room")]
+    pub fn encode_to(&self, bytes: &mut Vec<u8>) {
+        self.to_answer().encode(bytes).expect("encode an answer");
+    }
+
     /// Reads an outcome's bytes.
     ///
     /// # Errors

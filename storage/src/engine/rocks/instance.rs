@@ -21,15 +21,22 @@ use crate::{
     fault::Fault,
 };
 
+/// Bytes of a RocksDB batch before its changes: a sequence number and a count.
+const BATCH_HEAD: usize = 12;
+/// Bytes of a change beside key and value, at most: a kind, and two lengths.
+const CHANGE_HEAD_MAX: usize = 11;
+
 pub(super) struct RocksEngine {
     db: Arc<DB>,
+    /// Of every [`get`](Engine::get).
+    get: ReadOptions,
     purpose: Purpose,
     at: PathBuf,
 }
 
 impl RocksEngine {
     pub(super) fn new(db: DB, purpose: Purpose, at: &Path) -> Self {
-        Self { db: Arc::new(db), purpose, at: at.to_path_buf() }
+        Self { db: Arc::new(db), get: ReadOptions::default(), purpose, at: at.to_path_buf() }
     }
 
     fn fault(&self, what: &str, error: rocksdb::Error) -> Fault {
@@ -43,8 +50,11 @@ impl RocksEngine {
 
 impl Engine for RocksEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        let value = self.db.get(key).map_err(|error| self.fault("read from", error))?;
-        Ok(value.map(Bytes::from))
+        let value = self
+            .db
+            .get_pinned_opt(key, &self.get)
+            .map_err(|error| self.fault("read from", error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn view(&self) -> Result<Box<dyn View>, Fault> {
@@ -70,7 +80,8 @@ impl Engine for RocksEngine {
                 )));
             }
         }
-        let mut changes = WriteBatch::with_capacity_bytes(batch.byte_len());
+        let bytes = BATCH_HEAD + batch.byte_len() + CHANGE_HEAD_MAX * batch.changes().len();
+        let mut changes = WriteBatch::with_capacity_bytes(bytes);
         for change in batch.changes() {
             match change {
                 Change::Put(key, value) => changes.put(key, value),

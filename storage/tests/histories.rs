@@ -270,6 +270,22 @@ fn both_engines_give_the_same_answers_and_dump() {
     }
 }
 
+/// Replicas of one group may be of different builds, and their digests must agree.
+#[test]
+fn digests_of_a_history_are_frozen() {
+    for (seed, expected) in [
+        (1, "94feda2c8f781d06ce6d8bb642a98c13785b4264b9094a5e6d4f1ebf2d0e39f0"),
+        (2, "70fbc598a6fdd25309e982e8cf7dd7e86c539b6df421d0b7ad4705189c3b1900"),
+    ] {
+        let log = Author::log(seed, 400);
+        let subject = Subject::open(&MemoryDisk::new(seed), Path::new("t")).unwrap();
+        apply_all(&subject, &log, seed);
+        let digest = subject.machine.state().digest;
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_crash_at_every_write_point_and_a_replay_give_the_same_digest() {
     for seed in 0..4 {

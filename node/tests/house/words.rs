@@ -104,8 +104,7 @@ const SECRETS: &[&str] = &[
     "code",
 ];
 
-/// Whether a name is of a secret, or of what is kept of one. Lengths, counts and the like
-/// are none.
+/// Whether a name is of a secret, or of what is kept of one. Types and constants are none.
 pub(crate) fn is_secret(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     parts.iter().any(|part| SECRETS.contains(part))

@@ -24,6 +24,7 @@ const people = {
   ann: { email: "ann@example.org", email_verified: true },
   ann2: { email: "ann2@example.org", email_verified: true },
   bob: { email: "bob@example.org", email_verified: false },
+  dave: { email: "dave@example.org", email_verified: false },
   carol: { email: "carol@corp.example", email_verified: true, amr: ["pwd", "mfa"] },
 };
 const CORP = "6bb1c7d1-3b3e-4995-9e09-35649dc45a2b";
@@ -192,7 +193,10 @@ authoritative_domains = ["example.org"]
 [oidc.corp]\nlabel = "Corp"\nissuer_url = "${issuer}"\nclient_id = "cardea"
 client_secret_file = "secret"\nmapper = "mapper.jsonnet"\nscope = ["openid", "email"]
 organization_id = "${CORP}"\nupdate_identity_on_login = "automatic"\naal2_amr_values = ["mfa"]
+[flows]\nverification = true
 [[hooks]]\nflow = "login"\nhook = "b2b_sso"
+[[hooks]]\nflow = "login"\nmethod = "oidc"\nhook = "b2b_sso"
+[[hooks]]\nflow = "login"\nmethod = "oidc"\nhook = "require_verified_address"
 [[hooks]]\nflow = "registration"\nhook = "b2b_sso"\n`,
   );
   const environment = Object.fromEntries(
@@ -347,4 +351,13 @@ test("a member of an organization comes through its provider alone, as who it is
   people.carol.email = "carol.new@corp.example";
   await away.come("carol", "corp", through);
   assert.equal((await away.whoami()).body.authenticator_assurance_level, "aal1");
+});
+
+test("who has no verified address is led to verify one, and is not let in before", async () => {
+  await new Browser().come("dave");
+  const again = new Browser();
+  const { url, answer } = await again.come("dave");
+  assert.match(url, /\/ui\/verification\?flow=/);
+  assert.equal(answer.status, 200);
+  assert.equal((await again.whoami()).status, 401);
 });

@@ -282,6 +282,9 @@ test("an address that the provider did not verify links nobody", async () => {
     body: JSON.stringify({
       schema_id: "default",
       traits: { email: "bob@example.org" },
+      verifiable_addresses: [
+        { via: "email", value: "bob@example.org", verified: true, status: "completed" },
+      ],
       credentials: { password: { config: { password: PASSWORD } } },
     }),
   });

@@ -24,6 +24,7 @@ use crate::{
     propose::{ProposeError, Proposed},
     read::{ReadError, ReadIndexAnswer, Witnesses},
     replica::Progress,
+    rest::Rest,
     rounds::Rounds,
     settings::Settings,
     status::GroupStatus,
@@ -52,6 +53,7 @@ pub(crate) struct Group {
     proposals: Batches<Command, Result<Proposed, ProposeError>>,
     patience: Patience,
     pub(crate) log: Glance,
+    pub(crate) rest: Arc<Rest>,
     pub(crate) peers: Arc<dyn Witnesses>,
     pub(crate) confirmations: Confirmations,
     rounds: Arc<Rounds<Result<ReadIndexAnswer, ReadError>>>,
@@ -87,6 +89,7 @@ impl Group {
             peers,
             brisk,
         } = parts;
+        let rest = Rest::new(&raft, &log, &progress, &settings, (id, replica));
         let linger = Duration::from_micros(settings.read_linger_us_max);
         let group = Self {
             id,
@@ -100,6 +103,7 @@ impl Group {
             rounds: Arc::new(Rounds::new(linger)),
             raft,
             log,
+            rest: Arc::new(rest),
             machine,
             progress,
             settings,
@@ -114,7 +118,10 @@ impl Group {
     pub(crate) fn status(&self) -> GroupStatus {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        GroupStatus::of(&metrics, self.progress.applied())
+        GroupStatus {
+            resting: self.rest.is_resting(),
+            ..GroupStatus::of(&metrics, self.progress.applied())
+        }
     }
 
     /// Proposals and bytes that wait for their answer.
@@ -302,6 +309,7 @@ impl Group {
         office::follow(server, whole, |metrics| {
             let Some(group) = group.upgrade() else { return false };
             let status = GroupStatus::of(metrics, group.progress.applied());
+            group.rest.wake();
             if group.status.borrow().term != status.term {
                 group.patience.begin_term();
             }

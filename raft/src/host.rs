@@ -139,7 +139,7 @@ pub struct Host {
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
     changing: tokio::sync::Mutex<()>,
-    keeper: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    keepers: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Host {
@@ -171,11 +171,12 @@ impl Host {
             knocking: Knocking::default(),
             groups: RwLock::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
-            keeper: parking_lot::Mutex::new(None),
+            keepers: parking_lot::Mutex::default(),
             runtime: runtime.clone(),
         });
         let keeper = runtime.spawn(crate::keeper::keep(Arc::downgrade(&host)));
-        *host.keeper.lock() = Some(keeper);
+        let rest = runtime.spawn(crate::rest::keep(Arc::downgrade(&host), settings.timing.tick()));
+        *host.keepers.lock() = vec![keeper, rest];
         Ok(host)
     }
 
@@ -193,7 +194,7 @@ impl Host {
         machine: Arc<dyn Machine>,
     ) -> Result<(), StartError> {
         let _serial = self.changing.lock().await;
-        if self.keeper.lock().is_none() {
+        if self.keepers.lock().is_empty() {
             return Err(StartError::Closing);
         }
         let store = self.block(move |log| log.group(group, replica)).await??;
@@ -444,7 +445,7 @@ impl Host {
     /// Stops every group and closes the log.
     pub async fn close(&self) -> Result<(), Fault> {
         let _serial = self.changing.lock().await;
-        if let Some(keeper) = self.keeper.lock().take() {
+        for keeper in self.keepers.lock().drain(..) {
             keeper.abort();
         }
         let mut outcome = Ok(());

@@ -37,6 +37,7 @@ mod peers;
 mod propose;
 mod read;
 mod replica;
+mod rest;
 mod rounds;
 mod settings;
 mod status;

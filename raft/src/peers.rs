@@ -9,7 +9,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cardea_storage::Fault;
-use openraft::RaftNetworkFactory;
+use openraft::{
+    RaftNetworkFactory,
+    errors::{Fatal, RaftError},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse,
+        VoteRequest, VoteResponse,
+    },
+};
 
 use crate::{
     host::Host,
@@ -17,6 +24,7 @@ use crate::{
     log::Glance,
     machine::Machine,
     read::{Question, Testimony, Witnesses},
+    rest::Rest,
     types::{Raft, SnapshotData, TypeConfig, Vote},
 };
 
@@ -86,15 +94,65 @@ pub struct Loss {
 pub struct Replica {
     /// Its id; a call for another one is refused.
     pub id: ReplicaId,
-    /// Where append, vote, transfer and snapshot calls go. A snapshot is
-    /// delivered by `install_full_snapshot` with [`SnapshotData::received`].
+    /// Where appends with entries and snapshots go. A snapshot is delivered by `install_full_snapshot` with [`SnapshotData::received`].
     pub raft: Raft,
     machine: Arc<dyn Machine>,
+    rest: Arc<Rest>,
 }
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId, raft: Raft, machine: Arc<dyn Machine>) -> Self {
-        Self { id, raft, machine }
+    /// Takes a heartbeat.
+    ///
+    /// # Errors
+    /// Those of openraft's `append_entries`.
+    pub async fn beat(
+        &self,
+        beat: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>> {
+        if self.rest.hears(&beat) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.raft.append_entries(beat).await
+    }
+
+    /// Is asked for its vote.
+    ///
+    /// # Errors
+    /// Those of openraft's `vote`.
+    pub async fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, RaftError<TypeConfig>> {
+        match self.rest.refuses(&request) {
+            Some(refusal) => Ok(refusal),
+            None => self.raft.vote(request).await,
+        }
+    }
+
+    /// Is asked whether it would vote.
+    ///
+    /// # Errors
+    /// Those of openraft's `pre_vote`.
+    pub async fn pre_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, RaftError<TypeConfig>> {
+        match self.rest.refuses(&request) {
+            Some(refusal) => Ok(refusal),
+            None => self.raft.pre_vote(request).await,
+        }
+    }
+
+    /// Is told that the leader hands over.
+    ///
+    /// # Errors
+    /// Those of openraft's `handle_transfer_leader`.
+    pub async fn hand_over(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Fatal<TypeConfig>> {
+        self.rest.wake();
+        self.raft.handle_transfer_leader(request).await
     }
 
     /// A fresh directory for the files of an incoming snapshot. Who does not
@@ -113,8 +171,12 @@ impl Groups for Host {
         if self.alarm.fault().is_some() {
             return None;
         }
-        self.group(group)
-            .map(|group| Replica::new(group.replica, group.raft.clone(), group.machine.clone()))
+        self.group(group).map(|group| Replica {
+            id: group.replica,
+            raft: group.raft.clone(),
+            machine: group.machine.clone(),
+            rest: group.rest.clone(),
+        })
     }
 
     fn testify(&self, question: &Question) -> Option<Testimony> {

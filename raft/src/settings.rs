@@ -74,6 +74,8 @@ impl Timing {
 pub struct Settings {
     /// Heartbeats and elections.
     pub timing: Timing,
+    /// Heartbeats that tell nothing new after which a replica rests; 0: it never does.
+    pub rest_beats: u64,
     /// The log.
     pub log: LogSettings,
     /// Proposals of a group that wait for their answer, at most.
@@ -109,6 +111,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             timing: Timing::DEFAULT,
+            rest_beats: 10,
             log: LogSettings::default(),
             proposals_max: 4_096,
             proposal_bytes_max: 64 << 20,

@@ -58,6 +58,8 @@ pub struct GroupStatus {
     pub membership_at: Option<Position>,
     /// Whether that entry is committed.
     pub membership_committed: bool,
+    /// Whether its clock stands, because nothing has been new for a while.
+    pub resting: bool,
     /// At the leader: milliseconds since a quorum was last heard of.
     pub quorum_ack_ms_ago: Option<u64>,
     /// At the leader: how far each replica's log matches its own.
@@ -101,6 +103,7 @@ impl GroupStatus {
             joint: stored.get_joint_config().len() > 1,
             membership_at: stored.log_id().as_ref().map(Position::from),
             membership_committed: metrics.committed_membership_config.log_id() == stored.log_id(),
+            resting: false,
             quorum_ack_ms_ago: metrics
                 .last_quorum_acked
                 .map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),

@@ -104,6 +104,7 @@ async fn succeed(group: &Weak<Group>, gone: NodeId) {
 /// Lets go of the leader's lease; whether the replica still runs.
 async fn release(group: &Weak<Group>, succession: &Succession) -> bool {
     let Some(group) = group.upgrade() else { return false };
+    group.rest.wake();
     let vote = group.raft.metrics().borrow_watched().vote;
     // To somebody else than this replica, which would stand without asking first.
     let handed = TransferLeaderRequest::new(vote, succession.leader, None);

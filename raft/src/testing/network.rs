@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use openraft::{
     OptionalSend, RaftNetworkFactory,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
-    network::{RPCOption, v2::RaftNetworkV2},
+    network::{RPCOption, stream_append_sequential, v2::RaftNetworkV2},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -104,6 +104,11 @@ impl MemoryNetwork {
         }
     }
 
+    /// Mends what goes from one node to another.
+    pub fn mend(&self, from: NodeId, to: NodeId) {
+        self.state.lock().cut.remove(&(from, to));
+    }
+
     /// Mends every link.
     pub fn heal(&self) {
         self.state.lock().cut.clear();
@@ -176,7 +181,12 @@ impl RaftNetworkFactory<Config> for MemoryClients {
             group: self.group,
             target,
             tenure: Tenure::of(&self.log),
+            beats: false,
         }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
+        MemoryClient { beats: true, ..self.new_client(target, member).await }
     }
 }
 
@@ -189,6 +199,8 @@ pub struct MemoryClient {
     group: GroupId,
     target: ReplicaId,
     tenure: Tenure,
+    /// Whether it is for heartbeats.
+    beats: bool,
 }
 
 impl MemoryClient {
@@ -246,13 +258,13 @@ impl RaftNetworkV2<Config> for MemoryClient {
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
         let replica = self.go()?;
         self.tenure.tells(&rpc);
-        self.back(replica.raft.append_entries(rpc).await)
+        self.back(replica.beat(rpc).await)
     }
 
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> BoxFuture<
         's,
         Result<
@@ -263,6 +275,9 @@ impl RaftNetworkV2<Config> for MemoryClient {
     where
         S: Stream<Item = AppendEntriesRequest<Config>> + OptionalSend + Unpin + 'static,
     {
+        if self.beats {
+            return stream_append_sequential(self, input, option);
+        }
         let client = self.clone();
         Box::pin(async move {
             let replica = client.go()?;
@@ -283,7 +298,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _option: RPCOption,
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
         let replica = self.go()?;
-        self.back(replica.raft.vote(rpc).await)
+        self.back(replica.vote(rpc).await)
     }
 
     async fn pre_vote(
@@ -292,7 +307,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _option: RPCOption,
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
         let replica = self.go()?;
-        self.back(replica.raft.pre_vote(rpc).await)
+        self.back(replica.pre_vote(rpc).await)
     }
 
     async fn transfer_leader(
@@ -301,7 +316,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _option: RPCOption,
     ) -> Result<TransferLeaderResponse<Config>, RPCError<Config>> {
         let replica = self.go()?;
-        self.back(replica.raft.handle_transfer_leader(request).await)
+        self.back(replica.hand_over(request).await)
     }
 
     async fn full_snapshot(

@@ -5,6 +5,7 @@ mod lives;
 mod load;
 mod members;
 mod reads;
+mod rest;
 
 use std::{
     collections::BTreeMap,

@@ -162,7 +162,7 @@ impl Inner {
         let append = wire::beat_append(&beat).ok_or(Refusal::Malformed)?;
         let previous = append.prev_log_id;
         let patience = Duration::from_millis(self.settings.beat_ms_max);
-        let answer = timeout(patience, replica.raft.append_entries(append))
+        let answer = timeout(patience, replica.beat(append))
             .await
             .map_err(|_| Refusal::Stalled)?
             .map_err(|_| Refusal::Stopped)?;
@@ -355,8 +355,7 @@ impl raft_server::Raft for Service {
     ) -> Result<Response<proto::VoteResponse>, Status> {
         let mut message = request.into_inner();
         let replica = self.0.replica(message.route.take())?;
-        let answer =
-            replica.raft.vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
+        let answer = replica.vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
         Ok(Response::new(wire::vote_response(&answer)))
     }
 
@@ -367,7 +366,7 @@ impl raft_server::Raft for Service {
         let mut message = request.into_inner();
         let replica = self.0.replica(message.route.take())?;
         let answer =
-            replica.raft.pre_vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
+            replica.pre_vote(wire::vote(message)?).await.map_err(|error| failed(&error))?;
         Ok(Response::new(wire::vote_response(&answer)))
     }
 
@@ -377,11 +376,8 @@ impl raft_server::Raft for Service {
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
         let mut message = request.into_inner();
         let replica = self.0.replica(message.route.take())?;
-        let answer = replica
-            .raft
-            .handle_transfer_leader(wire::transfer(message)?)
-            .await
-            .map_err(|fatal| stopped(&fatal))?;
+        let told = replica.hand_over(wire::transfer(message)?).await;
+        let answer = told.map_err(|fatal| stopped(&fatal))?;
         Ok(Response::new(wire::transfer_response(&answer)))
     }
 

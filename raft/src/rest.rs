@@ -1,0 +1,277 @@
+//! Replicas at rest.
+//!
+//! What a group costs that nobody writes to are the ticks of its replicas, and what its
+//! heartbeats wake: of hundreds of groups most are such. So a replica stops its clock
+//! when nothing has been new for a while:
+//!
+//! - A *follower* that has applied all that its leader has. Heartbeats that tell it
+//!   nothing new are answered here, and openraft does not see them. They renew the lease
+//!   of the leader all the same: who asks for a vote meanwhile is refused, as openraft
+//!   would refuse it. When they stay away for as long as openraft would wait, the clock
+//!   goes on, and openraft finds that it has heard of nobody for too long.
+//! - A *leader* whose replicas have all of its log. The host has it send its heartbeats,
+//!   all such leaders at once, somewhat seldom.
+//!
+//! What changes a replica's leader, term or role starts its clock, and so does whatever
+//! is new. Nothing is agreed between nodes, and no message says that somebody rests; a
+//! node that knows nothing of this sees heartbeats and answers.
+//!
+//! No read and no write rests on clocks or leases, so a replica that rested when it should
+//! not would cost time, and one that wakes needlessly costs a tick.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use openraft::{
+    async_runtime::WatchReceiver as _,
+    raft::{AppendEntriesRequest, VoteRequest, VoteResponse},
+};
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::{
+    host::Host,
+    ids::{GroupId, ReplicaId},
+    log::Glance,
+    replica::Progress,
+    settings::{Settings, Timing},
+    types::{Raft, TypeConfig},
+};
+
+/// Leaders at rest send heartbeats at each so many steps: at about three of two of those
+/// that are awake, so that one that is late by half a heartbeat is still in time.
+const PULSE_STEPS: u64 = 7;
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spans {
+    /// Nothing was new for so long: it rests. Never, if there is none.
+    quiet: Option<Duration>,
+    /// How long a leader is trusted that was heard.
+    lease: Duration,
+    /// How long a follower at rest hears nobody before it wakes.
+    silence: Duration,
+}
+
+impl Spans {
+    fn of(settings: &Settings, group: GroupId, replica: ReplicaId) -> Self {
+        let Timing { heartbeat_ms, election_ms_min, election_ms_max, .. } = settings.timing;
+        let quiet = heartbeat_ms * settings.rest_beats;
+        // Followers of one leader are not to stand at the same time; openraft draws.
+        let spread = (election_ms_max - election_ms_min).max(1);
+        let drawn =
+            (group.0.wrapping_mul(31) ^ replica.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let silence = election_ms_max + election_ms_min + drawn % spread;
+        Self {
+            quiet: (quiet > 0).then(|| Duration::from_millis(quiet)),
+            lease: Duration::from_millis(election_ms_max),
+            silence: Duration::from_millis(silence),
+        }
+    }
+}
+
+/// What a replica does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The clock ticks. Since when nothing is new, and the index then.
+    Awake { quiet: Option<(u64, Instant)> },
+    /// It follows; when its leader was heard last.
+    Follows { heard: Instant },
+    /// It leads; the end of its log.
+    Leads { index: u64 },
+}
+
+impl State {
+    const AWAKE: Self = Self::Awake { quiet: None };
+}
+
+/// Whether a replica rests.
+pub(crate) struct Rest {
+    raft: Raft,
+    log: Glance,
+    progress: Arc<Progress>,
+    spans: Spans,
+    state: Mutex<State>,
+}
+
+impl Rest {
+    pub(crate) fn new(
+        raft: &Raft,
+        log: &Glance,
+        progress: &Arc<Progress>,
+        settings: &Settings,
+        (group, replica): (GroupId, ReplicaId),
+    ) -> Self {
+        Self {
+            raft: raft.clone(),
+            log: log.clone(),
+            progress: progress.clone(),
+            spans: Spans::of(settings, group, replica),
+            state: Mutex::new(State::AWAKE),
+        }
+    }
+
+    /// Whether its clock stands.
+    pub(crate) fn is_resting(&self) -> bool {
+        !matches!(*self.state.lock(), State::Awake { .. })
+    }
+
+    /// Starts its clock: something is new, or about to be.
+    pub(crate) fn wake(&self) {
+        self.enter(&mut self.state.lock(), State::AWAKE);
+    }
+
+    /// Takes a heartbeat; whether that is all there is to do, and the answer is that it
+    /// succeeded.
+    pub(crate) fn hears(&self, beat: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let told = self.told_nothing_new(beat);
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let next = match (told, *state) {
+            (None, _) => State::AWAKE,
+            (Some(_), State::Follows { .. }) => State::Follows { heard: now },
+            (Some(index), state) if self.is_quiet(state, index, now) => {
+                State::Follows { heard: now }
+            }
+            (Some(index), State::Awake { quiet: Some((at, since)) }) if at == index => {
+                State::Awake { quiet: Some((at, since)) }
+            }
+            (Some(index), _) => State::Awake { quiet: Some((index, now)) },
+        };
+        self.enter(&mut state, next);
+        matches!(next, State::Follows { .. })
+    }
+
+    /// The answer to somebody who asks for a vote while the leader is heard, and nobody
+    /// else would say so.
+    pub(crate) fn refuses(
+        &self,
+        request: &VoteRequest<TypeConfig>,
+    ) -> Option<VoteResponse<TypeConfig>> {
+        let State::Follows { heard } = *self.state.lock() else { return None };
+        if request.leadership_transfer || heard.elapsed() >= self.spans.lease {
+            return None;
+        }
+        let extent = self.log.extent()?;
+        Some(VoteResponse::new(extent.vote?, extent.last, false))
+    }
+
+    /// Looks at how things are; whether the replica leads at rest, and since this moment
+    /// if `is_pulse` is not set.
+    fn step(&self, now: Instant, is_pulse: bool) -> bool {
+        // Not under the lock: who tells of a change holds the metrics, and wakes this.
+        let leads = self.leads_with_nothing_to_do();
+        let mut state = self.state.lock();
+        let next = match (*state, leads) {
+            (State::Follows { heard }, _) => {
+                if now.duration_since(heard) < self.spans.silence {
+                    return false;
+                }
+                State::AWAKE
+            }
+            (State::Leads { index }, leads) => {
+                if leads == Some(index) {
+                    return is_pulse;
+                }
+                State::AWAKE
+            }
+            // A follower's heartbeats say whether it is quiet there.
+            (State::Awake { .. }, None) => return false,
+            (state, Some(index)) if self.is_quiet(state, index, now) => State::Leads { index },
+            (State::Awake { quiet: Some((at, _)) }, Some(index)) if at == index => return false,
+            (State::Awake { .. }, Some(index)) => State::Awake { quiet: Some((index, now)) },
+        };
+        self.enter(&mut state, next);
+        matches!(next, State::Leads { .. })
+    }
+
+    fn enter(&self, state: &mut State, next: State) {
+        let ticks = |state: &State| matches!(state, State::Awake { .. });
+        if ticks(state) != ticks(&next) {
+            self.raft.runtime_config().tick(ticks(&next));
+        }
+        *state = next;
+    }
+
+    /// Whether it has been awake at this index for long enough.
+    fn is_quiet(&self, state: State, index: u64, now: Instant) -> bool {
+        match (state, self.spans.quiet) {
+            (State::Awake { quiet: Some((at, since)) }, Some(span)) => {
+                at == index && now.duration_since(since) >= span
+            }
+            _ => false,
+        }
+    }
+
+    /// The end of the log, if a heartbeat says that it is the leader's too, and all is
+    /// committed, and if it is applied here.
+    fn told_nothing_new(&self, beat: &AppendEntriesRequest<TypeConfig>) -> Option<u64> {
+        let end = beat.prev_log_id.filter(|_| beat.entries.is_empty())?;
+        let extent = self.log.extent()?;
+        let is_same = beat.vote.committed
+            && extent.vote == Some(beat.vote)
+            && extent.last == Some(end)
+            && beat.leader_commit == Some(end)
+            && self.progress.applied() == Some(end.index);
+        is_same.then_some(end.index)
+    }
+
+    /// The end of the log, if this replica leads, and every member has all of it.
+    fn leads_with_nothing_to_do(&self) -> Option<u64> {
+        self.spans.quiet?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if !metrics.state.is_leader() {
+            return None;
+        }
+        let end = metrics.last_log_index?;
+        let members = &metrics.membership_config;
+        let is_settled = members.get_joint_config().len() == 1
+            && metrics.committed_membership_config.log_id() == members.log_id();
+        let has_all =
+            |matched: &Option<_>| matched.is_some_and(|id: crate::types::LogId| id.index == end);
+        let is_done = is_settled
+            && self.progress.applied() == Some(end)
+            && metrics.replication.as_ref().is_some_and(|all| all.values().all(has_all));
+        is_done.then_some(end)
+    }
+}
+
+/// Looks at every replica of a host, step by step, until the host is gone.
+pub(crate) async fn keep(host: Weak<Host>, step: Duration) {
+    let mut period = interval(step);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for number in 0_u64.. {
+        period.tick().await;
+        let Some(host) = host.upgrade() else { return };
+        let (now, is_pulse) = (Instant::now(), number.is_multiple_of(PULSE_STEPS));
+        let leading =
+            host.running_groups().into_iter().filter(|group| group.rest.step(now, is_pulse));
+        let pulses = leading.map(|group| async move { group.raft.trigger().heartbeat().await });
+        // A replica that is stopping needs none, and one that hangs keeps nobody waiting.
+        drop(timeout(step, join_all(pulses)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_nobody_waits_as_long_as_openraft_would_and_not_as_long_as_others() {
+        let settings = Settings::default();
+        let spans = |replica| Spans::of(&settings, GroupId(7), ReplicaId(replica));
+        let Timing { election_ms_min, election_ms_max, .. } = settings.timing;
+        for replica in 1..100 {
+            let silence = u64::try_from(spans(replica).silence.as_millis()).unwrap();
+            assert!((election_ms_max + election_ms_min..2 * election_ms_max).contains(&silence));
+        }
+        let drawn: std::collections::BTreeSet<_> = (1..100).map(|id| spans(id).silence).collect();
+        assert!(drawn.len() > 50, "{drawn:?}");
+        let never = Settings { rest_beats: 0, ..settings };
+        assert_eq!(Spans::of(&never, GroupId(7), ReplicaId(1)).quiet, None);
+    }
+}

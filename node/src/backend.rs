@@ -268,6 +268,7 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
     // The proportion of the default: spared well before the next is missed.
     let heartbeat_spared_ms =
         heartbeat_ms * Timing::DEFAULT.heartbeat_spared_ms / Timing::DEFAULT.heartbeat_ms;
+    let defaults = cardea_raft::Settings::default();
     cardea_raft::Settings {
         timing: Timing {
             heartbeat_ms,
@@ -275,8 +276,9 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
             election_ms_min: ms(raft.election_min),
             election_ms_max: ms(raft.election_max),
         },
+        rest_beats: if raft.rest { defaults.rest_beats } else { 0 },
         snapshot_entries: u64::from(raft.snapshot_entries),
-        ..cardea_raft::Settings::default()
+        ..defaults
     }
 }
 

@@ -173,6 +173,7 @@ impl Machine {
             dial: Default::default(),
             raft: Settings {
                 timing: Timing::scaled(Duration::from_millis(round_trip)),
+                rest_beats: parameters.rest_beats,
                 log: LogSettings {
                     tail_bytes_max: parameters.tail_bytes_max,
                     ..LogSettings::default()

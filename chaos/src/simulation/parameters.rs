@@ -106,6 +106,8 @@ pub struct Parameters {
     pub mix: Mix,
     /// What may happen.
     pub harms: Harms,
+    /// Heartbeats that tell nothing new after which a replica rests; 0: never.
+    pub rest_beats: u64,
 }
 
 impl Parameters {
@@ -150,6 +152,7 @@ impl Parameters {
                 replacement: up_to(0, 99) < 30,
                 backups: up_to(0, 99) < 40,
             },
+            rest_beats: [0, 1, 3, 10][up_to(0, 3) as usize],
         }
     }
 }

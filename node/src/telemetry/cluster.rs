@@ -177,6 +177,8 @@ fn raft(samples: &mut Samples, host: &Host, group: GroupId) {
     gauge("raft_votes", "Whether this replica votes", f64::from(u8::from(votes)));
     let known = f64::from(u8::from(status.leader.is_some()));
     gauge("raft_has_leader", "Whether this replica knows a leader", known);
+    let rests = f64::from(u8::from(status.resting));
+    gauge("raft_rests", "Whether this replica's clock stands, since nothing is new", rests);
     for (name, help, index) in [
         ("raft_last_log_index", "The last index in the log", status.last_log),
         ("raft_committed_index", "The last index known to be committed", status.committed),

@@ -90,6 +90,7 @@ impl State {
 
 /// Whether a replica rests.
 pub(crate) struct Rest {
+    group: GroupId,
     raft: Raft,
     log: Glance,
     progress: Arc<Progress>,
@@ -106,6 +107,7 @@ impl Rest {
         (group, replica): (GroupId, ReplicaId),
     ) -> Self {
         Self {
+            group,
             raft: raft.clone(),
             log: log.clone(),
             progress: progress.clone(),
@@ -192,6 +194,7 @@ impl Rest {
         let ticks = |state: &State| matches!(state, State::Awake { .. });
         if ticks(state) != ticks(&next) {
             self.raft.runtime_config().tick(ticks(&next));
+            tracing::debug!(group = %self.group, from = ?state, to = ?next, "a replica rests or wakes");
         }
         *state = next;
     }

@@ -21,6 +21,7 @@ impl Cluster {
     /// Long enough for every follower to have stood, had it heard nobody.
     async fn several_elections(&self) {
         let waits = Duration::from_millis(5 * self.settings.timing.election_ms_max);
+        // Nothing may happen.
         tokio::time::sleep(waits).await;
     }
 }

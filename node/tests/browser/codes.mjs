@@ -19,7 +19,7 @@ test("somebody signs up by a code in German", async () => {
   assert.equal(await language(page), "de")
   assert.equal(await title(page), "Legen Sie Ihr Konto an")
   await shot(page, "de-registration")
-  await page.getByLabel("Email").fill("bea@example.org")
+  await page.getByLabel("E-Mail").fill("bea@example.org")
   await press(page, "Registrierungscode senden")
   assert.equal(await title(page), "Sehen Sie in Ihre Nachrichten")
   await shot(page, "de-registration-code")

@@ -79,6 +79,11 @@ impl Silence {
         let now = member.clock.monotonic();
         let begun = *self.begun.get_or_insert(now);
         let view = member.directory.view();
+        // Whoever leaves is answered by nobody in the end, and that is as it should be.
+        let own = view.nodes.get(&member.node).map(|row| row.state());
+        if matches!(own, Some(NodeState::Decommissioning | NodeState::Decommissioned)) {
+            return;
+        }
         // A node that was never heard may only just have been asked.
         let asked_for_long = now.saturating_sub(begun) > HEARD_MAX;
         let others = view

@@ -116,6 +116,8 @@ pub(super) fn run(args: &StartArgs) -> Outcome {
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
     panic::abort_after_logging();
+    // What a node writes, backups too, holds hashes and addresses: nobody else reads it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let stop_with_stdin = args.stop_with_stdin;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

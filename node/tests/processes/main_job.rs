@@ -1,5 +1,7 @@
 //! The main job: sign up, log in, be recognised, survive deaths, be logged out.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 
 use crate::support::{Ask, Cluster, MASTER_KEY, PASSWORD, ask, until};
@@ -150,6 +152,9 @@ fn status_and_metrics_tell_what_is_there() {
         assert_eq!(node["state"], json!("live"), "{node}");
         assert!(node["disk_free_bytes"].as_u64().unwrap() > 0, "{node}");
     }
+    let written = cluster.nodes[0].directory.join("data").join("IDENTITY");
+    let mode = std::fs::metadata(written).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "nobody else reads what a node writes");
     let metrics = ask(cluster.nodes[0].admin, "GET", "/metrics", Ask::default()).unwrap().text;
     for family in [
         "cardea_http_requests_total{",

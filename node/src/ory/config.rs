@@ -22,7 +22,7 @@ const CARRIED: &[(&str, &str, Form)] = &[
     ("cookies.domain", "sessions.cookie_domain", Form::Text),
     ("cookies.same_site", "sessions.cookie_same_site", Form::Lower),
     ("selfservice.default_browser_return_url", "pages.default_return_url", Form::Text),
-    ("selfservice.allowed_return_urls", "pages.allowed_return_urls", Form::Texts),
+    ("selfservice.allowed_return_urls", "pages.allowed_return_urls", Form::Places),
     ("selfservice.flows.login.ui_url", "pages.login_url", Form::Text),
     ("selfservice.flows.registration.ui_url", "pages.registration_url", Form::Text),
     ("selfservice.flows.settings.ui_url", "pages.settings_url", Form::Text),
@@ -126,6 +126,8 @@ enum Form {
     Host,
     Lower,
     Texts,
+    /// URLs, without those that are patterns.
+    Places,
     Flag,
     Number,
     Duration,
@@ -178,6 +180,12 @@ pub fn translate(kratos: &Value) -> Translated {
     for (path, ours, form) in CARRIED {
         let Some(value) = at(kratos, path) else { continue };
         taken.insert((*path).to_owned());
+        if matches!(form, Form::Places) {
+            let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+            let patterns = all.filter(|url| is_pattern(url));
+            let why = |url| format!("{url} is a pattern: name each place whole");
+            left.extend(patterns.map(|url| Left::new(path, why(url))));
+        }
         match written(value, *form) {
             Ok(written) if settings.iter().all(|(known, _)| known != ours) => {
                 settings.push(((*ours).to_owned(), written));
@@ -317,6 +325,11 @@ fn leaves(value: &Value, path: String, paths: &mut Vec<String>) {
     }
 }
 
+/// Whether a place is many: a target is matched whole here.
+fn is_pattern(url: &str) -> bool {
+    url.contains('*')
+}
+
 fn written(value: &Value, form: Form) -> Result<String, String> {
     let text = || value.as_str().ok_or_else(|| format!("{value} is no text"));
     match form {
@@ -328,6 +341,11 @@ fn written(value: &Value, form: Form) -> Result<String, String> {
             let items = items.iter().map(|item| item.as_str().map(quoted));
             let items: Option<Vec<_>> = items.collect();
             Ok(format!("[{}]", items.ok_or("not all of it are texts")?.join(", ")))
+        }
+        Form::Places => {
+            let items = value.as_array().ok_or_else(|| format!("{value} is no list"))?;
+            let items = items.iter().filter_map(Value::as_str).filter(|url| !is_pattern(url));
+            Ok(format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", ")))
         }
         Form::Flag => {
             value.as_bool().map(|flag| flag.to_string()).ok_or(format!("{value} is no flag"))
@@ -437,7 +455,7 @@ session:
   cookie: {domain: example.org, same_site: Lax}
 selfservice:
   default_browser_return_url: https://www.example.org/
-  allowed_return_urls: ["https://www.example.org", "https://app.example.org"]
+  allowed_return_urls: ["https://www.example.org", "https://app.example.org", "https://*.example.org"]
   methods:
     password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3, migrate_hook: {enabled: true, config: {url: "https://old.example.org/check", method: POST, auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}}}}}
     totp: {enabled: true, config: {issuer: Example}}
@@ -487,6 +505,7 @@ identity:
             "selfservice.methods.oidc.config.providers[0].client_secret",
             "secrets.cookie",
             "courier.smtp.connection_uri",
+            "selfservice.allowed_return_urls",
         ];
         let translated = assert_translated(KRATOS, &parts, &left);
         assert!(!translated.toml.contains("pass@"));

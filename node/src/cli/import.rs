@@ -268,7 +268,7 @@ impl Report {
             text.push_str(&format!("{verb} schemas in force: {}.\n", self.schemas.join(", ")));
         }
         if !found.shared.is_empty() {
-            let mut table = Table::new(["SHARED", "VALUE", "IDENTITIES"])
+            let mut table = Table::new(["shared", "value", "identities"])
                 .titled("Shared by several identities: the first one keeps it");
             for shared in &found.shared {
                 table.row([
@@ -280,7 +280,7 @@ impl Report {
             text.push_str(&table.render(colour));
         }
         let verb = if self.dry_run { "What would become of them" } else { "What became of them" };
-        let mut table = Table::new(["OUTCOME", "IDENTITIES"]).titled(verb);
+        let mut table = Table::new(["outcome", "identities"]).titled(verb);
         for (outcome, count) in &self.identities {
             let bad = matches!(outcome.as_str(), "refused" | "failed");
             let tone = if bad { Tone::Bad } else { Tone::Good };
@@ -289,14 +289,14 @@ impl Report {
         }
         text.push_str(&table.render(colour));
         if !self.left.is_empty() {
-            let mut table = Table::new(["LEFT BEHIND", "IDENTITIES"]);
+            let mut table = Table::new(["left behind", "identities"]);
             for (left, count) in &self.left {
                 table.row([left.as_str().into(), count.to_string().into()]);
             }
             text.push_str(&table.render(colour));
         }
         if !self.refused.is_empty() {
-            let mut table = Table::new(["IDENTITY", "WHY NOT"]);
+            let mut table = Table::new(["identity", "why not"]);
             for item in &self.refused {
                 let why = item["reason"].as_str().or(item["error"]["message"].as_str());
                 table.row([

@@ -171,7 +171,7 @@ impl Tuples {
         }
         let title =
             if dry_run { "Relation tuples that would be brought" } else { "Relation tuples" };
-        let mut table = Table::new(["NAMESPACE", "TUPLES", "DECLARED"]).titled(title);
+        let mut table = Table::new(["namespace", "tuples", "declared"]).titled(title);
         for namespace in &self.namespaces {
             let is_declared = if namespace.is_declared { "yes" } else { "no: checks deny" };
             table.row([

@@ -202,7 +202,7 @@ sections! {
         format: LogFormat = "human",
         /// Levels by target, such as "info" or "info,cardea_raft=debug".
         level: String = "info,openraft=error,openraft::core::heartbeat=off",
-        /// Write a line for each request.
+        /// Write a line for each request, but for probes and scrapes that are answered well.
         access: bool = "true",
     }
 

@@ -150,7 +150,7 @@ impl Gate {
 
         let (took, status) = (started.elapsed(), grpc::http_status(&response));
         self.metrics.observe(self.options.side.name(), &method, route, status, took);
-        if self.options.access_log {
+        if self.options.access_log && !(status.is_success() && is_probe(route)) {
             // The route's pattern, never the path or query: those carry ids,
             // tokens and codes.
             tracing::info!(
@@ -350,6 +350,11 @@ fn with_path(uri: &Uri, path: &str) -> Result<Uri, Refusal> {
     let rewritten = format!("{path}{query}").parse();
     parts.path_and_query = Some(rewritten.map_err(|_| Refusal::not_found())?);
     Uri::from_parts(parts).map_err(|_| Refusal::not_found())
+}
+
+/// Whether a route is asked by machines all day: it is logged only where it does not answer well.
+fn is_probe(route: &str) -> bool {
+    route.starts_with("/health/") || route == "/metrics"
 }
 
 /// Headers of every answer. A handler's own choice stays.

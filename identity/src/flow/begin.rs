@@ -137,6 +137,13 @@ impl Service {
             record.requested_aal = if wanted == Aal::Aal2 { 2 } else { 1 };
             let factors = self.factors_of(&view, scope, subject).await?;
             self.offer_factors(&mut record, &factors);
+            let known = factors.get(CredentialKind::Password);
+            if let Some(known) = known.and_then(|record| record.identifiers.first())
+                && wanted < Aal::Aal2
+                && begin.browser.is_some()
+            {
+                self.name_holder(&mut record, known);
+            }
             if wanted == Aal::Aal2 {
                 let addresses = self.second_addresses(&found.identity, &found.shown());
                 if !addresses.is_empty() {
@@ -270,7 +277,9 @@ impl Service {
             })
             .await?;
         let exchange_code = drawn.map(|(code, _)| code);
-        Ok(Flow { exchange_code, ..self.show_flow(FlowId(id), record) })
+        let mut flow = Flow { exchange_code, ..self.show_flow(FlowId(id), record) };
+        Self::refill(&mut flow, record);
+        Ok(flow)
     }
 }
 

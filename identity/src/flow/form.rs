@@ -2,6 +2,7 @@
 //! before it is shown, so what was wrong is kept with the flow.
 
 use cardea_storage::{StoreError, Timestamp};
+use uuid::Uuid;
 
 use super::{Flow, FlowRejection, FlowState, Purpose};
 use crate::{
@@ -42,6 +43,13 @@ impl Service {
             })
             .await?;
         Ok(())
+    }
+
+    /// Fills in whose session a login refreshes: as in Kratos, nobody types that again.
+    pub(super) fn name_holder(&self, record: &mut FlowRecord, identifier: &str) {
+        let mut ui = self.show_flow(FlowId(Uuid::nil()), record).ui;
+        ui.fill("identifier", identifier.into());
+        record.form = encoded(&ui).into();
     }
 
     /// Adds a message to a browser's form.

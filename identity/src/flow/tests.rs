@@ -12,7 +12,7 @@ use crate::{
     model::IdentityState,
     session::{Aal, CredentialKind, Proof},
     testing::{BROWSER, PASSWORD, START, World, client, secret, settings, traits},
-    ui::Text,
+    ui::{Attributes, Text},
 };
 
 fn ids(flow: &Flow) -> Vec<u32> {
@@ -437,9 +437,23 @@ async fn who_is_logged_in_begins_a_login_only_to_refresh() {
     let refused = world.service.begin_registration(world.scope, sign_up).await;
     assert!(matches!(refused, Err(BeginRejection::AlreadyLoggedIn)), "{refused:?}");
 
-    let flow = begin(true, None, Some(proof)).await.unwrap();
+    let flow = begin(true, None, Some(proof.clone())).await.unwrap();
     assert!(flow.refresh);
     assert_eq!(ids(&flow), [1_010_003]);
+    // A browser's form says who it is; whoever learns a native flow's id is told nothing.
+    let named = |flow: &Flow| match &flow.ui.find("identifier").unwrap().attributes {
+        Attributes::Input(input) => input.value.clone(),
+        _ => None,
+    };
+    assert_eq!(named(&flow), Some(json!("")));
+    let (browser, proof) = (Some(BROWSER), Some(proof));
+    let begin = BeginLogin { refresh: true, browser, proof, ..BeginLogin::default() };
+    let begun = world.service.begin_login(world.scope, begin).await.unwrap();
+    let shown = world.service.flow(world.scope, Purpose::Login, begun.id).await.unwrap();
+    for flow in [begun, shown] {
+        assert_eq!(named(&flow), Some(json!("ann@example.org")));
+        assert_eq!(ids(&flow), [1_010_003]);
+    }
     let other = world.submit_login(flow.id, "bob@example.org", PASSWORD, "192.0.2.1").await;
     assert!(matches!(other, Err(LoginRejection::IdentityMismatch)), "{other:?}");
     world.submit_login(flow.id, "ann@example.org", PASSWORD, "192.0.2.1").await.unwrap();

@@ -281,11 +281,17 @@ impl Applier<'_> {
         Ok(Outcome::Acknowledged)
     }
 
-    fn write(&mut self, rows: Vec<Changed>, revision: Revision) {
-        for (key, row) in rows {
-            let row = row.map(|row| Stored { revision, ..row });
-            self.staging.set_row(&key, row.as_ref().map(Stored::encode));
-            self.written.push((key, row));
+    fn write(&mut self, mut rows: Vec<Changed>, revision: Revision) {
+        for (key, row) in &mut rows {
+            if let Some(row) = row {
+                row.revision = revision;
+            }
+            self.staging.set_row(key, row.as_ref().map(Stored::encode));
+        }
+        if self.written.is_empty() {
+            self.written = rows;
+        } else {
+            self.written.append(&mut rows);
         }
     }
 }

@@ -149,7 +149,9 @@ pub(super) fn hold(
     id: RequestId,
     prepared: &Prepared,
 ) -> Result<(), Fault> {
-    let prepared = staging.put_prepared(id, prepared)?;
+    // What is held shares bytes of its own, where this may be a part of a large entry.
+    let bytes = Bytes::from(prepared.encode_to_vec());
+    let prepared = decode_prepared(bytes.clone())?;
     let holder = Holder {
         request_id: id.to_bytes(),
         decider: prepared.decider.clone(),
@@ -167,6 +169,7 @@ pub(super) fn hold(
         lock.shared.push(holder.clone());
         staging.set_lock(key, lock);
     }
+    staging.put_prepared(id, prepared, bytes);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::{
     area,
     decision::{Decision, decode_decision},
     held::Held,
-    lock::{LockRow, Prepared, decode_prepared},
+    lock::{LockRow, Prepared},
 };
 use crate::{
     clock::Timestamp,
@@ -102,18 +102,10 @@ impl<'a> Staging<'a> {
         self.held.prepared.get(&id)
     }
 
-    /// Keeps a prepared transaction; gives it back in bytes of its own, where it may
-    /// have been a part of a large entry.
-    pub(super) fn put_prepared(
-        &mut self,
-        id: RequestId,
-        prepared: &Prepared,
-    ) -> Result<Prepared, Fault> {
-        let bytes = Bytes::from(prepared.encode_to_vec());
-        let own = decode_prepared(bytes.clone())?;
+    /// Keeps a prepared transaction, which these are the bytes of.
+    pub(super) fn put_prepared(&mut self, id: RequestId, prepared: Prepared, bytes: Bytes) {
         self.changes.insert(area::txn_key(area::PREPARED, id), Some(bytes));
-        self.held.prepared.insert(id, own.clone());
-        Ok(own)
+        self.held.prepared.insert(id, prepared);
     }
 
     /// Takes a prepared transaction out, if there is one.

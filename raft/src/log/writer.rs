@@ -238,9 +238,7 @@ impl Writer {
             Some(Hand::Thread(thread)) => self.join(thread),
             Some(Hand::Task(task, engine)) => {
                 task.abort();
-                while let Some(taken) = gather(&self.shared, &mut self.shared.queue.lock()) {
-                    write(&self.shared, engine.as_ref(), taken);
-                }
+                write_all(&self.shared, engine.as_ref());
             }
             None => {}
         }
@@ -260,11 +258,7 @@ impl Writer {
             Some(Hand::Task(_, engine)) => engine.clone(),
             _ => return,
         };
-        loop {
-            let taken = gather(&self.shared, &mut self.shared.queue.lock());
-            let Some(taken) = taken else { return };
-            write(&self.shared, engine.as_ref(), taken);
-        }
+        write_all(&self.shared, engine.as_ref());
     }
 }
 
@@ -298,6 +292,16 @@ async fn run_in_turns(shared: Arc<Shared>, engine: Arc<dyn Engine>, pace: Arc<dy
                 write(&shared, engine.as_ref(), taken);
             }
         }
+    }
+}
+
+/// Writes all that is queued.
+fn write_all(shared: &Shared, engine: &dyn Engine) {
+    loop {
+        // On a line of its own: the queue is not to be locked while it is written.
+        let taken = gather(shared, &mut shared.queue.lock());
+        let Some(taken) = taken else { return };
+        write(shared, engine, taken);
     }
 }
 

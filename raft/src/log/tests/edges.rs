@@ -1,7 +1,12 @@
 //! Purges, truncations, removal, and reading across memory and engine.
 
+use std::{sync::mpsc, thread, time::Duration};
+
 use super::*;
-use crate::log::OpenLogError;
+use crate::{
+    blocking::{self, Pace},
+    log::OpenLogError,
+};
 
 const GROUP: GroupId = GroupId(3);
 const REPLICA: ReplicaId = ReplicaId(1);
@@ -194,4 +199,35 @@ fn a_removed_replica_never_starts_again_and_leaves_nothing_behind() {
         let mut neighbour = log.group(GroupId(4), ReplicaId(9)).unwrap();
         assert_eq!(read_all(&mut neighbour).await, [entry(1, 0)]);
     });
+}
+
+struct Never;
+
+impl Pace for Never {
+    fn sync_time(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn turn_time(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Found by simulation: who closed the log there waited for the queue that it had locked
+/// itself, if there was anything in it.
+#[test]
+fn a_log_that_is_closed_on_a_simulated_machine_writes_what_is_queued() {
+    let (told, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        blocking::simulate(Some(Arc::new(Never)));
+        runtime.block_on(async {
+            let (log, _) = open(&memory(), 100);
+            let mut store = log.group(GROUP, REPLICA).unwrap();
+            let synced = append(&mut store, [entry(1, 0), entry(1, 1)]).await;
+            log.close();
+            let _ = told.send(synced.await.unwrap().is_ok());
+        });
+    });
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(60)), Ok(true));
 }

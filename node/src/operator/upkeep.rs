@@ -85,13 +85,13 @@ pub(super) async fn back_up(
     archive: Archive,
 ) -> Result<ArchiveReport, Declined> {
     let plan = BackupPlan::new(PathBuf::from(&archive.directory));
-    let report = life::back_up(member, &plan, |step| tracing::info!(?step, "backup")).await;
+    let report =
+        life::back_up(member, &plan, |step| tracing::info!(%step, "a backup is made")).await;
     let report = report.map_err(|error| match &error {
         BackupError::NotEmpty(_) => Declined::Conflict(sentence(&error)),
         BackupError::Relative(_) => Declined::Malformed(sentence(&error)),
         _ => Declined::Unavailable(sentence(&error)),
     })?;
-    tracing::info!(rows = report.rows, bytes = report.bytes, "a backup was written");
     Ok(ArchiveReport {
         directory: archive.directory,
         cut_at: rfc3339(Timestamp(report.manifest.cut_at)),
@@ -121,13 +121,13 @@ pub(super) async fn restore(
             upkeep::revoked_session(row, now).map_or(Fate::Keep, Fate::Replace)
         }),
     };
-    let report = life::restore(member, &plan, |step| tracing::info!(?step, "restore")).await;
+    let report =
+        life::restore(member, &plan, |step| tracing::info!(%step, "a backup is restored")).await;
     let report = report.map_err(|error| match &error {
         RestoreError::NotEmpty(_) | RestoreError::Another => Declined::Conflict(sentence(&error)),
         RestoreError::Archive(_) | RestoreError::Keys(_) => Declined::Malformed(sentence(&error)),
         _ => Declined::Unavailable(sentence(&error)),
     })?;
-    tracing::info!(rows = report.restored, left_out = report.left_out, "a backup was restored");
     Ok(ArchiveReport {
         directory: archive.directory,
         cut_at: rfc3339(Timestamp(report.manifest.cut_at)),

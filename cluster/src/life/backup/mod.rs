@@ -21,6 +21,7 @@ pub(crate) mod cut;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -98,6 +99,21 @@ pub enum Progress {
         /// Bytes done.
         bytes: u64,
     },
+}
+
+/// For the log.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fencing => f.write_str("fences go up"),
+            Self::Settling { prepared } => write!(f, "{prepared} transactions are waited for"),
+            Self::Cutting => f.write_str("checkpoints are made"),
+            Self::Checking => f.write_str("files are read through"),
+            Self::Copying { groups, groups_total, rows, bytes } => {
+                write!(f, "{groups} of {groups_total} shards, {rows} rows, {bytes} bytes")
+            }
+        }
+    }
 }
 
 /// A backup that was made.

@@ -56,11 +56,13 @@ pub enum Bug {
     StragglersHeard,
     /// What older nodes left in an index is not looked for before it counts as whole.
     IndexUnstripped,
+    /// A follower at rest does not wake when it hears nobody.
+    SilenceSleptThrough,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SyncSkipped,
         Self::AnsweredBeforeQuorum,
         Self::VoteLost,
@@ -84,6 +86,7 @@ impl Bug {
         Self::JumpUnseen,
         Self::StragglersHeard,
         Self::IndexUnstripped,
+        Self::SilenceSleptThrough,
     ];
 
     /// The bug of this name.

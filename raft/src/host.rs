@@ -214,15 +214,25 @@ impl Host {
         store: LogStore,
     ) -> Result<Arc<Group>, StartError> {
         let (checked, extent) = (machine.clone(), store.extent());
-        let log = store.glance();
+        let (log, stored) = (store.glance(), store.clone());
         let since_snapshot = self.block(move |_| {
             let index = |id: Option<LogId>| id.map(|id| id.index);
-            let applied = checked.applied()?.position.map(|position| position.index);
+            let position = checked.applied()?.position;
+            let applied = position.map(|position| position.index);
             let lost = checked.is_new() && extent.vote.is_some();
             if lost || applied < index(extent.purged) {
                 return Err(StartError::StateLost);
             }
-            if applied > index(extent.last) && !planted::is(Bug::TabletAheadOfLog) {
+            let yields = position.map_or(Ok(false), |position| stored.yield_to(position))?;
+            if yields {
+                tracing::warn!(
+                    group = %id,
+                    ?position,
+                    "the log lost what was applied already, and is continued behind it"
+                );
+            }
+            let is_ahead = yields || applied > index(extent.last);
+            if is_ahead && !planted::is(Bug::TabletAheadOfLog) {
                 // The log will be cut at the machine: a snapshot from before has
                 // no entries behind it to be continued with.
                 checked.discard_snapshot()?;

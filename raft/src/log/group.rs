@@ -281,6 +281,20 @@ impl GroupLog {
         self.writer.submit(self.deletion(kept..end), Urgency::Rides);
     }
 
+    /// Gives everything up, up to what the machine applied last, if another entry stands
+    /// there. A machine may have applied, and kept, what the log had not synced yet; where
+    /// power was lost then, what a new leader had replaced is there again. Whether it did.
+    /// Blocks.
+    pub(super) fn yield_to(&self, applied: LogId) -> Result<bool, Fault> {
+        let held = self.read(applied.index..applied.index.saturating_add(1), 1)?;
+        if held.first().is_none_or(|entry| entry.log_id == applied) {
+            return Ok(false);
+        }
+        self.truncate_after(None);
+        self.purge(applied);
+        Ok(true)
+    }
+
     /// Drops every entry up to `upto`, and remembers that, in one batch.
     pub(super) fn purge(&self, upto: LogId) {
         let mut state = self.state.lock();

@@ -18,6 +18,7 @@ use openraft::{
 use super::group::{GroupLog, LogExtent};
 use crate::{
     alarm::Alarm,
+    machine::Position,
     types::{LogEntry, LogId, StoredMembership, TypeConfig, Vote},
 };
 
@@ -39,6 +40,12 @@ impl LogStore {
     /// Vote, purge point and last position.
     pub(crate) fn extent(&self) -> LogExtent {
         self.log.extent()
+    }
+
+    /// Gives up what contradicts the last entry that the machine applied; whether there
+    /// was anything. Blocks.
+    pub(crate) fn yield_to(&self, applied: Position) -> Result<bool, Fault> {
+        self.log.yield_to(applied.into())
     }
 
     /// What the log says at once, without keeping it open.

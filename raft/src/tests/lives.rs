@@ -1,7 +1,19 @@
 //! Restarts, snapshots, purges, and what refuses to start.
 
+use openraft::{
+    EntryPayload,
+    storage::{IOFlushed, RaftLogStorage},
+    type_config::TypeConfigExt,
+    vote::RaftLeaderId,
+};
+
 use super::*;
-use crate::{Loss, StartError};
+use crate::{
+    Entry, LogSettings, Loss, Machine, Payload, StartError,
+    alarm::Alarm,
+    log::Log,
+    types::{Command, LeaderId, LogEntry, LogId, TypeConfig},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_loses_power_goes_on_where_it_was() {
@@ -65,9 +77,67 @@ async fn a_group_that_lost_its_state_refuses_to_start() {
     cluster.nodes.get_mut(&node).unwrap().ledgers.clear();
     let disk = cluster.nodes[&node].disk.clone();
     disk.remove(Path::new("/node/machines/1")).unwrap();
+
     let ledger = open_ledger(&disk, GROUP);
     let refused = cluster.host(node).start_group(GROUP, replica_of(node), ledger).await;
     assert!(matches!(refused, Err(StartError::StateLost)), "{refused:?}");
+    cluster.close().await;
+}
+
+/// Writes into the log of a node that does not run.
+async fn write_log(disk: &MemoryDisk, node: NodeId, entries: Vec<LogEntry>) {
+    let (at, alarm) = (Path::new("/node/log"), Arc::new(Alarm::new()));
+    let log = Log::open(disk, at, LogSettings::default(), alarm).unwrap();
+    let mut store = log.group(GROUP, replica_of(node)).unwrap();
+    let (flushed, synced) = TypeConfig::oneshot();
+    store.append(entries, IOFlushed::signal(flushed)).await.unwrap();
+    synced.await.unwrap().unwrap();
+    log.close();
+}
+
+/// Found by simulation: a follower had applied what a new leader had told it to be
+/// committed, and kept it, before its own log had synced that; power was lost, and what
+/// the new leader had replaced was in the log again. It could not be started any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_what_was_applied_already_is_continued_behind_it() {
+    let mut cluster = Cluster::formed(Settings::default()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.put(leader, "k", "before").await;
+    let nodes: Vec<_> = cluster.nodes.keys().copied().collect();
+    cluster.converged(&nodes).await;
+    let (follower, next) = (cluster.others(leader)[0], cluster.others(leader)[1]);
+    let status = cluster.status(follower);
+    let end = status.last_log.unwrap();
+    let Node { disk, host, ledgers } = cluster.nodes.remove(&follower).unwrap();
+    host.close().await.unwrap();
+    cluster.network.detach(follower);
+    drop((host, ledgers));
+
+    cluster.host(leader).transfer_leader(GROUP, replica_of(next)).await.unwrap();
+    assert_eq!(cluster.leader_among(GROUP, &[leader, next]).await, next);
+    cluster.put(next, "k", "later").await;
+    cluster.converged(&[leader, next]).await;
+    let agreed = cluster.host(next).log_positions(GROUP, end + 1).unwrap().unwrap().entries;
+    let [blank, put] = agreed[..] else { panic!("{agreed:?}") };
+
+    // Its machine has that. Its log has what only the former leader had.
+    let later = Payload::Command(Bytes::from_static(b"k=later"));
+    let entries = [(blank, Payload::Blank), (put, later)];
+    let entries = entries.map(|(position, payload)| Entry { position, payload });
+    open_ledger(&disk, GROUP).apply(entries.to_vec()).unwrap();
+    let former = LeaderId::new(status.term, replica_of(leader));
+    let lost = |index| LogEntry {
+        log_id: LogId::new(former, index),
+        payload: EntryPayload::Normal(Command(Bytes::from_static(b"k=never"))),
+    };
+    write_log(&disk, follower, (end + 1..end + 6).map(lost).collect()).await;
+
+    let host = open_host(&cluster.network, follower, &disk, cluster.settings).await;
+    cluster.nodes.insert(follower, Node { disk, host, ledgers: BTreeMap::new() });
+    cluster.start(follower, GROUP).await;
+    cluster.put(next, "k", "last").await;
+    cluster.converged(&nodes).await;
+    assert_eq!(cluster.ledger(follower).get("k").unwrap().unwrap(), "last");
     cluster.close().await;
 }
 

@@ -99,6 +99,7 @@ impl Beats {
             silence_max,
             sequence: 0,
             items,
+            next: None,
             gathered,
             late: Late::default(),
         };
@@ -169,6 +170,8 @@ struct Pump {
     silence_max: Duration,
     sequence: u64,
     items: mpsc::Receiver<Item>,
+    /// Goes as soon as the connection takes a message.
+    next: Option<Item>,
     gathered: Gathered,
     late: Late,
 }
@@ -239,7 +242,7 @@ impl Pump {
                 tracing::debug!(node = %self.to, %reason, "heartbeats find no way");
             }
             // Who waited for the connection that ended is told so by this.
-            self.gathered = Gathered::default();
+            (self.next, self.gathered) = (None, Gathered::default());
         }
     }
 
@@ -292,14 +295,9 @@ impl Pump {
                         permit.send(message);
                     }
                 }
-                item = self.items.recv(), if self.items.is_empty() => {
+                item = self.items.recv(), if !self.has_work() => {
                     let Some(item) = item else { return Ok(()) };
-                    if let Some(item) = self.gathered.keep(item) {
-                        let message = self.batch(item, &mut waiting);
-                        if messages.try_send(message).is_err() {
-                            return self.fail(waiting, "the connection takes no more".to_owned());
-                        }
-                    }
+                    self.next = self.gathered.keep(item);
                 }
                 () = sleep_until(self.gathered.until.unwrap_or_else(Instant::now)),
                     if self.gathered.until.is_some() =>
@@ -327,12 +325,15 @@ impl Pump {
     /// Whether something is there that may wait no longer, or may have to wait.
     fn has_work(&self) -> bool {
         let ripe = self.gathered.under_way.is_none() && !self.gathered.items.is_empty();
-        ripe || !self.items.is_empty()
+        ripe || self.next.is_some() || !self.items.is_empty()
     }
 
     /// A message of what has gathered or waits in the queue, unless that is only
     /// questions while one is under way.
     fn next_message(&mut self, waiting: &mut BTreeMap<u64, Waiting>) -> Option<proto::BeatRequest> {
+        if let Some(first) = self.next.take() {
+            return Some(self.batch(first, waiting));
+        }
         if self.gathered.under_way.is_none()
             && let Some(first) = self.gathered.items.pop()
         {

@@ -16,6 +16,7 @@ use crate::{
     read::{ReadError, Testimony, Witnesses},
     transport::{
         GrpcTransport, Refusal,
+        beats::Beats,
         proto::{self, snapshot_chunk::Chunk},
         wire,
     },
@@ -181,4 +182,37 @@ async fn plain_listeners_stay_on_loopback() {
     let served =
         serve(listener, ServerTls::LoopbackPlain, bare_routes(), CancellationToken::new()).await;
     assert!(matches!(served, Err(crate::transport::ServeError::Exposed(_))));
+}
+
+/// Found with two hundred groups that had nothing to do: their heartbeats came faster than
+/// the connection took messages, which was taken for its end, and each time the same ones
+/// were lost. Their followers stood for election for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn heartbeats_of_many_groups_at_once_are_all_sent() {
+    let (address, _serving) = listen(bare_routes(), ServerTls::LoopbackPlain).await;
+    let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
+    // On the worker, which lets whoever was woken last run first.
+    let told = tokio::spawn(async move {
+        let beats = Beats::start(channels, CLUSTER, HERE, THERE, Duration::from_secs(30));
+        let beat = |group: u64| {
+            let beats = beats.clone();
+            let route = Route { group: GroupId(100 + group), ..route() };
+            let request = AppendEntriesRequest {
+                vote: Vote::new_committed(3, ReplicaId(11)),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            };
+            tokio::spawn(async move { beats.send(route, request, Duration::from_secs(30)).await })
+        };
+        // The first connects.
+        let mut told = vec![beat(0).await];
+        told.extend(futures::future::join_all((1..300).map(beat)).await);
+        told
+    });
+    for answer in told.await.unwrap() {
+        // It arrived, where there is no such group.
+        let why = answer.unwrap().unwrap_err().to_string();
+        assert!(why.contains("refused"), "{why}");
+    }
 }

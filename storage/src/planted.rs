@@ -56,13 +56,11 @@ pub enum Bug {
     StragglersHeard,
     /// What older nodes left in an index is not looked for before it counts as whole.
     IndexUnstripped,
-    /// A follower at rest does not wake when it hears nobody.
-    SilenceSleptThrough,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::SyncSkipped,
         Self::AnsweredBeforeQuorum,
         Self::VoteLost,
@@ -86,7 +84,6 @@ impl Bug {
         Self::JumpUnseen,
         Self::StragglersHeard,
         Self::IndexUnstripped,
-        Self::SilenceSleptThrough,
     ];
 
     /// The bug of this name.

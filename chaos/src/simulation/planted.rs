@@ -57,8 +57,6 @@ pub fn meant_for(bug: Bug) -> &'static [&'static str] {
         // A deposed leader's end in an assertion of openraft's.
         Bug::StragglersHeard => &[FAULT, PANIC],
         Bug::IndexUnstripped => &[EXACT],
-        // Who leads is gone, and nobody stands.
-        Bug::SilenceSleptThrough => &[HEALS],
     }
 }
 

@@ -1,5 +1,7 @@
 //! Flows: every refusal, and every rule that keeps guessers out.
 
+mod shown;
+
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cardea_storage::{Consistency, StoreError};
@@ -474,32 +476,4 @@ async fn flood_of_logins_is_refused_before_anything_is_done() {
     assert_eq!(world.counted.take(), [0; 4], "not even read, and not charged");
     drop(held);
     world.submit_login(flow.id, "ann@example.org", PASSWORD, "192.0.2.1").await.unwrap();
-}
-
-#[tokio::test]
-async fn a_form_is_shown_as_it_was_left_where_the_replica_is_behind() {
-    let world = World::new();
-    *world.counted.behind.lock() = Some(Vec::new());
-    let begin = BeginLogin { browser: Some(BROWSER), ..BeginLogin::default() };
-    let flow = world.service.begin_login(world.scope, begin).await.unwrap();
-    let label = flow.ui.find("identifier").unwrap().meta.label.clone();
-    assert_eq!(label, Some(Text::label_generated("Email", "traits.email")));
-    let refused = world.submit_login(flow.id, "ann@example.org", PASSWORD, "192.0.2.1").await;
-    assert_eq!(ids(&refused_login(refused)), [4_000_006]);
-    let shown = world.service.flow(world.scope, Purpose::Login, flow.id).await.unwrap();
-    assert_eq!(ids(&shown), [4_000_006]);
-
-    let token = world.register("ann@example.org").await.issued.unwrap().token;
-    let proof = Proof::Token(token);
-    let flow = world.settings(&proof).await.unwrap();
-    let before = world.service.settings_flow(world.scope, flow.id, Some(&proof)).await.unwrap();
-    assert_eq!(field_ids(&before, "password"), [0; 0]);
-    let short = SettingsSubmission {
-        method: "password".to_owned(),
-        password: Some(secret("short")),
-        ..SettingsSubmission::default()
-    };
-    world.change(&flow, &proof, short).await.unwrap_err();
-    let shown = world.service.settings_flow(world.scope, flow.id, Some(&proof)).await.unwrap();
-    assert_ne!(field_ids(&shown, "password"), [0; 0]);
 }

@@ -1,6 +1,5 @@
-//! Every setting: its name, type, default and meaning, declared once. The
-//! struct that the node reads, the names that errors suggest and the lines of
-//! `config check` all come from these declarations.
+//! Every setting: its name, type, default and meaning, declared once. What the node
+//! reads, what errors suggest and the lines of `config check` come from here.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -268,7 +268,6 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
     // The proportion of the default: spared well before the next is missed.
     let heartbeat_spared_ms =
         heartbeat_ms * Timing::DEFAULT.heartbeat_spared_ms / Timing::DEFAULT.heartbeat_ms;
-    let defaults = cardea_raft::Settings::default();
     cardea_raft::Settings {
         timing: Timing {
             heartbeat_ms,
@@ -276,9 +275,9 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
             election_ms_min: ms(raft.election_min),
             election_ms_max: ms(raft.election_max),
         },
-        rest_beats: if raft.rest { defaults.rest_beats } else { 0 },
+        rest_beats: if raft.rest { cardea_raft::Settings::REST_BEATS } else { 0 },
         snapshot_entries: u64::from(raft.snapshot_entries),
-        ..defaults
+        ..cardea_raft::Settings::default()
     }
 }
 

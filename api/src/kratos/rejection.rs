@@ -402,7 +402,9 @@ impl From<LoginRejection> for Refused {
             LoginRejection::Invalid(flow) => return Self::Flow(flow),
             LoginRejection::Away(url) => return Self::Away(url),
             // Said in the form before.
-            LoginRejection::NotLinked | LoginRejection::NotRenewed(_) => ApiError::internal(),
+            LoginRejection::NotLinked | LoginRejection::NotRenewed(_) | LoginRejection::Taken => {
+                ApiError::internal()
+            }
             LoginRejection::Flow(rejection) => not_taken(rejection).0,
             LoginRejection::Disabled => ApiError::unauthorized("This account was disabled.")
                 .id("identity_disabled")

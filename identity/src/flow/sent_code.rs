@@ -94,7 +94,14 @@ impl Service {
         self.store
             .transact(|t| async move {
                 let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
-                let changed = FlowRecord { code_tries: found.record.code_tries, ..changed.clone() };
+                let changed = FlowRecord {
+                    code_tries: found.record.code_tries,
+                    completed_at: found.record.completed_at,
+                    // It may have become a browser's since it was read.
+                    csrf_digest: found.record.csrf_digest,
+                    unclaimed: found.record.unclaimed,
+                    ..changed.clone()
+                };
                 t.put::<Flows>(key, &changed, Some(self.flow_kept_until(&changed))).await?;
                 self.post(&t, scope, letter);
                 Ok::<_, StoreError>(())

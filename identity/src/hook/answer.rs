@@ -139,9 +139,19 @@ struct RefusedMessage {
 }
 
 impl Edits {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        traits: None,
+        metadata_public: None,
+        metadata_admin: None,
+        external_id: None,
+        state: None,
+        verified: Vec::new(),
+    };
+
     /// Whether there is nothing to change.
     pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self::NONE
     }
 
     /// Reads an answer; `schema_id` is that of the identity.

@@ -16,14 +16,16 @@ fn world() -> World {
 
 /// Where a change waits for its address.
 fn patient() -> World {
-    let hook = Hook {
+    World::with(Settings { verification: true, hooks: patient_hooks(), ..settings() })
+}
+
+fn patient_hooks() -> Hooks {
+    Hooks::new(vec![Hook {
         purpose: Purpose::Settings,
         moment: Moment::After,
         method: Some("profile".to_owned()),
         action: Action::VerifyNewAddress,
-    };
-    let hooks = Hooks::new(vec![hook]);
-    World::with(Settings { verification: true, hooks, ..settings() })
+    }])
 }
 
 impl World {
@@ -224,4 +226,30 @@ async fn stale_session_moves_nothing() {
     };
     let refused = world.change(&late, &proof, submission).await;
     assert!(matches!(refused, Err(SettingsRejection::RefreshRequired)), "{refused:?}");
+}
+
+/// Whoever is logged in learns of no more accounts by moving than it may guess at.
+#[tokio::test]
+async fn addresses_that_are_taken_count_as_guesses() {
+    let throttle = crate::flow::throttle::Throttle { source_failures_max: 2, ..Default::default() };
+    for hooks in [Hooks::default(), patient_hooks()] {
+        let world = World::with(Settings { throttle, hooks, ..settings() });
+        world.register("ann@example.org").await;
+        world.register("bob@example.org").await;
+        let proof = world.proof("ann@example.org").await;
+        for number in 0..3 {
+            let moved = world.move_to(&proof, "bob@example.org").await;
+            let Err(SettingsRejection::Invalid(flow)) = moved else { panic!("{moved:?}") };
+            let told = if number < 2 { [4_000_007] } else { [4_000_001] };
+            assert_eq!(ids(&flow), told, "{number}: {:?}", flow.ui.messages);
+        }
+        // What tells nothing of others is done all the same.
+        let flow = world.settings(&proof).await.unwrap();
+        let submission = SettingsSubmission {
+            method: "password".to_owned(),
+            password: Some(secret("another horse battery")),
+            ..SettingsSubmission::default()
+        };
+        world.change(&flow, &proof, submission).await.unwrap();
+    }
 }

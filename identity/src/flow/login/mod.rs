@@ -126,6 +126,9 @@ pub enum LoginRejection {
     /// The identity cannot become what its provider says of it.
     #[error("the identity cannot become what its provider says of it")]
     NotRenewed(Text),
+    /// Somebody else has what its provider says that it is found by.
+    #[error("the identity cannot become what another one is")]
+    Taken,
     /// Too many attempts.
     #[error("too many attempts, retry after {:?}", .0.retry_after)]
     Throttled(TooEarly),
@@ -304,6 +307,12 @@ impl Service {
             }
             Err(LoginRejection::NotRenewed(text)) => {
                 return Err(LoginRejection::say(flow, text));
+            }
+            Err(LoginRejection::Taken) => {
+                // Who chooses what a provider says learns who has an account; that is counted
+                // like guessing.
+                self.source_failed(attempt.scope, &attempt.source).await?;
+                return Err(LoginRejection::say(flow, Text::duplicate_identifier()));
             }
             ending => ending?,
         };

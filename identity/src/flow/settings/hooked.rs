@@ -19,6 +19,21 @@ use crate::{
     table::{FlowRecord, Identities, IdentityKey, IdentityRecord, SessionRecord, Sessions},
 };
 
+/// Times that hooks are asked about one change which others overtake.
+pub(in crate::flow) const CONSULTED_MAX: u32 = 3;
+
+/// What blocking hooks said of a change.
+pub(in crate::flow) struct Consulted {
+    /// What they want to be changed beside it.
+    pub(in crate::flow) edits: Edits,
+    /// The identity that they were asked about, as it was before; `None`: nobody was asked.
+    about: Option<IdentityRecord>,
+}
+
+impl Consulted {
+    const NOBODY: Self = Self { edits: Edits::NONE, about: None };
+}
+
 /// What hooks run on once settings are to be changed.
 pub(super) fn settings_saved<'a>(
     method: &'a str,
@@ -29,16 +44,31 @@ pub(super) fn settings_saved<'a>(
 }
 
 impl Service {
+    /// Whether hooks were asked about what a transaction is to change: that identity, as it
+    /// is by now. Else they are to be asked again: a schema that came into force meanwhile
+    /// may take what nobody was asked about since it could not be.
+    pub(in crate::flow) fn still_stands(
+        &self,
+        consulted: &Consulted,
+        occasion: &Occasion<'_>,
+        before: &IdentityRecord,
+    ) -> bool {
+        match &consulted.about {
+            Some(asked) => asked == before,
+            None => !self.asks_hooks(occasion),
+        }
+    }
+
     /// Asks blocking hooks; puts the traits that they want in place of those that were
-    /// sent.
+    /// sent. The transaction asks whether it [still stands](Self::still_stands).
     pub(super) async fn consult_settings(
         &self,
         (me, flow): (&Found, &mut Flow),
         occasion: &Occasion<'_>,
         mut sent: Option<&mut Value>,
-    ) -> Result<Edits, SettingsRejection> {
+    ) -> Result<Consulted, SettingsRejection> {
         if !self.asks_hooks(occasion) {
-            return Ok(Edits::default());
+            return Ok(Consulted::NOBODY);
         }
         let id = IdentityId(me.identity_id);
         let mut identity = Identity::of(id, &me.identity);
@@ -46,7 +76,7 @@ impl Service {
             // Nobody is asked about what cannot be.
             let schema = self.schema(&identity.schema_id).or_else(|| self.schema(""));
             if schema.is_none_or(|schema| schema.check(traits).is_err()) {
-                return Ok(Edits::default());
+                return Ok(Consulted::NOBODY);
             }
             identity.traits = traits.clone();
         }
@@ -83,7 +113,7 @@ impl Service {
             (Some(traits), _) if is_same(&traits, &me.identity) => {}
             (Some(_), _) => return Err(failed("traits are changed with the profile alone")),
         }
-        Ok(edits)
+        Ok(Consulted { edits, about: Some(me.identity.clone()) })
     }
 
     /// Asks blocking hooks about an account that is linked or unlinked; of an answer's
@@ -93,10 +123,11 @@ impl Service {
         (me, flow): (&Found, &mut Flow),
         started: (FlowId, &FlowRecord),
         client: &Client,
-    ) -> Result<Edits, SettingsRejection> {
+    ) -> Result<Consulted, SettingsRejection> {
         let occasion = settings_saved(CredentialKind::Oidc.name(), started, client);
-        let edits = self.consult_settings((me, flow), &occasion, None).await?;
-        edits.for_metadata_alone("settings").map_err(SettingsRejection::Hook)
+        let consulted = self.consult_settings((me, flow), &occasion, None).await?;
+        let edits = consulted.edits.for_metadata_alone("settings");
+        Ok(Consulted { edits: edits.map_err(SettingsRejection::Hook)?, ..consulted })
     }
 
     /// What runs, and who is told, once linked accounts have changed.

@@ -28,6 +28,7 @@ use serde_json::Value;
 pub use self::submission::{BeginSettings, SettingsRejection, SettingsSubmission};
 use self::{changing::Changing, hooked::settings_saved};
 pub(super) use self::{
+    hooked::CONSULTED_MAX,
     news::{Change, News},
     profile::is_reached_elsewhere,
     webauthn::{kept as kept_key, refused_name},
@@ -61,6 +62,8 @@ enum Refusal {
     /// An organization signs it in.
     Managed,
     Invalid(Vec<Violation>),
+    /// Hooks were not asked about what it would become.
+    Overtaken,
     /// The field that it is about, or none; and what is wrong.
     Told(&'static str, Text),
     Store(StoreError),
@@ -188,7 +191,15 @@ impl Service {
         id: FlowId,
         submission: SettingsSubmission,
     ) -> Result<Flow, SettingsRejection> {
-        let done = self.judge_settings(scope, id, submission).await;
+        let mut done = Err(StoreError::Contended { attempts: CONSULTED_MAX }.into());
+        for _ in 0..CONSULTED_MAX {
+            if let Some(judged) =
+                self.judge_settings(scope, id, submission.clone()).await.transpose()
+            {
+                done = judged;
+                break;
+            }
+        }
         if let Ok(flow) = &done {
             self.keep_form(scope, flow).await?;
         }
@@ -198,12 +209,13 @@ impl Service {
         done
     }
 
+    /// `None` if it was overtaken, and is to be judged again.
     async fn judge_settings(
         &self,
         scope: Scope,
         id: FlowId,
         submission: SettingsSubmission,
-    ) -> Result<Flow, SettingsRejection> {
+    ) -> Result<Option<Flow>, SettingsRejection> {
         let (proof, client) = (submission.proof.clone(), submission.client.clone());
         let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
@@ -223,6 +235,14 @@ impl Service {
             return self.change_links(scope, (id, &record), (flow, &me), asked, social).await;
         }
         let mut opened = Opened { scope, me, record, flow, factors };
+        let source = &self.source(scope, &client);
+        if method == "profile"
+            && let Err(early) = self.source_may_try(scope, source).await?
+        {
+            // It would learn by whom addresses are taken.
+            opened.flow.ui.messages.push(Text::come_back_later(early.retry_after));
+            return Err(opened.refuse());
+        }
         let wanted = match method.as_str() {
             "profile" => Some(Self::want_profile(&mut opened, submission)),
             "password" => self.want_password(&mut opened, submission).await?,
@@ -239,7 +259,7 @@ impl Service {
         let Some(mut wanted) = wanted else { return Err(opened.refuse()) };
         let started = &opened.record.clone();
         let occasion = &settings_saved(&method, (id, started), &client);
-        let edits = &{
+        let consulted = &{
             let Opened { me, flow, .. } = &mut opened;
             let traits = match &mut wanted {
                 Wanted::Profile(traits) => Some(traits),
@@ -249,9 +269,12 @@ impl Service {
         };
         let mut drawn = None;
         if let Wanted::Profile(traits) = &wanted {
-            if let Some(address) = self.waits_for(&opened, &method, traits) {
+            if let Some(address) = self.waits_for(&opened.me.identity, &method, traits) {
+                if !self.still_stands(consulted, occasion, &opened.me.identity) {
+                    return Ok(None);
+                }
                 let what = (traits, &address);
-                return self.wait_for_address(opened, proof, what, &client).await;
+                return self.wait_for_address(opened, proof, what, &client).await.map(Some);
             }
             drawn = self.draw_for_new(&opened, occasion, traits).await?;
         }
@@ -270,8 +293,14 @@ impl Service {
                 let mut changed =
                     self.change_mine(&t, scope, (id, me), wanted, (letters, occasion)).await?;
                 if !changed.shows {
+                    let waits = |traits| self.waits_for(&before, occasion.method, traits).is_some();
+                    if !self.still_stands(consulted, occasion, &before)
+                        || matches!(wanted, Wanted::Profile(traits) if waits(traits))
+                    {
+                        return Err(Refusal::Overtaken);
+                    }
                     let identity = &mut changed.identity;
-                    self.write_edits(&t, scope, (subject, identity), edits).await?;
+                    self.write_edits(&t, scope, (subject, identity), &consulted.edits).await?;
                     let origin = (started, occasion.client);
                     changed.verification = drawn.as_ref().and_then(|drawn| {
                         let owner = (subject, &before, &*identity);
@@ -300,12 +329,14 @@ impl Service {
                     flow.ui.messages.push(Text::settings_saved());
                 }
                 flow.verification = verification;
-                Ok(flow)
+                Ok(Some(flow))
             }
+            Err(Refusal::Overtaken) => Ok(None),
             Err(Refusal::NoSession) => Err(SettingsRejection::NoSession),
             Err(Refusal::RefreshRequired) => Err(SettingsRejection::RefreshRequired),
             Err(Refusal::SecondFactorRequired) => Err(SettingsRejection::SecondFactorRequired),
             Err(Refusal::Taken) => {
+                self.source_failed(scope, source).await?;
                 opened.flow.ui.messages.push(Text::duplicate_identifier());
                 Err(opened.refuse())
             }

@@ -92,7 +92,7 @@ impl Service {
     /// The address for which a change to these traits waits; `None`: it does not.
     pub(super) fn waits_for(
         &self,
-        opened: &Opened,
+        identity: &IdentityRecord,
         method: &str,
         traits: &Value,
     ) -> Option<Address> {
@@ -100,7 +100,7 @@ impl Service {
         if !waits {
             return None;
         }
-        self.new_addresses(&opened.me.identity, traits).into_iter().next()
+        self.new_addresses(identity, traits).into_iter().next()
     }
 
     /// The addresses to be verified that an identity does not have yet, and that messages
@@ -143,6 +143,7 @@ impl Service {
         if let Some(Ok(found)) = schema.map(|schema| schema.check(traits)) {
             let holders = self.holders_of(scope, &found).await?;
             if holders.iter().any(|holder| *holder != subject) {
+                self.source_failed(scope, &self.source(scope, client)).await?;
                 return told(opened, Text::duplicate_identifier());
             }
         }

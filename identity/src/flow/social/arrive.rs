@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Service,
     flow::{
-        Flow, FlowRejection, Purpose, Registered, StartedVerification, TooEarly,
+        Flow, FlowRejection, Purpose, Registered, SettingsRejection, StartedVerification, TooEarly,
         organization::organization_of,
     },
     hook::HookFailed,
@@ -166,7 +166,7 @@ impl Service {
         let mut flow = match (purpose, proof) {
             (Purpose::Settings, Some(proof)) => {
                 let shown = self.settings_flow(scope, id, Some(proof)).await;
-                shown.map_err(|_| ArrivalRejection::NoSession)?
+                shown.map_err(not_shown)?
             }
             (Purpose::Settings, None) => return Err(ArrivalRejection::NoSession),
             _ => self.show_flow(id, &record),
@@ -300,6 +300,17 @@ impl Service {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Why nothing is linked in settings that are not shown.
+pub(super) fn not_shown(rejection: SettingsRejection) -> ArrivalRejection {
+    match rejection {
+        SettingsRejection::Flow(rejection) => rejection.into(),
+        SettingsRejection::IdentityMismatch => ArrivalRejection::IdentityMismatch,
+        SettingsRejection::Hook(failed) => failed.into(),
+        SettingsRejection::Store(error) => error.into(),
+        _ => ArrivalRejection::NoSession,
     }
 }
 

@@ -116,9 +116,7 @@ impl Service {
         let changed = self.become_changed(t, key, before.clone(), &change, None).await;
         if let Err(rejection) = changed {
             return Err(match rejection {
-                ChangeRejection::DuplicateIdentifier => {
-                    LoginRejection::NotRenewed(Text::duplicate_identifier())
-                }
+                ChangeRejection::DuplicateIdentifier => LoginRejection::Taken,
                 ChangeRejection::Store(error) => LoginRejection::Store(error),
                 refused => {
                     let Provider { id, label, .. } = provider;
@@ -169,6 +167,9 @@ impl Service {
             return Err(ArrivalRejection::IdentityMismatch);
         }
         let source = self.source(scope, client);
+        if renewed.is_some() {
+            self.source_may_try(scope, &source).await?.map_err(ArrivalRejection::Throttled)?;
+        }
         let flow_and_record = (id, record);
         let news = self.draw_news(account, "oidc");
         let attempt = Attempt {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Pending,
-    arrive::{ArrivalRejection, Arrived, Guest},
+    arrive::{ArrivalRejection, Arrived, Guest, not_shown},
 };
 use crate::{
     Service,
@@ -16,7 +16,7 @@ use crate::{
         Flow, FlowState,
         login::Settled,
         sent_code::EMAIL,
-        settings::{Change, SettingsRejection},
+        settings::{CONSULTED_MAX, Change, SettingsRejection},
     },
     model::{Client, FlowId, Identity, IdentityId, LinkedAccount, Scope},
     session::CredentialKind,
@@ -40,6 +40,8 @@ pub(in crate::flow) enum NotLinked {
     TooMany,
     /// An organization signs it in.
     Managed,
+    /// Hooks were asked about somebody who has changed since.
+    Overtaken,
 }
 
 impl Service {
@@ -226,23 +228,37 @@ impl Service {
     pub(super) async fn link_mine(
         &self,
         guest: &Guest<'_>,
-        mut flow: Flow,
+        flow: Flow,
         stranger: &Stranger,
         tokens: Tokens,
     ) -> Result<Arrived, ArrivalRejection> {
-        let Guest { scope, id, record, provider, proof, client } = *guest;
+        let pending = &Pending::of(&guest.provider.id, stranger, tokens, Default::default());
+        for _ in 0..CONSULTED_MAX {
+            if let Some(arrived) = self.link_as_asked(guest, flow.clone(), pending).await? {
+                return Ok(arrived);
+            }
+        }
+        Err(StoreError::Contended { attempts: CONSULTED_MAX }.into())
+    }
+
+    /// The same; `None` if it was overtaken, and hooks are to be asked again.
+    async fn link_as_asked(
+        &self,
+        guest: &Guest<'_>,
+        mut flow: Flow,
+        pending: &Pending,
+    ) -> Result<Option<Arrived>, ArrivalRejection> {
+        let Guest { scope, id, record, proof, client, .. } = *guest;
         let Some(proof) = proof else { return Err(ArrivalRejection::NoSession) };
-        let pending = &Pending::of(&provider.id, stranger, tokens, Default::default());
         let subject = crate::table::id_of(&record.subject);
         let Some(me) = self.me(scope, proof).await? else {
             return Err(ArrivalRejection::NoSession);
         };
         let asked = self.consult_links((&me, &mut flow), (id, record), client).await;
-        let edits = &match asked {
-            Ok(edits) => edits,
-            Err(SettingsRejection::Invalid(flow)) => return Ok(Arrived::Form(flow)),
-            Err(SettingsRejection::Hook(failed)) => return Err(failed.into()),
-            Err(_) => return Err(ArrivalRejection::NoSession),
+        let consulted = &match asked {
+            Ok(consulted) => consulted,
+            Err(SettingsRejection::Invalid(flow)) => return Ok(Some(Arrived::Form(flow))),
+            Err(rejection) => return Err(not_shown(rejection)),
         };
         let (occasion, letters) = &self.links_changed((id, record), subject, client);
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
@@ -251,16 +267,21 @@ impl Service {
             .transact(|t| async move {
                 let me = self.find_session(&t, scope, proof, true).await?;
                 let me = me.filter(|me| me.accepted(t.now()).is_some());
-                let Some(me) = me.filter(|me| me.identity_id == subject) else {
+                let me = me.filter(|me| me.identity_id == subject);
+                // It may have got a second factor since it left.
+                let Some(me) = me.filter(|me| self.may_see_settings(me)) else {
                     return Ok::<_, StoreError>(None);
                 };
                 if self.bound_to(me.identity.organization()).is_some() {
                     return Ok(Some(Err(NotLinked::Managed)));
                 }
+                if !self.still_stands(consulted, occasion, &me.identity) {
+                    return Ok(Some(Err(NotLinked::Overtaken)));
+                }
                 if let Err(why) = self.link_in(&t, scope, (subject, client), pending).await? {
                     return Ok(Some(Err(why)));
                 }
-                let told = (edits, letters, Change::AccountLinked);
+                let told = (&consulted.edits, letters, Change::AccountLinked);
                 let identity = self.settle_links(&t, scope, me, told).await?;
                 let told = Identity::of(IdentityId(subject), &identity);
                 self.post_calls((&t, scope), occasion, calls, Some(&told), None);
@@ -275,8 +296,9 @@ impl Service {
                     NotLinked::Taken => Text::account_linked_elsewhere(),
                     NotLinked::TooMany => Text::generic("There are too many linked accounts."),
                     NotLinked::Managed => Text::managed_by_organization(),
+                    NotLinked::Overtaken => return Ok(None),
                 });
-                Ok(Arrived::Form(Box::new(flow)))
+                Ok(Some(Arrived::Form(Box::new(flow))))
             }
             Some(Ok(())) => {
                 self.posted();
@@ -287,7 +309,7 @@ impl Service {
                     flow.ui.messages = vec![Text::settings_saved()];
                     self.keep_form(scope, &flow).await?;
                 }
-                Ok(Arrived::Linked)
+                Ok(Some(Arrived::Linked))
             }
         }
     }

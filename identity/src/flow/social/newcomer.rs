@@ -74,10 +74,14 @@ impl Service {
                 return Ok(Arrived::Form(Box::new(flow)));
             }
         };
+        // From here on it learns who has an account.
+        let source = self.source(guest.scope, guest.client);
+        self.source_may_try(guest.scope, &source).await?.map_err(ArrivalRejection::Throttled)?;
         match self.holders_of(guest.scope, &found).await?.as_slice() {
             [] => {}
             [one] => return self.meet(guest, flow, *one, pending).await,
             _ => {
+                self.source_failed(guest.scope, &source).await?;
                 let mut flow = self.ask_for_more(guest, &pending).await?;
                 forms::refill_traits(&mut flow.ui, &traits);
                 flow.ui.messages.push(Text::duplicate_identifier());
@@ -85,8 +89,6 @@ impl Service {
             }
         }
         let sender = Sender { scope: guest.scope, id: guest.id, client: guest.client };
-        let source = self.source(guest.scope, guest.client);
-        self.source_may_try(guest.scope, &source).await?.map_err(ArrivalRejection::Throttled)?;
         let now = self.now();
         let addresses = pending.verified_emails.iter().map(|value| ImportedAddress {
             via: Channel::Email,

@@ -431,7 +431,6 @@ async fn what_is_missing_is_asked_for_and_the_providers_word_kept() {
     assert_eq!(again.session.identity_id, identity.id);
 }
 
-/// N22, and pre-hijacking: nobody is linked by an address alone.
 /// A provider id pins its issuer.
 #[tokio::test]
 async fn subject_of_another_issuer_is_somebody_else() {

@@ -27,10 +27,14 @@ enum Unlinked {
     NotTheirs,
     NoSession,
     RefreshRequired,
+    SecondFactorRequired,
+    /// Hooks were asked about somebody who has changed since.
+    Overtaken,
 }
 
 impl Service {
-    /// Links or unlinks, as settings were asked to.
+    /// Links or unlinks, as settings were asked to; `None` if that was overtaken, and is to be
+    /// judged again.
     pub(in crate::flow) async fn change_links(
         &self,
         scope: Scope,
@@ -38,7 +42,7 @@ impl Service {
         (mut flow, me): (Flow, &Found),
         (proof, link, unlink, client): (&Proof, Option<String>, Option<String>, &Client),
         submission: SocialSubmission,
-    ) -> Result<Flow, SettingsRejection> {
+    ) -> Result<Option<Flow>, SettingsRejection> {
         flow.active = Some("oidc".to_owned());
         if !self.is_privileged(me, self.now()) {
             return Err(SettingsRejection::RefreshRequired);
@@ -68,7 +72,7 @@ impl Service {
             };
         };
         let (subject, unlink) = (me.identity_id, &unlink);
-        let edits = &self.consult_links((me, &mut flow), (id, record), client).await?;
+        let consulted = &self.consult_links((me, &mut flow), (id, record), client).await?;
         let (occasion, letters) = &self.links_changed((id, record), subject, client);
         let calls = &self.draw_calls(occasion, Slot::of_id(&subject));
         let done = self
@@ -79,12 +83,18 @@ impl Service {
                 let Some(me) = me.filter(|me| me.identity_id == subject) else {
                     return Ok(Unlinked::NoSession);
                 };
+                if !self.may_see_settings(&me) {
+                    return Ok(Unlinked::SecondFactorRequired);
+                }
                 if !self.is_privileged(&me, t.now()) {
                     return Ok(Unlinked::RefreshRequired);
                 }
+                if !self.still_stands(consulted, occasion, &me.identity) {
+                    return Ok(Unlinked::Overtaken);
+                }
                 let unlinked = self.unlink_in(&t, scope, (&me, client), unlink).await?;
                 if matches!(unlinked, Unlinked::Done) {
-                    let told = (edits, letters, Change::AccountUnlinked);
+                    let told = (&consulted.edits, letters, Change::AccountUnlinked);
                     let identity = self.settle_links(&t, scope, me, told).await?;
                     let told = Identity::of(IdentityId(subject), &identity);
                     self.post_calls((&t, scope), occasion, calls, Some(&told), None);
@@ -100,10 +110,12 @@ impl Service {
                 flow.state = FlowState::Success;
                 flow.active = Some("oidc".to_owned());
                 flow.ui.messages = vec![Text::settings_saved()];
-                Ok(flow)
+                Ok(Some(flow))
             }
+            Unlinked::Overtaken => Ok(None),
             Unlinked::NoSession => Err(SettingsRejection::NoSession),
             Unlinked::RefreshRequired => Err(SettingsRejection::RefreshRequired),
+            Unlinked::SecondFactorRequired => Err(SettingsRejection::SecondFactorRequired),
             Unlinked::NotThere => {
                 flow.ui.messages.push(Text::generic("This account is not linked."));
                 Err(SettingsRejection::Invalid(Box::new(flow)))

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    flow::throttle::Throttle,
     model::Session,
     session::{Aal, RequiredAal},
     social::claims::Upstream,
@@ -270,4 +271,50 @@ async fn both_addresses_are_told_that_a_provider_changed_it() {
     let mut told = recipients().await;
     told.sort();
     assert_eq!(told, ["ann@example.org", "anna@example.org"]);
+}
+
+/// Whoever chooses what its provider says learns of no more accounts than it may guess at.
+#[tokio::test]
+async fn taken_addresses_that_a_provider_gives_count_as_guesses() {
+    let throttle = Throttle { source_failures_max: 2, ..Throttle::default() };
+    let providers = vec![Provider { renews: true, ..provider("idp", GROUPS) }];
+    let town = Town::of(Settings { providers: Providers::new(providers), throttle, ..settings() });
+    town.local("bob@example.org", true).await;
+    issued(town.come(ann()).await.unwrap());
+    for _ in 0..2 {
+        let taken = form(town.come(ann_with(json!({"email": "bob@example.org"}))).await.unwrap());
+        assert_eq!(ids(&taken), [4_000_007]);
+    }
+    let next = town.come(ann_with(json!({"email": "eve@example.org"}))).await;
+    assert!(matches!(next, Err(ArrivalRejection::Throttled(_))), "{next:?}");
+}
+
+/// The same of what somebody types whom its provider gives no address.
+#[tokio::test]
+async fn taken_addresses_that_are_typed_beside_a_providers_word_count_as_guesses() {
+    let throttle = Throttle { source_failures_max: 2, ..Throttle::default() };
+    let providers = Providers::new(vec![provider("idp", MAPPER)]);
+    let town = Town::of(Settings { providers, throttle, ..settings() });
+    town.local("bob@example.org", true).await;
+    let submit = async |flow: FlowId| {
+        let submission = RegistrationSubmission {
+            method: "oidc".to_owned(),
+            traits: json!({"email": "bob@example.org"}),
+            social: SocialSubmission { provider: Some("idp".to_owned()), ..Default::default() },
+            ..RegistrationSubmission::default()
+        };
+        let (service, scope) = (&town.world.service, town.world.scope);
+        service.submit_registration(scope, flow, submission, &client("192.0.2.1")).await
+    };
+    for number in 0..3 {
+        let nameless = json!({"sub": format!("eve {number}")});
+        let flow = form(town.come(nameless).await.unwrap());
+        match submit(flow.id).await {
+            Err(RegistrationRejection::Invalid(flow)) if number < 2 => {
+                assert_eq!(flow.purpose, Purpose::Login, "{:?}", ids(&flow));
+            }
+            Err(RegistrationRejection::Throttled(_)) if number == 2 => {}
+            other => panic!("{number}: {other:?}"),
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
     hook::Hooks,
     language::Language,
     outbound::{NoWayOut, Outbound, request::Request},
+    outbox::tally::Tallies,
     page::PageKeys,
     password::{Argon2Cost, Breaches, Passwords, Policy, PoolOptions, PoolUsage},
     schema::Schemas,
@@ -252,6 +253,8 @@ pub struct Service {
     pub(crate) said: Arc<social::Cache>,
     /// Flows that are to be told that they were completed.
     pub(crate) finished: Finished,
+    /// What became of what was to be sent.
+    pub(crate) tallies: Arc<Tallies>,
 }
 
 impl fmt::Debug for Service {
@@ -286,6 +289,7 @@ impl Service {
             outbound: Arc::new(NoWayOut),
             said: Arc::default(),
             finished: Finished::default(),
+            tallies: Arc::default(),
         })
     }
 
@@ -309,6 +313,7 @@ impl Service {
             outbound: self.outbound.clone(),
             said: self.said.clone(),
             finished: Finished::default(),
+            tallies: self.tallies.clone(),
         }
     }
 

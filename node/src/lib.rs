@@ -25,6 +25,7 @@ pub mod migration;
 pub mod operator;
 pub mod ory;
 pub mod outbound;
+pub mod outbox;
 pub mod panic;
 pub mod preflight;
 pub mod providers;

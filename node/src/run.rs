@@ -43,6 +43,7 @@ use crate::{
     telemetry::{
         cluster::ClusterMetrics,
         http::HttpMetrics,
+        outbox::OutboxMetrics,
         password::PasswordMetrics,
         permission::PermissionMetrics,
         process::ProcessMetrics,
@@ -170,6 +171,7 @@ async fn serve_node(
         metrics: vec![
             Arc::new(ClusterMetrics(backend.clone())),
             Arc::new(PasswordMetrics(layers.clone())),
+            Arc::new(OutboxMetrics(layers.clone())),
             Arc::new(PermissionMetrics(layers.clone())),
         ],
     };
@@ -189,6 +191,7 @@ async fn serve_node(
     let erasing = tokio::spawn(crate::erasure::run(layers.clone()));
     let deleting = tokio::spawn(crate::deletions::run(layers.clone()));
     let finishing = tokio::spawn(crate::finished::run(layers.clone()));
+    let counting = tokio::spawn(crate::outbox::run(layers.clone()));
     let sealing = tokio::spawn(crate::audit::run(layers.clone()));
     let informed = tokio::spawn(crate::schemas::run(layers.clone()));
     let keyed = tokio::spawn(follow_keys(backend.node().clone(), layers.clone(), fail.clone()));
@@ -215,6 +218,7 @@ async fn serve_node(
     informed.abort();
     sealing.abort();
     finishing.abort();
+    counting.abort();
     erasing.abort();
     deleting.abort();
     for task in [posting, calling].into_iter().flatten() {
@@ -281,8 +285,7 @@ pub async fn serve_listeners(
         let identification = services.identification.clone();
         let table = Arc::clone(table);
         let router = router.clone().merge(grpc::router(readiness.clone(), door)?);
-        let gate = Gate::new(options, table, identification, http.clone(), router);
-        anyhow::Ok(Arc::new(gate))
+        anyhow::Ok(Gate::new(options, table, identification, http.clone(), router))
     };
     let (public, admin) = (&config.public, &config.admin);
     let public_tls = tls::of_listener(&public.tls_certificate_file, &public.tls_key_file, None)?;
@@ -300,7 +303,8 @@ pub async fn serve_listeners(
     let entropy = || Arc::new(SystemEntropy);
     let limits = listener::serve_limits(config);
     let public_gate = gate(listener::public_gate(config, entropy()), &table, None)?;
-    let admin_gate = gate(listener::admin_gate(config, entropy()), &table, None)?;
+    let public_gate = Arc::new(public_gate);
+    let admin_gate = Arc::new(gate(listener::admin_gate(config, entropy()), &table, None)?);
     let permission = &config.permission;
     let mut doors = Vec::new();
     for (name, door, listen) in [
@@ -312,7 +316,7 @@ pub async fn serve_listeners(
         let table = Arc::new(RouteTable::new(own().chain(layers::keto_routes(door)))?);
         let gate = gate(listener::keto_gate(config, listen, entropy()), &table, Some(door))?;
         let bound = bind(name, listen).await?;
-        doors.push(serve(bound, admin_tls.clone(), gate, limits, stop.clone()));
+        doors.push(serve(bound, admin_tls.clone(), Arc::new(gate), limits, stop.clone()));
     }
     tokio::join!(
         futures::future::join_all(doors),

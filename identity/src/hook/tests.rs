@@ -562,3 +562,35 @@ async fn hooks_are_asked_about_who_somebody_has_become_meanwhile() {
     }
     assert!(asked_again > 0);
 }
+
+/// Dead letters are nobody's to read: a number tells of them.
+#[tokio::test]
+async fn what_waits_is_sent_or_is_given_up_is_counted() {
+    let (world, receiver) =
+        world(Purpose::Registration, Moment::After, web_hook(Response::Ignored));
+    let numbers = async || {
+        world.service.count_waiting().await.unwrap();
+        let [_, calls] = world.service.outbox_usage();
+        assert_eq!(calls.outbox, "web_hook");
+        ([calls.waiting, calls.sent, calls.postponed, calls.abandoned], calls.overdue.as_secs())
+    };
+    assert_eq!(numbers().await, ([0, 0, 0, 0], 0));
+    world.register("ann@example.com").await;
+    world.clock.advance(Duration::from_secs(7));
+    assert_eq!(numbers().await, ([1, 0, 0, 0], 7));
+    world.service.make_calls().await.unwrap();
+    assert_eq!(numbers().await, ([0, 1, 0, 0], 0));
+    world.register("bea@example.com").await;
+    for tries in 1..=HookCalls::TRIES_MAX {
+        receiver.will(500, json!({"error": "no"}));
+        world.service.make_calls().await.unwrap();
+        let is_last = tries == HookCalls::TRIES_MAX;
+        let (numbers, _) = numbers().await;
+        let postponed = u64::from(tries) - u64::from(is_last);
+        assert_eq!(numbers, [u64::from(!is_last), 1, postponed, u64::from(is_last)]);
+        world.clock.advance(Duration::from_secs(1800));
+    }
+    // Other keys are no other outbox.
+    let [_, calls] = world.service.rekeyed(crate::testing::keys(2)).outbox_usage();
+    assert_eq!((calls.sent, calls.abandoned), (1, 1));
+}

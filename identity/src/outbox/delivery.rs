@@ -96,7 +96,7 @@ pub(crate) trait Sender<T: Outbox>: Send + Sync {
 
 /// How a row ended in a round.
 #[derive(Debug, Clone, Copy)]
-enum Ended {
+pub(super) enum Ended {
     Sent,
     Postponed,
     Abandoned,
@@ -126,7 +126,11 @@ impl Service {
             {
                 under_way.push(self.send_post(sender, key, &down));
             }
-            match under_way.next().await {
+            let ended = under_way.next().await;
+            if let Some(Ok(ended)) = &ended {
+                T::tally(&self.tallies).note(*ended);
+            }
+            match ended {
                 None => return Ok(round),
                 Some(Ok(Ended::Left)) => {}
                 Some(Ok(Ended::Sent)) => round.sent += 1,

@@ -15,6 +15,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod list;
+pub mod tally;
 
 use std::time::Duration;
 

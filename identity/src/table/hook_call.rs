@@ -7,6 +7,7 @@ use prost::Message as Prost;
 
 pub use super::outbox::{ABANDONED, PostKey as HookCallKey, QUEUED, SENT as ANSWERED};
 use super::outbox::{Outbox, Posted, Standing, index_rows};
+use crate::outbox::tally::{Tallies, Tally};
 
 /// `hook_call/<id>`.
 #[derive(Debug)]
@@ -101,6 +102,10 @@ impl Outbox for HookCalls {
     const ABANDONED_KEEPS_BODY: bool = true;
     // About seven hours.
     const TRIES_MAX: u32 = 20;
+
+    fn tally(all: &Tallies) -> &Tally {
+        &all.calls
+    }
 }
 
 #[cfg(test)]

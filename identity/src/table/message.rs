@@ -10,6 +10,7 @@ pub use super::{
     lane::lane_of,
     outbox::{ABANDONED, PostKey as MessageKey, QUEUED, SENT},
 };
+use crate::outbox::tally::{Tallies, Tally};
 
 /// `message/<id>`.
 #[derive(Debug)]
@@ -107,6 +108,10 @@ impl Outbox for Messages {
     // A code that comes hours late is of no use, and is nobody's to read meanwhile.
     const ABANDONED_KEEPS_BODY: bool = false;
     const TRIES_MAX: u32 = 12;
+
+    fn tally(all: &Tallies) -> &Tally {
+        &all.messages
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use cardea_storage::{
 use prost::Message as Prost;
 use uuid::Uuid;
 
+use crate::outbox::tally::{Tallies, Tally};
+
 /// A table of what is to be sent. Its rows have [`index_rows`] as theirs.
 pub trait Outbox: Table<Key = PostKey, Record: Posted> {
     /// The tag of its index of what waits.
@@ -24,6 +26,9 @@ pub trait Outbox: Table<Key = PostKey, Record: Posted> {
     const ABANDONED_KEEPS_BODY: bool;
     /// How often a row is tried.
     const TRIES_MAX: u32;
+
+    /// Where it is counted what became of its rows.
+    fn tally(all: &Tallies) -> &Tally;
 }
 
 /// A record of an outbox.

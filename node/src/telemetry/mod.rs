@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod http;
 pub mod logs;
+pub mod outbox;
 pub mod password;
 pub mod permission;
 pub mod process;

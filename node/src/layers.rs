@@ -77,6 +77,7 @@ pub(crate) struct Made {
     pub(crate) service: Arc<Service>,
     pub(crate) permission: Arc<Permission>,
     router: Router,
+    lost: Router,
 }
 
 /// The layers of a node.
@@ -148,11 +149,12 @@ impl Layers {
         });
         let keto = keto::Keto::new(permission.clone(), self.keto.clone());
         let kratos = cardea_api::kratos::Kratos::new(service.clone(), self.options.clone());
+        let lost = cardea_api::kratos::pages::lost(kratos.clone());
         let router = cardea_api::kratos::public_routes(kratos.clone())
             .merge(cardea_api::kratos::admin_routes(kratos))
             .merge(keto::router(keto))
             .layer(middleware::from_fn(introduce));
-        *self.made.write() = Some(Arc::new(Made { service, permission, router }));
+        *self.made.write() = Some(Arc::new(Made { service, permission, router, lost }));
         Ok(())
     }
 
@@ -193,6 +195,25 @@ impl Layers {
         Router::new().fallback(move |request: Request| {
             let layers = layers.clone();
             async move { layers.answer(request).await }
+        })
+    }
+
+    /// Shows a page to whoever asks for one that is not there, whatever stands in the way of
+    /// those that are.
+    pub fn lost(self: &Arc<Self>) -> Router {
+        let layers = self.clone();
+        Router::new().fallback(move |request: Request| {
+            let lost = layers.made().map(|made| made.lost.clone());
+            async move {
+                let id = request.extensions().get::<RequestId>().cloned();
+                let Some(lost) = lost else {
+                    return Refusal::not_found().answer(id.as_ref().map(RequestId::as_str));
+                };
+                match lost.oneshot(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
         })
     }
 

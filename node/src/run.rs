@@ -67,6 +67,8 @@ pub struct Services {
     pub routes: Vec<Route>,
     /// Their handlers.
     pub router: Router,
+    /// What browsers are shown on the public listener where nothing answers.
+    pub lost: Router,
     /// Who callers are.
     pub identification: Identification,
     /// Whether the node can serve.
@@ -166,6 +168,7 @@ async fn serve_node(
     let services = Services {
         routes: operator::routes::routes().into_iter().chain(layers::routes()).collect(),
         router: operator::routes::router(operator).merge(layers.router()),
+        lost: layers.lost(),
         identification: Identification { keys, tenants: Arc::new(SingleTenant) },
         readiness: readiness.clone(),
         metrics: vec![
@@ -303,7 +306,7 @@ pub async fn serve_listeners(
     let entropy = || Arc::new(SystemEntropy);
     let limits = listener::serve_limits(config);
     let public_gate = gate(listener::public_gate(config, entropy()), &table, None)?;
-    let public_gate = Arc::new(public_gate);
+    let public_gate = Arc::new(public_gate.leading(services.lost));
     let admin_gate = Arc::new(gate(listener::admin_gate(config, entropy()), &table, None)?);
     let permission = &config.permission;
     let mut doors = Vec::new();

@@ -28,6 +28,18 @@ impl Manner {
     }
 }
 
+/// Whether a request is a browser's that is to show a page: its `Accept` names HTML, as
+/// those of scripts and API clients do not, and prefers it to JSON.
+pub fn asks_for_page(headers: &HeaderMap) -> bool {
+    let wants = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let names_html = |clause: &str| {
+        let range = clause.split(';').next().unwrap_or_default();
+        range.trim().eq_ignore_ascii_case("text/html")
+    };
+    wants.is_some_and(|accept| accept.split(',').any(names_html))
+        && Manner::of_browser(headers) == Manner::Page
+}
+
 /// HTML is offered first: it wins where both are as welcome.
 fn prefers_json(accept: &str) -> bool {
     let (mut best, mut is_json) = ((0, 0), false);
@@ -77,6 +89,20 @@ mod tests {
             ("image/png", false),
         ] {
             assert_eq!(prefers_json(accept), json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn pages_are_for_those_who_name_html() {
+        let asks = |accept: &'static str| {
+            asks_for_page(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]))
+        };
+        assert!(asks("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(asks("Text/HTML; charset=utf-8"));
+        assert!(!asks_for_page(&HeaderMap::new()));
+        for other in ["", "*/*", "application/json", "text/*", "text/html;q=0.5, application/json"]
+        {
+            assert!(!asks(other), "{other}");
         }
     }
 

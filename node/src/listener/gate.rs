@@ -4,7 +4,8 @@
 //! 1. A request id is taken or made; the client's address is found.
 //! 2. The admin listener refuses foreign hosts and web pages; where pages are listed, a
 //!    browser that asks beforehand is told what they may send.
-//! 3. The path is looked up in the route table, leniently where Ory is.
+//! 3. The path is looked up in the route table, leniently where Ory is. Who asks for a page
+//!    where there is none is shown one that says so, on the public listener.
 //! 4. Administrative routes ask for a key, unless the listener trusts its
 //!    callers; a key that is shown counts wherever it is shown.
 //! 5. The tenant is that of the host name, and a key's must be the same.
@@ -17,6 +18,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
+use cardea_api::kratos::pages::asks_for_page;
 use cardea_storage::Entropy;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
@@ -102,6 +104,7 @@ pub struct Gate {
     identification: Identification,
     metrics: HttpMetrics,
     inner: Router,
+    lost: Option<Router>,
 }
 
 impl Gate {
@@ -113,7 +116,12 @@ impl Gate {
         metrics: HttpMetrics,
         inner: Router,
     ) -> Self {
-        Self { options, table, identification, metrics, inner }
+        Self { options, table, identification, metrics, inner, lost: None }
+    }
+
+    /// Shows browsers what `lost` answers where nothing else does.
+    pub fn leading(self, lost: Router) -> Self {
+        Self { lost: Some(lost), ..self }
     }
 
     /// Answers one request.
@@ -137,6 +145,10 @@ impl Gate {
             Ok(Admitted::Redirected(to)) => redirect(&to),
             Ok(Admitted::Asked(methods)) => permit(&methods),
             Ok(Admitted::Passed) => self.run(request, route).await,
+            Ok(Admitted::Lost(lost)) => match lost.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
             Err(refusal) => refusal.answer(Some(request_id.as_str())),
         };
         if let Some(media_type) = grpc {
@@ -190,7 +202,10 @@ impl Gate {
                 return Ok(Admitted::Asked(methods));
             }
             Found::OtherMethods(allow) => return Err(Refusal::method_not_allowed(allow)),
-            Found::Nothing => return Err(Refusal::not_found()),
+            Found::Nothing => {
+                let lost = self.lost.clone().filter(|_| asks_for_page(request.headers()));
+                return lost.map(Admitted::Lost).ok_or_else(Refusal::not_found);
+            }
         };
         *route_name = route.path;
 
@@ -326,6 +341,8 @@ enum Admitted {
     /// A browser asked what its page may send; these are the methods of the path.
     Asked(String),
     Redirected(String),
+    /// A browser asked for a page where nothing answers; this shows it one.
+    Lost(Router),
 }
 
 fn permit(methods: &str) -> Response {

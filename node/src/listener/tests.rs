@@ -247,6 +247,34 @@ async fn nobody_is_let_in_while_keys_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn browsers_are_shown_a_page_where_nothing_answers_and_nobody_else_is() {
+    let page = || Router::new().fallback(async || (StatusCode::NOT_FOUND, "a page"));
+    let public = gate(Side::Public, false).leading(page());
+    let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let ask = async |gate: &Gate, method: Method, path: &str, accept: &str| {
+        let request = request(&method, path).header(header::ACCEPT, accept);
+        let response = send(gate, request.body(Body::empty()).unwrap()).await;
+        assert!(response.headers().contains_key("x-request-id"), "{path}");
+        assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        (response.status().as_u16(), text(response).await)
+    };
+    let shown = ask(&public, Method::GET, "/nowhere?a=b", browsers).await;
+    assert_eq!(shown, (404, "a page".to_owned()));
+    for accept in ["*/*", "application/json", "application/json, text/html;q=0.9", ""] {
+        let (status, body) = ask(&public, Method::GET, "/nowhere", accept).await;
+        assert_eq!(status, 404, "{accept}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["error"]["code"], 404, "{accept}: {body}");
+    }
+    // What is there is refused as before.
+    assert_eq!(ask(&public, Method::GET, "/admin/identities", browsers).await.0, 401);
+    assert_eq!(ask(&public, Method::PUT, "/sessions/whoami", browsers).await.0, 405);
+    let admin = gate(Side::Admin, true);
+    let (status, body) = ask(&admin, Method::GET, "/nowhere", browsers).await;
+    assert!(status == 404 && body.contains("could not be found"), "{body}");
+}
+
+#[tokio::test]
 async fn the_admin_listener_adds_the_prefix_and_the_public_one_does_not() {
     let admin = gate(Side::Admin, true);
     assert_eq!(status(&admin, &Method::GET, "/identities?page_size=1", None).await, 200);

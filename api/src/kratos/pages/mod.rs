@@ -13,7 +13,7 @@ mod sessions;
 pub mod theme;
 mod words;
 
-use axum::{body::Body, extract::State, response::Response};
+use axum::{Router, body::Body, extract::State, middleware, response::Response};
 use cardea_identity::{language::Language, webauthn::script};
 use cardea_storage::Consistency;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -25,11 +25,13 @@ use self::{
 };
 use super::{Kratos, browser::see_other, flow::second_step};
 use crate::{
+    answer,
     error::ApiError,
     query::Query,
-    request::{Caller, Claimed, is_uuid},
+    request::{Caller, Claimed, is_uuid, language_of},
 };
 
+pub use super::manner::asks_for_page;
 pub(super) use flows::{login, recovery, registration, settings, verification};
 pub(super) use oneself::{erased, erasure};
 pub(super) use sessions::end as end_session;
@@ -84,6 +86,26 @@ pub(super) async fn error(
         }
     };
     Ok(page(&kratos, StatusCode::OK, (words, "Error", Width::Narrow), content))
+}
+
+/// Shows a page to whoever asks for a place where nothing answers. It is for those who
+/// [ask for pages](asks_for_page).
+pub fn lost(kratos: Kratos) -> Router {
+    let finish = middleware::from_fn(answer::finish);
+    Router::new().fallback(nowhere).layer(finish).with_state(kratos)
+}
+
+async fn nowhere(State(kratos): State<Kratos>, headers: HeaderMap) -> Response {
+    let words = Words::asked_for(&kratos, language_of(&headers));
+    let content = html! {
+        (brand(&kratos.options().theme))
+        section.card {
+            h1 { (words.say("There is no page here")) }
+            p.lead { (words.say("The address may be mistyped, or the page is gone.")) }
+            a.button href=(kratos.options().urls.default_return) { (words.say("Continue")) }
+        }
+    };
+    page(&kratos, StatusCode::NOT_FOUND, (words, "Not found", Width::Narrow), content)
 }
 
 /// A page that leads on to a provider by itself.

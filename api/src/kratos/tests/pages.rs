@@ -222,3 +222,21 @@ async fn stylesheet_is_that_of_the_theme() {
     assert!(text.starts_with(":root{--accent:#ffcc00;--on-accent:#000000;"), "{text}");
     assert!(text.ends_with(".card { border: 0 }"));
 }
+
+#[tokio::test]
+async fn who_is_lost_is_shown_a_page_in_its_language() {
+    let world = World::new();
+    let kratos = Kratos::new(world.service.clone(), Options::new("http://127.0.0.1:4433"));
+    let lost = crate::kratos::pages::lost(kratos);
+    for (language, told) in [("en", "There is no page here"), ("de-AT", "Hier ist keine Seite")] {
+        let request = Request::get("/nowhere").header("accept-language", language);
+        let request = request.body(Body::empty()).unwrap();
+        let answer = lost.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 404);
+        assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("'none'"));
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let body = std::str::from_utf8(&body).unwrap();
+        assert!(body.contains(told) && body.contains("/ui/welcome"), "{body}");
+    }
+}

@@ -55,6 +55,32 @@ impl Language {
         Self::ALL.into_iter().find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
+    /// For how long something is good, in words: whole hours where it is whole hours, else
+    /// minutes.
+    pub fn lasting(self, minutes: u64) -> String {
+        let (number, hours) = match minutes {
+            0 => (0, false),
+            whole if whole % 60 == 0 => (whole / 60, true),
+            _ => (minutes, false),
+        };
+        let one = number == 1;
+        let unit = match (self, hours) {
+            (Self::English, false) => [" minutes", " minute"][usize::from(one)],
+            (Self::English, true) => [" hours", " hour"][usize::from(one)],
+            (Self::German, false) => [" Minuten", " Minute"][usize::from(one)],
+            (Self::German, true) => [" Stunden", " Stunde"][usize::from(one)],
+            (Self::French, false) => ["\u{a0}minutes", "\u{a0}minute"][usize::from(one)],
+            (Self::French, true) => ["\u{a0}heures", "\u{a0}heure"][usize::from(one)],
+            (Self::Spanish, false) => [" minutos", " minuto"][usize::from(one)],
+            (Self::Spanish, true) => [" horas", " hora"][usize::from(one)],
+            (Self::Japanese, false) => " 分",
+            (Self::Japanese, true) => " 時間",
+            (Self::Chinese, false) => " 分钟",
+            (Self::Chinese, true) => " 小时",
+        };
+        format!("{number}{unit}")
+    }
+
     /// The one that an `Accept-Language` header likes best (RFC 9110 section 12.5.4);
     /// `None` if it names none of these. What is malformed is passed over.
     pub fn accepted(header: &str) -> Option<Self> {
@@ -90,6 +116,19 @@ fn thousandths(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::{Language::*, *};
+
+    #[test]
+    fn whole_hours_are_told_in_hours_and_one_is_one() {
+        let told = |language: Language| [0, 1, 15, 60, 90, 1440].map(|m| language.lasting(m));
+        let wanted = ["0 minutes", "1 minute", "15 minutes", "1 hour", "90 minutes", "24 hours"];
+        assert_eq!(told(English), wanted);
+        assert_eq!(told(German)[1..4], ["1 Minute", "15 Minuten", "1 Stunde"]);
+        assert_eq!(told(Japanese)[2..4], ["15 分", "1 時間"]);
+        for language in Language::ALL {
+            let all = std::collections::BTreeSet::from(told(language));
+            assert_eq!(all.len(), 6, "{language:?}");
+        }
+    }
 
     #[test]
     fn header_is_read_by_its_weights() {

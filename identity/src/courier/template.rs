@@ -105,12 +105,12 @@ impl Template {
     /// What it may name.
     const fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::RecoveryCode => &["To", "RecoveryCode", "ExpiresInMinutes", DOMAIN],
-            Self::VerificationCode => &["To", "VerificationCode", "ExpiresInMinutes", DOMAIN],
-            Self::LoginCode => &["To", "LoginCode", "ExpiresInMinutes", DOMAIN],
-            Self::RegistrationCode => &["To", "RegistrationCode", "ExpiresInMinutes", DOMAIN],
-            Self::RecoveryLink => &["To", "RecoveryURL", "ExpiresInMinutes", DOMAIN],
-            Self::VerificationLink => &["To", "VerificationURL", "ExpiresInMinutes", DOMAIN],
+            Self::RecoveryCode => &["To", "RecoveryCode", MINUTES, LASTING, DOMAIN],
+            Self::VerificationCode => &["To", "VerificationCode", MINUTES, LASTING, DOMAIN],
+            Self::LoginCode => &["To", "LoginCode", MINUTES, LASTING, DOMAIN],
+            Self::RegistrationCode => &["To", "RegistrationCode", MINUTES, LASTING, DOMAIN],
+            Self::RecoveryLink => &["To", "RecoveryURL", MINUTES, LASTING, DOMAIN],
+            Self::VerificationLink => &["To", "VerificationURL", MINUTES, LASTING, DOMAIN],
             Self::CredentialChanged => &["To", "Change", "At"],
         }
     }
@@ -118,6 +118,10 @@ impl Template {
 
 /// What whoever asks for a message sends along: an object, of which paths name parts.
 const TRANSIENT: &str = "TransientPayload";
+/// How long the code or the link is good: a number, as Kratos gives it.
+const MINUTES: &str = "ExpiresInMinutes";
+/// The same in words of the message's language: `1 hour`. No model has it.
+const LASTING: &str = "ExpiresIn";
 /// The host of the public API.
 const DOMAIN: &str = "RequestURLDomain";
 
@@ -221,7 +225,13 @@ impl Templates {
             let text = own.unwrap_or_else(|| included(template, part, language));
             // Checked when it was read.
             pieces(&text, |field| {
-                let value = found(model, field).map(shown).unwrap_or_default();
+                let value = match field {
+                    LASTING => found(model, MINUTES)
+                        .and_then(Value::as_u64)
+                        .map(|minutes| language.lasting(minutes)),
+                    _ => found(model, field).map(shown),
+                };
+                let value = value.unwrap_or_default();
                 Ok(if part == Part::Html { escaped(&value) } else { value })
             })
             .unwrap_or_default()
@@ -321,7 +331,16 @@ mod tests {
                     assert!(!text.contains("{{") && !text.contains("[l"), "{text}");
                     assert!(!text.contains("[shown]") && !text.contains("[link]"), "{text}");
                 }
-                assert!(filled.text.contains("60") && filled.html.contains("60"));
+                let lasts = if template == Template::CredentialChanged {
+                    "60".to_owned()
+                } else {
+                    language.lasting(60)
+                };
+                assert!(filled.text.contains(&lasts) && filled.html.contains(&lasts), "{lasts}");
+                assert!(is_code || !filled.sms.contains("60"), "{}", filled.sms);
+                if is_code {
+                    assert!(filled.sms.contains(&lasts), "{}", filled.sms);
+                }
                 assert!(filled.html.contains(&format!("lang=\"{}\"", language.tag())));
                 let linked = filled.html.contains("href=\"https://id.example/?123456\"");
                 assert_eq!(linked, template.is_link(), "{}", filled.html);
@@ -330,6 +349,22 @@ mod tests {
                 assert!(subjects.insert(filled.subject), "{template:?} {language:?}");
             }
         }
+    }
+
+    /// Kratos gives minutes; what the included texts say is for people.
+    #[test]
+    fn how_long_it_is_good_is_a_number_or_words_as_a_template_wants() {
+        let mut templates = Templates::default();
+        let text = "{{ .ExpiresInMinutes }} / {{ .ExpiresIn }}".to_owned();
+        templates.replace(Template::RecoveryLink, (Part::Sms, None), text).unwrap();
+        let told = |language, minutes: u64| {
+            let model = model(json!({"ExpiresInMinutes": minutes}));
+            templates.fill(Template::RecoveryLink, language, &model).sms
+        };
+        assert_eq!(told(Language::English, 60), "60 / 1 hour");
+        assert_eq!(told(Language::German, 15), "15 / 15 Minuten");
+        let nothing = templates.fill(Template::RecoveryLink, Language::English, &model(json!({})));
+        assert_eq!(nothing.sms, " / ");
     }
 
     #[test]

@@ -291,13 +291,14 @@ impl Text {
         Self::info(1_050_023, text)
     }
 
-    /// 1060001: somebody got back in; whole minutes.
+    /// 1060001: somebody got back in; whole minutes, written as Kratos writes them.
     pub fn recovered(minutes: u64) -> Self {
         let text = format!(
             "You successfully recovered your account. Please change your password or set up an \
              alternative login method (e.g. social sign in) within the next {minutes}.00 minutes."
         );
-        Self { kind: TextType::Success, ..Self::info(1_060_001, text) }
+        let told = Self::info(1_060_001, text).with(json!({"minutes": minutes}));
+        Self { kind: TextType::Success, ..told }
     }
 
     /// 1070003: the button that keeps settings.

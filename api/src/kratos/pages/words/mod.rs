@@ -1,7 +1,8 @@
 //! The words of pages. They are written in English where they are used, and looked up
 //! by that in the reader's language, one file each; messages of flows are looked up by
 //! their ids, and filled with their context. What has no translation stays English, so
-//! a page never lacks a word; a test holds that what is written here has one.
+//! a page never lacks a word; a test holds that what is written here has one. English has
+//! a file as well, for what is better put otherwise than the API does, whose words are Ory's.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
@@ -14,6 +15,7 @@ use crate::{kratos::Kratos, request::Caller};
 /// What a file of words holds.
 #[derive(Debug, Default, Deserialize)]
 struct Dictionary {
+    #[serde(default)]
     pages: BTreeMap<String, String>,
     messages: BTreeMap<String, String>,
 }
@@ -30,6 +32,7 @@ impl Dictionary {
     }
 }
 
+static ENGLISH: LazyLock<Dictionary> = LazyLock::new(|| read(include_str!("en.toml")));
 static GERMAN: LazyLock<Dictionary> = LazyLock::new(|| read(include_str!("de.toml")));
 static FRENCH: LazyLock<Dictionary> = LazyLock::new(|| read(include_str!("fr.toml")));
 static SPANISH: LazyLock<Dictionary> = LazyLock::new(|| read(include_str!("es.toml")));
@@ -41,14 +44,14 @@ fn read(text: &str) -> Dictionary {
     toml::from_str(text).unwrap_or_default()
 }
 
-fn dictionary(language: Language) -> Option<&'static Dictionary> {
+fn dictionary(language: Language) -> &'static Dictionary {
     match language {
-        Language::English => None,
-        Language::German => Some(&GERMAN),
-        Language::French => Some(&FRENCH),
-        Language::Spanish => Some(&SPANISH),
-        Language::Japanese => Some(&JAPANESE),
-        Language::Chinese => Some(&CHINESE),
+        Language::English => &ENGLISH,
+        Language::German => &GERMAN,
+        Language::French => &FRENCH,
+        Language::Spanish => &SPANISH,
+        Language::Japanese => &JAPANESE,
+        Language::Chinese => &CHINESE,
     }
 }
 
@@ -80,7 +83,7 @@ impl Words {
 
     /// A sentence of the pages, or a title of a schema where the pages know it.
     pub(super) fn say(self, english: &str) -> Cow<'_, str> {
-        let found = dictionary(self.language).and_then(|words| words.pages.get(english));
+        let found = dictionary(self.language).pages.get(english);
         found.map_or(Cow::Borrowed(english), |text| Cow::Owned(text.clone()))
     }
 
@@ -95,9 +98,9 @@ impl Words {
 
     /// A message of a flow.
     pub(super) fn text(self, text: &Text) -> Cow<'_, str> {
-        let Some(words) = dictionary(self.language) else { return text.text.clone().into() };
+        let words = dictionary(self.language);
         let found = words.message(text);
-        let filled = found.and_then(|sentence| filled(sentence, text));
+        let filled = found.and_then(|sentence| filled(sentence, text, self.language));
         // What a schema calls a field, and what has no id of its own, is known by its words.
         filled
             .or_else(|| words.pages.get(&text.text).cloned())
@@ -105,17 +108,19 @@ impl Words {
     }
 }
 
-/// A sentence with the context of a message in its places; `None` if it lacks one.
-fn filled(sentence: &str, text: &Text) -> Option<String> {
+/// A sentence with the context of a message in its places, of which `minutes` are told in
+/// words; `None` if it lacks one.
+fn filled(sentence: &str, text: &Text, language: Language) -> Option<String> {
     let mut out = String::with_capacity(sentence.len());
     let mut rest = sentence;
     while let Some((before, tail)) = rest.split_once('{') {
         let (name, tail) = tail.split_once('}')?;
         out.push_str(before);
         let value = text.context.as_ref()?.get(name)?;
-        match value.as_str() {
-            Some(value) => out.push_str(value),
-            None => out.push_str(&value.to_string()),
+        match (value.as_str(), value.as_u64()) {
+            (Some(value), _) => out.push_str(value),
+            (None, Some(minutes)) if name == "minutes" => out.push_str(&language.lasting(minutes)),
+            (None, _) => out.push_str(&value.to_string()),
         }
         rest = tail;
     }
@@ -217,7 +222,7 @@ mod tests {
         }
         assert!(ids.len() > 60, "{ids:?}");
         for (language, _) in OTHERS {
-            let words = dictionary(language).unwrap();
+            let words = dictionary(language);
             let lacking: Vec<_> = ids
                 .iter()
                 .filter(|id| !bare.contains(*id) && !words.messages.contains_key(&id.to_string()))
@@ -263,10 +268,22 @@ mod tests {
         let written = written();
         assert!(written.len() > 20, "{written:?}");
         for (language, _) in OTHERS {
-            let words = dictionary(language).unwrap();
+            let words = dictionary(language);
             let lacking: Vec<_> =
                 written.iter().filter(|text| !words.pages.contains_key(*text)).collect();
             assert!(lacking.is_empty(), "{language:?} lacks {lacking:#?}");
+        }
+    }
+
+    #[test]
+    fn time_is_told_in_whole_units_in_every_language() {
+        let told = Text::recovered(60);
+        assert!(told.text.ends_with("within the next 60.00 minutes."), "as Kratos says it");
+        for language in Language::ALL {
+            let text = Words::new(language).text(&told).into_owned();
+            assert!(text.contains(&language.lasting(60)) && !text.contains("60"), "{text}");
+            let text = Words::new(language).text(&Text::recovered(15)).into_owned();
+            assert!(text.contains(&language.lasting(15)), "{text}");
         }
     }
 

@@ -12,7 +12,7 @@
 //!    back with the base, as they are to a new group.
 //! 4. The rows are put, by ordinary transactions, wherever their slots are now.
 //!    Flows, codes and counters of messages are left out; a filter of the layer above
-//!    revokes sessions, since revocations made after the cut are unknown.
+//!    revokes sessions and API keys, since revocations made after the cut are unknown.
 //! 5. The cluster's row is cleared. A node serves again once its layers are made of
 //!    the keys that were restored.
 //!
@@ -85,7 +85,7 @@ pub struct RestorePlan {
     /// Tables of which the new cluster may hold rows before anything is restored: keys
     /// that its operator made, attempts at accounts that it does not have.
     pub tolerated: Vec<Tag>,
-    /// Decides about all other rows: revokes sessions made before the cut.
+    /// Decides about all other rows: revokes what was given before the cut.
     pub filter: RowFilter,
 }
 
@@ -104,6 +104,8 @@ pub struct RestoreReport {
     pub restored: u64,
     /// Rows left out: transient, expired, dropped by the filter.
     pub left_out: u64,
+    /// Those of them that the filter dropped, by table.
+    pub dropped: BTreeMap<Tag, u64>,
 }
 
 /// Why nothing, or not everything, was restored.
@@ -178,7 +180,8 @@ pub async fn restore(
     let groups: Vec<GroupId> =
         view.shards.keys().copied().filter(|group| *group != DIRECTORY).collect();
     try_join_all(groups.iter().map(|group| raise_base(member, *group, base))).await?;
-    let mut loader = Loader { member, plan, restored: 0, left_out: 0 };
+    let mut loader =
+        Loader { member, plan, restored: 0, left_out: 0, dropped: BTreeMap::default() };
     for (done, group) in (1..).zip(&manifest.groups) {
         loader.load(&manifest, group.group).await?;
         progress(Progress::Copying {
@@ -188,11 +191,11 @@ pub async fn restore(
             bytes: manifest.groups.iter().take(done).map(|group| group.bytes).sum(),
         });
     }
-    let (restored, left_out) = (loader.restored, loader.left_out);
+    let Loader { restored, left_out, dropped, .. } = loader;
     let ended = clear(member).await?;
     member.acknowledged_everywhere(ended).await;
     tracing::info!(restored, left_out, "a backup was restored");
-    Ok(RestoreReport { manifest, restored, left_out })
+    Ok(RestoreReport { manifest, restored, left_out, dropped })
 }
 
 /// Step 1.
@@ -346,6 +349,7 @@ struct Loader<'a> {
     plan: &'a RestorePlan,
     restored: u64,
     left_out: u64,
+    dropped: BTreeMap<Tag, u64>,
 }
 
 impl Loader<'_> {
@@ -394,14 +398,21 @@ impl Loader<'_> {
         self.member.shards.locate(row.key.slot())
     }
 
-    fn fate(&self, row: &Row, now: Timestamp) -> Fate {
+    fn fate(&mut self, row: &Row, now: Timestamp) -> Fate {
         let tag = row.key.tag();
         let expired = row.expires_at.is_some_and(|at| at <= now);
         let of_the_old_cluster = TAGS.contains(&tag) && tag != ClusterKeys::TAG;
         if expired || of_the_old_cluster || self.plan.transient.contains(&tag) {
             return Fate::Drop;
         }
-        if tag == ClusterKeys::TAG { Fate::Keep } else { (self.plan.filter)(row) }
+        if tag == ClusterKeys::TAG {
+            return Fate::Keep;
+        }
+        let fate = (self.plan.filter)(row);
+        if fate == Fate::Drop {
+            *self.dropped.entry(tag).or_default() += 1;
+        }
+        fate
     }
 
     async fn commit(&self, drafts: Vec<Draft>) -> Result<(), RestoreError> {

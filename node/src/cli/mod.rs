@@ -211,7 +211,7 @@ mod tests {
             "cardea apikey create --name ci --scope identity:read --scope session:* --lifespan 30d",
             "cardea apikey revoke 0011223344556677",
             "cardea backup /b",
-            "cardea restore /b --keep-sessions",
+            "cardea restore /b --keep-sessions --keep-api-keys",
             "cardea config check --config a.toml",
             "cardea config import kratos.yml",
             "cardea import ory kratos.sql --config kratos.yml --dry-run --report r.jsonl",

@@ -98,23 +98,28 @@ pub(super) async fn back_up(
         shards: u32::try_from(report.manifest.groups.len()).unwrap_or(u32::MAX),
         bytes: report.bytes,
         rows: report.rows,
+        api_keys_revoked: 0,
     })
 }
 
-/// Fills this cluster, which must be new, from a backup. Sessions made before the
-/// cut are revoked, for what was revoked after it is unknown.
+/// Fills this cluster, which must be new, from a backup. Sessions and API keys made before
+/// the cut are revoked, for what was revoked after it is unknown; keys that this cluster
+/// made for itself hold.
 pub(super) async fn restore(
     member: &Arc<Member>,
     archive: Archive,
     now: Timestamp,
 ) -> Result<ArchiveReport, Declined> {
-    let keep_sessions = archive.keep_sessions;
+    let Archive { keep_sessions, keep_api_keys, .. } = archive;
     let plan = RestorePlan {
         directory: PathBuf::from(&archive.directory),
         transient: upkeep::TRANSIENT.to_vec(),
         // Keys that reach the new cluster, and attempts on accounts that it did not have yet.
         tolerated: vec![Tag::API_KEY, apikey::INDEX.tag, Tag::ATTEMPTS],
         filter: Arc::new(move |row: &Row| {
+            if [Tag::API_KEY, apikey::INDEX.tag].contains(&row.key.tag()) {
+                return if keep_api_keys { Fate::Keep } else { Fate::Drop };
+            }
             if keep_sessions {
                 return Fate::Keep;
             }
@@ -134,6 +139,7 @@ pub(super) async fn restore(
         shards: u32::try_from(report.manifest.groups.len()).unwrap_or(u32::MAX),
         bytes: 0,
         rows: report.restored,
+        api_keys_revoked: report.dropped.get(&Tag::API_KEY).copied().unwrap_or(0),
     })
 }
 
@@ -337,9 +343,10 @@ mod tests {
         newer.abandon().await;
     }
 
-    /// A key that reaches the new cluster, and an attempt on an account.
+    /// A key that reaches the new cluster; what was revoked after the cut holds no more
+    /// than anything else of it, unless that is wanted.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_cluster_with_an_api_key_of_its_own_is_still_new_to_a_restore() {
+    async fn api_keys_of_a_backup_hold_only_where_that_is_asked_for_and_own_ones_stay() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(2));
         let first = node(&disk, VERSION_MAX, Indexing::default()).await;
         first.init(InitPlan::small("first")).await.unwrap();
@@ -352,22 +359,33 @@ mod tests {
         formed(&first).await;
         let keys = crate::apikey::store::KeyStore::new(first.store());
         let (old, _) = keys.create(Tenant(0), "old", &["admin".to_owned()], None).await.unwrap();
-        let archive = || Archive { directory: "/backup".to_owned(), keep_sessions: false };
-        back_up(&first.member().unwrap(), archive()).await.unwrap();
+        let archive = |keep_api_keys| Archive {
+            directory: "/backup".to_owned(),
+            keep_sessions: false,
+            keep_api_keys,
+        };
+        back_up(&first.member().unwrap(), archive(false)).await.unwrap();
         first.abandon().await;
 
-        disk.remove(Path::new("/data")).unwrap();
-        let second = node(&disk, VERSION_MAX, Indexing::default()).await;
-        second.init(InitPlan::small("second")).await.unwrap();
-        formed(&second).await;
-        let keys = crate::apikey::store::KeyStore::new(second.store());
-        let (own, _) = keys.create(Tenant(0), "own", &["admin".to_owned()], None).await.unwrap();
-        restore(&second.member().unwrap(), archive(), second.store().clock().now()).await.unwrap();
-        use crate::listener::keys::ApiKeys as _;
-        for key in [old, own] {
-            assert!(keys.recognize(&key).await.unwrap().is_some());
+        for keeps in [false, true] {
+            disk.remove(Path::new("/data")).unwrap();
+            let second = node(&disk, VERSION_MAX, Indexing::default()).await;
+            second.init(InitPlan::small("second")).await.unwrap();
+            formed(&second).await;
+            let keys = crate::apikey::store::KeyStore::new(second.store());
+            let scopes = ["admin".to_owned()];
+            let (own, _) = keys.create(Tenant(0), "own", &scopes, None).await.unwrap();
+            let (member, now) = (second.member().unwrap(), second.store().clock().now());
+            let report = restore(&member, archive(keeps), now).await.unwrap();
+            assert_eq!(report.api_keys_revoked, u64::from(!keeps));
+            use crate::listener::keys::ApiKeys as _;
+            assert!(keys.recognize(&own).await.unwrap().is_some());
+            assert_eq!(keys.recognize(&old).await.unwrap().is_some(), keeps);
+            assert_eq!(keys.list(Tenant(0)).await.unwrap().len(), 1 + usize::from(keeps));
+            let (store, none, told) = (second.store(), Mending::None, &mut |_, _| {});
+            let whole = verify_indexes(&store, &LayerRules, Pace::default(), none, told);
+            assert_eq!(whole.await.unwrap().problems, []);
+            second.abandon().await;
         }
-        assert_eq!(keys.list(Tenant(0)).await.unwrap().len(), 2);
-        second.abandon().await;
     }
 }

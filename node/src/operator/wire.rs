@@ -282,6 +282,10 @@ pub struct Archive {
     /// although revocations after it are unknown.
     #[serde(default)]
     pub keep_sessions: bool,
+    /// Restore only: keep the API keys of the backup, although revocations after the cut
+    /// are unknown.
+    #[serde(default)]
+    pub keep_api_keys: bool,
 }
 
 /// What a backup or restore did.
@@ -298,6 +302,9 @@ pub struct ArchiveReport {
     /// Rows that were written, or restored.
     #[serde(default)]
     pub rows: u64,
+    /// Restore only: API keys of the backup that hold no more.
+    #[serde(default)]
+    pub api_keys_revoked: u64,
 }
 
 /// The request to compare indexes with homes.

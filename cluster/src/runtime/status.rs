@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::ClusterNode;
 use crate::{
+    DIRECTORY,
     clocks::OFFSET_MS_MAX,
     directory::{
         DirectoryView, edit, index,
         records::{IndexState, NodeRecord, NodeState, ReplicaRole},
     },
     member::{HEARD_MAX, Member},
+    placement::voters_wanted,
     service::proto,
 };
 
@@ -162,6 +164,8 @@ pub struct ShardStatus {
     pub term: u64,
     /// The last index known committed.
     pub committed: u64,
+    /// How many voters it should have with the nodes that there are.
+    pub voters_wanted: u32,
     /// Its replicas as they should be.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -320,6 +324,14 @@ fn node_status(
 fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]) -> ShardStatus {
     let record = view.shards.get(&group).cloned().unwrap_or_default();
     let ranges = record.slot_ranges();
+    let placement = record.placement.clone().unwrap_or_default();
+    let region = &placement.within_region;
+    let takes = |node: &NodeRecord| {
+        matches!(node.state(), NodeState::Live | NodeState::Draining)
+            && (group == DIRECTORY || region.is_empty() || node.region == *region)
+    };
+    let places = view.members().filter(|(_, node)| takes(node)).count();
+    let wanted = voters_wanted(group, placement.voters, places);
     let said: Vec<(u64, &proto::ReplicaReport)> = reports
         .iter()
         .flat_map(|report| report.replicas.iter().map(move |replica| (report.node, replica)))
@@ -357,6 +369,7 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
         leader: leads.map(|(node, _)| *node),
         term,
         committed,
+        voters_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),
         replicas,
     }
 }

@@ -1,5 +1,7 @@
 //! `cardea status`: a cluster at a glance.
 
+use std::collections::BTreeMap;
+
 use cardea_cluster::runtime::status::IndexProgress;
 
 use super::{
@@ -75,12 +77,48 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
     }
     let orphans = status.shards.iter().filter(|shard| shard.leader.is_none());
     problems.extend(orphans.map(|shard| format!("shard {} has no leader", shard.group)));
+    problems.extend(lacking(status));
     let taken = status.indexes.iter().filter(|index| index.progress.taken > 0);
     problems.extend(taken.map(|index| {
         let taken = index.progress.taken;
         format!("{taken} records lack rows of {}, since others have them", index.name)
     }));
     problems
+}
+
+/// Shards that have fewer voters than they should: those that lack as many are named
+/// together. Voters on nodes that are dead do not count.
+fn lacking(status: &ClusterStatus) -> Vec<String> {
+    let is_dead = |id: u64| {
+        let mut nodes = status.nodes.iter();
+        nodes.any(|node| node.id == id && node.state == NodeState::Dead)
+    };
+    let mut lacking = BTreeMap::<(usize, u32), Vec<u64>>::new();
+    for shard in &status.shards {
+        let replicas = shard.replicas.iter();
+        let there = replicas.filter(|replica| replica.voter && !is_dead(replica.node)).count();
+        // What has no leader is named for that, and nobody knows its voters.
+        if shard.leader.is_some() && there < shard.voters_wanted as usize {
+            lacking.entry((there, shard.voters_wanted)).or_default().push(shard.group);
+        }
+    }
+    let named = |((there, wanted), mut groups): ((usize, u32), Vec<u64>)| {
+        groups.sort_unstable();
+        let verb = if groups.len() == 1 { "shard" } else { "shards" };
+        let have = if groups.len() == 1 { "has" } else { "have" };
+        format!("{verb} {} {have} {there} of {wanted} voters", runs(&groups))
+    };
+    lacking.into_iter().map(named).collect()
+}
+
+/// Ascending numbers, those that follow each other as one run: `1–4, 7`.
+fn runs(numbers: &[u64]) -> String {
+    let runs = numbers.chunk_by(|one, next| *next == one + 1);
+    let told = runs.map(|run| match (run.first(), run.last()) {
+        (Some(first), Some(last)) if first != last => format!("{first}–{last}"),
+        (first, _) => first.copied().unwrap_or_default().to_string(),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn node_table(nodes: &[NodeStatus]) -> Table {
@@ -233,6 +271,7 @@ mod tests {
                 leader: Some(1),
                 term: 3,
                 committed: 100,
+                voters_wanted: 1,
                 replicas: vec![
                     ReplicaStatus { node: 1, voter: true, matched: Some(100) },
                     ReplicaStatus { node: 2, voter: true, matched: Some(88) },
@@ -302,6 +341,43 @@ mod tests {
             problems(&status),
             ["node 1 is dead", "the clock of node 2 is off", "shard 1 has no leader"]
         );
+        assert!(!show(&status, false).contains("All is well"));
+    }
+
+    #[test]
+    fn shards_that_lack_voters_are_named_and_those_alike_together() {
+        let mut status = status();
+        let shard = |group, voters_wanted, voters: &[u64]| ShardStatus {
+            group,
+            voters_wanted,
+            replicas: (1..=3)
+                .map(|node| ReplicaStatus { node, voter: voters.contains(&node), matched: None })
+                .collect(),
+            ..status.shards[0].clone()
+        };
+        let shards = vec![
+            shard(0, 3, &[1, 2]),
+            shard(1, 3, &[1, 3]),
+            shard(2, 3, &[1, 2, 3]),
+            shard(4, 3, &[2, 3]),
+            shard(7, 3, &[1]),
+            shard(8, 1, &[1]),
+            ShardStatus { leader: None, ..shard(9, 3, &[]) },
+            // A node of an older version does not say.
+            shard(10, 0, &[1]),
+        ];
+        status.shards = shards;
+        let told = [
+            "shard 9 has no leader",
+            "shard 7 has 1 of 3 voters",
+            "shards 0–1, 4 have 2 of 3 voters",
+        ];
+        assert_eq!(problems(&status), told);
+        // Whoever is dead does not vote.
+        status.nodes[1].state = NodeState::Dead;
+        let told = problems(&status);
+        assert!(told.contains(&"shards 0, 4, 7 have 1 of 3 voters".to_owned()), "{told:?}");
+        assert!(told.contains(&"shards 1–2 have 2 of 3 voters".to_owned()), "{told:?}");
         assert!(!show(&status, false).contains("All is well"));
     }
 

@@ -211,6 +211,7 @@ fn shown_shard(shard: status::ShardStatus) -> ShardStatus {
         leader: shard.leader,
         term: shard.term,
         committed: shard.committed,
+        voters_wanted: shard.voters_wanted,
         replicas: shard
             .replicas
             .into_iter()

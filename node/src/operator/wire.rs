@@ -119,6 +119,9 @@ pub struct ShardStatus {
     pub term: u64,
     /// The last index known committed.
     pub committed: u64,
+    /// How many voters it should have with the nodes that there are; 0: not said.
+    #[serde(default)]
+    pub voters_wanted: u32,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }

@@ -16,8 +16,7 @@ use cardea_storage::{
     engine::rocks::{RocksDisk, RocksSettings},
 };
 use futures::future::join_all;
-use parking_lot::Mutex;
-use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+use tokio::{net::TcpListener, runtime::Handle};
 
 use crate::{
     config::{
@@ -39,8 +38,6 @@ pub struct Backend {
     node: Arc<ClusterNode>,
     name: String,
     join: Vec<String>,
-    /// The search for a cluster to join, while it goes on.
-    joining: Mutex<Option<AbortHandle>>,
 }
 
 impl std::fmt::Debug for Backend {
@@ -103,7 +100,6 @@ impl Backend {
             node,
             name: config.cluster.name.clone(),
             join: config.cluster.join.clone(),
-            joining: Mutex::default(),
         }))
     }
 
@@ -123,7 +119,9 @@ impl Backend {
             return self.look_through_seeds();
         }
         let backend = self.clone();
-        let seeking = tokio::spawn(async move {
+        // It ends by itself: with the cluster that takes this node in, or the one that is made
+        // of it. Cut off, it would leave a node that has an id and does nothing.
+        tokio::spawn(async move {
             tracing::info!(through = backend.join.join(","), "asking to join a cluster");
             match backend.node.join(&backend.join).await {
                 Ok(_) | Err(OpenError::AlreadyMember(_)) => backend.look_through_seeds(),
@@ -131,7 +129,6 @@ impl Backend {
                 Err(error) => refused(error),
             }
         });
-        *self.joining.lock() = Some(seeking.abort_handle());
     }
 
     fn look_through_seeds(&self) {
@@ -164,23 +161,20 @@ impl Backend {
         }
     }
 
-    /// Makes a cluster of this node, once.
+    /// Makes a cluster of this node, once; what was broken off half-way goes on. Nodes are
+    /// started alike, each with the others to join: the one that makes the cluster may still
+    /// be looking for it.
     ///
     /// # Errors
     /// [`OpenError::AlreadyMember`] if it belongs to one, [`OpenError::Plan`] if the
     /// plan is out of bounds.
     pub async fn init(&self, plan: Init) -> Result<cardea_cluster::ClusterId, OpenError> {
-        if let Some(member) = self.node.member() {
+        if let Some(member) = self.node.member()
+            && self.node.directory().view().cluster.is_some()
+        {
             return Err(OpenError::AlreadyMember(member.cluster()));
         }
-        // A node that was asked for what cannot be goes on asking to join another.
-        let plan = self.plan(plan)?;
-        // Nodes are started alike, each with the others to join: the one that
-        // makes the cluster has looked for it too.
-        if let Some(joining) = self.joining.lock().take() {
-            joining.abort();
-        }
-        let made = self.node.init(plan).await?;
+        let made = self.node.init(self.plan(plan)?).await?;
         self.look_through_seeds();
         Ok(made)
     }
@@ -284,6 +278,89 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock::SystemClock,
+        config::{Sources, load},
+        entropy::SystemEntropy,
+    };
+
+    /// A node of its own directory and port, with others to join.
+    async fn opened(join: &[String]) -> (tempfile::TempDir, String, Arc<Backend>) {
+        let dir = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let (key, file) = (dir.path().join("key"), dir.path().join("cardea.toml"));
+        crate::cli::cert::write_new(&key, &"07".repeat(32), 0o600).unwrap();
+        let text = format!(
+            "[node]\nregion = \"here\"\ndata_dir = {:?}\n[cluster]\nlisten = \"{address}\"\n\
+             tls = \"off\"\njoin = {join:?}\n[secrets]\nmaster_key_file = {key:?}\n",
+            dir.path().join("data")
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = load(Sources { file: Some(file), ..Sources::default() }).unwrap().config;
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        let backend = Backend::open(&config, Handle::current(), clock, entropy).await.unwrap();
+        (dir, address, backend)
+    }
+
+    /// Whoever asked for it may be gone before the cluster is made, and asks again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_cluster_that_was_made_half_way_is_made_when_it_is_asked_for_again() {
+        let mut broken_off = 0;
+        for _ in 0..5 {
+            let (_dir, _, backend) = opened(&[]).await;
+            let asked = backend.clone();
+            let making = tokio::spawn(async move { asked.init(Init::default()).await });
+            while backend.node().member().is_none() {
+                tokio::task::yield_now().await;
+            }
+            making.abort();
+            let ended = making.await;
+            if backend.node().directory().view().cluster.is_none() {
+                backend.init(Init::default()).await.unwrap();
+                broken_off += 1;
+            }
+            let again = backend.init(Init::default()).await;
+            assert!(matches!(again, Err(OpenError::AlreadyMember(_))), "{again:?} {ended:?}");
+            backend.node().abandon().await;
+        }
+        assert!(broken_off > 0);
+    }
+
+    /// A node that is being taken in, and is told to make a cluster just then.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_is_on_its_way_into_a_cluster_arrives_whatever_else_it_is_asked_for() {
+        let (_one, address, first) = opened(&[]).await;
+        first.init(Init::default()).await.unwrap();
+        for id in 2..5 {
+            let (dir, _, late) = opened(std::slice::from_ref(&address)).await;
+            late.seek(|error| panic!("{error}"));
+            let identity = dir.path().join("data/IDENTITY");
+            let before = loop {
+                match std::fs::read(&identity) {
+                    Ok(before) => break before,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            // It has an id, and is not there yet.
+            while std::fs::read(&identity).is_ok_and(|now| now == before) {
+                tokio::task::yield_now().await;
+            }
+            let asked = late.init(Init::default()).await;
+            assert!(matches!(asked, Err(OpenError::AlreadyMember(_))), "{asked:?}");
+            let mut views = first.node().directory().watch();
+            let lives = views.wait_for(|view| {
+                let row = view.nodes.get(&cardea_cluster::NodeId(id));
+                row.is_some_and(|row| {
+                    row.state() == cardea_cluster::directory::records::NodeState::Live
+                })
+            });
+            tokio::time::timeout(Duration::from_secs(30), lives).await.unwrap().unwrap();
+            late.node().abandon().await;
+        }
+        first.node().abandon().await;
+    }
 
     #[test]
     fn addresses_are_rewritten_as_configured_and_nothing_else_is_taken() {

@@ -25,6 +25,11 @@ pub const AUTHORITY_FILE: &str = "authority.pem";
 /// The authority's key in its directory.
 pub const AUTHORITY_KEY_FILE: &str = "authority.key";
 
+/// The longest host name (RFC 1035 § 2.3.4), in bytes.
+const HOST_BYTES_MAX: usize = 253;
+/// The longest part of one.
+const LABEL_BYTES_MAX: usize = 63;
+
 /// What may be made.
 #[derive(Debug, clap::Subcommand)]
 pub enum CertCommand {
@@ -52,7 +57,7 @@ pub enum CertCommand {
         #[arg(long)]
         name: String,
         /// A host name or address at which other nodes reach it; may be repeated
-        #[arg(long = "host", required = true)]
+        #[arg(long = "host", required = true, value_parser = parse_host, value_name = "HOST")]
         hosts: Vec<String>,
         /// The directory for `<name>.pem` and `<name>.key`
         #[arg(long, value_name = "DIR")]
@@ -106,6 +111,44 @@ pub fn make_node(
     write_pair(out, &certificate, &issued.certificate_pem, &key, &issued.key_pem)
 }
 
+/// A host name (RFC 1123) or an address, as certificates have it: without a port.
+fn parse_host(text: &str) -> Result<String, String> {
+    let refused = |why: &str| {
+        Err(format!(
+            "{why}: expected a host name or an IP address, such as eu-1.internal or 10.0.0.1"
+        ))
+    };
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    if text.parse::<std::net::SocketAddr>().is_ok() {
+        return refused("a certificate names no port");
+    }
+    if text.starts_with('[') {
+        return refused("an IPv6 address stands without brackets here");
+    }
+    if text.len() > HOST_BYTES_MAX {
+        return refused("it is longer than 253 bytes");
+    }
+    if text.contains(':') {
+        return refused("a certificate names no port and no scheme");
+    }
+    let labels = || text.split('.');
+    let is_label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let edges = label.starts_with('-') || label.ends_with('-');
+        (1..=LABEL_BYTES_MAX).contains(&label.len()) && !edges && label.bytes().all(known)
+    };
+    if !labels().all(is_label) {
+        return refused("it is no host name");
+    }
+    // 10.0.0.256 is neither.
+    if labels().next_back().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return refused("it is no address");
+    }
+    Ok(text.to_owned())
+}
+
 /// From an hour ago, since other machines' clocks may be behind.
 fn validity(lifespan: Duration) -> Validity {
     let now = SystemClock::new().now();
@@ -148,6 +191,32 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_host_is_refused_with_a_reason() {
+        for host in ["eu-1.internal", "localhost", "10.0.0.1", "fd00::1", "n1", "1.pool.example"] {
+            assert_eq!(parse_host(host).as_deref(), Ok(host));
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        for (host, why) in [
+            ("x y", "no host name"),
+            ("", "no host name"),
+            ("a..b", "no host name"),
+            ("-a.example", "no host name"),
+            ("*.example", "no host name"),
+            ("b\u{fc}cher.example", "no host name"),
+            (long.as_str(), "no host name"),
+            ("10.0.0.256", "no address"),
+            ("10.0.0.1:7433", "no port"),
+            ("eu-1.internal:7433", "no port"),
+            ("https://eu-1.internal", "no port"),
+            ("[fd00::1]", "without brackets"),
+        ] {
+            let refused = parse_host(host).unwrap_err();
+            assert!(refused.contains(why), "{host}: {refused}");
+        }
+        assert!(parse_host(&"a.".repeat(130)).unwrap_err().contains("253"));
+    }
 
     #[test]
     fn an_authority_and_its_nodes_are_made_once_with_private_keys() {

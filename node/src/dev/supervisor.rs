@@ -130,8 +130,16 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
 /// Whoever listens on a node's port would be taken for it: another cluster would be said to
 /// be ready, and asked to become one.
 fn ports_are_free(ports: impl Iterator<Item = u16>) -> anyhow::Result<()> {
-    let is_taken = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_err();
-    let taken: Vec<String> = ports.filter(is_taken).map(|port| port.to_string()).collect();
+    let mut taken = Vec::new();
+    for port in ports {
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                taken.push(port.to_string());
+            }
+            Err(error) => anyhow::bail!("nothing can listen on port {port}: {error}"),
+        }
+    }
     anyhow::ensure!(
         taken.is_empty(),
         "something listens already on {}: another cluster on this machine is stopped by `cardea dev \
@@ -310,6 +318,13 @@ mod tests {
         assert!(told.contains(&port.to_string()) && told.contains("cardea dev stop"), "{told}");
         assert!(told.contains("--port"), "{told}");
         drop(held);
-        ports_are_free([port].into_iter()).unwrap();
+        // Whatever else runs on the machine may take a port in the moment that it is free.
+        let is_let_go = || {
+            let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = held.local_addr().unwrap().port();
+            drop(held);
+            ports_are_free([port].into_iter()).is_ok()
+        };
+        assert!((0..20).any(|_| is_let_go()));
     }
 }

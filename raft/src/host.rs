@@ -174,9 +174,12 @@ impl Host {
             keepers: parking_lot::Mutex::default(),
             runtime: runtime.clone(),
         });
-        let keeper = runtime.spawn(crate::keeper::keep(Arc::downgrade(&host)));
-        let rest = runtime.spawn(crate::rest::keep(Arc::downgrade(&host), settings.timing.tick()));
-        *host.keepers.lock() = vec![keeper, rest];
+        let mut keepers = vec![runtime.spawn(crate::keeper::keep(Arc::downgrade(&host)))];
+        if settings.rest_beats > 0 {
+            let tick = settings.timing.tick();
+            keepers.push(runtime.spawn(crate::rest::keep(Arc::downgrade(&host), tick)));
+        }
+        *host.keepers.lock() = keepers;
         Ok(host)
     }
 

@@ -35,6 +35,7 @@ mod pack;
 mod patience;
 mod peers;
 mod propose;
+mod pulse;
 mod read;
 mod replica;
 mod rest;
@@ -55,6 +56,7 @@ pub use log::{Glance, LogPositions, LogSettings, LogStore, OpenLogError, WriterC
 pub use machine::{Applied, Entry, Machine, Payload, Position, Snapshot};
 pub use peers::{Groups, Loss, Peers, Replica, Transport};
 pub use propose::{ProposeError, Proposed};
+pub use pulse::Pulse;
 pub use read::{Leads, Question, ReadError, ReadIndexAnswer, Testimony, Witnesses};
 pub use replica::{SnapshotBuilder, StateMachine};
 pub use settings::{Settings, Timing};

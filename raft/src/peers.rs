@@ -12,10 +12,7 @@ use cardea_storage::Fault;
 use openraft::{
     RaftNetworkFactory,
     errors::{Fatal, RaftError},
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, TransferLeaderResponse,
-        VoteRequest, VoteResponse,
-    },
+    raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse},
 };
 
 use crate::{
@@ -25,7 +22,7 @@ use crate::{
     machine::Machine,
     read::{Question, Testimony, Witnesses},
     rest::Rest,
-    types::{Raft, SnapshotData, TypeConfig, Vote},
+    types::{Beat, Raft, SnapshotData, TypeConfig, Vote},
 };
 
 /// Resolves nodes to addresses; kept current by the directory.
@@ -63,6 +60,10 @@ pub trait Groups: Send + Sync + 'static {
     /// is starting, stopped or absent: the caller is told it is unreachable.
     fn replica(&self, group: GroupId) -> Option<Replica>;
 
+    /// Whether the replica of `group` here, if it has this id, is at rest and hears
+    /// nothing new by this heartbeat: that is answered with yes, and goes nowhere else.
+    fn hears(&self, group: GroupId, replica: ReplicaId, beat: &Beat) -> bool;
+
     /// What the replica here says about a leader, at once; `None` if no replica of
     /// the group accepts calls.
     fn testify(&self, question: &Question) -> Option<Testimony>;
@@ -94,27 +95,13 @@ pub struct Loss {
 pub struct Replica {
     /// Its id; a call for another one is refused.
     pub id: ReplicaId,
-    /// Where appends with entries and snapshots go. A snapshot is delivered by `install_full_snapshot` with [`SnapshotData::received`].
+    /// Where appends, heartbeats that [say something](Groups::hears), and snapshots go. A snapshot is delivered by `install_full_snapshot` with [`SnapshotData::received`].
     pub raft: Raft,
     machine: Arc<dyn Machine>,
     rest: Arc<Rest>,
 }
 
 impl Replica {
-    /// Takes a heartbeat.
-    ///
-    /// # Errors
-    /// Those of openraft's `append_entries`.
-    pub async fn beat(
-        &self,
-        beat: AppendEntriesRequest<TypeConfig>,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>> {
-        if self.rest.hears(&beat) {
-            return Ok(AppendEntriesResponse::Success);
-        }
-        self.raft.append_entries(beat).await
-    }
-
     /// Is asked for its vote.
     ///
     /// # Errors
@@ -177,6 +164,13 @@ impl Groups for Host {
             machine: group.machine.clone(),
             rest: group.rest.clone(),
         })
+    }
+
+    fn hears(&self, group: GroupId, replica: ReplicaId, beat: &Beat) -> bool {
+        self.alarm.fault().is_none()
+            && self
+                .group(group)
+                .is_some_and(|group| group.replica == replica && group.rest.hears(beat))
     }
 
     fn testify(&self, question: &Question) -> Option<Testimony> {

@@ -30,6 +30,7 @@ use async_trait::async_trait;
 use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     machine::Position,
+    pulse::Pulse,
 };
 
 /// Asks a replica about a leader.
@@ -102,7 +103,8 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Puts questions to other nodes. Implemented by transports.
+/// Puts questions to other nodes, and tells them of leaders at rest. Implemented by
+/// transports.
 #[async_trait]
 pub trait Witnesses: Send + Sync + 'static {
     /// Calls [`Groups::testify`](crate::Groups::testify) on `node`. A failure of the
@@ -111,4 +113,8 @@ pub trait Witnesses: Send + Sync + 'static {
 
     /// Calls `node`, and says whether its machine answers that nobody listens there.
     async fn refuses(&self, node: NodeId) -> bool;
+
+    /// Sends pulses to `node`, which are lost or arrive, and has what comes back stand for
+    /// answers to the heartbeats that these leaders send next.
+    fn pulse(&self, node: NodeId, pulses: Vec<Pulse>);
 }

@@ -9,8 +9,8 @@
 //!   of the leader all the same: who asks for a vote meanwhile is refused, as openraft
 //!   would refuse it. When they stay away for as long as openraft would wait, the clock
 //!   goes on, and openraft finds that it has heard of nobody for too long.
-//! - A *leader* whose replicas have all of its log. The host has it send its heartbeats,
-//!   all such leaders at once, somewhat seldom.
+//! - A *leader* whose replicas have all of its log. The host says so to them, for all such
+//!   leaders at once: see [`pulse`](crate::pulse).
 //!
 //! What changes a replica's leader, term or role starts its clock, and so does whatever
 //! is new. Nothing is agreed between nodes, and no message says that somebody rests; a
@@ -20,6 +20,7 @@
 //! not would cost time, and one that wakes needlessly costs a tick.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -27,23 +28,23 @@ use std::{
 use futures::future::join_all;
 use openraft::{
     async_runtime::WatchReceiver as _,
-    raft::{AppendEntriesRequest, VoteRequest, VoteResponse},
+    raft::{VoteRequest, VoteResponse},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
     host::Host,
-    ids::{GroupId, ReplicaId},
+    ids::{GroupId, NodeId, ReplicaId},
     log::Glance,
+    pulse::Pulse,
     replica::Progress,
     settings::{Settings, Timing},
-    types::{Raft, TypeConfig},
+    types::{Beat, LogId, Raft, TypeConfig, Vote},
 };
 
-/// Leaders at rest send heartbeats at each so many steps: at about three of two of those
-/// that are awake, so that one that is late by half a heartbeat is still in time.
-const PULSE_STEPS: u64 = 7;
+/// Pulses are sent at each so many ticks: as often as openraft sends heartbeats.
+const PULSE_TICKS: u32 = 5;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,9 @@ struct Spans {
     lease: Duration,
     /// How long a follower at rest hears nobody before it wakes.
     silence: Duration,
+    /// How long a yes to a pulse counts: until the one behind the next is due, and one
+    /// that is late is nothing to wake for.
+    assent: Duration,
 }
 
 impl Spans {
@@ -69,6 +73,7 @@ impl Spans {
             quiet: (quiet > 0).then(|| Duration::from_millis(quiet)),
             lease: Duration::from_millis(election_ms_max),
             silence: Duration::from_millis(silence),
+            assent: settings.timing.tick() * PULSE_TICKS * 3 / 2,
         }
     }
 }
@@ -91,6 +96,7 @@ impl State {
 /// Whether a replica rests.
 pub(crate) struct Rest {
     group: GroupId,
+    replica: ReplicaId,
     raft: Raft,
     log: Glance,
     progress: Arc<Progress>,
@@ -108,6 +114,7 @@ impl Rest {
     ) -> Self {
         Self {
             group,
+            replica,
             raft: raft.clone(),
             log: log.clone(),
             progress: progress.clone(),
@@ -128,7 +135,10 @@ impl Rest {
 
     /// Takes a heartbeat; whether that is all there is to do, and the answer is that it
     /// succeeded.
-    pub(crate) fn hears(&self, beat: &AppendEntriesRequest<TypeConfig>) -> bool {
+    pub(crate) fn hears(&self, beat: &Beat) -> bool {
+        if self.spans.quiet.is_none() {
+            return false;
+        }
         let told = self.told_nothing_new(beat);
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -161,33 +171,39 @@ impl Rest {
         Some(VoteResponse::new(extent.vote?, extent.last, false))
     }
 
-    /// Looks at how things are; whether the replica leads at rest, and since this moment
-    /// if `is_pulse` is not set.
-    fn step(&self, now: Instant, is_pulse: bool) -> bool {
-        // Not under the lock: who tells of a change holds the metrics, and wakes this.
-        let leads = self.leads_with_nothing_to_do();
+    /// Wakes a follower that has heard nobody for too long.
+    fn listen(&self, now: Instant) {
         let mut state = self.state.lock();
-        let next = match (*state, leads) {
-            (State::Follows { heard }, _) => {
-                if now.duration_since(heard) < self.spans.silence {
-                    return false;
-                }
-                State::AWAKE
-            }
-            (State::Leads { index }, leads) => {
-                if leads == Some(index) {
-                    return is_pulse;
-                }
-                State::AWAKE
-            }
-            // A follower's heartbeats say whether it is quiet there.
-            (State::Awake { .. }, None) => return false,
+        if let State::Follows { heard } = *state
+            && now.duration_since(heard) >= self.spans.silence
+        {
+            self.enter(&mut state, State::AWAKE);
+        }
+    }
+
+    /// Looks whether it leads at rest; then its pulses are added to those for each node.
+    fn pulse(&self, now: Instant, pulses: &mut BTreeMap<NodeId, Vec<Pulse>>) -> bool {
+        // Not under the lock: who tells of a change holds the metrics, and wakes this.
+        let idle = self.leads_with_nothing_to_do();
+        let index = idle.as_ref().map(|idle| idle.end.index);
+        let mut state = self.state.lock();
+        let next = match (*state, index) {
+            (State::Follows { .. }, _) | (State::Awake { .. }, None) => return false,
+            (State::Leads { index: at }, index) if index == Some(at) => *state,
+            (State::Leads { .. }, _) => State::AWAKE,
             (state, Some(index)) if self.is_quiet(state, index, now) => State::Leads { index },
             (State::Awake { quiet: Some((at, _)) }, Some(index)) if at == index => return false,
             (State::Awake { .. }, Some(index)) => State::Awake { quiet: Some((index, now)) },
         };
         self.enter(&mut state, next);
-        matches!(next, State::Leads { .. })
+        let (State::Leads { .. }, Some(Idle { vote, end, followers })) = (next, idle) else {
+            return false;
+        };
+        for (to, node) in followers {
+            let (group, from, counts_for) = (self.group, self.replica, self.spans.assent);
+            pulses.entry(node).or_default().push(Pulse { group, from, to, vote, end, counts_for });
+        }
+        true
     }
 
     fn enter(&self, state: &mut State, next: State) {
@@ -211,7 +227,7 @@ impl Rest {
 
     /// The end of the log, if a heartbeat says that it is the leader's too, and all is
     /// committed, and if it is applied here.
-    fn told_nothing_new(&self, beat: &AppendEntriesRequest<TypeConfig>) -> Option<u64> {
+    fn told_nothing_new(&self, beat: &Beat) -> Option<u64> {
         let end = beat.prev_log_id.filter(|_| beat.entries.is_empty())?;
         let extent = self.log.extent()?;
         let is_same = beat.vote.committed
@@ -222,40 +238,61 @@ impl Rest {
         is_same.then_some(end.index)
     }
 
-    /// The end of the log, if this replica leads, and every member has all of it.
-    fn leads_with_nothing_to_do(&self) -> Option<u64> {
+    /// If this replica leads, and every member has all of its log.
+    fn leads_with_nothing_to_do(&self) -> Option<Idle> {
         self.spans.quiet?;
+        let extent = self.log.extent()?;
+        let is_own = |vote: &Vote| vote.committed && vote.leader_id.node_id == self.replica;
+        let vote = extent.vote.filter(is_own)?;
+        let end = extent.last.filter(|end| self.progress.applied() == Some(end.index))?;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if !metrics.state.is_leader() {
+        let members = &metrics.membership_config;
+        let is_settled = metrics.state.is_leader()
+            && metrics.vote == vote
+            && metrics.last_log_index == Some(end.index)
+            && members.get_joint_config().len() == 1
+            && metrics.committed_membership_config.log_id() == members.log_id();
+        let replication = metrics.replication.as_ref().filter(|_| is_settled)?;
+        if !replication.values().all(|matched| *matched == Some(end)) {
             return None;
         }
-        let end = metrics.last_log_index?;
-        let members = &metrics.membership_config;
-        let is_settled = members.get_joint_config().len() == 1
-            && metrics.committed_membership_config.log_id() == members.log_id();
-        let has_all =
-            |matched: &Option<_>| matched.is_some_and(|id: crate::types::LogId| id.index == end);
-        let is_done = is_settled
-            && self.progress.applied() == Some(end)
-            && metrics.replication.as_ref().is_some_and(|all| all.values().all(has_all));
-        is_done.then_some(end)
+        let others = members.nodes().filter(|(id, _)| **id != self.replica);
+        let followers = others.map(|(id, member)| (*id, member.node)).collect();
+        Some(Idle { vote, end, followers })
     }
 }
 
-/// Looks at every replica of a host, step by step, until the host is gone.
-pub(crate) async fn keep(host: Weak<Host>, step: Duration) {
-    let mut period = interval(step);
+/// What a leader with nothing to do has to say, and to whom.
+struct Idle {
+    vote: Vote,
+    end: LogId,
+    followers: Vec<(ReplicaId, NodeId)>,
+}
+
+/// Looks at every replica of a host, at each tick, until the host is gone.
+pub(crate) async fn keep(host: Weak<Host>, tick: Duration) {
+    let mut period = interval(tick);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in 0_u64.. {
+    for number in 0_u32.. {
         period.tick().await;
         let Some(host) = host.upgrade() else { return };
-        let (now, is_pulse) = (Instant::now(), number.is_multiple_of(PULSE_STEPS));
-        let leading =
-            host.running_groups().into_iter().filter(|group| group.rest.step(now, is_pulse));
-        let pulses = leading.map(|group| async move { group.raft.trigger().heartbeat().await });
-        // A replica that is stopping needs none, and one that hangs keeps nobody waiting.
-        drop(timeout(step, join_all(pulses)).await);
+        let (now, groups) = (Instant::now(), host.running_groups());
+        groups.iter().for_each(|group| group.rest.listen(now));
+        if !number.is_multiple_of(PULSE_TICKS) {
+            continue;
+        }
+        let mut pulses = BTreeMap::new();
+        let leading = groups.into_iter().filter(|group| group.rest.pulse(now, &mut pulses));
+        let leading: Vec<_> = leading.collect();
+        pulses.into_iter().for_each(|(node, pulses)| host.peers.pulse(node, pulses));
+        // openraft's own, which the answers to the pulses before stand for.
+        let beats = leading.into_iter().map(|group| async move {
+            // A replica that is stopping needs none.
+            drop(group.raft.trigger().heartbeat().await);
+        });
+        // One that hangs keeps nobody waiting.
+        drop(timeout(tick, join_all(beats)).await);
     }
 }
 

@@ -69,6 +69,8 @@ pub type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
 pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 /// A log entry.
 pub type LogEntry = openraft::Entry<LeaderId, LogPayload>;
+/// What a leader tells a replica that has all of its log.
+pub type Beat = openraft::raft::AppendEntriesRequest<TypeConfig>;
 /// What a log entry carries.
 pub type LogPayload = openraft::EntryPayload<Command, ReplicaId, Member>;
 /// Voters and learners.

@@ -11,6 +11,7 @@ use cardea_raft::{
     Testimony,
     tls::{self, ClientTls, ServerTls},
     transport::{self, ChannelSettings, Channels, GrpcTransport, Listener, TransportSettings},
+    types::Beat,
 };
 use cardea_storage::Fault;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -225,6 +226,10 @@ impl Groups for Served {
 
     fn replica(&self, group: GroupId) -> Option<cardea_raft::Replica> {
         self.host.upgrade()?.replica(group)
+    }
+
+    fn hears(&self, group: GroupId, replica: ReplicaId, beat: &Beat) -> bool {
+        self.host.upgrade().is_some_and(|host| host.hears(group, replica, beat))
     }
 
     fn testify(&self, question: &Question) -> Option<Testimony> {

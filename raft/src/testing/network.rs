@@ -15,7 +15,7 @@ use cardea_storage::{Fault, engine::Disk};
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use openraft::{
     OptionalSend, RaftNetworkFactory,
-    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    errors::{Fatal, NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{RPCOption, stream_append_sequential, v2::RaftNetworkV2},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
@@ -23,14 +23,16 @@ use openraft::{
     },
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     ids::{GroupId, NodeId, ReplicaId},
     log::Glance,
     peers::{Groups, Replica, Transport},
+    pulse::{Assents, Pulse},
     read::{Question, ReadError, Testimony, Witnesses},
     tenure::Tenure,
-    types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
+    types::{Beat, Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
 };
 
 type Config = TypeConfig;
@@ -63,7 +65,7 @@ impl MemoryNetwork {
 
     /// The transport of `node`.
     pub fn transport(&self, node: NodeId) -> Arc<MemoryTransport> {
-        Arc::new(MemoryTransport { network: self.clone(), node })
+        Arc::new(MemoryTransport { network: self.clone(), node, assents: Assents::default() })
     }
 
     /// Calls to `node` reach `groups` from now on; files arrive on `disk`.
@@ -127,13 +129,15 @@ impl MemoryNetwork {
 pub struct MemoryTransport {
     network: MemoryNetwork,
     node: NodeId,
+    assents: Assents,
 }
 
 impl Transport for MemoryTransport {
     type Network = MemoryClients;
 
     fn network(&self, group: GroupId, _replica: ReplicaId, log: Glance) -> MemoryClients {
-        MemoryClients { network: self.network.clone(), node: self.node, group, log }
+        let (network, assents) = (self.network.clone(), self.assents.clone());
+        MemoryClients { network, node: self.node, group, log, assents }
     }
 }
 
@@ -160,6 +164,20 @@ impl Witnesses for MemoryTransport {
         let passes = self.network.passes(self.node, node) && self.network.passes(node, self.node);
         passes && self.network.station(node).is_none_or(|there| there.groups.strong_count() == 0)
     }
+
+    fn pulse(&self, node: NodeId, pulses: Vec<Pulse>) {
+        let sent = Instant::now();
+        for pulse in pulses {
+            let (network, group) = (self.network.clone(), pulse.group);
+            let way = Way { network, from: self.node, to: node, group, target: pulse.to };
+            let assents = self.assents.clone();
+            drop(tokio::spawn(async move {
+                let told = way.beat(pulse.beat()).await;
+                let is_yes = matches!(told, Ok(AppendEntriesResponse::Success));
+                assents.answered(&pulse, sent, is_yes);
+            }));
+        }
+    }
 }
 
 /// Makes clients for one replica.
@@ -168,21 +186,17 @@ pub struct MemoryClients {
     node: NodeId,
     group: GroupId,
     log: Glance,
+    assents: Assents,
 }
 
 impl RaftNetworkFactory<Config> for MemoryClients {
     type Network = MemoryClient;
 
     async fn new_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
-        MemoryClient {
-            network: self.network.clone(),
-            from: self.node,
-            to: member.node,
-            group: self.group,
-            target,
-            tenure: Tenure::of(&self.log),
-            beats: false,
-        }
+        let (network, group) = (self.network.clone(), self.group);
+        let way = Way { network, from: self.node, to: member.node, group, target };
+        let (tenure, assents) = (Tenure::of(&self.log), self.assents.clone());
+        MemoryClient { way, tenure, assents, beats: false }
     }
 
     async fn new_heartbeat_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
@@ -190,20 +204,17 @@ impl RaftNetworkFactory<Config> for MemoryClients {
     }
 }
 
-/// Calls from one replica to another.
+/// From a node to a replica on another.
 #[derive(Clone)]
-pub struct MemoryClient {
+struct Way {
     network: MemoryNetwork,
     from: NodeId,
     to: NodeId,
     group: GroupId,
     target: ReplicaId,
-    tenure: Tenure,
-    /// Whether it is for heartbeats.
-    beats: bool,
 }
 
-impl MemoryClient {
+impl Way {
     fn unreachable(&self) -> Unreachable<Config> {
         Unreachable::from_string(format!("{} of {} on {}", self.target, self.group, self.to))
     }
@@ -229,6 +240,16 @@ impl MemoryClient {
         result.map_err(|error| NetworkError::from_string(error).into())
     }
 
+    /// Takes a heartbeat there.
+    async fn beat(&self, beat: Beat) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
+        let replica = self.go()?;
+        let groups = self.network.station(self.to).and_then(|there| there.groups.upgrade());
+        if groups.is_some_and(|groups| groups.hears(self.group, self.target, &beat)) {
+            return self.back(Ok::<_, Fatal<Config>>(AppendEntriesResponse::Success));
+        }
+        self.back(replica.raft.append_entries(beat).await)
+    }
+
     fn ship(&self, from: &Path, to: &Path) -> Result<(), Fault> {
         let absent = || Fault::new("a node without a disk");
         let source = self.network.station(self.from).ok_or_else(absent)?.disk;
@@ -248,6 +269,16 @@ impl MemoryClient {
     }
 }
 
+/// Calls from one replica to another.
+#[derive(Clone)]
+pub struct MemoryClient {
+    way: Way,
+    tenure: Tenure,
+    assents: Assents,
+    /// Whether it is for heartbeats.
+    beats: bool,
+}
+
 impl RaftNetworkV2<Config> for MemoryClient {
     type SnapshotData = SnapshotData;
 
@@ -256,9 +287,12 @@ impl RaftNetworkV2<Config> for MemoryClient {
         rpc: AppendEntriesRequest<Config>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Config>, RPCError<Config>> {
-        let replica = self.go()?;
         self.tenure.tells(&rpc);
-        self.back(replica.beat(rpc).await)
+        let Way { group, target, .. } = self.way;
+        if self.beats && self.assents.cover(group, target, &rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.way.beat(rpc).await
     }
 
     fn stream_append<'s, S>(
@@ -280,14 +314,14 @@ impl RaftNetworkV2<Config> for MemoryClient {
         }
         let client = self.clone();
         Box::pin(async move {
-            let replica = client.go()?;
-            let there = client.clone();
+            let replica = client.way.go()?;
+            let there = client.way.clone();
             let input = client.tenure.appends(input).take_while(move |_| {
                 let passes = there.network.passes(there.from, there.to);
                 async move { passes }
             });
             let answers = replica.raft.stream_append(input);
-            let answers = answers.map(move |answer| client.back(answer));
+            let answers = answers.map(move |answer| client.way.back(answer));
             Ok(answers.boxed())
         })
     }
@@ -297,8 +331,8 @@ impl RaftNetworkV2<Config> for MemoryClient {
         rpc: VoteRequest<Config>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
-        let replica = self.go()?;
-        self.back(replica.vote(rpc).await)
+        let replica = self.way.go()?;
+        self.way.back(replica.vote(rpc).await)
     }
 
     async fn pre_vote(
@@ -306,8 +340,8 @@ impl RaftNetworkV2<Config> for MemoryClient {
         rpc: VoteRequest<Config>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
-        let replica = self.go()?;
-        self.back(replica.pre_vote(rpc).await)
+        let replica = self.way.go()?;
+        self.way.back(replica.pre_vote(rpc).await)
     }
 
     async fn transfer_leader(
@@ -315,8 +349,8 @@ impl RaftNetworkV2<Config> for MemoryClient {
         request: TransferLeaderRequest<Config>,
         _option: RPCOption,
     ) -> Result<TransferLeaderResponse<Config>, RPCError<Config>> {
-        let replica = self.go()?;
-        self.back(replica.hand_over(request).await)
+        let replica = self.way.go()?;
+        self.way.back(replica.hand_over(request).await)
     }
 
     async fn full_snapshot(
@@ -326,12 +360,12 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
-        let replica = self.go()?;
-        let (client, source) = (self.clone(), snapshot.snapshot.directory.clone());
+        let replica = self.way.go()?;
+        let (way, source) = (self.way.clone(), snapshot.snapshot.directory.clone());
         let receiver = replica.clone();
         let shipped = tokio::task::spawn_blocking(move || {
             let directory = receiver.begin_receive()?;
-            client.ship(&source, &directory)?;
+            way.ship(&source, &directory)?;
             Ok::<_, Fault>(directory)
         });
         let directory = match shipped.await {
@@ -342,7 +376,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         let received =
             RaftSnapshot { meta: snapshot.meta, snapshot: SnapshotData::received(directory) };
         // The files took their time; the way may be cut by now.
-        self.go()?;
-        Ok(self.back(replica.raft.install_full_snapshot(vote, received).await)?)
+        self.way.go()?;
+        Ok(self.way.back(replica.raft.install_full_snapshot(vote, received).await)?)
     }
 }

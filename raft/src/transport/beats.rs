@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     ids::{ClusterId, NodeId},
+    pulse::{Assents, Pulse},
     read::{Question, Testimony},
     types::TypeConfig,
 };
@@ -62,6 +63,8 @@ enum Item {
         question: Question,
         answer: oneshot::Sender<Told>,
     },
+    /// Nobody waits for what comes back.
+    Pulse(Route, Pulse),
 }
 
 impl Item {
@@ -70,6 +73,7 @@ impl Item {
         match self {
             Self::Heartbeat { answer, .. } => answer.is_closed(),
             Self::Question { answer, .. } => answer.is_closed(),
+            Self::Pulse(..) => false,
         }
     }
 }
@@ -88,6 +92,7 @@ impl Beats {
         from: NodeId,
         to: NodeId,
         silence_max: Duration,
+        assents: Assents,
     ) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
         let gathered = Gathered::default();
@@ -97,6 +102,7 @@ impl Beats {
             from,
             to,
             silence_max,
+            assents,
             sequence: 0,
             items,
             next: None,
@@ -126,6 +132,11 @@ impl Beats {
         }
     }
 
+    /// Sends a pulse; if too much waits already, it is lost.
+    pub(super) fn pulse(&self, route: Route, pulse: Pulse) {
+        drop(self.queue.try_send(Item::Pulse(route, pulse)));
+    }
+
     /// Asks a question, and waits at most `deadline` for its answer.
     pub(super) async fn ask(&self, question: Question, deadline: Duration) -> Told {
         let (answer, answered) = oneshot::channel();
@@ -144,6 +155,7 @@ impl Beats {
 enum Waiter {
     Heartbeat(oneshot::Sender<Outcome>),
     Question(oneshot::Sender<Told>),
+    Pulse(Pulse),
 }
 
 impl Waiter {
@@ -153,6 +165,8 @@ impl Waiter {
         match self {
             Self::Heartbeat(answer) => drop(answer.send(Err(reason))),
             Self::Question(answer) => drop(answer.send(Err(reason))),
+            // A yes ends by itself.
+            Self::Pulse(_) => {}
         }
     }
 }
@@ -168,6 +182,7 @@ struct Pump {
     from: NodeId,
     to: NodeId,
     silence_max: Duration,
+    assents: Assents,
     sequence: u64,
     items: mpsc::Receiver<Item>,
     /// Goes as soon as the connection takes a message.
@@ -367,6 +382,10 @@ impl Pump {
                         self.gathered.under_way = Some(self.sequence);
                         Waiter::Question(answer)
                     }
+                    Item::Pulse(route, pulse) => {
+                        message.beats.push(wire::beat(self.sequence, route, &pulse.beat()));
+                        Waiter::Pulse(pulse)
+                    }
                 };
                 waiting.insert(self.sequence, Waiting { sent, waiter });
             }
@@ -382,29 +401,34 @@ impl Pump {
         let Some(Waiting { sent, waiter }) = waiting.remove(&answer.sequence) else {
             return;
         };
-        let Waiter::Heartbeat(waiter) = waiter else {
-            return waiter.fail("an answer to something else".to_owned());
-        };
+        let now = Instant::now();
         let outcome = match wire::beat_result(answer.outcome) {
             Ok(Ok(result)) => {
-                let now = Instant::now();
-                let round_trip = now.duration_since(sent);
-                self.channels.measured(self.to, round_trip);
-                if self.late.is_to_be_told(waiter.is_closed(), now) {
-                    tracing::warn!(
-                        node = %self.to,
-                        ?round_trip,
-                        "heartbeats are answered too late to count: the way is longer than \
-                         raft.heartbeat allows"
-                    );
-                }
+                self.channels.measured(self.to, now.duration_since(sent));
                 Ok(result)
             }
             Ok(Err(number)) => Err(refused(number)),
             Err(status) => Err(status.message().to_owned()),
         };
-        // Who gave up waiting has dropped the other end.
-        let _ = waiter.send(outcome);
+        match waiter {
+            Waiter::Heartbeat(waiter) => {
+                if outcome.is_ok() && self.late.is_to_be_told(waiter.is_closed(), now) {
+                    tracing::warn!(
+                        node = %self.to,
+                        round_trip = ?now.duration_since(sent),
+                        "heartbeats are answered too late to count: the way is longer than \
+                         raft.heartbeat allows"
+                    );
+                }
+                // Who gave up waiting has dropped the other end.
+                let _ = waiter.send(outcome);
+            }
+            Waiter::Pulse(pulse) => {
+                let is_yes = matches!(outcome, Ok(Ok(_)));
+                self.assents.answered(&pulse, sent, is_yes);
+            }
+            Waiter::Question(_) => waiter.fail("an answer to something else".to_owned()),
+        }
     }
 
     fn fail(&self, waiting: BTreeMap<u64, Waiting>, reason: String) -> Result<(), String> {

@@ -36,6 +36,7 @@ use crate::{
     ids::{ClusterId, GroupId, NodeId, ReplicaId},
     log::Glance,
     peers::Transport,
+    pulse::{Assents, Pulse},
     read::{Question, ReadError, Testimony, Witnesses},
     tenure::Tenure,
     types::{Member, RaftSnapshot, SnapshotData, TypeConfig, Vote},
@@ -55,6 +56,7 @@ struct Shared {
     settings: TransportSettings,
     beats: Mutex<HashMap<NodeId, Beats>>,
     confirmed: Confirmed,
+    assents: Assents,
 }
 
 impl Shared {
@@ -62,7 +64,8 @@ impl Shared {
         let mut beats = self.beats.lock();
         let start = || {
             let silence_max = Duration::from_millis(self.settings.beat_ms_max);
-            Beats::start(self.channels.clone(), self.cluster, self.node, to, silence_max)
+            let (channels, assents) = (self.channels.clone(), self.assents.clone());
+            Beats::start(channels, self.cluster, self.node, to, silence_max, assents)
         };
         beats.entry(to).or_insert_with(start).clone()
     }
@@ -77,8 +80,8 @@ impl GrpcTransport {
         disk: Arc<dyn Disk>,
         settings: TransportSettings,
     ) -> Self {
-        let (beats, confirmed) = (Mutex::default(), Confirmed::default());
-        let shared = Shared { cluster, node, channels, disk, settings, beats, confirmed };
+        let (beats, confirmed, assents) = Default::default();
+        let shared = Shared { cluster, node, channels, disk, settings, beats, confirmed, assents };
         Self { shared: Arc::new(shared) }
     }
 
@@ -118,6 +121,16 @@ impl Witnesses for GrpcTransport {
 
     async fn refuses(&self, node: NodeId) -> bool {
         self.shared.channels.refuses(node).await
+    }
+
+    fn pulse(&self, node: NodeId, pulses: Vec<Pulse>) {
+        let beats = self.shared.beats(node);
+        let cluster = self.shared.cluster;
+        for pulse in pulses {
+            let from = (self.shared.node, pulse.from);
+            let route = Route { cluster, group: pulse.group, from, to: (node, pulse.to) };
+            beats.pulse(route, pulse);
+        }
     }
 }
 
@@ -205,6 +218,9 @@ impl NetAppend<TypeConfig> for ReplicaClient {
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.tenure.tells(&request);
         if self.purpose == Purpose::Liveness && request.entries.is_empty() {
+            if self.shared.assents.cover(self.route.group, self.route.to.1, &request) {
+                return Ok(AppendEntriesResponse::Success);
+            }
             let beats = self.shared.beats(self.route.to.0);
             let vote = request.vote;
             let answer = beats.send(self.route, request, option.hard_ttl()).await?;

@@ -148,10 +148,16 @@ impl Inner {
         Ok(Box::pin(answers.chain(end).take_until(stopping)))
     }
 
+    /// The answer to a heartbeat that tells a replica at rest nothing.
+    fn heard(&self, beat: &proto::Beat) -> Option<proto::BeatAnswer> {
+        let append = wire::beat_append(beat)?;
+        let (group, replica) = (GroupId(beat.group), ReplicaId(beat.to_replica));
+        let is_heard = self.groups.hears(group, replica, &append);
+        is_heard.then(|| answer(beat.sequence, &Ok(Ok(append.prev_log_id))))
+    }
+
     async fn beat(&self, beat: proto::Beat) -> proto::BeatAnswer {
-        let sequence = beat.sequence;
-        let result = self.beat_result(beat).await;
-        proto::BeatAnswer { sequence, outcome: Some(wire::beat_outcome(&result)) }
+        answer(beat.sequence, &self.beat_result(beat).await)
     }
 
     async fn beat_result(
@@ -162,7 +168,7 @@ impl Inner {
         let append = wire::beat_append(&beat).ok_or(Refusal::Malformed)?;
         let previous = append.prev_log_id;
         let patience = Duration::from_millis(self.settings.beat_ms_max);
-        let answer = timeout(patience, replica.beat(append))
+        let answer = timeout(patience, replica.raft.append_entries(append))
             .await
             .map_err(|_| Refusal::Stalled)?
             .map_err(|_| Refusal::Stopped)?;
@@ -232,11 +238,17 @@ impl Inner {
                             return;
                         }
                     };
-                    under_way.extend(beats.into_iter().map(|b| self.beat(b)));
-                    // Readers wait for these, and they cost nothing.
-                    if !questions.is_empty() {
-                        let testimonies = questions.iter().map(|q| self.testify(q)).collect();
-                        let message = proto::BeatResponse { answers: Vec::new(), testimonies };
+                    let mut heard = Vec::new();
+                    for beat in beats {
+                        match self.heard(&beat) {
+                            Some(answer) => heard.push(answer),
+                            None => under_way.push(self.beat(beat)),
+                        }
+                    }
+                    // Readers wait for these, and neither costs anything.
+                    let testimonies: Vec<_> = questions.iter().map(|q| self.testify(q)).collect();
+                    if !heard.is_empty() || !testimonies.is_empty() {
+                        let message = proto::BeatResponse { answers: heard, testimonies };
                         if answers.send(Ok(message)).await.is_err() {
                             return;
                         }
@@ -258,6 +270,13 @@ impl Inner {
             }
         }
     }
+}
+
+fn answer(
+    sequence: u64,
+    result: &Result<StreamAppendResult<TypeConfig>, Refusal>,
+) -> proto::BeatAnswer {
+    proto::BeatAnswer { sequence, outcome: Some(wire::beat_outcome(result)) }
 }
 
 /// What the two directions of an append stream share.

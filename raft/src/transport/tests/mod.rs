@@ -20,11 +20,13 @@ use crate::{
     peers::{Groups, Loss, Peers, Replica},
     read::{Leads, Question, Testimony},
     tls::{ClientTls, ServerTls},
+    types::Beat,
 };
 
 mod encrypted;
 mod frozen;
 mod overtaken;
+mod pulses;
 mod refused;
 mod scripted;
 mod snapshots;
@@ -65,6 +67,10 @@ impl Groups for Bare {
 
     fn replica(&self, _group: GroupId) -> Option<Replica> {
         None
+    }
+
+    fn hears(&self, _group: GroupId, _replica: ReplicaId, _beat: &Beat) -> bool {
+        false
     }
 
     fn testify(&self, question: &Question) -> Option<Testimony> {

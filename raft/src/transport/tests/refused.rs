@@ -13,6 +13,7 @@ use tonic::Status;
 use super::*;
 use crate::{
     peers::Transport,
+    pulse::Assents,
     read::{ReadError, Testimony, Witnesses},
     transport::{
         GrpcTransport, Refusal,
@@ -193,7 +194,8 @@ async fn heartbeats_of_many_groups_at_once_are_all_sent() {
     let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
     // On the worker, which lets whoever was woken last run first.
     let told = tokio::spawn(async move {
-        let beats = Beats::start(channels, CLUSTER, HERE, THERE, Duration::from_secs(30));
+        let silence_max = Duration::from_secs(30);
+        let beats = Beats::start(channels, CLUSTER, HERE, THERE, silence_max, Assents::default());
         let beat = |group: u64| {
             let beats = beats.clone();
             let route = Route { group: GroupId(100 + group), ..route() };

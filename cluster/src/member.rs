@@ -225,9 +225,8 @@ impl Member {
         }
         // The newest term that anybody reported a leader of.
         let heard = self.heard.lock();
-        let reports = heard.values().flat_map(|heard| &heard.report.replicas);
+        let reports = heard.values().flat_map(|heard| heard.report.of_group(group));
         reports
-            .filter(|report| report.group == group.0)
             .filter_map(|report| report.leader_node.map(|node| (report.term, node)))
             .max()
             .map(|(_, node)| NodeId(node))

@@ -47,8 +47,7 @@ impl Observed {
     /// Whether a node answered, and did not name this replica.
     pub(crate) fn lacks(&self, group: GroupId, replica: ReplicaId, node: NodeId) -> bool {
         self.reports.get(&node).is_some_and(|report| {
-            let mut named = report.replicas.iter();
-            !named.any(|found| found.group == group.0 && found.replica == replica.0)
+            !report.of_group(group).iter().any(|found| found.replica == replica.0)
         })
     }
 
@@ -61,8 +60,7 @@ impl Observed {
 
     fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> {
         self.reports.iter().flat_map(move |(node, report)| {
-            let of_group = report.replicas.iter().filter(move |report| report.group == group.0);
-            of_group.map(|report| (*node, report))
+            report.of_group(group).iter().map(|report| (*node, report))
         })
     }
 }

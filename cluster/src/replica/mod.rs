@@ -80,6 +80,9 @@ pub struct Replica {
     marks: Mutex<VecDeque<(u64, Bytes)>>,
     flushed: Mutex<Flushed>,
     pub(crate) confirmed: Mutex<Option<ConfirmedRead>>,
+    /// The last revision at which no transaction was outstanding.
+    settled: Mutex<Option<Revision>>,
+    size: Mutex<Option<Size>>,
     /// Digests differ and no majority agrees: nothing more may be written.
     divided: AtomicBool,
     directory: Arc<Directory>,
@@ -91,6 +94,14 @@ pub struct Replica {
 struct Flushed {
     revision: Revision,
     at: Duration,
+}
+
+/// How large a tablet was.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    revision: Revision,
+    at: Duration,
+    bytes: u64,
 }
 
 /// The last confirmed read index.
@@ -139,6 +150,8 @@ impl Replica {
             marks: Mutex::default(),
             flushed: Mutex::new(flushed),
             confirmed: Mutex::default(),
+            settled: Mutex::default(),
+            size: Mutex::default(),
             divided: AtomicBool::new(false),
             directory,
             machine,
@@ -215,9 +228,10 @@ impl Replica {
     pub fn unflushed(&self) -> Unflushed {
         let revision = self.machine.state().revision();
         let flushed = *self.flushed.lock();
+        let entries = revision.0.saturating_sub(flushed.revision.0);
         Unflushed {
-            entries: revision.0.saturating_sub(flushed.revision.0),
-            bytes: self.machine.engine().usage().unflushed_bytes,
+            entries,
+            bytes: if entries == 0 { 0 } else { self.machine.engine().usage().unflushed_bytes },
             since: self.clock.monotonic().saturating_sub(flushed.at),
         }
     }
@@ -242,10 +256,32 @@ impl Replica {
         self.machine.engine().usage().disk_bytes
     }
 
-    /// Bytes of its rows: in files, or in memory and the log alone yet.
+    /// Bytes of its rows: in files, or in memory and the log alone yet. Of a tablet that
+    /// nobody writes to the engine is asked now and then: a compaction may change it.
     pub fn row_bytes(&self) -> u64 {
+        const ASKED_EVERY: Duration = Duration::from_secs(30);
+        let (revision, at) = (self.machine.state().revision(), self.clock.monotonic());
+        let mut size = self.size.lock();
+        if let Some(Size { revision: of, at: asked, bytes }) = *size
+            && of == revision
+            && at.saturating_sub(asked) < ASKED_EVERY
+        {
+            return bytes;
+        }
         let usage = self.machine.engine().usage();
-        usage.disk_bytes + usage.unflushed_bytes
+        let bytes = usage.disk_bytes + usage.unflushed_bytes;
+        *size = Some(Size { revision, at, bytes });
+        bytes
+    }
+
+    /// Whether nothing was applied since no transaction was outstanding.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.settled.lock() == Some(self.machine.state().revision())
+    }
+
+    /// Notes that no transaction was outstanding in this state.
+    pub(crate) fn note_settled(&self, state: &state::State) {
+        *self.settled.lock() = Some(state.revision());
     }
 
     fn flushed_at(&self, state: &state::State) {

@@ -154,7 +154,8 @@ async fn ask(member: &Arc<Member>, node: NodeId) {
     let at = member.clock.monotonic();
     let answer = client::status(member, node).await;
     match answer {
-        Ok(report) if report.node == node.0 => {
+        Ok(mut report) if report.node == node.0 => {
+            report.replicas.sort_by_key(|replica| replica.group);
             let theirs = cardea_storage::Timestamp(report.now);
             member.comparison.note((node, report.process), theirs, at);
             member.heard.lock().insert(node, Heard { report, at });
@@ -183,6 +184,7 @@ async fn look_at_disk(member: &Arc<Member>) {
 /// Finds the groups led here whose quorum would need a voter with a full disk.
 fn look_for_room(member: &Member) {
     let led = member.replicas().into_iter().filter_map(|replica| {
+        member.office(replica.group()).filter(|office| office.leads)?;
         let status = member.host.status(replica.group())?;
         status.leads().then_some((replica.group(), status))
     });
@@ -341,12 +343,17 @@ fn own_has(own: &[(u64, Bytes)], index: u64, digest: &Bytes) -> bool {
 /// Judges every replica here; a fault if one was outvoted.
 fn compare_digests(member: &Member) -> Option<Fault> {
     for replica in member.replicas() {
+        let own = replica.marks();
+        if own.is_empty() {
+            replica.set_divided(false);
+            continue;
+        }
         let Some(status) = member.host.status(replica.group()) else { continue };
         let marks = marks_of_voters(member, replica.group(), |id| {
             id != replica.id() && status.voters.contains_key(&id)
         });
         let votes = status.voters.contains_key(&replica.id());
-        let ballot = judge(&replica.marks(), votes, &marks, status.voters.len());
+        let ballot = judge(&own, votes, &marks, status.voters.len());
         match ballot {
             Ballot::Sound => replica.set_divided(false),
             Ballot::Divided { index } => {
@@ -375,8 +382,8 @@ fn marks_of_voters(
     let heard = member.heard.lock();
     heard
         .values()
-        .flat_map(|heard| &heard.report.replicas)
-        .filter(|report| report.group == group.0 && counts(ReplicaId(report.replica)))
+        .flat_map(|heard| heard.report.of_group(group))
+        .filter(|report| counts(ReplicaId(report.replica)))
         .map(|report| report.marks.iter().map(|mark| (mark.index, mark.digest.clone())).collect())
         .collect()
 }

@@ -53,6 +53,7 @@ const CATCH_UP_MAX: u64 = 1_000;
 pub(super) async fn run(member: Arc<Member>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut views = member.directory.watch();
     let mut tasks = JoinSet::new();
     let mut tended = BTreeMap::<GroupId, AbortHandle>::new();
     for tick in 0_u64.. {
@@ -62,13 +63,17 @@ pub(super) async fn run(member: Arc<Member>) {
         }
         while tasks.try_join_next().is_some() {}
         tended.retain(|_, task| !task.is_finished());
+        let sweeps = tick.is_multiple_of(SWEEP_EVERY);
+        // In a group at rest nothing happens by itself.
+        let all = sweeps || views.has_changed().unwrap_or(true) || hands_over(&member);
+        views.mark_unchanged();
         for replica in member.replicas() {
             let group = replica.group();
             let leads = member.office(group).is_some_and(|office| office.leads);
-            if !leads || tended.contains_key(&group) {
+            if !leads || tended.contains_key(&group) || !all && member.host.rests(group) {
                 continue;
             }
-            let (member, sweeps) = (member.clone(), tick.is_multiple_of(SWEEP_EVERY));
+            let member = member.clone();
             let task = tasks.spawn(async move {
                 if let Some(status) = member.host.status(group).filter(GroupStatus::leads) {
                     tend(&member, &replica, &status, sweeps).await;
@@ -79,11 +84,20 @@ pub(super) async fn run(member: Arc<Member>) {
     }
 }
 
+/// Whether its clock is off.
+fn is_off(member: &Member) -> bool {
+    matches!(member.comparison.verdict(), ClockVerdict::Off(_))
+}
+
+/// Whether this node is to lead nothing.
+fn hands_over(member: &Member) -> bool {
+    is_off(member) || member.is_draining()
+}
+
 async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus, sweeps: bool) {
     let group = replica.group();
-    let off = matches!(member.comparison.verdict(), ClockVerdict::Off(_));
-    if off || member.is_draining() {
-        if off {
+    if hands_over(member) {
+        if is_off(member) {
             tracing::error!(%group, "the clock of this node is off: it does not lead");
         }
         if let Some(successor) = successor(member, status) {
@@ -162,11 +176,18 @@ pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<Replica
 /// Ends what is outstanding at a group and was left by its coordinator.
 async fn settle_left(member: &Arc<Member>, replica: &Arc<Replica>) {
     let group = replica.group();
+    if replica.is_settled() {
+        return;
+    }
     let machine = replica.clone();
     let looked = cardea_raft::blocking::spawn(move || {
         let view = machine.machine().view()?;
         let place = view.state().slot_ranges().first().map(|range| range.first());
-        Ok::<_, cardea_storage::Fault>((view.outstanding(SWEEP_MAX)?, place))
+        let outstanding = view.outstanding(SWEEP_MAX)?;
+        if outstanding.is_empty() {
+            machine.note_settled(view.state());
+        }
+        Ok::<_, cardea_storage::Fault>((outstanding, place))
     });
     let (outstanding, slot) = match looked.await {
         Ok(Ok((outstanding, Some(slot)))) => (outstanding, slot),

@@ -334,8 +334,7 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
     let wanted = voters_wanted(group, placement.voters, places);
     let said: Vec<(u64, &proto::ReplicaReport)> = reports
         .iter()
-        .flat_map(|report| report.replicas.iter().map(move |replica| (report.node, replica)))
-        .filter(|(_, replica)| replica.group == group.0)
+        .flat_map(|report| report.of_group(group).iter().map(move |said| (report.node, said)))
         .collect();
     let term = said.iter().map(|(_, replica)| replica.term).max().unwrap_or(0);
     let committed = said.iter().filter_map(|(_, replica)| replica.committed).max().unwrap_or(0);

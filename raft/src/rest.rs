@@ -27,6 +27,7 @@ use std::{
 
 use futures::future::join_all;
 use openraft::{
+    Instant as _,
     async_runtime::WatchReceiver as _,
     raft::{VoteRequest, VoteResponse},
 };
@@ -258,8 +259,11 @@ impl Rest {
             return None;
         }
         let others = members.nodes().filter(|(id, _)| **id != self.replica);
-        let followers = others.map(|(id, member)| (*id, member.node)).collect();
-        Some(Idle { vote, end, followers })
+        let followers: Vec<_> = others.map(|(id, member)| (*id, member.node)).collect();
+        // One that hears no quorum falls silent, as openraft does, so that others may try.
+        let lease = self.spans.lease;
+        let hears = metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < lease);
+        (followers.is_empty() || hears).then_some(Idle { vote, end, followers })
     }
 }
 

@@ -71,6 +71,22 @@ async fn a_silent_leader_is_succeeded_by_who_rested() {
     cluster.close().await;
 }
 
+/// Pulses would keep its followers for ever, and nothing could be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_heard_and_hears_nobody_is_succeeded() {
+    let cluster = Cluster::formed(restful()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.put(leader, "k", "before").await;
+    cluster.at_rest(&cluster.all()).await;
+    let others = cluster.others(leader);
+    others.iter().for_each(|other| cluster.network.cut(*other, leader));
+    let next = cluster.leader_among(GROUP, &others).await;
+    assert_eq!(cluster.put(next, "k", "after").await.answer, "before");
+    cluster.network.heal();
+    cluster.converged(&cluster.all()).await;
+    cluster.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_rests_gives_no_vote_away_while_its_leader_is_heard() {
     let cluster = Cluster::formed(restful()).await;

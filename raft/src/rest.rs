@@ -184,6 +184,9 @@ impl Rest {
 
     /// Looks whether it leads at rest; then its pulses are added to those for each node.
     fn pulse(&self, now: Instant, pulses: &mut BTreeMap<NodeId, Vec<Pulse>>) -> bool {
+        if matches!(*self.state.lock(), State::Follows { .. }) {
+            return false;
+        }
         // Not under the lock: who tells of a change holds the metrics, and wakes this.
         let idle = self.leads_with_nothing_to_do();
         let index = idle.as_ref().map(|idle| idle.end.index);

@@ -184,6 +184,7 @@ impl Machine {
             },
             flush: FlushSettings {
                 entries_max: parameters.flush_entries_max,
+                few_entries: 0,
                 ..FlushSettings::default()
             },
             version_max: VERSION_MAX - u32::from(!newest),

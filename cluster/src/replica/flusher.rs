@@ -19,11 +19,14 @@ pub struct FlushSettings {
     pub bytes_max: u64,
     /// Seconds that an entry stays unflushed.
     pub seconds_max: u64,
+    /// Entries of one tablet that may stay so for ten times as long: replaying them is
+    /// nothing, and a shard that nobody writes to gets one every few minutes.
+    pub few_entries: u64,
 }
 
 impl Default for FlushSettings {
     fn default() -> Self {
-        Self { entries_max: 50_000, bytes_max: 6 << 20, seconds_max: 60 }
+        Self { entries_max: 50_000, bytes_max: 6 << 20, seconds_max: 60, few_entries: 16 }
     }
 }
 
@@ -37,9 +40,11 @@ fn urgency(unflushed: &Unflushed, settings: &FlushSettings) -> f64 {
     }
     #[expect(clippy::cast_precision_loss, reason = "ratios need no more than 53 bits")]
     let ratio = |value: u64, limit: u64| value as f64 / limit.max(1) as f64;
+    let patience = if unflushed.entries <= settings.few_entries { 10 } else { 1 };
+    let seconds_max = Duration::from_secs(patience * settings.seconds_max.max(1));
     ratio(unflushed.entries, settings.entries_max)
         .max(ratio(unflushed.bytes, settings.bytes_max))
-        .max(unflushed.since.as_secs_f64() / settings.seconds_max.max(1) as f64)
+        .max(unflushed.since.div_duration_f64(seconds_max))
 }
 
 /// The replica that most needs a flush, if any is due.
@@ -66,7 +71,9 @@ mod tests {
             let since = Duration::from_secs(seconds);
             urgency(&Unflushed { entries, bytes, since }, &settings)
         };
-        assert!(unflushed(1, 0, 60) >= 1.0);
+        assert!(unflushed(17, 0, 60) >= 1.0);
+        assert!(unflushed(16, 0, 599) < 1.0);
+        assert!(unflushed(16, 0, 600) >= 1.0);
         assert!(unflushed(50_000, 0, 0) >= 1.0);
         assert!(unflushed(1, 6 << 20, 0) >= 1.0);
         assert!(unflushed(1, 100, 5) < 1.0);

@@ -153,13 +153,7 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let body: UpdateIdentityBody = sent.json()?;
     refuse_unsupported(&body.region)?;
-    let state = match state(body.state.as_deref())? {
-        Some(state) => state,
-        None => {
-            let (outline, strong) = (CredentialDetail::Outline, Consistency::Strong);
-            kratos.service().identity(caller.scope, id, outline, strong).await?.state
-        }
-    };
+    let state = state(body.state.as_deref())?;
     let change = IdentityChange {
         schema_id: body.schema_id.unwrap_or_default(),
         traits: traits(body.traits),

@@ -63,7 +63,7 @@ async fn acts_leave_events_in_the_order_of_their_doing() {
     world.service.revoke_session(world.scope, session).await.unwrap();
     let change = IdentityChange {
         traits: traits("ann@example.org"),
-        state: IdentityState::Inactive,
+        state: Some(IdentityState::Inactive),
         external_id: Edit::Set(Some("crm".to_owned())),
         ..IdentityChange::default()
     };

@@ -385,7 +385,7 @@ async fn inactive_identity_does_not_log_in() {
     let change = IdentityChange {
         schema_id: String::new(),
         traits: identity.traits,
-        state: IdentityState::Inactive,
+        state: Some(IdentityState::Inactive),
         ..IdentityChange::default()
     };
     world.service.update_identity(world.scope, identity.id, change).await.unwrap();

@@ -395,7 +395,7 @@ async fn nobody_recovers_whom_no_hook_was_asked_about() {
         let given = service.create_recovery_code(scope, id, NewRecovery::default()).await.unwrap();
         let becomes = |state| {
             let traits = traits("ann@example.com");
-            IdentityChange { traits, state, ..IdentityChange::default() }
+            IdentityChange { traits, state: Some(state), ..IdentityChange::default() }
         };
         service.update_identity(scope, id, becomes(IdentityState::Inactive)).await.unwrap();
         let (active, changing) = (becomes(IdentityState::Active), service.clone());

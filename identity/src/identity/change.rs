@@ -42,8 +42,8 @@ pub struct IdentityChange {
     pub schema_id: String,
     /// Its traits.
     pub traits: Value,
-    /// Whether it may log in.
-    pub state: IdentityState,
+    /// Whether it may log in; `None`: as it was.
+    pub state: Option<IdentityState>,
     /// What everybody with a session may see.
     pub metadata_public: Option<Value>,
     /// What administrators alone may see.
@@ -138,11 +138,11 @@ impl Service {
         t: &Transaction,
         scope: Scope,
         id: IdentityId,
-        (was_inactive, state, password): (bool, IdentityState, bool),
+        (was_inactive, state, password): (bool, Option<IdentityState>, bool),
     ) -> Result<(), StoreError> {
         let turned = match (was_inactive, state) {
-            (false, IdentityState::Inactive) => Some(Act::IdentityDeactivated),
-            (true, IdentityState::Active) => Some(Act::IdentityActivated),
+            (false, Some(IdentityState::Inactive)) => Some(Act::IdentityDeactivated),
+            (true, Some(IdentityState::Active)) => Some(Act::IdentityActivated),
             _ => None,
         };
         let credential = password.then_some(Act::CredentialChanged);
@@ -223,7 +223,7 @@ impl Service {
             t.put::<Credentials>(&credential_key, &credential, None).await?;
         }
 
-        let inactive = change.state == IdentityState::Inactive;
+        let inactive = change.state.map_or(before.inactive, |s| s == IdentityState::Inactive);
         let turned = inactive != before.inactive;
         let record = IdentityRecord {
             schema_id: schema.id().0.clone(),

@@ -140,9 +140,10 @@ fn apply(patch: &Patch, identity: &Identity) -> Result<IdentityChange, PatchRefu
             traits @ Value::Object(_) => traits.clone(),
             _ => return Err(bad("traits is not an object")),
         },
-        state: text("state")
-            .and_then(IdentityState::parse)
-            .ok_or(bad("state is neither \"active\" nor \"inactive\""))?,
+        state: match text("state").and_then(IdentityState::parse) {
+            None => return Err(bad("state is neither \"active\" nor \"inactive\"")),
+            state => state,
+        },
         metadata_public: document.get("metadata_public").cloned(),
         metadata_admin: document.get("metadata_admin").cloned(),
         password: None,

@@ -20,7 +20,7 @@ fn change(identity: &Identity) -> IdentityChange {
     IdentityChange {
         schema_id: identity.schema_id.clone(),
         traits: identity.traits.clone(),
-        state: identity.state,
+        state: Some(identity.state),
         metadata_public: identity.metadata_public.clone(),
         metadata_admin: identity.metadata_admin.clone(),
         ..IdentityChange::default()
@@ -203,7 +203,7 @@ async fn inactive_identity_loses_its_sessions_at_once() {
     let patched = world.service.patch_identity(world.scope, ann.id, &off).await.unwrap();
     assert_eq!(patched.state, IdentityState::Inactive);
     assert!(!world.recognised(&proof).await);
-    let on = IdentityChange { state: IdentityState::Active, ..change(&ann) };
+    let on = IdentityChange { state: Some(IdentityState::Active), ..change(&ann) };
     world.service.update_identity(world.scope, ann.id, on).await.unwrap();
     assert!(!world.recognised(&proof).await);
     let again = world.proof("ann@example.org").await;

@@ -235,3 +235,22 @@ async fn schemas_are_read_by_name_and_by_url() {
     }
     world.public(Ask::get("/schemas/other")).await.is(404);
 }
+
+/// Who says nothing of the state wants it to stay, whatever it becomes meanwhile.
+#[tokio::test]
+async fn replacing_somebody_who_is_deactivated_meanwhile_activates_nobody() {
+    let world = World::new();
+    let id = world.create("ann@example.org").await;
+    let (token, _) = world.log_in("ann@example.org").await;
+    let (service, who) = (world.service.clone(), id.parse().unwrap());
+    let scope = cardea_identity::Scope { tenant: world.tenant };
+    *world.store.meanwhile.lock() = Some(Box::pin(async move {
+        let off = json!([{"op": "replace", "path": "/state", "value": "inactive"}]);
+        service.patch_identity(scope, who, &off).await.unwrap();
+    }));
+    let body = json!({"schema_id": "default", "traits": traits("ann@example.org")});
+    let uri = format!("/admin/identities/{id}");
+    let replaced = world.admin(Ask::new(Method::PUT, uri).json(&body)).await.is(200);
+    assert_eq!(replaced.text("/state"), "inactive");
+    world.whoami(&token).await.is(401);
+}

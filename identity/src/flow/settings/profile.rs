@@ -8,7 +8,7 @@ use super::{Change, Changing, Opened, Refusal, SettingsSubmission, Wanted};
 use crate::{
     Service,
     identity::{ChangeRejection, IdentityChange},
-    model::{IdentityState, metadata},
+    model::metadata,
     password::PasswordHash,
     schema::{Rule, Violation},
     session::CredentialKind,
@@ -49,7 +49,6 @@ impl Service {
         let change = IdentityChange {
             schema_id: String::new(),
             traits,
-            state: IdentityState::Active,
             metadata_public: metadata(&before.metadata_public),
             metadata_admin: metadata(&before.metadata_admin),
             ..IdentityChange::default()

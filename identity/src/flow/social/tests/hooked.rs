@@ -152,7 +152,7 @@ async fn nobody_gets_in_whom_no_hook_was_asked_about() {
         let (service, scope) = (town.world.service.clone(), town.world.scope);
         let becomes = |state| {
             let traits = crate::testing::traits("ann@example.org");
-            IdentityChange { traits, state, ..IdentityChange::default() }
+            IdentityChange { traits, state: Some(state), ..IdentityChange::default() }
         };
         service.update_identity(scope, id, becomes(IdentityState::Inactive)).await.unwrap();
         let active = becomes(IdentityState::Active);

@@ -24,7 +24,7 @@ pub(super) async fn request(
 ) -> Result<Response, ApiError> {
     let done = kratos.service().erase_identity(caller.scope, id, Actor::Administrator).await;
     let erasure = done.map_err(|rejection| match rejection {
-        EraseRejection::NotFound => ApiError::no_such_row(),
+        EraseRejection::NotFound | EraseRejection::NoSession => ApiError::no_such_row(),
         EraseRejection::Store(error) => error.into(),
     })?;
     Ok(json(StatusCode::ACCEPTED, &body(&erasure)))

@@ -27,6 +27,7 @@ use crate::{
     courier::MessageFilter,
     model::{IdentityId, Scope},
     page::{PAGE_SIZE_MAX, PageRejection},
+    session::Proof,
     table::{
         AddressRecord, Credentials, ErasureKey, ErasureRecord, Erasures, Identities, IdentityKey,
         lane::lanes,
@@ -58,6 +59,9 @@ pub enum EraseRejection {
     /// There is none of that id.
     #[error("there is no such identity")]
     NotFound,
+    /// The session that asked for it has ended.
+    #[error("the session that asked for it has ended")]
+    NoSession,
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,12 +89,31 @@ impl Service {
         id: IdentityId,
         by: Actor<'_>,
     ) -> Result<Erasure, EraseRejection> {
+        self.erase_by(scope, id, by, None).await
+    }
+
+    /// The same, if a session that asks for it is still its own.
+    pub(super) async fn erase_by(
+        &self,
+        scope: Scope,
+        id: IdentityId,
+        by: Actor<'_>,
+        proof: Option<&Proof>,
+    ) -> Result<Erasure, EraseRejection> {
         let key = IdentityKey { tenant: scope.tenant, id: id.0 };
         let erasure_key = ErasureKey { tenant: scope.tenant, identity: id.0 };
         let done = self
             .store
             .transact(|t| async move {
                 let identity = t.get::<Identities>(&key).await?.ok_or(EraseRejection::NotFound)?;
+                if let Some(proof) = proof {
+                    let asks = self.find_session(&t, scope, proof, true).await?;
+                    asks.filter(|asks| {
+                        asks.accepted(t.now()).is_some() && asks.identity_id == id.0
+                    })
+                    .filter(|asks| self.may_see_settings(asks))
+                    .ok_or(EraseRejection::NoSession)?;
+                }
                 t.delete::<Identities>(&key).await?;
                 for credential in self.credentials_of(&t, scope, id).await? {
                     t.delete::<Credentials>(&credential.key).await?;

@@ -114,9 +114,9 @@ impl Service {
         if confirmed != Some(me.id) {
             return Err(OneselfRejection::NotConfirmed);
         }
-        let erased = self.erase_identity(scope, me.id, Actor::Oneself(client)).await;
+        let erased = self.erase_by(scope, me.id, Actor::Oneself(client), proof).await;
         erased.map_err(|rejection| match rejection {
-            EraseRejection::NotFound => OneselfRejection::NoSession,
+            EraseRejection::NotFound | EraseRejection::NoSession => OneselfRejection::NoSession,
             EraseRejection::Store(error) => error.into(),
         })
     }
@@ -176,6 +176,28 @@ mod tests {
         let refused = world.service.erase_self(scope, None, Some(ann), from).await;
         assert!(matches!(refused, Err(OneselfRejection::NoSession)), "{refused:?}");
         assert!(world.recognised(&proof).await);
+    }
+
+    /// What is acknowledged to be revoked erases nobody, however close it was.
+    #[tokio::test]
+    async fn session_that_ends_meanwhile_erases_nothing() {
+        for reads in 0.. {
+            let world = World::new();
+            let (proof, ann) = joined(&world, "ann@example.org").await;
+            let (service, scope) = (world.service.clone(), world.scope);
+            let ends = async move {
+                service.revoke_identity_sessions(scope, ann).await.unwrap();
+            };
+            *world.counted.meanwhile.lock() = Some((reads, Box::pin(ends)));
+            let from = &client("192.0.2.1");
+            let erased = world.service.erase_self(scope, Some(&proof), Some(ann), from).await;
+            if world.counted.meanwhile.lock().take().is_some() {
+                assert!(reads > 2 && erased.is_ok());
+                break;
+            }
+            let told = matches!(erased, Err(OneselfRejection::NoSession));
+            assert!(told, "before read {reads}: {erased:?}");
+        }
     }
 
     #[tokio::test]

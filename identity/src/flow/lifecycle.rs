@@ -268,7 +268,8 @@ impl Service {
         Timestamp(record.expires_at).after(self.settings.flow_retention)
     }
 
-    /// Writes what became of a flow on its way, unless it was completed meanwhile.
+    /// Writes what became of a flow on its way, unless it was completed meanwhile. It may
+    /// have been read from a replica that lags: tries that were made since stay counted.
     pub(super) async fn rewrite_flow(
         &self,
         scope: Scope,
@@ -277,8 +278,11 @@ impl Service {
     ) -> Result<(), StoreError> {
         let key = &FlowKey { tenant: scope.tenant, id: id.0 };
         let done = self.store.transact(|t| async move {
-            if t.get::<Flows>(key).await?.is_some_and(|found| found.record.completed_at == 0) {
-                t.put::<Flows>(key, turned, Some(self.flow_kept_until(turned))).await?;
+            let found = t.get::<Flows>(key).await?.map(|entry| entry.record);
+            if let Some(found) = found.filter(|found| found.completed_at == 0) {
+                let code_tries = found.code_tries.max(turned.code_tries);
+                let turned = FlowRecord { code_tries, ..turned.clone() };
+                t.put::<Flows>(key, &turned, Some(self.flow_kept_until(&turned))).await?;
             }
             Ok::<_, StoreError>(())
         });

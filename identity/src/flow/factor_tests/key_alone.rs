@@ -154,3 +154,33 @@ async fn second_factor_does_not_log_in_alone_nor_the_other_way_round() {
         }
     }
 }
+
+/// What is written of a flow on its way, as a replica that lags has it, gives nobody back the
+/// tries that were made meanwhile.
+#[tokio::test]
+async fn asking_for_a_key_gives_back_no_tries_of_a_code() {
+    let world = world_of(Settings { passwordless_keys: true, code_login: true, ..settings() });
+    world.register("ann@example.org").await;
+    let flow = world.begin_in_browser().await;
+    let told = async |submission| {
+        world.clock.advance(Duration::from_secs(60));
+        match world.submit(&flow, None, submission).await {
+            Err(LoginRejection::Invalid(flow)) => ids(&flow),
+            other => panic!("{other:?}"),
+        }
+    };
+    let by_code = |code: Option<&str>| LoginSubmission {
+        method: "code".to_owned(),
+        identifier: Some("ann@example.org".to_owned()),
+        code: code.map(secret),
+        ..LoginSubmission::default()
+    };
+    assert_eq!(told(by_code(None)).await, [1_010_014]);
+    *world.counted.behind.lock() = Some(Vec::new());
+    for _ in 0..5 {
+        assert_eq!(told(by_code(Some("nonsense"))).await, [4_010_008]);
+    }
+    assert_eq!(told(by_name("ann@example.org")).await, [1_010_012]);
+    *world.counted.behind.lock() = None;
+    assert_eq!(told(by_code(Some("nonsense"))).await, [4_000_001], "tried too often");
+}

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cardea_identity::{
-    CsrfDigest, IdentityId,
+    Client, CsrfDigest, IdentityId,
     flow::{
         BeginCode, CodeOutcome, CodeRejection, CodeSubmission, Flow, NewRecovery, Purpose,
         RecoveryCodeRejection,
@@ -25,11 +25,11 @@ use super::{
     Kratos,
     browser::see_other,
     flow::{
-        Browser, Opened, admit, beginner, begun, open, refused, request_url, return_to, sender,
-        show, shown, shown_with, text,
+        Browser, Opened, admit, asked, beginner, begun, open, refused, request_url, return_to,
+        sender, show, shown, shown_with, text,
     },
     manner::Manner,
-    rejection::{Refused, not_begun},
+    rejection::{Refused, location_change_required, not_begun},
     wire::flow::{ContinueWith, ContinueWithFlow, RecoveryCodeBody},
 };
 use crate::{
@@ -226,18 +226,6 @@ fn answered(kratos: &Kratos, opened: &Opened, flow: Flow) -> Result<Response, Ap
     Ok(shown(kratos, StatusCode::OK, flow, opened.secret.as_ref()))
 }
 
-/// Where a script must send its browser.
-pub(super) fn location_change_required(place: &str) -> ApiError {
-    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY)
-        .id("browser_location_change_required")
-        .message("browser location change required")
-        .reason(
-            "In order to complete this flow please redirect the browser to: see \
-             redirect_browser_to.",
-        )
-        .beside("redirect_browser_to", place)
-}
-
 pub(super) async fn create_code(
     State(kratos): State<Kratos>,
     caller: Caller,
@@ -331,7 +319,10 @@ async fn take_link(
     let (scope, purpose, digest) = (caller.scope, flow.purpose, secret.digest());
     let submission = CodeSubmission::followed(token.to_owned(), digest);
     let what = (purpose, flow.id);
-    let done = kratos.service().submit_code(scope, what, submission, &caller.client).await;
+    // The token is nobody's to be told.
+    let url = format!("{}{}?flow={}", kratos.public_url(), uri.path(), flow.id);
+    let client = Client { asked: asked(kratos, ("GET", &url), headers), ..caller.client.clone() };
+    let done = kratos.service().submit_code(scope, what, submission, &client).await;
     let language = caller.client.language;
     let mut opened =
         Opened { flow, manner, secret: Some(secret.clone()), from_own_page: false, language };
@@ -342,7 +333,7 @@ async fn take_link(
             opened.flow = if mine {
                 *refusal
             } else {
-                begin_again(kratos, caller, purpose, uri, digest).await?
+                begin_again(kratos, caller, purpose, (uri, headers), digest).await?
             };
             let refusal = Refused::Flow(Box::new(opened.flow.clone()));
             refused(kratos, scope, &opened, refusal).await?
@@ -358,15 +349,16 @@ async fn begin_again(
     kratos: &Kratos,
     caller: &Caller,
     purpose: Purpose,
-    uri: &Uri,
+    (uri, headers): (&Uri, &HeaderMap),
     browser: CsrfDigest,
 ) -> Result<Flow, ApiError> {
     // The token is nobody's to keep.
     let request_url = format!("{}{}", kratos.public_url(), uri.path());
+    let asked = asked(kratos, ("GET", &request_url), headers);
     let begin = BeginCode {
         request_url,
         browser: Some(browser),
-        client: caller.client.clone(),
+        client: Client { asked, ..caller.client.clone() },
         ..BeginCode::default()
     };
     let flow = kratos.service().begin_after_link(caller.scope, purpose, begin).await;

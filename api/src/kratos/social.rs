@@ -28,7 +28,7 @@ use super::{
     login,
     manner::Manner,
     pages, registration,
-    rejection::{hook_failed, no_active_session, not_taken},
+    rejection::{hook_failed, location_change_required, no_active_session, not_taken},
     urls::with_parameter,
     wire::{
         flow::LoggedInBody,
@@ -246,7 +246,7 @@ pub(super) fn depart(
             Ok(response)
         }
         Manner::Page => see_other(url),
-        Manner::Script | Manner::Native => Err(super::code::location_change_required(url)),
+        Manner::Script | Manner::Native => Err(location_change_required(url)),
     }
 }
 
@@ -263,14 +263,12 @@ pub(super) async fn exchange(
     let (init, returned) = (code("init_code")?, code("return_to_code")?);
     match kratos.service().exchange_session(caller.scope, init, returned).await {
         Ok((token, session)) => {
+            // As in `login`: who has one factor alone learns nothing else of whose it is.
+            let enough = session.satisfies(kratos.service().settings().session_required_aal);
+            let expand = Expand { identity: enough, devices: true };
             let body = LoggedInBody {
                 session_token: Some(token.expose()),
-                session: SessionBody::of(
-                    &session,
-                    Expand::ALL,
-                    Reader::Holder,
-                    kratos.public_url(),
-                ),
+                session: SessionBody::of(&session, expand, Reader::Holder, kratos.public_url()),
                 continue_with: None,
             };
             Ok(json(StatusCode::OK, &body))

@@ -115,10 +115,11 @@ impl Urls {
     }
 }
 
-/// A URL with one more query parameter; the value needs no escape.
+/// A URL with one more query parameter, before its fragment; the value needs no escape.
 pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
+    let (url, fragment) = url.split_at(url.find('#').unwrap_or(url.len()));
     let mark = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{mark}{name}={value}")
+    format!("{url}{mark}{name}={value}{fragment}")
 }
 
 /// A web URL, taken apart.
@@ -240,5 +241,8 @@ mod tests {
     fn a_parameter_joins_those_that_are_there() {
         assert_eq!(with_parameter("https://a/b", "flow", "x"), "https://a/b?flow=x");
         assert_eq!(with_parameter("https://a/b?c=d", "flow", "x"), "https://a/b?c=d&flow=x");
+        // What stands behind the mark never leaves the browser.
+        assert_eq!(with_parameter("https://a/#/b?c", "code", "x"), "https://a/?code=x#/b?c");
+        assert_eq!(with_parameter("app://a?b=c#d", "code", "x"), "app://a?b=c&code=x#d");
     }
 }

@@ -6,7 +6,7 @@ import { test } from "node:test"
 
 import { at, press, shot, title, town } from "./visitor.mjs"
 
-const { visitor, open, mailed } = town({ CARDEA_FLOWS_CODE_LOGIN: "true" })
+const { visitor, open, mailed, url } = town({ CARDEA_FLOWS_CODE_LOGIN: "true" })
 
 const code = (address) => mailed(address, /\b\d{6}\b/)
 // Somebody who reads a language, and likes it light or dark.
@@ -70,4 +70,19 @@ test("each language that is spoken has its page, and others get English", async 
     assert.equal(await title(page), wanted, locale)
     await close()
   }
+})
+
+test("whoever is lost is shown a page in its language, and a program is told in JSON", async () => {
+  const { page, close } = await reader("fr-FR", "light")
+  const answer = await open(page, "/no/such/place?x=1")
+  assert.equal(answer.status(), 404)
+  assert.equal(await language(page), "fr")
+  assert.equal(await title(page), "Il n’y a pas de page ici")
+  await shot(page, "fr-lost")
+  await page.getByRole("link", { name: "Continuer" }).click()
+  await page.waitForURL(/\/ui\/welcome/)
+  await close()
+  const told = await fetch(url("/no/such/place"))
+  assert.equal(told.status, 404)
+  assert.equal((await told.json()).error.code, 404)
 })

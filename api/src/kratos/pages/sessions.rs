@@ -4,6 +4,7 @@
 use axum::{extract::State, response::Response};
 use cardea_identity::{
     PageRequest, Scope, SessionId,
+    flow::Purpose,
     model::Session,
     session::{CheckRejection, ListSessionsRejection, Proof, RevokeRejection},
 };
@@ -20,6 +21,9 @@ use crate::{
         browser::see_other,
         csrf::check_token,
         flow::{flow_id, text},
+        manner::Manner,
+        rejection::no_active_session,
+        sessions::need_all_factors,
     },
     query::Query,
     request::{Caller, Claimed, is_uuid},
@@ -103,28 +107,39 @@ pub(in super::super) async fn end(
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, ApiError> {
+    let done = end_one(&kratos, caller.scope, proof, (&query, &headers), &sent).await;
+    kratos.answer(caller.scope, Manner::of_browser(&headers), done).await
+}
+
+async fn end_one(
+    kratos: &Kratos,
+    scope: Scope,
+    proof: Option<Proof>,
+    (query, headers): (&Query, &HeaderMap),
+    sent: &Sent,
+) -> Result<Response, ApiError> {
     let (mut body, _) = sent.json_or_form()?;
     let token = text(&mut body, "csrf_token")?;
-    check_token(&headers, kratos.csrf_cookie(), token.as_deref())?;
-    let proof = proof.ok_or_else(crate::kratos::rejection::no_active_session)?;
-    crate::kratos::sessions::need_all_factors(&kratos, caller.scope, &proof).await?;
+    check_token(headers, kratos.csrf_cookie(), token.as_deref())?;
+    let proof = proof.ok_or_else(no_active_session)?;
+    need_all_factors(kratos, scope, &proof).await?;
     let session = text(&mut body, "session")?.unwrap_or_default();
     let service = kratos.service();
     let done = if session == "others" {
-        service.revoke_my_other_sessions(caller.scope, &proof).await.map(|_| ())
+        service.revoke_my_other_sessions(scope, &proof).await.map(|_| ())
     } else {
         let id: Option<SessionId> = session.parse().ok().filter(|_| is_uuid(&session));
         let id = id.ok_or_else(ApiError::no_such_row)?;
-        service.revoke_my_session(caller.scope, &proof, id).await
+        service.revoke_my_session(scope, &proof, id).await
     };
     match done {
         // Gone already is as good.
         Ok(()) | Err(RevokeRejection::NotFound) => {}
         Err(error) => return Err(error.into()),
     }
-    let settings = &kratos.options().urls.settings;
-    match flow_id(&query, "flow") {
-        Some(flow) => see_other(&format!("{settings}?flow={flow}")),
-        None => see_other(settings),
+    let urls = &kratos.options().urls;
+    match flow_id(query, "flow") {
+        Some(flow) => see_other(&urls.page(Purpose::Settings, &flow.to_string())),
+        None => see_other(&urls.settings),
     }
 }

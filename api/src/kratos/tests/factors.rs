@@ -31,7 +31,7 @@ fn with_keys() -> Settings {
     Settings { relying_party: Some(party), ..cheap() }
 }
 
-fn seed_in(flow: &Answer) -> Seed {
+pub(super) fn seed_in(flow: &Answer) -> Seed {
     let node = node(flow, "totp_secret_key");
     let text = node["attributes"]["text"]["text"].as_str().unwrap();
     let value = |c: char| "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(c).unwrap();
@@ -50,7 +50,7 @@ fn node(flow: &Answer, name: &str) -> Value {
 }
 
 impl World {
-    fn code(&self, seed: &Seed) -> String {
+    pub(super) fn code(&self, seed: &Seed) -> String {
         seed.code(step_at(self.clock.now()))
     }
 

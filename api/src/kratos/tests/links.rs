@@ -25,7 +25,7 @@ fn world() -> World {
 }
 
 /// The path and query of the link in the newest message to an address.
-async fn link_to(world: &World, email: &str) -> String {
+pub(super) async fn link_to(world: &World, email: &str) -> String {
     let uri = format!("/admin/courier/messages?recipient={email}&status=queued");
     let listed = world.admin(Ask::get(uri)).await.is(200);
     let body = listed.body[0]["body"].as_str().expect("no message").to_owned();

@@ -10,6 +10,7 @@ mod flows;
 mod identities;
 mod links;
 mod oneself;
+mod outside;
 mod pages;
 mod routes;
 mod sessions;
@@ -19,7 +20,12 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{Router, body::Body};
-use cardea_identity::{Keys, Service, Settings, password::Argon2Cost, schema::Schemas};
+use cardea_identity::{
+    Keys, Service, Settings,
+    outbound::{NoWayOut, Outbound},
+    password::Argon2Cost,
+    schema::Schemas,
+};
 use cardea_storage::{
     KeyId, Keyring, ManualClock, Secret, SeededEntropy, Store, StoreError, Tenant, Through,
     Timestamp,
@@ -27,6 +33,7 @@ use cardea_storage::{
     local::LocalShards,
     store::{Draft, ReadAnswer, ReadRequest, Verdict},
 };
+use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -54,6 +61,8 @@ struct Failing {
     inner: Arc<dyn Store>,
     reads: Mutex<Option<StoreError>>,
     commits: Mutex<Option<StoreError>>,
+    /// What happens before the next commit.
+    meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 #[async_trait]
@@ -70,6 +79,10 @@ impl Through for Failing {
     }
 
     async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+        let meanwhile = self.meanwhile.lock().take();
+        if let Some(what) = meanwhile {
+            what.await;
+        }
         if let Some(error) = self.commits.lock().clone() {
             return Err(error);
         }
@@ -175,7 +188,17 @@ impl World {
         Self::made(settings, options)
     }
 
+    /// Whose service asks other servers by that.
+    fn reaching(settings: Settings, outbound: Arc<dyn Outbound>) -> Self {
+        let options = Options::new(&settings.public_url);
+        Self::wired(settings, options, outbound)
+    }
+
     fn made(settings: Settings, options: Options) -> Self {
+        Self::wired(settings, options, Arc::new(NoWayOut))
+    }
+
+    fn wired(settings: Settings, options: Options, outbound: Arc<dyn Outbound>) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let disk = MemoryDisk::new(1);
         let shards = LocalShards::open(&disk, Path::new("test"), 2, clock.clone()).unwrap();
@@ -183,6 +206,7 @@ impl World {
             inner: shards.store(Arc::new(SeededEntropy::new(7))),
             reads: Mutex::default(),
             commits: Mutex::default(),
+            meanwhile: Mutex::default(),
         });
         let ring = Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap();
         let service = Service::start(
@@ -191,7 +215,7 @@ impl World {
             Schemas::preset().unwrap(),
             settings,
         );
-        let service = Arc::new(service.unwrap());
+        let service = Arc::new(service.unwrap().with_outbound(outbound));
         let kratos = Kratos::new(service.clone(), options);
         Self {
             public: public_routes(kratos.clone()),

@@ -26,6 +26,11 @@ fn html(answer: &Answer) -> &str {
     answer.body.as_str().unwrap()
 }
 
+/// Where a redirect leads, on this host.
+fn at(answer: &Answer) -> &str {
+    answer.header("location").strip_prefix("http://127.0.0.1:4433").unwrap()
+}
+
 /// The value of a hidden field.
 fn hidden(page: &str, name: &str) -> String {
     let mark = format!("type=\"hidden\" name=\"{name}\" value=\"");
@@ -115,7 +120,11 @@ async fn settings_page_ends_other_sessions_and_only_by_its_own_form() {
     let session = hidden(page, "session");
     let uri = format!("/ui/sessions?flow={}", flow_in(&place));
     // From elsewhere: without the page's token.
-    browser.post_form(&uri, &[("session", &session)]).await.is(403);
+    let refused = browser.post_form(&uri, &[("session", &session)]).await.is(303);
+    let told = browser.get(at(&refused), HTML).await.is(200);
+    assert!(html(&told).contains("Something went wrong"), "a person is told on a page");
+    let by_script = json!({"session": session});
+    assert_eq!(browser.post_json(&uri, &by_script).await.is(403).body["error"]["code"], 403);
     other.whoami().await.is(200);
     let token = hidden(page, "csrf_token");
     let fields = [("csrf_token", token.as_str()), ("session", session.as_str())];
@@ -123,6 +132,25 @@ async fn settings_page_ends_other_sessions_and_only_by_its_own_form() {
     assert!(done.header("location").contains("/ui/settings?flow="));
     other.whoami().await.is(401);
     browser.whoami().await.is(200);
+}
+
+/// Where the settings page is, with what its URL has already.
+#[tokio::test]
+async fn ending_a_session_leads_back_to_settings_wherever_they_are() {
+    let mut options = Options::new("http://127.0.0.1:4433");
+    options.urls.settings = "http://127.0.0.1:4433/ui/settings?theme=dark".to_owned();
+    let world = World::with_options(options);
+    world.create("ann@example.org").await;
+    let (mut browser, mut other) = (Browser::new(&world), Browser::new(&world));
+    browser.log_in("ann@example.org").await;
+    other.log_in("ann@example.org").await;
+    let (place, page) = open(&mut browser, "/ui/settings").await;
+    let (token, session) = (hidden(html(&page), "csrf_token"), hidden(html(&page), "session"));
+    let uri = format!("/ui/sessions?flow={}", flow_in(&place));
+    let fields = [("csrf_token", token.as_str()), ("session", session.as_str())];
+    let done = browser.post_form(&uri, &fields).await.is(303);
+    let back = format!("/ui/settings?theme=dark&flow={}", flow_in(&place));
+    assert_eq!(at(&done), back);
 }
 
 #[tokio::test]

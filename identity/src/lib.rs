@@ -17,6 +17,7 @@ pub mod identity;
 pub mod jsonnet;
 pub mod language;
 mod merge;
+mod mint;
 pub mod model;
 pub mod outbound;
 pub mod outbox;

@@ -3,7 +3,7 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use cardea_storage::{Entropy, Keyring, Slot, SlotRange, Space, Store, Tenant, Timestamp};
+use cardea_storage::{Entropy, Keyring, Store, Tenant, Timestamp};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -363,40 +363,6 @@ impl Service {
     /// What time it is here.
     pub fn now(&self) -> Timestamp {
         self.store.clock().now()
-    }
-
-    /// An id in a slot of this node's region, all slots alike.
-    pub(crate) fn mint_local(&self) -> Uuid {
-        let ranges = self.store.local_home();
-        let total: u64 = ranges.iter().map(|range| u64::from(range.count())).sum();
-        let mut at = self.store.entropy().below(total);
-        let mut slot = Slot::new(Space::Home, 0);
-        for range in ranges {
-            let count = u64::from(range.count());
-            if at < count {
-                let number = range.first().number() + u16::try_from(at).unwrap_or(0);
-                slot = Slot::new(Space::Home, number);
-                break;
-            }
-            at -= count;
-        }
-        self.mint_in(slot)
-    }
-
-    /// An id in a slot.
-    pub(crate) fn mint_in(&self, slot: Slot) -> Uuid {
-        slot.mint(self.store.entropy().bytes())
-    }
-
-    /// An id that nothing is looked up by.
-    pub(crate) fn mint(&self) -> Uuid {
-        self.store.entropy().uuid()
-    }
-
-    /// Whether rows of both slots lie in one shard.
-    pub(crate) fn same_shard(&self, a: Slot, b: Slot) -> bool {
-        let together = |range: &SlotRange| range.contains(a) && range.contains(b);
-        self.store.shards(Space::Home).iter().any(together)
     }
 
     /// Where an identifier is filed: its keyed digests, that of the current key first.

@@ -1,11 +1,7 @@
 //! `batchPatchIdentities`.
 
 use axum::{extract::State, response::Response};
-use cardea_identity::{
-    Scope,
-    identity::{BatchItem, NewIdentity, NewPassword},
-};
-use futures::{StreamExt as _, stream};
+use cardea_identity::identity::{BatchItem, NewIdentity, NewPassword};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json as value};
 
@@ -27,8 +23,6 @@ use crate::{
 const ITEMS_MAX: usize = 1000;
 /// Most items with a password in clear: each is hashed.
 const CLEAR_PASSWORDS_MAX: usize = 200;
-/// Items under way at once.
-const AT_ONCE: usize = 16;
 /// The longest request id that counts.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -70,9 +64,20 @@ pub(super) async fn patch(
              password is {CLEAR_PASSWORDS_MAX}."
         )));
     }
-    let work = items.into_iter().map(|item| create(&kratos, caller.scope, item));
-    let done: Vec<_> = stream::iter(work).buffered(AT_ONCE).collect().await;
-    answer(done)
+    let (mut asked, mut told) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+    for Item { patch_id, new, name } in items {
+        let refused = new.map(|new| asked.push((new, name))).err();
+        told.push((patch_id, refused));
+    }
+    let mut made = kratos.service().create_batch(caller.scope, asked).await.into_iter();
+    let done = told.into_iter().filter_map(|(patch_id, refused)| {
+        let made = match refused {
+            Some(error) => Err(error),
+            None => made.next()?.map(|identity| identity.id.to_string()).map_err(ApiError::from),
+        };
+        Some((patch_id, made))
+    });
+    answer(done.collect())
 }
 
 /// Reads an item. One that is no identity fails alone; an id that is none fails them all,
@@ -99,21 +104,6 @@ fn read(
         .map_err(|error| ApiError::malformed(error.to_string()))
         .and_then(|body| new_identity(kratos, body));
     Ok(Item { patch_id, new, name })
-}
-
-async fn create(
-    kratos: &Kratos,
-    scope: Scope,
-    item: Item,
-) -> (Option<String>, Result<String, ApiError>) {
-    let made = match item.new {
-        Ok(new) => {
-            let made = kratos.service().create_of_batch(scope, new, item.name.as_ref()).await;
-            made.map(|identity| identity.id.to_string()).map_err(ApiError::from)
-        }
-        Err(error) => Err(error),
-    };
-    (item.patch_id, made)
 }
 
 /// 200 if anything was made; otherwise the first refusal, with what became of each item

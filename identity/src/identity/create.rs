@@ -1,6 +1,8 @@
 //! Creating an identity (`createIdentity`): its home is a slot of the region that
 //! received it, its identifiers are put in the index in the same transaction.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cardea_storage::{StoreError, Timestamp, Transaction};
 use serde_json::Value;
@@ -19,7 +21,7 @@ use crate::{
     audit::{Act, Actor},
     model::{Credential, Identity, IdentityId, IdentityState, Scope},
     password::{Overloaded, PasswordHash},
-    schema::{Channel, Extracted, SchemaId, Violation},
+    schema::{Channel, Extracted, IdentitySchema, SchemaId, Violation},
     session::CredentialKind,
     table::{
         CredentialKey, CredentialRecord, Credentials, Identities, IdentityKey, IdentityRecord,
@@ -107,6 +109,14 @@ impl From<PrepareRejection> for CreateRejection {
     }
 }
 
+/// An identity that can be created, as far as is known without asking the store.
+pub(super) struct Ready {
+    new: NewIdentity,
+    schema: Arc<IdentitySchema>,
+    found: Extracted,
+    hash: Option<PasswordHash>,
+}
+
 /// What a new identity's rows are made of.
 pub(crate) struct Birth<'a> {
     pub(crate) id: Uuid,
@@ -127,16 +137,14 @@ impl Service {
         scope: Scope,
         new: NewIdentity,
     ) -> Result<Identity, CreateRejection> {
-        self.create_once(scope, new, None).await
+        let ready = &self.make_ready(new).await?;
+        let id = self.mint_local();
+        let create = |t| async move { self.create_in(&t, scope, (id, ready), None).await };
+        Ok(self.store.transact(create).await?.value)
     }
 
-    /// Creates an identity, unless a receipt says that it was created before.
-    pub(super) async fn create_once(
-        &self,
-        scope: Scope,
-        new: NewIdentity,
-        receipt: Option<&Receipt>,
-    ) -> Result<Identity, CreateRejection> {
+    /// Checks an identity by its schema, and hashes its password.
+    pub(super) async fn make_ready(&self, new: NewIdentity) -> Result<Ready, CreateRejection> {
         let schema = self
             .newest_schema(&new.schema_id)
             .await?
@@ -152,32 +160,38 @@ impl Service {
             Some(password) => Some(self.prepare_password(password).await?),
             None => None,
         };
-        let birth = &Birth {
-            id: self.mint_local(),
-            new: &new,
-            schema_id: schema.id(),
-            found: &found,
-            hash: hash.as_ref(),
+        Ok(Ready { new, schema, found, hash })
+    }
+
+    /// Creates an identity in a transaction, unless a receipt says that it was created
+    /// before.
+    pub(super) async fn create_in(
+        &self,
+        t: &Transaction,
+        scope: Scope,
+        (id, ready): (Uuid, &Ready),
+        receipt: Option<&Receipt>,
+    ) -> Result<Identity, CreateRejection> {
+        if let Some(receipt) = receipt
+            && let Some(identity) = self.made_before(t, scope, receipt, id).await?
+        {
+            return Ok(identity);
+        }
+        let birth = Birth {
+            id,
+            new: &ready.new,
+            schema_id: ready.schema.id(),
+            found: &ready.found,
+            hash: ready.hash.as_ref(),
         };
-        let done = self
-            .store
-            .transact(|t| async move {
-                if let Some(receipt) = receipt
-                    && let Some(identity) = self.made_before(&t, scope, receipt, birth.id).await?
-                {
-                    return Ok(identity);
-                }
-                match self.bear(&t, scope, birth).await? {
-                    Some((identity, _)) => {
-                        let what = (Act::IdentityCreated, Actor::Administrator);
-                        self.audit(&t, scope, birth.id, what, Value::Null).await?;
-                        Ok(identity)
-                    }
-                    None => Err(CreateRejection::DuplicateIdentifier),
-                }
-            })
-            .await?;
-        Ok(done.value)
+        match self.bear(t, scope, &birth).await? {
+            Some((identity, _)) => {
+                let what = (Act::IdentityCreated, Actor::Administrator);
+                self.audit(t, scope, id, what, Value::Null).await?;
+                Ok(identity)
+            }
+            None => Err(CreateRejection::DuplicateIdentifier),
+        }
     }
 
     /// Writes the rows of a new identity; `None` if somebody has an identifier.

@@ -52,9 +52,11 @@ pub(super) fn places(txn: &Txn) -> impl Iterator<Item = &Bytes> {
 
 /// The keys that are checked and not written.
 pub(super) fn checked_only(txn: &Txn) -> Vec<Bytes> {
+    let mut written: Vec<&Bytes> = effects(txn).map(Effect::key).collect();
+    written.sort_unstable();
     let mut keys: Vec<Bytes> = conditions(txn)
         .filter_map(Condition::key)
-        .filter(|key| !effects(txn).any(|effect| effect.key() == *key))
+        .filter(|key| written.binary_search(key).is_err())
         .cloned()
         .collect();
     keys.sort();

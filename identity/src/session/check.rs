@@ -8,6 +8,7 @@
 //! every revocation that was acknowledged before the question was asked.
 
 use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp, Transaction};
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -119,10 +120,18 @@ impl Service {
         };
         let key =
             SessionTokenKey { slot: parsed.slot, tenant: scope.tenant, digest: parsed.digest.0 };
-        // A token's row never changes, and goes with its session: no need to check it.
+        // The session says whether it is its token still: the row that leads to it goes
+        // when it gets another, and may have been read just before.
         let Some(lead) = t.peek::<SessionTokens>(&key).await? else { return Ok(None) };
-        let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
-        self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
+        let session = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
+        let found = self.find_by_id(t, session, id_of(&lead.record.identity), tracked).await?;
+        Ok(found.filter(|found| {
+            let own = match kind {
+                TokenKind::Session => &found.session.token_digest,
+                TokenKind::Logout => &found.session.logout_digest,
+            };
+            own.ct_eq(&key.digest).into()
+        }))
     }
 
     /// Reads the session of a token that another system made, where such are taken.
@@ -139,8 +148,9 @@ impl Service {
         };
         let key = ImportedTokenKey { tenant: scope.tenant, digest: digest.0 };
         let Some(lead) = t.peek::<ImportedTokens>(&key).await? else { return Ok(None) };
-        let key = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
-        self.find_by_id(t, key, id_of(&lead.record.identity), tracked).await
+        let session = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
+        let found = self.find_by_id(t, session, id_of(&lead.record.identity), tracked).await?;
+        Ok(found.filter(|found| found.session.imported_digest.ct_eq(&key.digest).into()))
     }
 
     /// Reads a session, its identity and the era of sessions together.

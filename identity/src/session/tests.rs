@@ -10,8 +10,9 @@ use cardea_storage::{Clock as _, Consistency, ManualClock, StoreError, Tenant};
 use super::*;
 use crate::{
     PageRequest, Scope, Settings,
+    flow::{BeginLogin, LoginSubmission},
     model::Session,
-    testing::{PASSWORD, START, World, keys, secret, settings},
+    testing::{BROWSER, PASSWORD, START, World, client, keys, secret, settings},
 };
 
 async fn session(world: &World, proof: &Proof) -> Session {
@@ -473,5 +474,43 @@ async fn revoked_session_does_not_slide_nor_does_any_where_they_do_not() {
         }
         let slid = service.slide_session(scope, session.clone()).await;
         assert_eq!(slid.expires_at, session.expires_at);
+    }
+}
+
+/// Whoever knew a browser's token before its holder proved itself again does not rise with
+/// it, however close it comes.
+#[tokio::test]
+async fn token_that_is_replaced_meanwhile_is_no_token() {
+    for reads in 0..2 {
+        let world = World::new();
+        world.register("ann@example.org").await;
+        let issued = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+        let (service, scope) = (world.service.clone(), world.scope);
+        let (keys, end) = (service.keys(), issued.session.expires_at);
+        let cookie = keys.cookies.seal(service.entropy(), scope.tenant, &issued.token, end);
+        let again = {
+            let (service, proof) = (service.clone(), Proof::Cookie(cookie.clone()));
+            async move {
+                let begin = BeginLogin {
+                    refresh: true,
+                    proof: Some(proof.clone()),
+                    browser: Some(BROWSER),
+                    ..BeginLogin::default()
+                };
+                let flow = service.begin_login(scope, begin).await.unwrap();
+                let submission = LoginSubmission {
+                    method: "password".to_owned(),
+                    identifier: Some("ann@example.org".to_owned()),
+                    password: Some(secret(PASSWORD)),
+                    proof: Some(proof),
+                    ..LoginSubmission::default()
+                };
+                let guest = client("192.0.2.1");
+                service.submit_login(scope, flow.id, submission, &guest).await.unwrap();
+            }
+        };
+        *world.counted.meanwhile.lock() = Some((reads, Box::pin(again)));
+        assert!(!world.recognised(&Proof::Cookie(cookie)).await, "before read {reads}");
+        assert!(world.counted.meanwhile.lock().take().is_none());
     }
 }

@@ -53,7 +53,7 @@ test("a link that was mailed lets somebody in on another device", async () => {
   const phone = await device({ viewport: { width: 390, height: 844 }, colorScheme: "dark" })
   await phone.page.goto(mailed)
   assert.equal(at(phone.page), "/ui/settings")
-  await phone.page.getByText("You successfully recovered").waitFor()
+  await phone.page.getByText("You are back in").waitFor()
   await shot(phone.page, "link-followed")
   await phone.close()
   await page.goto(mailed)

@@ -45,7 +45,9 @@ use crate::{
 };
 
 /// Pulses are sent at each so many ticks: as often as openraft sends heartbeats.
-const PULSE_TICKS: u32 = 5;
+const PULSE_TICKS: u64 = 5;
+/// A yes to a pulse counts for so many: the next one may be late, and is not to be missed.
+const ASSENT_TICKS: u32 = 8;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +58,7 @@ struct Spans {
     lease: Duration,
     /// How long a follower at rest hears nobody before it wakes.
     silence: Duration,
-    /// How long a yes to a pulse counts: until the one behind the next is due, and one
-    /// that is late is nothing to wake for.
+    /// How long a yes to a pulse counts.
     assent: Duration,
 }
 
@@ -74,7 +75,7 @@ impl Spans {
             quiet: (quiet > 0).then(|| Duration::from_millis(quiet)),
             lease: Duration::from_millis(election_ms_max),
             silence: Duration::from_millis(silence),
-            assent: settings.timing.tick() * PULSE_TICKS * 3 / 2,
+            assent: settings.timing.tick() * ASSENT_TICKS,
         }
     }
 }
@@ -281,7 +282,7 @@ struct Idle {
 pub(crate) async fn keep(host: Weak<Host>, tick: Duration) {
     let mut period = interval(tick);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in 0_u32.. {
+    for number in 0_u64.. {
         period.tick().await;
         let Some(host) = host.upgrade() else { return };
         let (now, groups) = (Instant::now(), host.running_groups());

@@ -19,6 +19,9 @@ impl Service {
     ) -> Result<LoggedIn, LoginRejection> {
         let Sender { scope, id, client } = sender;
         let (record, mut flow) = self.open_login(sender).await?;
+        if record.requested_aal == 2 {
+            return Err(LoginRejection::say(flow, Text::login_method_missing()));
+        }
         let LoginSubmission { social, proof, .. } = submission;
         let Some(provider) = self.named_provider(&mut flow, &social) else {
             return Err(LoginRejection::Invalid(Box::new(flow)));

@@ -70,6 +70,17 @@ async fn who_comes_from_a_provider_is_asked_for_the_second_factor() {
     };
     let flow = service.begin_login(scope, begin).await.unwrap();
     assert!(flow.ui.nodes.iter().all(|node| node.name() != "provider"), "that is the first");
+    // Nor is it one for who asks for it all the same, as for any other first factor.
+    let social = SocialSubmission { provider: Some("idp".to_owned()), ..Default::default() };
+    let submission = LoginSubmission {
+        method: "oidc".to_owned(),
+        social,
+        proof: Some(mine.clone()),
+        ..LoginSubmission::default()
+    };
+    let sent = service.submit_login(scope, flow.id, submission, &client("192.0.2.1")).await;
+    let Err(LoginRejection::Invalid(told)) = sent else { panic!("{sent:?}") };
+    assert!(ids(&told).ends_with(&[4_010_002]), "{:?}", ids(&told));
     let submit = async |code: Secret<String>| {
         let submission = LoginSubmission {
             method: "totp".to_owned(),

@@ -20,7 +20,9 @@ impl Manner {
     pub(super) fn of_browser(headers: &HeaderMap) -> Self {
         let sends = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let wants = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        if sends == Some("application/json") || prefers_json(wants.unwrap_or_default()) {
+        let sends = sends.and_then(|sends| sends.split(';').next()).unwrap_or_default();
+        let sends_json = sends.trim().eq_ignore_ascii_case("application/json");
+        if sends_json || prefers_json(wants.unwrap_or_default()) {
             Self::Script
         } else {
             Self::Page
@@ -112,7 +114,11 @@ mod tests {
         assert_eq!(Manner::of_browser(&headers), Manner::Page);
         headers.insert(header::CONTENT_TYPE, "application/x-www-form-urlencoded".parse().unwrap());
         assert_eq!(Manner::of_browser(&headers), Manner::Page);
-        headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
-        assert_eq!(Manner::of_browser(&headers), Manner::Script);
+        for json in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
+            headers.insert(header::CONTENT_TYPE, json.parse().unwrap());
+            assert_eq!(Manner::of_browser(&headers), Manner::Script, "{json}");
+        }
+        headers.insert(header::CONTENT_TYPE, "application/json-patch+json".parse().unwrap());
+        assert_eq!(Manner::of_browser(&headers), Manner::Page);
     }
 }

@@ -4,8 +4,9 @@
 //! Some hooks are ours (a session after signing up, other sessions ended, a verified
 //! address required); a *web hook* asks or tells another server. It comes in two kinds:
 //!
-//! - **Blocking**: asked before the flow's transaction begins, once, with nothing locked
-//!   and nothing written. Its failure refuses what was to be done, and leaves nothing
+//! - **Blocking**: asked before the flow's transaction begins, with nothing locked and
+//!   nothing written; again, where settings are changed and somebody else was faster, for
+//!   it must have been asked about what is written. Its failure refuses what was to be done, and leaves nothing
 //!   behind. One that can interrupt says why, in words that the form shows; one whose
 //!   answer is parsed changes the identity before it is written. What it was told may
 //!   still not come about: the commit may be refused for another reason, or the node may

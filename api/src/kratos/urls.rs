@@ -102,13 +102,16 @@ impl Urls {
         if allowed { Ok(wanted.to_owned()) } else { Err(Forbidden) }
     }
 
-    /// The origins that browsers may be sent to.
+    /// The origins that browsers may be sent to, and the schemes of applications, as a
+    /// content security policy names them.
     pub fn origins(&self) -> Vec<String> {
         let all = self.allowed_return.iter().chain([&self.default_return]);
-        let mut origins: Vec<String> = all
-            .filter_map(|url| Parts::of(url))
-            .map(|parts| format!("{}://{}", parts.scheme, parts.authority))
-            .collect();
+        let origin = |url: &String| match Parts::of(url) {
+            Some(parts) => Some(format!("{}://{}", parts.scheme, parts.authority)),
+            None if is_other_scheme(url) => Some(format!("{}:", url.split_once(':')?.0)),
+            None => None,
+        };
+        let mut origins: Vec<String> = all.filter_map(origin).collect();
         origins.sort();
         origins.dedup();
         origins
@@ -235,6 +238,19 @@ mod tests {
         ] {
             assert_eq!(urls().allow(wanted), Err(Forbidden), "{wanted}");
         }
+    }
+
+    /// What a page's forms may end in: browsers hold the redirects of a form to that.
+    #[test]
+    fn forms_may_end_in_every_place_that_is_allowed() {
+        let wanted = [
+            "http://id.example.com",
+            "https://app.example.com",
+            "https://shop.example.com",
+            "my-app:",
+        ];
+        let urls = Urls { default_return: "http://id.example.com/home".to_owned(), ..urls() };
+        assert_eq!(urls.origins(), wanted);
     }
 
     #[test]

@@ -6,7 +6,10 @@ import { test } from "node:test"
 
 import { at, press, shot, title, town } from "./visitor.mjs"
 
-const { visitor, open, mailed, url } = town({ CARDEA_FLOWS_CODE_LOGIN: "true" })
+const { visitor, open, mailed, url } = town({
+  CARDEA_FLOWS_CODE_LOGIN: "true",
+  CARDEA_PAGES_ALLOWED_RETURN_URLS: "my-app://callback",
+})
 
 const code = (address) => mailed(address, /\b\d{6}\b/)
 // Somebody who reads a language, and likes it light or dark.
@@ -85,4 +88,16 @@ test("whoever is lost is shown a page in its language, and a program is told in 
   const told = await fetch(url("/no/such/place"))
   assert.equal(told.status, 404)
   assert.equal((await told.json()).error.code, 404)
+})
+
+test("a form may end in an application of its own scheme", async () => {
+  const { page, close } = await reader("en-GB", "light")
+  await open(page, "/self-service/registration/browser?return_to=my-app%3A%2F%2Fcallback")
+  await page.getByLabel("Email").fill("app@example.org")
+  await page.getByLabel("Password").fill("correct horse battery staple")
+  // Nothing here has that scheme, so it is tried, and fails.
+  const tried = page.waitForEvent("requestfailed", (request) => request.url() === "my-app://callback")
+  await page.getByRole("button", { name: "Create account", exact: true }).click()
+  await tried
+  await close()
 })

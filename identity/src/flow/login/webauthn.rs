@@ -5,8 +5,9 @@
 //!
 //! A key that logs in alone does not say whose it is. So its owner names itself first, and
 //! the form then asks for one of its keys. For an identifier that nobody has, or whose owner
-//! has no such key, it asks for one that was never made, the same each time: who has an
-//! account is not told.
+//! has no such key, it asks for one that was never made, the same each time. Ids of keys are
+//! of many lengths, and some people have several, so who looks closely may tell all the same
+//! that an account has one: an operator who minds that leaves keys a second factor.
 
 use cardea_storage::{Consistency, Timestamp};
 

@@ -2,13 +2,15 @@
 //!
 //! `GET /admin/audit/events` lists events, the latest first; with `Accept:
 //! text/event-stream` it tells them as they happen (server-sent events), from the last
-//! one that `Last-Event-ID` names on. `GET /admin/audit/verify` says whether the chain of
+//! one that `Last-Event-ID` names on, as long as the key that let the client in holds.
+//! `GET /admin/audit/verify` says whether the chain of
 //! an identity holds, and the seals of its lane. `GET /admin/identities/{id}/export`
 //! hands out what is held of an identity.
 
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use axum::{
+    Extension,
     extract::State,
     response::{
         IntoResponse as _, Response,
@@ -39,7 +41,7 @@ use crate::{
     error::ApiError,
     paging::{by_token, link_by_token},
     query::Query,
-    request::{Caller, IdOr404, is_uuid},
+    request::{Caller, IdOr404, StillAllowed, is_uuid},
 };
 
 /// How often a stream looks for what happened.
@@ -54,6 +56,7 @@ pub(super) async fn events(
     State(kratos): State<Kratos>,
     caller: Caller,
     Wanted(consistency): Wanted,
+    allowed: Option<Extension<StillAllowed>>,
     query: Query,
     uri: Uri,
     headers: HeaderMap,
@@ -62,7 +65,8 @@ pub(super) async fn events(
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     if accepts.is_some_and(|accepts| accepts.contains("text/event-stream")) {
         let from = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        return Ok(told(kratos, caller.scope, filter, from));
+        let allowed = allowed.map(|Extension(allowed)| allowed);
+        return Ok(told(kratos, caller.scope, filter, allowed, from));
     }
     let wanted = by_token(&query)?;
     let size = wanted.size;
@@ -196,6 +200,7 @@ struct Listener {
     kratos: Kratos,
     scope: Scope,
     filter: AuditFilter,
+    allowed: Option<StillAllowed>,
     /// Nothing from before is told.
     floor: Timestamp,
     /// The latest that was told.
@@ -208,7 +213,13 @@ struct Listener {
 
 /// A stream of what happens from now on, or from an event on: each is told at least once,
 /// those of the last [`LOOK_BACK`] before that event perhaps again.
-fn told(kratos: Kratos, scope: Scope, filter: AuditFilter, from: Option<&str>) -> Response {
+fn told(
+    kratos: Kratos,
+    scope: Scope,
+    filter: AuditFilter,
+    allowed: Option<StillAllowed>,
+    from: Option<&str>,
+) -> Response {
     let now = kratos.service().now();
     // An id that is none of ours begins now.
     let at = from.and_then(|id| id.split('.').next()?.parse().ok()).map(Timestamp);
@@ -217,6 +228,7 @@ fn told(kratos: Kratos, scope: Scope, filter: AuditFilter, from: Option<&str>) -
         kratos,
         scope,
         filter,
+        allowed,
         floor: at.map_or(now, back),
         latest: at.unwrap_or(now),
         told: told.into_iter().collect(),
@@ -234,7 +246,7 @@ fn telling(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> 
                 return Some((Ok(told.data(body(&event).to_string())), listener));
             }
             if let Err(error) = listener.look().await {
-                tracing::debug!(%error, "audit events could not be read for a stream");
+                tracing::debug!(?error, "a stream of audit events ends");
                 // The client comes back with the last id that it saw.
                 return None;
             }
@@ -246,8 +258,8 @@ fn telling(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> 
 }
 
 impl Listener {
-    /// Reads what happened since.
-    async fn look(&mut self) -> Result<(), ListEventsRejection> {
+    /// Reads what happened since, if it may still be told.
+    async fn look(&mut self) -> Result<(), ApiError> {
         let service = self.kratos.service();
         let floor = self.floor.max(back(self.latest));
         let mut page = PageRequest { size: TOLD_AT_ONCE, token: None };
@@ -255,13 +267,17 @@ impl Listener {
         loop {
             let read = service
                 .list_audit_events(self.scope, self.filter, &page, Consistency::Eventual)
-                .await?;
+                .await
+                .map_err(not_listed)?;
             let reached = read.items.last().is_some_and(|event| event.at < floor);
             found.extend(read.items.into_iter().filter(|event| event.at >= floor));
             page.token = read.next;
             if reached || page.token.is_none() {
                 break;
             }
+        }
+        if let Some(allowed) = &self.allowed {
+            allowed.ask().await?;
         }
         found.retain(|event| self.told.insert((event.at.as_millis(), id_of(event))));
         if let Some(event) = found.first() {

@@ -1,6 +1,9 @@
 //! Administration of many identities and sessions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
+use crate::{ApiError, StillAllowed};
 
 const NOBODY: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 
@@ -339,6 +342,31 @@ async fn what_happens_is_told_as_it_happens() {
         seen.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
     }
     assert!(seen.contains("\"kind\":\"session.issued\""), "{seen}");
+}
+
+#[tokio::test]
+async fn what_happens_is_told_no_longer_than_the_key_holds() {
+    use futures::StreamExt as _;
+    let world = World::new();
+    let holds = Arc::new(AtomicBool::new(true));
+    let asked = holds.clone();
+    let allowed = StillAllowed::new(move || {
+        let holds = asked.load(Ordering::Relaxed);
+        let told = if holds { Ok(()) } else { Err(ApiError::unauthorized("It is revoked.")) };
+        Box::pin(async { told })
+    });
+    let request = Request::get("/admin/audit/events").header("accept", "text/event-stream");
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(world.tenant);
+    request.extensions_mut().insert(allowed);
+    let response = world.admin.clone().oneshot(request).await.unwrap();
+    let mut stream = response.into_body().into_data_stream();
+    world.create("ann@example.org").await;
+    assert!(stream.next().await.is_some());
+    holds.store(false, Ordering::Relaxed);
+    world.create("bob@example.org").await;
+    let rest = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+    assert!(rest.expect("the stream goes on").is_none(), "the key holds no longer");
 }
 
 #[tokio::test]

@@ -97,9 +97,14 @@ pub(super) fn check_owner(
     let secret = CsrfSecret::of(headers, cookie)
         .ok_or_else(|| violation("The HTTP Cookie Header brought no anti-CSRF cookie."))?;
     if !secret.is_of(flow) {
-        return Err(violation("The flow was begun with another anti-CSRF cookie."));
+        return Err(not_begun_here());
     }
     Ok(secret)
+}
+
+/// The flow is another browser's.
+pub(super) fn not_begun_here() -> ApiError {
+    violation("The flow was begun with another anti-CSRF cookie.")
 }
 
 /// Whether a form was sent by the page of the browser whose flow it is.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json as value};
 use super::{
     Kratos,
     browser::{refuse_browsers, see_other},
-    csrf::{CsrfSecret, check_form, check_owner},
+    csrf::{CsrfSecret, check_form, check_owner, not_begun_here},
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
     social,
@@ -201,7 +201,9 @@ pub(super) async fn owned(
     let flow = found.map_err(|rejection| not_shown(rejection, purpose, kratos.public_url()))?;
     if flow.unclaimed {
         let secret = Browser::of(kratos, headers).secret;
-        kratos.service().claim_flow(scope, id, secret.digest()).await?;
+        if !kratos.service().claim_flow(scope, id, secret.digest()).await? {
+            return Err(not_begun_here());
+        }
         return Ok((flow, Some(secret), true));
     }
     let secret = match flow.browser {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cardea_storage::{Consistency, Secret, Slot, StoreError, Timestamp};
 use serde_json::json;
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::{
@@ -166,7 +167,8 @@ impl Service {
         Ok(RecoveryCode { flow, code, expires_at: done.value })
     }
 
-    /// Makes a flow that an administrator began the browser's that shows it first.
+    /// Makes a flow that an administrator began the browser's that shows it first, and
+    /// says whether it is this one's.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -175,20 +177,21 @@ impl Service {
         scope: Scope,
         id: FlowId,
         browser: CsrfDigest,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = &FlowKey { tenant: scope.tenant, id: id.0 };
         self.store
             .transact(|t| async move {
-                let Some(found) = t.get::<Flows>(key).await? else { return Ok(()) };
+                let Some(found) = t.get::<Flows>(key).await? else { return Ok(false) };
                 if !found.record.unclaimed {
-                    return Ok(());
+                    return Ok(found.record.csrf_digest.ct_eq(&browser.0).into());
                 }
                 let record = FlowRecord {
                     unclaimed: false,
                     csrf_digest: Bytes::copy_from_slice(&browser.0),
                     ..found.record
                 };
-                t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await
+                t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await?;
+                Ok(true)
             })
             .await
             .map(|done| done.value)

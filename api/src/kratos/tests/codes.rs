@@ -272,6 +272,24 @@ async fn administrators_code_is_the_first_browsers_that_shows_its_flow() {
 }
 
 #[tokio::test]
+async fn administrators_code_is_one_browsers_that_show_its_flow_at_once() {
+    let world = World::with_codes();
+    let id = world.create("ann@example.org").await;
+    let ask = json!({"identity_id": id});
+    let made = world.admin(Ask::post("/admin/recovery/code", &ask)).await.is(201);
+    let uri = format!("/self-service/recovery/flows?id={}", flow_in(made.text("/recovery_link")));
+    let mut request = Request::get(&uri).header("accept", "application/json");
+    request = request.header("sec-fetch-mode", "cors");
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(world.tenant);
+    let public = world.public.clone();
+    *world.store.meanwhile.lock() = Some(Box::pin(async move {
+        assert_eq!(public.oneshot(request).await.unwrap().status(), 200);
+    }));
+    Browser::new(&world).get(&uri, "application/json").await.is(403);
+}
+
+#[tokio::test]
 async fn what_is_not_offered_is_refused() {
     let world = World::new();
     for purpose in ["recovery", "verification"] {

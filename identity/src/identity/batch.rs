@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// Most items of one transaction.
-const TOGETHER_MAX: usize = 32;
+/// Most items of one transaction: as much as goes into a pack, where they say little.
+const TOGETHER_MAX: usize = 64;
 /// Over more shards of the index than this no transaction is spread: each item adds to
 /// some of them.
 const INDEX_SHARDS_MAX: usize = 4;

@@ -191,7 +191,7 @@ pub struct Flow {
     pub organization: Option<uuid::Uuid>,
     /// The browser that it belongs to; `None` for a native (`api`) flow.
     pub browser: Option<CsrfDigest>,
-    /// Whether it becomes the first browser's that shows it.
+    /// Whether it becomes the browser's that shows it, until a code is tried.
     pub unclaimed: bool,
     /// The code that a native client exchanges for its session; told once, to who begins
     /// the flow.

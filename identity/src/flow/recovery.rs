@@ -167,8 +167,9 @@ impl Service {
         Ok(RecoveryCode { flow, code, expires_at: done.value })
     }
 
-    /// Makes a flow that an administrator began the browser's that shows it first, and
-    /// says whether it is this one's.
+    /// Makes a flow that an administrator began the browser's that shows it, and says
+    /// whether it is this one's. Until a code is tried it may become another's: what looks
+    /// ahead into mails must not lock out whom they are for.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -182,14 +183,12 @@ impl Service {
         self.store
             .transact(|t| async move {
                 let Some(found) = t.get::<Flows>(key).await? else { return Ok(false) };
-                if !found.record.unclaimed {
-                    return Ok(found.record.csrf_digest.ct_eq(&browser.0).into());
+                let is_its = found.record.csrf_digest.ct_eq(&browser.0).into();
+                if is_its || !found.record.unclaimed {
+                    return Ok(is_its);
                 }
-                let record = FlowRecord {
-                    unclaimed: false,
-                    csrf_digest: Bytes::copy_from_slice(&browser.0),
-                    ..found.record
-                };
+                let record =
+                    FlowRecord { csrf_digest: Bytes::copy_from_slice(&browser.0), ..found.record };
                 t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await?;
                 Ok(true)
             })

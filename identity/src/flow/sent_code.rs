@@ -226,6 +226,7 @@ impl Service {
                     return Ok(None);
                 }
                 record.code_tries += 1;
+                record.unclaimed = false;
                 t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await?;
                 Ok::<_, StoreError>(Some(record))
             })

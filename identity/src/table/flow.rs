@@ -79,8 +79,8 @@ pub struct FlowRecord {
     /// Tries at the code, each counted before it is looked at.
     #[prost(uint32, tag = "17")]
     pub code_tries: u32,
-    /// Whether an administrator began it for a browser that is not known yet: it
-    /// becomes that of the first one that shows it.
+    /// Whether an administrator began it for a browser that is not known yet: it is that
+    /// of the last one that showed it, until a code is tried.
     #[prost(bool, tag = "18")]
     pub unclaimed: bool,
     /// The assurance level that is asked for: 0 and 1 the first, 2 the second.

@@ -44,10 +44,11 @@ use crate::{
     types::{Beat, LogId, Raft, TypeConfig, Vote},
 };
 
-/// Pulses are sent at each so many ticks: as often as openraft sends heartbeats.
-const PULSE_TICKS: u64 = 5;
+/// Pulses are sent at each so many ticks, somewhat less often than openraft's heartbeats:
+/// half of a lease is left when the next one is due.
+const PULSE_TICKS: u64 = 6;
 /// A yes to a pulse counts for so many: the next one may be late, and is not to be missed.
-const ASSENT_TICKS: u32 = 8;
+const ASSENT_TICKS: u32 = 9;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -169,10 +169,11 @@ async fn an_index_that_an_upgrade_brings_is_built_though_its_builder_is_killed()
             for changed in
                 [change::<Before>(&older, chance).await, change::<Books>(&newer, chance).await]
             {
-                assert!(matches!(
+                let is_expected = matches!(
                     changed,
                     Ok(()) | Err(StoreError::Unknown | StoreError::Unavailable { .. })
-                ));
+                );
+                assert!(is_expected, "{changed:?}");
             }
         }
         // The version has not reached it, so nobody can rely on it.

@@ -389,11 +389,6 @@ impl Host {
         self.group(group).map(|group| group.status())
     }
 
-    /// Whether the replica of a group here is at rest: nothing has been new for a while.
-    pub fn rests(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(|group| group.rest.is_resting())
-    }
-
     /// The groups that run here.
     pub fn groups(&self) -> Vec<GroupId> {
         self.groups.read().keys().copied().collect()

@@ -279,6 +279,13 @@ struct Idle {
     followers: Vec<(ReplicaId, NodeId)>,
 }
 
+impl Host {
+    /// Whether the replica of a group here is at rest: nothing has been new for a while.
+    pub fn rests(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(|group| group.rest.is_resting())
+    }
+}
+
 /// Looks at every replica of a host, at each tick, until the host is gone.
 pub(crate) async fn keep(host: Weak<Host>, tick: Duration) {
     let mut period = interval(tick);

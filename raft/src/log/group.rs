@@ -161,7 +161,6 @@ impl GroupLog {
         self.state.lock().membership.clone()
     }
 
-    /// The last saved commit position, never past the last entry.
     /// Notes that another replica is being told that all up to `index` is committed.
     pub(super) fn tell_committed(&self, index: u64) {
         let mut state = self.state.lock();
@@ -173,6 +172,7 @@ impl GroupLog {
         self.state.lock().told
     }
 
+    /// The last saved commit position, never past the last entry.
     pub(super) fn committed(&self) -> Option<LogId> {
         let state = self.state.lock();
         state.committed.min(state.last.or(state.purged))

@@ -43,6 +43,15 @@ pub struct Ledger {
     applied_entries: AtomicU64,
 }
 
+/// A ledger that waits before it applies.
+pub struct Held(Arc<Ledger>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Ledger {
     /// Opens, or creates, a ledger in a directory.
     pub fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Arc<Self>, Fault> {
@@ -83,9 +92,12 @@ impl Ledger {
         self.applied_entries.load(Ordering::SeqCst)
     }
 
-    /// From now on applying waits, until told otherwise.
-    pub fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::SeqCst);
+    /// From now on applying waits, until what this gives is dropped: also by a test that
+    /// fails, whose runtime would else wait for it for ever.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>) -> Held {
+        self.held.store(true, Ordering::SeqCst);
+        Held(self.clone())
     }
 
     fn engine(&self) -> Arc<dyn Engine> {

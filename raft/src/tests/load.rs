@@ -8,7 +8,7 @@ async fn a_stuck_machine_makes_proposals_be_refused_but_not_the_leader_lost() {
     let cluster = Cluster::formed(settings).await;
     let leader = cluster.leader(GROUP).await;
     let term = cluster.status(leader).term;
-    cluster.ledger(leader).hold(true);
+    let held = cluster.ledger(leader).hold();
     let host = cluster.host(leader);
     let propose = |admission| {
         let host = host.clone();
@@ -26,7 +26,7 @@ async fn a_stuck_machine_makes_proposals_be_refused_but_not_the_leader_lost() {
     // Nothing may happen: long enough for missed heartbeats to cost the term.
     tokio::time::sleep(waits).await;
     assert_eq!(cluster.status(leader).term, term, "heartbeats went on");
-    cluster.ledger(leader).hold(false);
+    drop(held);
     for one in waiting {
         one.await.unwrap().unwrap();
     }

@@ -53,7 +53,7 @@ async fn a_leader_that_applies_later_than_its_followers_shows_nothing_older() {
     let follower = cluster.others(leader)[0];
     cluster.put(leader, "k", "old").await;
     assert_eq!(barrier_read(&cluster, leader, "k").await.unwrap(), "old");
-    cluster.ledger(leader).hold(true);
+    let held = cluster.ledger(leader).hold();
     let host = cluster.host(leader);
     let writing = tokio::spawn(async move {
         host.propose(GROUP, Bytes::from_static(b"k=new"), Admission::Ordinary).await
@@ -64,7 +64,7 @@ async fn a_leader_that_applies_later_than_its_followers_shows_nothing_older() {
     .await;
     let shown = barrier_read(&cluster, follower, "k").await.unwrap();
     let read = cluster.host(leader).read_barrier(GROUP).await;
-    cluster.ledger(leader).hold(false);
+    drop(held);
     assert_eq!(shown, "new");
     // It waits until it is as far.
     assert!(read.is_err(), "{read:?}");

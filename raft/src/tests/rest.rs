@@ -119,12 +119,12 @@ async fn who_has_not_applied_all_does_not_rest() {
     let cluster = Cluster::formed(restful()).await;
     let leader = cluster.leader(GROUP).await;
     let (slow, quick) = (cluster.others(leader)[0], cluster.others(leader)[1]);
-    cluster.ledger(slow).hold(true);
+    let held = cluster.ledger(slow).hold();
     cluster.put(leader, "k", "v").await;
     cluster.at_rest(&[leader, quick]).await;
     cluster.several_elections().await;
     assert!(!cluster.status(slow).resting);
-    cluster.ledger(slow).hold(false);
+    drop(held);
     cluster.at_rest(&cluster.all()).await;
     cluster.close().await;
 }

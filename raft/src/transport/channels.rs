@@ -2,8 +2,8 @@
 //! purpose, shared by all groups, so that a snapshot or a large batch never
 //! stands in front of a heartbeat.
 //!
-//! A channel connects when it is first used and again whenever it has to, at
-//! the address that [`Peers`] gives at that moment. After failures it refuses
+//! A channel connects when it is first used, or [warmed](Channels::warm), and again
+//! whenever it has to, at the address that [`Peers`] gives at that moment. After failures it refuses
 //! to connect for a while that doubles up to a bound, so that a dead node costs
 //! little; a user of the channel sees such a refusal as unreachable.
 
@@ -12,11 +12,12 @@ use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use futures::{future::join_all, stream};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
@@ -25,6 +26,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
+    client::raft_client,
     connection::Connection,
     network::{self, Network, dial_tcp},
 };
@@ -42,6 +44,11 @@ pub enum Purpose {
     /// What the cluster layer says to its like on other nodes.
     Cluster,
 }
+
+/// Who leads needs these at once.
+const KEPT_WARM: [Purpose; 2] = [Purpose::Replication, Purpose::Liveness];
+/// A line on which somebody answered that lately is not warmed.
+const WARM_FOR: Duration = Duration::from_secs(3);
 
 /// Bounds of connecting and staying connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +123,31 @@ impl Channels {
         self.lines.lock().retain(|(of, _), _| *of != node);
     }
 
+    /// Sees that the lines to `node` are connected by which a leader reaches its
+    /// followers. Followers do not use them; who is elected would have to make its
+    /// connections first, which takes three round trips before an entry is acknowledged
+    /// where one would do. Returns when `node` has answered on each, or has not in time.
+    pub async fn warm(&self, node: NodeId) {
+        join_all(KEPT_WARM.map(|purpose| self.warm_line(node, purpose))).await;
+    }
+
+    async fn warm_line(&self, node: NodeId, purpose: Purpose) {
+        let line = self.line(node, purpose);
+        let was_answered = line.answered.load(Ordering::Relaxed);
+        if was_answered && self.silence(&line) < WARM_FOR {
+            return;
+        }
+        let limit = Duration::from_millis(self.settings.connect_ms_max);
+        // A stream of nothing: whoever serves it answers, and does nothing.
+        match timeout(limit, raft_client(&line).append(stream::empty())).await {
+            Ok(Ok(_)) => self.heard(&line),
+            Ok(Err(status)) => tracing::debug!(%node, ?purpose, %status, "a line stays cold"),
+            Err(_) if was_answered => self.unheard(node, purpose, &line, limit),
+            // It still tries to connect.
+            Err(_) => {}
+        }
+    }
+
     /// The smoothed round-trip time to `node` of the heartbeats; `None` until
     /// one was answered.
     pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
@@ -151,7 +183,11 @@ impl Channels {
     pub(super) fn line(&self, node: NodeId, purpose: Purpose) -> Arc<Line> {
         let mut lines = self.lines.lock();
         let line = lines.entry((node, purpose)).or_insert_with(|| {
-            Arc::new(Line { channel: self.open(node), heard_ns: AtomicU64::new(self.elapsed_ns()) })
+            Arc::new(Line {
+                channel: self.open(node),
+                heard_ns: AtomicU64::new(self.elapsed_ns()),
+                answered: AtomicBool::new(false),
+            })
         });
         line.clone()
     }
@@ -159,6 +195,7 @@ impl Channels {
     /// Somebody answered on this line.
     pub(super) fn heard(&self, line: &Line) {
         line.heard_ns.store(self.elapsed_ns(), Ordering::Relaxed);
+        line.answered.store(true, Ordering::Relaxed);
     }
 
     /// A call on this line got no answer within `deadline`. If nobody else got
@@ -170,8 +207,7 @@ impl Channels {
         line: &Arc<Line>,
         deadline: Duration,
     ) {
-        let silent = self.elapsed_ns().saturating_sub(line.heard_ns.load(Ordering::Relaxed));
-        if u128::from(silent) < deadline.as_nanos() {
+        if self.silence(line) < deadline {
             return;
         }
         let mut lines = self.lines.lock();
@@ -179,6 +215,12 @@ impl Channels {
             lines.remove(&(node, purpose));
             tracing::info!(%node, ?purpose, "drops a connection that fell silent");
         }
+    }
+
+    /// How long nobody has answered on a line, or since when there is one.
+    fn silence(&self, line: &Line) -> Duration {
+        let heard_ns = line.heard_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(self.elapsed_ns().saturating_sub(heard_ns))
     }
 
     fn elapsed_ns(&self) -> u64 {
@@ -225,7 +267,9 @@ impl fmt::Debug for Channels {
 /// One channel, and when somebody last answered on it.
 pub(super) struct Line {
     pub(super) channel: Channel,
+    /// When it was made, before.
     heard_ns: AtomicU64,
+    answered: AtomicBool,
 }
 
 /// Smoothed as TCP does (RFC 6298: a gain of an eighth).

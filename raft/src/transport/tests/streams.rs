@@ -327,3 +327,19 @@ async fn a_dead_node_is_not_called_again_at_once_for_want_of_something_to_send()
     }
     assert!(begun.elapsed() >= 4 * crate::transport::append::PAUSE, "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn who_was_warmed_is_reached_without_a_new_connection() {
+    let (address, _serving) = listen(bare_routes(), ServerTls::LoopbackPlain).await;
+    let (channels, book) = channels_to(&address, ClientTls::LoopbackPlain);
+    let reached = async |purpose| {
+        let line = channels.line(THERE, purpose);
+        raft_client(&line).append(stream::empty()).await.is_ok()
+    };
+    channels.warm(THERE).await;
+    // Whoever connects from now on does not know where to.
+    book.0.lock().clear();
+    assert!(reached(Purpose::Replication).await);
+    assert!(reached(Purpose::Liveness).await);
+    assert!(!reached(Purpose::Snapshots).await);
+}

@@ -35,6 +35,11 @@ impl Tenure {
         Self { log: log.clone(), leader: leader(log) }
     }
 
+    /// Who leads.
+    pub(crate) fn leader(&self) -> Option<LeaderId> {
+        self.leader
+    }
+
     /// What `input` yields, until the tenure is over, each noted as told.
     pub(crate) fn appends<S>(
         &self,

@@ -27,6 +27,7 @@ use super::{
     beats::Beats,
     channels::{Channels, Line, Purpose},
     confirmed::{Account, Confirmed},
+    ending::{self, Ending},
     proto::raft_client::RaftClient,
     refusal::Refusal,
     shipment,
@@ -262,10 +263,17 @@ impl NetStreamAppend<TypeConfig> for ReplicaClient {
         let channels = self.shared.channels.clone();
         let replica = (self.route, self.account.clone());
         let bytes_max = settings.append_bytes_max;
+        let (account, leader) = (self.account.clone(), self.tenure.leader());
         let input = self.tenure.appends(input);
         Box::pin(async move {
-            let answers = append::open(channels, replica, input, bytes_max, deadline).await?;
-            Ok(answers as BoxStream<'s, _>)
+            if account.ending().is_none() {
+                account.sends(leader);
+                let answers = append::open(channels, replica, input, bytes_max, deadline).await?;
+                return Ok(answers as BoxStream<'s, _>);
+            }
+            Ok(ending::answered(account, input, move |input| {
+                append::open(channels, replica, input, bytes_max, deadline)
+            }))
         })
     }
 }
@@ -279,7 +287,11 @@ impl NetVote<TypeConfig> for ReplicaClient {
         let message = wire::vote_request(self.route, &request);
         let answer =
             self.call(&option, |mut client| async move { client.vote(message).await }).await?;
-        wire::voted(answer.into_inner()).map_err(|status| unreachable(&status))
+        let answer = wire::voted(answer.into_inner()).map_err(|status| unreachable(&status))?;
+        if let Some(ending) = Ending::of(&request, &answer) {
+            self.account.voted(ending);
+        }
+        Ok(answer)
     }
 
     async fn pre_vote(

@@ -14,9 +14,10 @@ use std::{collections::HashMap, sync::Arc};
 use openraft::raft::{StreamAppendError, StreamAppendResult};
 use parking_lot::Mutex;
 
+use super::ending::Ending;
 use crate::{
     ids::{GroupId, ReplicaId},
-    types::{LogId, TypeConfig, Vote},
+    types::{LeaderId, LogId, TypeConfig, Vote},
 };
 
 /// What every replica has confirmed.
@@ -39,6 +40,10 @@ struct State {
     vote: Option<Vote>,
     matched: Option<LogId>,
     lost: bool,
+    /// What it said when it voted, until it is sent an append.
+    ending: Option<Ending>,
+    /// The last leader that sent it one.
+    sender: Option<LeaderId>,
 }
 
 impl Account {
@@ -51,7 +56,8 @@ impl Account {
     ) -> Result<(), String> {
         let mut state = self.0.lock();
         if state.vote != Some(*vote) {
-            *state = State { vote: Some(*vote), ..State::default() };
+            let State { ending, sender, .. } = *state;
+            *state = State { vote: Some(*vote), ending, sender, ..State::default() };
         }
         match answer {
             Ok(matched) => {
@@ -69,6 +75,27 @@ impl Account {
         }
     }
 
+    /// The replica gave a candidate here its vote, and said this of its log. An answer that
+    /// comes when the candidate leads already, and has sent it something, is too late.
+    pub(super) fn voted(&self, ending: Ending) {
+        let mut state = self.0.lock();
+        if state.sender != Some(ending.leader()) {
+            state.ending = Some(ending);
+        }
+    }
+
+    /// A leader here is about to send the replica an append.
+    pub(super) fn sends(&self, leader: Option<LeaderId>) {
+        let mut state = self.0.lock();
+        state.sender = leader;
+        state.ending = None;
+    }
+
+    /// What it said when it voted, if it was sent no append since.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.0.lock().ending
+    }
+
     /// What the replica lost of what it confirmed to the leader with `vote`.
     pub(super) fn lost(&self, vote: &Vote) -> Option<LogId> {
         let state = self.0.lock();
@@ -81,7 +108,6 @@ mod tests {
     use openraft::vote::RaftLeaderId;
 
     use super::*;
-    use crate::types::LeaderId;
 
     fn id(index: u64) -> LogId {
         LogId::new(LeaderId::new(1, ReplicaId(1)), index)

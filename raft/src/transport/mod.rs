@@ -25,6 +25,7 @@ mod channels;
 mod client;
 mod confirmed;
 mod connection;
+mod ending;
 mod listener;
 mod network;
 mod reception;

@@ -40,9 +40,50 @@ const STAGED_MAX: Duration = Duration::from_secs(10);
 struct Office {
     since: Option<Duration>,
     known: BTreeMap<NodeId, Duration>,
-    leaders: BTreeMap<GroupId, (NodeId, Duration)>,
+    leads: Leads,
     missing: BTreeMap<(GroupId, ReplicaId), Duration>,
     staged: BTreeMap<ClusterKeyKey, Duration>,
+}
+
+/// Who leads what since when, and who lost a leadership.
+#[derive(Debug, Default)]
+struct Leads {
+    held: BTreeMap<GroupId, (NodeId, Duration)>,
+    /// To whom a leader was asked last to hand over.
+    asked: BTreeMap<GroupId, NodeId>,
+    deposed: BTreeMap<NodeId, Duration>,
+}
+
+impl Leads {
+    /// Leaders are being asked to hand over.
+    fn ask(&mut self, steps: &[Step]) {
+        let moves = steps.iter().filter_map(|step| match step {
+            Step::MoveLeader { group, to, .. } => Some((*group, *to)),
+            _ => None,
+        });
+        self.asked.extend(moves);
+    }
+
+    /// Sees who leads a group; since when. `hands_over` says of a node that it hands over
+    /// all it leads, by itself.
+    fn see(
+        &mut self,
+        group: GroupId,
+        leader: NodeId,
+        hands_over: impl Fn(NodeId) -> bool,
+        now: Duration,
+    ) -> Duration {
+        let held = self.held.entry(group).or_insert((leader, now));
+        let (before, _) = *held;
+        if before != leader {
+            *held = (leader, now);
+            let was_asked = self.asked.remove(&group) == Some(leader);
+            if !was_asked && !hands_over(before) {
+                self.deposed.insert(before, now);
+            }
+        }
+        held.1
+    }
 }
 
 /// Runs on every node until it stops.
@@ -73,7 +114,9 @@ pub(crate) async fn run(member: Arc<Member>) {
         let turn = async {
             activate(&member, office.left_staged(&member)).await;
             version::raise_if_known(&member, &view).await;
-            take(&member, plan(&picture(&view, &office.observe(&member)), &rules)).await;
+            let steps = plan(&picture(&view, &office.observe(&member)), &rules);
+            office.leads.ask(&steps);
+            take(&member, steps).await;
         };
         tokio::select! {
             () = member.stopping.cancelled() => return,
@@ -151,15 +194,18 @@ impl Office {
         for group in view.shards.keys() {
             match observed.leader(*group) {
                 Some(leader) => {
-                    let held = self.leaders.entry(*group).or_insert((leader, now));
-                    if held.0 != leader {
-                        *held = (leader, now);
-                    }
-                    observed.led_ms.insert(*group, millis(now.saturating_sub(held.1)));
+                    let drains =
+                        |node| observed.reports.get(&node).is_some_and(|report| report.draining);
+                    let since = self.leads.see(*group, leader, drains, now);
+                    observed.led_ms.insert(*group, millis(now.saturating_sub(since)));
                 }
-                None => drop(self.leaders.remove(group)),
+                None => drop(self.leads.held.remove(group)),
             }
         }
+        self.leads.deposed.retain(|node, _| view.nodes.contains_key(node));
+        let deposed = self.leads.deposed.iter();
+        observed.deposed_ms =
+            deposed.map(|(node, at)| (*node, millis(now.saturating_sub(*at)))).collect();
         observed
     }
 }
@@ -222,4 +268,38 @@ async fn take_one(member: &Arc<Member>, step: Step) {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId(1);
+
+    /// Who is seen to lead, one after the other, and who counts as deposed at the end.
+    fn deposed(asked: &[u64], seen: &[u64], drains: u64) -> Vec<u64> {
+        let mut leads = Leads::default();
+        let steps: Vec<Step> = asked
+            .iter()
+            .map(|to| Step::MoveLeader { group: GROUP, from: NodeId(0), to: NodeId(*to) })
+            .collect();
+        for (at, leader) in (0..).zip(seen) {
+            let now = Duration::from_secs(at);
+            let since = leads.see(GROUP, NodeId(*leader), |node| node.0 == drains, now);
+            assert!(since <= now);
+            leads.ask(&steps);
+        }
+        leads.deposed.keys().map(|node| node.0).collect()
+    }
+
+    #[test]
+    fn who_loses_a_leadership_that_it_was_not_asked_for_is_deposed() {
+        assert_eq!(deposed(&[], &[1, 1, 1], 9), [0; 0]);
+        assert_eq!(deposed(&[], &[1, 2, 2], 9), [1]);
+        assert_eq!(deposed(&[], &[1, 2, 3, 1], 9), [1, 2, 3]);
+        assert_eq!(deposed(&[2], &[1, 2, 2], 9), [0; 0]);
+        // Asked for one, and another took it.
+        assert_eq!(deposed(&[3], &[1, 2, 2], 9), [1]);
+        assert_eq!(deposed(&[], &[1, 2, 2], 1), [0; 0]);
+    }
 }

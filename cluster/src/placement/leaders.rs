@@ -31,7 +31,10 @@ pub(super) fn plan(picture: &Picture, rules: &Rules, moving: &[GroupId]) -> Vec<
             }
             continue;
         }
-        if steps.len() >= rules.leader_moves_max || shard.led_ms < rules.leader_rest_ms {
+        if steps.len() >= rules.leader_moves_max
+            || shard.led_ms < rules.leader_rest_ms
+            || !picture.is_trusted(to, rules)
+        {
             continue;
         }
         let (now, then) = (at_home(picture, shard, from), at_home(picture, shard, to));
@@ -46,8 +49,8 @@ pub(super) fn plan(picture: &Picture, rules: &Rules, moving: &[GroupId]) -> Vec<
     urgent
 }
 
-/// The node that should lead: at home if one of the voters is, then the one that
-/// leads least; of equals the present one.
+/// The node that should lead: one that has not just lost a leadership, then at home if
+/// one of the voters is, then the one that leads least; of equals the present one.
 fn best(
     picture: &Picture,
     rules: &Rules,
@@ -57,7 +60,11 @@ fn best(
     let count = |node: NodeId| leads.get(&node).copied().unwrap_or(0);
     let voters = shard.replicas.iter().filter(|replica| replica.votes && replica.caught_up);
     voters.map(|replica| replica.node).filter(|node| picture.may_lead(*node, rules)).min_by_key(
-        |node| (!at_home(picture, shard, *node), count(*node), Some(*node) != shard.leader, *node),
+        |node| {
+            let is_leader = Some(*node) == shard.leader;
+            let is_trusted = is_leader || picture.is_trusted(*node, rules);
+            (!is_trusted, !at_home(picture, shard, *node), count(*node), !is_leader, *node)
+        },
     )
 }
 

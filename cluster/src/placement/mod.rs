@@ -9,7 +9,8 @@
 //! 3. Then the number of voters is put right, then their spread over regions and
 //!    zones, then the load of nodes.
 //! 4. Leaders go where the shard's home is, off nodes that drain, and evenly over
-//!    nodes; one that has just come is not sent on.
+//!    nodes; one that has just come is not sent on, and a node that has just lost
+//!    one is given none.
 //!
 //! No step is taken that the voters who are alive now could not carry: a
 //! majority of the old and of the new voters must be there. Nothing here knows a
@@ -44,6 +45,9 @@ pub struct NodePicture {
     pub silent_ms: u64,
     /// Whether it hands leaderships over and takes none, whatever its row says.
     pub draining: bool,
+    /// Milliseconds since another took a leadership that it had not handed over, if the
+    /// planner has seen that.
+    pub deposed_ms: Option<u64>,
 }
 
 /// A replica as the planner sees it.
@@ -105,6 +109,9 @@ pub struct Rules {
     pub leader_moves_max: usize,
     /// A leader that has led for less than this is not sent on for balance.
     pub leader_rest_ms: u64,
+    /// A node that lost a leadership less than this ago is given none for balance: one whose
+    /// links come and go would lose it again.
+    pub leader_trust_ms: u64,
 }
 
 impl Default for Rules {
@@ -115,6 +122,7 @@ impl Default for Rules {
             changes_max: 8,
             leader_moves_max: 2,
             leader_rest_ms: 10_000,
+            leader_trust_ms: 60_000,
         }
     }
 }
@@ -212,6 +220,12 @@ impl Picture {
                 .nodes
                 .get(&node)
                 .is_some_and(|node| node.state == NodeState::Live && !node.draining)
+    }
+
+    /// Whether a node has not lost a leadership lately.
+    fn is_trusted(&self, node: NodeId, rules: &Rules) -> bool {
+        let deposed_ms = self.nodes.get(&node).and_then(|node| node.deposed_ms);
+        deposed_ms.is_none_or(|ms| ms >= rules.leader_trust_ms)
     }
 
     /// Whether a node may lead.

@@ -34,6 +34,8 @@ pub struct Observed {
     pub(crate) missing_ms: BTreeMap<(GroupId, ReplicaId), u64>,
     /// Milliseconds since each group got the leader that it has.
     pub(crate) led_ms: BTreeMap<GroupId, u64>,
+    /// Milliseconds since each node lost a leadership that it had not handed over.
+    pub(crate) deposed_ms: BTreeMap<NodeId, u64>,
 }
 
 impl Observed {
@@ -78,6 +80,7 @@ pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
                 silent_ms: observed.silent_ms(id),
                 draining: record.state() != NodeState::Live
                     || report.is_some_and(|report| report.draining || report.disk_hangs),
+                deposed_ms: observed.deposed_ms.get(&id).copied(),
             };
             (id, picture)
         })

@@ -12,6 +12,7 @@ fn node(region: &str) -> NodePicture {
         state: NodeState::Live,
         silent_ms: 0,
         draining: false,
+        deposed_ms: None,
     }
 }
 
@@ -371,6 +372,41 @@ fn leaders_are_spread_evenly_and_do_not_flap() {
     let mut fresh = three((0..6).map(|_| shard(1, all())).collect());
     fresh.shards.values_mut().for_each(|shard| shard.led_ms = 1_000);
     assert_eq!(steps(&fresh), []);
+}
+
+#[test]
+fn a_node_that_has_just_lost_a_leadership_is_given_none_for_balance() {
+    let all = || vec![voter(1), voter(2), voter(3)];
+    let trust_ms = Rules::default().leader_trust_ms;
+    // Of six groups node 3 leads none; its links come and go.
+    let mut picture = three((0..6).map(|at| shard(1 + at % 2, all())).collect());
+    let deposed = |picture: &mut Picture, node: u64, ms| {
+        picture.nodes.get_mut(&NodeId(node)).unwrap().deposed_ms = Some(ms);
+    };
+    deposed(&mut picture, 3, trust_ms - 1);
+    assert_eq!(steps(&picture), []);
+    // Nor because it is where a shard's home is.
+    let at_home = picture.shards.get_mut(&GROUP).unwrap();
+    at_home.home_region = "c".to_owned();
+    assert_eq!(steps(&picture), []);
+    // What it leads stays, and where somebody must, it leads.
+    at_home_of_none(&mut picture);
+    deposed(&mut picture, 1, 0);
+    deposed(&mut picture, 2, 0);
+    assert_eq!(steps(&picture), []);
+    for node in [1, 2] {
+        picture.nodes.get_mut(&NodeId(node)).unwrap().draining = true;
+    }
+    assert_eq!(steps(&picture).len(), 6);
+    for node in [1, 2] {
+        picture.nodes.get_mut(&NodeId(node)).unwrap().draining = false;
+    }
+    deposed(&mut picture, 3, trust_ms);
+    assert_eq!(steps(&picture).len(), Rules::default().leader_moves_max);
+}
+
+fn at_home_of_none(picture: &mut Picture) {
+    picture.shards.values_mut().for_each(|shard| shard.home_region.clear());
 }
 
 #[test]

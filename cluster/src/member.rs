@@ -69,8 +69,12 @@ pub struct Member {
     pub(crate) offices: RwLock<BTreeMap<GroupId, watch::Receiver<GroupStatus>>>,
     /// What was last heard of other nodes.
     pub(crate) heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// Tells whoever waits that something was heard.
+    pub(crate) heard_news: Notify,
     /// Leaders that refusals named.
     pub(crate) leaders: Mutex<BTreeMap<GroupId, NodeId>>,
+    /// When nodes were last asked out of turn who leads, by the monotonic clock.
+    pub(crate) sought: Mutex<BTreeMap<NodeId, Duration>>,
     /// Where to look for nodes that moved.
     pub(crate) seeds: RwLock<Option<Seeds>>,
     pub(crate) draining: AtomicBool,
@@ -223,13 +227,33 @@ impl Member {
         if let Some(node) = self.leaders.lock().get(&group) {
             return Some(*node);
         }
-        // The newest term that anybody reported a leader of.
+        self.reported_leader(group, None).map(|(_, node)| node)
+    }
+
+    /// The newest term that other nodes reported a leader of, and that leader's node; of
+    /// those alone that were asked at a time of the monotonic clock or later.
+    pub(crate) fn reported_leader(
+        &self,
+        group: GroupId,
+        since: Option<Duration>,
+    ) -> Option<(u64, NodeId)> {
         let heard = self.heard.lock();
-        let reports = heard.values().flat_map(|heard| heard.report.of_group(group));
+        let counted = heard.values().filter(|heard| since.is_none_or(|since| heard.at >= since));
+        let reports = counted.flat_map(|heard| heard.report.of_group(group));
         reports
-            .filter_map(|report| report.leader_node.map(|node| (report.term, node)))
+            .filter_map(|report| report.leader_node.map(|node| (report.term, NodeId(node))))
             .max()
-            .map(|(_, node)| NodeId(node))
+    }
+
+    /// Whether a node may be asked how it is out of turn: nobody did for so long.
+    pub(crate) fn may_seek(&self, node: NodeId, pause: Duration) -> bool {
+        let now = self.clock.monotonic();
+        let mut sought = self.sought.lock();
+        let is_due = sought.get(&node).is_none_or(|at| now.saturating_sub(*at) >= pause);
+        if is_due {
+            sought.insert(node, now);
+        }
+        is_due
     }
 
     pub(crate) fn note_leader(&self, group: GroupId, node: NodeId) {

@@ -146,11 +146,15 @@ async fn ask_everybody(member: &Arc<Member>) {
     let others: Vec<NodeId> =
         view.members().map(|(node, _)| node).filter(|node| *node != member.node).collect();
     expect_clocks(member);
-    join_all(others.iter().map(|node| ask(member, *node))).await;
+    let asked = others.iter().map(|node| async move {
+        tokio::join!(ask(member, *node), member.channels.warm(*node));
+    });
+    join_all(asked).await;
     member.heard.lock().retain(|node, _| others.contains(node));
 }
 
-async fn ask(member: &Arc<Member>, node: NodeId) {
+/// Asks a node how it is, and notes what it says.
+pub(crate) async fn ask(member: &Arc<Member>, node: NodeId) {
     let at = member.clock.monotonic();
     let answer = client::status(member, node).await;
     match answer {
@@ -159,6 +163,7 @@ async fn ask(member: &Arc<Member>, node: NodeId) {
             let theirs = cardea_storage::Timestamp(report.now);
             member.comparison.note((node, report.process), theirs, at);
             member.heard.lock().insert(node, Heard { report, at });
+            member.heard_news.notify_waiters();
         }
         Ok(report) => tracing::warn!(%node, answered = report.node, "another node answers"),
         Err(reason) => tracing::debug!(%node, reason, "a node is silent"),

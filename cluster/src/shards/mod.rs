@@ -6,6 +6,7 @@
 //! it on. `Unavailable` and `Overloaded` are answered only if it certainly was
 //! not proposed.
 
+mod leader;
 pub(crate) mod propose;
 pub(crate) mod read;
 pub(crate) mod watch;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cardea_raft::{Admission as RaftAdmission, GroupId, GroupStatus, NodeId, ProposeError};
+use cardea_raft::{Admission as RaftAdmission, GroupId, NodeId, ProposeError};
 use cardea_storage::{
     StoreError, Timestamp,
     protocol::shards::Admission,
@@ -13,15 +13,13 @@ use cardea_storage::{
     },
 };
 use prost::Message;
-use tokio::time::timeout;
 
+use super::leader::{successor, superseded};
 use crate::{clocks::AHEAD_MAX, member::Member, replica::Replica, service::client};
 
 /// Nodes that are asked in turn, at most, before the caller is told that nobody
 /// leads; he comes back.
 const ASKED_MAX: usize = 3;
-/// How long news of a leader is awaited by one that was told of none.
-const NEWS_MAX: Duration = Duration::from_millis(200);
 /// How far log time may lie behind the leader's before a `Time` entry goes first:
 /// well below what an ordinary stamp may move.
 const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
@@ -101,38 +99,6 @@ pub(crate) async fn propose(
         }
     }
     Err(last.unwrap_or_else(|| StoreError::unavailable(format!("no leader of {group} is known"))))
-}
-
-/// Waits a moment for a leader that was not asked yet, or leads since a later term than
-/// others were asked in. Who finds nobody comes back.
-async fn successor(
-    member: &Member,
-    group: GroupId,
-    asked_in: u64,
-    asked: &[NodeId],
-) -> Option<NodeId> {
-    let mut news = member.host.watch(group)?;
-    let is_new = |status: &GroupStatus| {
-        status.leader.is_some_and(|(_, node)| status.term > asked_in || !asked.contains(&node))
-    };
-    let status = timeout(NEWS_MAX, news.wait_for(is_new)).await.ok()?.ok()?;
-    status.leader.map(|(_, node)| node)
-}
-
-/// Waits until the replica here follows somebody else in a later term. What a leader was
-/// handed that is paused or cut off may never be answered by it; its successor knows what
-/// became of it, and the caller sends it again.
-async fn superseded(member: &Member, group: GroupId, leader: NodeId) {
-    if let Some(mut news) = member.host.watch(group) {
-        let term = news.borrow_and_update().term;
-        let is_another = |status: &GroupStatus| {
-            status.term > term && status.leader.is_some_and(|(_, node)| node != leader)
-        };
-        if news.wait_for(is_another).await.is_ok() {
-            return;
-        }
-    }
-    std::future::pending().await
 }
 
 /// Stamps and proposes, if this node leads. A proposal that came from another

@@ -9,7 +9,7 @@
 //!
 //! Handle and engine snapshot are taken after the wait.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use cardea_raft::{GroupId, NodeId, ReadError};
 use cardea_storage::{
@@ -21,6 +21,8 @@ use cardea_storage::{
     },
     store::Read,
 };
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::timeout;
 
 use crate::{
     directory::records::NodeState,
@@ -31,6 +33,9 @@ use crate::{
 
 /// Nodes that are asked in turn, at most.
 const ASKED_MAX: usize = 3;
+/// How long an answer may take before the next node is asked, too: longer than a strong
+/// read takes from the farthest region. Of a region that is cut off nobody says that it is.
+const HEDGE_AFTER: Duration = Duration::from_millis(400);
 
 /// Reads a shard, here or elsewhere.
 pub(crate) async fn read(
@@ -39,21 +44,42 @@ pub(crate) async fn read(
     read: ShardRead,
 ) -> Result<Option<ShardSeen>, StoreError> {
     let here = member.replica(group).filter(|replica| replica.owns_slots());
-    let mut last = StoreError::unavailable(format!("no replica of {group} is known"));
     if let Some(replica) = here {
         // A replica that its leader does not reach cannot become fresh; others can.
         if read.freshness == Freshness::Eventual || !is_cut_off(member, group) {
             return read_here(member, &replica, read).await;
         }
     }
-    for node in nodes_with(member, group).into_iter().take(ASKED_MAX) {
-        match client::read(member, node, group, &read).await {
-            Ok(seen) => return Ok(seen),
-            Err(error @ StoreError::Unavailable { .. }) => last = error,
-            Err(error) => return Err(error),
+    let nodes = nodes_with(member, group).into_iter().take(ASKED_MAX);
+    let unknown = StoreError::unavailable(format!("no replica of {group} is known"));
+    first_answer(nodes, unknown, |node| client::read(member, node, group, &read)).await
+}
+
+/// Asks one after the other, the next when one does not answer for long or cannot, and
+/// gives the first answer. Reads change nothing, so one too many does no harm.
+async fn first_answer<T, F: Future<Output = Result<T, StoreError>>>(
+    nodes: impl IntoIterator<Item = NodeId>,
+    mut last: StoreError,
+    ask: impl Fn(NodeId) -> F,
+) -> Result<T, StoreError> {
+    let mut nodes = nodes.into_iter();
+    let mut asked = FuturesUnordered::new();
+    loop {
+        let next = nodes.next();
+        let more = next.is_some();
+        asked.extend(next.map(&ask));
+        let answer = match more {
+            true => timeout(HEDGE_AFTER, asked.next()).await,
+            false => Ok(asked.next().await),
+        };
+        match answer {
+            Ok(Some(Err(error @ StoreError::Unavailable { .. }))) => last = error,
+            Ok(Some(answer)) => return answer,
+            Ok(None) => return Err(last),
+            // Others may know.
+            Err(_) => {}
         }
     }
-    Err(last)
 }
 
 /// Reads the replica here. A read that came from another node ends here, too.
@@ -177,4 +203,47 @@ pub(crate) fn nodes_with(member: &Member, group: GroupId) -> Vec<NodeId> {
         (gone, Some(*node) != leader, !member.is_heard(*node), !near, *node)
     });
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Which node answers, and after how many virtual milliseconds; each of them takes so
+    /// long, and says whether it can.
+    async fn asked(nodes: &[(u64, bool)]) -> (Result<NodeId, StoreError>, u128) {
+        let began = Instant::now();
+        let ids = (0..nodes.len() as u64).map(NodeId);
+        let answer = first_answer(ids, StoreError::unavailable("nobody"), |node| async move {
+            let (takes_ms, can) = nodes[usize::try_from(node.0).unwrap()];
+            sleep(Duration::from_millis(takes_ms)).await;
+            can.then_some(node).ok_or_else(|| StoreError::unavailable(node.to_string()))
+        });
+        (answer.await, began.elapsed().as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_for_long_is_not_waited_for() {
+        assert!(matches!(asked(&[(10, true), (1, true)]).await, (Ok(NodeId(0)), 10)));
+        // Cut off: the second is asked, and answers first.
+        assert!(matches!(asked(&[(6_000, true), (30, true)]).await, (Ok(NodeId(1)), 430)));
+        // Slow, and the second slower.
+        assert!(matches!(asked(&[(500, true), (200, true)]).await, (Ok(NodeId(0)), 500)));
+        // Who cannot answer is no reason to wait for.
+        assert!(matches!(asked(&[(10, false), (20, true)]).await, (Ok(NodeId(1)), 30)));
+        assert!(matches!(
+            asked(&[(6_000, true), (10, false), (5, true)]).await,
+            (Ok(NodeId(2)), 415)
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_can_answer_the_last_one_says_why() {
+        let (answer, _) = asked(&[(10, false), (20, false)]).await;
+        assert!(answer.unwrap_err().to_string().contains(&NodeId(1).to_string()));
+        let (answer, _) = asked(&[]).await;
+        assert!(answer.unwrap_err().to_string().contains("nobody"));
+    }
 }

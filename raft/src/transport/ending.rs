@@ -101,6 +101,10 @@ where
                 let request = input.next().await?;
                 let ending = account.ending();
                 if let Some(answer) = ending.and_then(|ending| ending.answer(&request)) {
+                    // What it says that it has counts like what it confirms.
+                    if let Err(lost) = account.answered(&request.vote, &answer) {
+                        tracing::debug!(lost, "a voter's word is void");
+                    }
                     // Nothing may follow an error.
                     let next = answer.is_ok().then_some(Stage::Here(input, open));
                     return Some((Ok(answer), (next, account)));
@@ -225,6 +229,10 @@ mod tests {
         let matched = answers.map(|answer| answer.unwrap().unwrap().unwrap().index);
         assert_eq!(matched.collect::<Vec<_>>().await, [28, 1_042, 1_028]);
         assert_eq!(account.ending(), None);
+        // What it said that it has it may not lack.
+        let vote = Vote::new_committed(5, CANDIDATE);
+        account.answered(&vote, &Err(StreamAppendError::Conflict(id(3, 28)))).unwrap_err();
+        assert_eq!(account.lost(&vote), Some(id(3, 28)));
         // The answer to another vote request, or the same, comes late.
         account.voted(ending(Some(id(3, 90)), Some(id(3, 40))).unwrap());
         assert_eq!(account.ending(), None);

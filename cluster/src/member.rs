@@ -346,15 +346,20 @@ impl Member {
         });
     }
 
+    /// The directory of the tablets.
+    pub(crate) fn tablets(&self) -> PathBuf {
+        self.data_dir.join("tablets")
+    }
+
     /// The directory of a replica's tablet.
     pub fn tablet_at(&self, group: GroupId, replica: ReplicaId) -> PathBuf {
-        tablet_at(&self.data_dir, group, replica)
+        self.tablets().join(tablet_name(group, replica))
     }
 }
 
-/// The directory of a replica's tablet below a data directory.
-pub(crate) fn tablet_at(data_dir: &std::path::Path, group: GroupId, replica: ReplicaId) -> PathBuf {
-    data_dir.join("tablets").join(format!("{group}-{replica}"))
+/// The name of the directory of a replica's tablet.
+pub(crate) fn tablet_name(group: GroupId, replica: ReplicaId) -> String {
+    format!("{group}-{replica}")
 }
 
 /// Where nodes are: the directory's addresses; before there are any, those that

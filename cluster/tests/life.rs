@@ -5,6 +5,7 @@
 mod town;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -60,6 +61,17 @@ async fn join(town: &mut Town, number: u64) -> NodeId {
     town.sites.push(site);
     town.nodes.push(node);
     id
+}
+
+/// Whether the replicas on a node are those that the directory names, as it knows it.
+fn runs_what_it_should(node: &ClusterNode) -> bool {
+    let member = member(node);
+    let view = node.directory().view();
+    let should: Vec<_> = view.replicas_on(member.node()).collect();
+    let mut runs: Vec<_> =
+        member.replicas().iter().map(|replica| (replica.group(), replica.id())).collect();
+    runs.sort();
+    should == runs
 }
 
 /// Groups with a replica on a node that is to stay, by the directory's rows.
@@ -171,15 +183,7 @@ async fn a_fourth_and_a_fifth_node_join_under_load_and_take_their_share() {
     .await;
     // What is where is known everywhere, and replicas that left are gone.
     eventually("nobody runs what it should not", async || {
-        town.nodes.iter().all(|node| {
-            let member = member(node);
-            let view = node.directory().view();
-            let should: Vec<_> = view.replicas_on(member.node()).collect();
-            let mut runs: Vec<_> =
-                member.replicas().iter().map(|replica| (replica.group(), replica.id())).collect();
-            runs.sort();
-            should == runs
-        })
+        town.nodes.iter().all(|node| runs_what_it_should(node))
     })
     .await;
     load.check(&town.store(4)).await;
@@ -249,15 +253,45 @@ async fn a_node_is_decommissioned_under_load_and_its_replicas_move() {
     town.stop().await;
 }
 
+/// A crash between the removal of a replica's log and that of its tablet left the tablet there
+/// for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_crash_left_of_a_dropped_replica_goes_with_the_next_start() {
+    log();
+    let mut town = Town::in_memory().await;
+    let fourth = join(&mut town, 4).await;
+    let dropped = || {
+        let view = town.nodes[3].directory().view();
+        view.tombstones.iter().find(|dropped| dropped.node != fourth).copied()
+    };
+    eventually("a replica moves", async || dropped().is_some()).await;
+    let dropped = dropped().unwrap();
+    let at = usize::try_from(dropped.node.0).unwrap() - 1;
+    let (disk, tablets) = (town.sites[at].disk.clone(), PathBuf::from("/data/tablets"));
+    let tablet = format!("{}-{}", dropped.group, dropped.replica);
+    let is_there = || disk.list(&tablets).unwrap().contains(&tablet);
+    eventually("its tablet is removed", async || !is_there()).await;
+    town.nodes[at].shutdown().await.unwrap();
+    disk.create_directory(&tablets.join(&tablet).join("g0000000001")).unwrap();
+    town.nodes[at] = town.sites[at].open().await.unwrap();
+    eventually("what is left of it is removed", async || !is_there()).await;
+    town.stop().await;
+}
+
+/// A node that is silent for a few seconds is replaced.
+fn be_impatient(nodes: &[Arc<ClusterNode>]) {
+    for node in nodes {
+        let rules = Rules { dead_after_ms: 4_000, ..Rules::default() };
+        member(node).set_placement_rules(rules);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_dead_node_is_replaced_by_another() {
     log();
     let mut town = Town::in_memory().await;
     let fourth = join(&mut town, 4).await;
-    for node in &town.nodes {
-        let rules = Rules { dead_after_ms: 4_000, ..Rules::default() };
-        member(node).set_placement_rules(rules);
-    }
+    be_impatient(&town.nodes);
     let load = Load::start(town.store(1));
     town.nodes.remove(0).abandon().await;
     let dead = NodeId(1);

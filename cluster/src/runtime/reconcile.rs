@@ -2,13 +2,21 @@
 //! started, dropped ones removed with their log and tablet, and the founder of
 //! a group that was never formed forms it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use cardea_raft::{GroupId, ReplicaId, StartError};
 use cardea_storage::Fault;
 
-use super::open::start_replica;
-use crate::{DIRECTORY, member::Member};
+use super::{open::start_replica, stop::let_go};
+use crate::{
+    DIRECTORY,
+    directory::TombstoneKey,
+    member::{Member, tablet_name},
+};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -17,6 +25,7 @@ pub(super) async fn run(member: Arc<Member>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut views = member.directory.watch();
+    let mut gone = BTreeSet::new();
     loop {
         tokio::select! {
             () = member.stopping.cancelled() => return,
@@ -25,7 +34,7 @@ pub(super) async fn run(member: Arc<Member>) {
             _ = period.tick() => {}
         }
         views.mark_unchanged();
-        remove_dropped(&member).await;
+        remove_dropped(&member, &mut gone).await;
         start_missing(&member).await;
         form(&member).await;
         if let Some(fault) = superseded(&member) {
@@ -76,32 +85,74 @@ async fn start_missing(member: &Arc<Member>) {
     }
 }
 
-/// Removes replicas that have a tombstone.
-async fn remove_dropped(member: &Arc<Member>) {
+/// Removes replicas that have a tombstone, and what a crash left of one that was being
+/// removed. `gone` are those of which nothing is left.
+async fn remove_dropped(member: &Arc<Member>, gone: &mut BTreeSet<TombstoneKey>) {
     let view = member.directory.view();
-    let stored = member.host.stored_groups().await.unwrap_or_default();
-    let running: BTreeMap<GroupId, ReplicaId> =
-        member.replicas().iter().map(|replica| (replica.group(), replica.id())).collect();
-    for tombstone in view.tombstones.iter().filter(|tombstone| tombstone.node == member.node) {
+    let own = |dropped: &&TombstoneKey| dropped.node == member.node && dropped.group != DIRECTORY;
+    let left = view.tombstones.iter().filter(own).filter(|dropped| !gone.contains(*dropped));
+    let dropped: Vec<TombstoneKey> = left.copied().collect();
+    if dropped.is_empty() {
+        return;
+    }
+    let found = match found(member).await {
+        Ok(found) => found,
+        Err(fault) => return tracing::error!(?fault, "dropped replicas cannot be looked for"),
+    };
+    for tombstone in dropped {
         let (group, replica) = (tombstone.group, tombstone.replica);
-        let here = stored.get(&group) == Some(&replica) || running.get(&group) == Some(&replica);
-        if !here || group == DIRECTORY {
-            continue;
-        }
-        if let Err(error) = remove(member, group, replica).await {
-            tracing::error!(%group, %replica, ?error, "a dropped replica cannot be removed");
+        match remove(member, group, replica, &found).await {
+            Ok(()) => drop(gone.insert(tombstone)),
+            Err(error) => {
+                tracing::error!(%group, %replica, ?error, "a dropped replica cannot be removed");
+            }
         }
     }
 }
 
+/// What there is of replicas on the disk.
+struct Found {
+    logs: BTreeMap<GroupId, ReplicaId>,
+    /// By [their names](tablet_name).
+    tablets: BTreeSet<String>,
+}
+
+async fn found(member: &Arc<Member>) -> Result<Found, Fault> {
+    let logs = member.host.stored_groups().await?;
+    let (disk, at) = (member.disk.clone(), member.tablets());
+    let tablets = cardea_raft::blocking::spawn(move || disk.list(&at)).await;
+    let tablets = tablets.map_err(|error| Fault::caused("list the tablets", error))??;
+    Ok(Found { logs, tablets: tablets.into_iter().collect() })
+}
+
+/// Removes what there is of a replica: its log, then its tablet. Another one of its group may
+/// be here by now.
 async fn remove(
     member: &Arc<Member>,
     group: GroupId,
     replica: ReplicaId,
+    found: &Found,
 ) -> Result<(), StartError> {
-    member.replicas.write().remove(&group);
-    member.offices.write().remove(&group);
-    member.host.remove_group(group, replica).await?;
+    let running = member.replica(group).filter(|running| running.id() == replica);
+    let engine = running.as_ref().map(|running| Arc::downgrade(&running.machine().engine()));
+    let is_running = running.is_some();
+    drop(running);
+    if is_running {
+        member.replicas.write().remove(&group);
+        member.offices.write().remove(&group);
+    }
+    let has_log = found.logs.get(&group) == Some(&replica);
+    let has_tablet = found.tablets.contains(&tablet_name(group, replica));
+    if is_running || has_log {
+        member.host.remove_group(group, replica).await?;
+    }
+    if !has_tablet {
+        return Ok(());
+    }
+    // Who still flushes it would fail, and a node whose disk fails stops.
+    if !let_go(engine.into_iter().collect()).await {
+        tracing::warn!(%group, %replica, "something still reads a replica that is removed");
+    }
     let (disk, at) = (member.disk.clone(), member.tablet_at(group, replica));
     let removed = cardea_raft::blocking::spawn(move || disk.remove(&at)).await;
     removed.map_err(|error| Fault::caused("remove a tablet", error))??;

@@ -65,7 +65,9 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
         drop(replicas);
     }
     drop(member);
-    let_go(engines).await;
+    if !let_go(engines).await {
+        tracing::warn!("something still reads the data directory of the node that stopped");
+    }
     outcome
 }
 
@@ -76,19 +78,18 @@ fn engines(member: &Member) -> Vec<Weak<dyn Engine>> {
     tablets.chain([member.host.log_engine()]).collect()
 }
 
-/// Waits until nothing of it is open. A task that ended a moment ago may still have
-/// somebody on a thread of its own read a tablet for it; whoever opens the data
-/// directory when this node has stopped must not be told that it is in use.
-async fn let_go(engines: Vec<Weak<dyn Engine>>) {
+/// Waits until none of these is open; whether that is so. A task that ended a moment ago may
+/// still have somebody on a thread of its own read a tablet for it; whoever opens the data
+/// directory when this node has stopped must not be told that it is in use, and whoever
+/// removes a tablet is not to have it fail who still writes to it.
+pub(super) async fn let_go(engines: Vec<Weak<dyn Engine>>) -> bool {
     let is_open = || engines.iter().any(|engine| engine.strong_count() > 0);
     let waited = tokio::time::timeout(LET_GO_MAX, async {
         while is_open() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     });
-    if waited.await.is_err() {
-        tracing::warn!("something still reads the data directory of the node that stopped");
-    }
+    waited.await.is_ok()
 }
 
 /// Hands every leadership to another voter, as far as there are others.
@@ -133,7 +134,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!stopped.is_finished());
         drop(read);
-        stopped.await.unwrap();
+        assert!(stopped.await.unwrap());
         disk.open(at, options()).unwrap();
         reader.join().unwrap();
     }

@@ -253,6 +253,20 @@ async fn a_node_is_decommissioned_under_load_and_its_replicas_move() {
     town.stop().await;
 }
 
+/// The node that leaves hears of that last of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_is_asked_to_let_itself_go_says_when_it_has_left() {
+    log();
+    let mut town = Town::in_memory().await;
+    join(&mut town, 4).await;
+    let (asked, own) = (member(&town.nodes[0]), NodeId(1));
+    life::decommission(&asked, own, false, MINUTE, |_| {}).await.unwrap();
+    let state = || town.nodes[1].directory().view().nodes[&own].state();
+    eventually("it has left", async || state() == NodeState::Decommissioned).await;
+    life::decommission(&asked, own, false, MINUTE, |_| {}).await.unwrap();
+    town.stop().await;
+}
+
 /// A crash between the removal of a replica's log and that of its tablet left the tablet there
 /// for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

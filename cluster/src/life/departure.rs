@@ -11,7 +11,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId};
+use prost::Message;
 
 use super::driver::observe;
 use crate::{
@@ -23,10 +25,22 @@ use crate::{
     },
     member::Member,
     placement::voters_wanted,
-    service::operations::OperationError,
+    service::{client, operations::OperationError},
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a node that leaves asks another for: to wait until it has left.
+pub(crate) const WAIT: &str = "cluster.wait-for-departure";
+
+/// The body of [`WAIT`].
+#[derive(Clone, PartialEq, Message)]
+struct Waiting {
+    #[prost(uint64, tag = "1")]
+    node: u64,
+    #[prost(uint64, tag = "2")]
+    patience_ms: u64,
+}
 
 impl From<EditError> for OperationError {
     fn from(error: EditError) -> Self {
@@ -120,7 +134,7 @@ pub async fn decommission(
     node: NodeId,
     forced: bool,
     patience: Duration,
-    mut progress: impl FnMut(Departing) + Send,
+    progress: impl FnMut(Departing) + Send,
 ) -> Result<(), OperationError> {
     member.refresh_directory().await;
     let view = member.directory.view();
@@ -130,18 +144,32 @@ pub async fn decommission(
     if record.state() == NodeState::Decommissioned {
         return Ok(());
     }
-    if record.state() != NodeState::Decommissioning
-        && let Some(refusal) = refusal(&view, node, forced)
-    {
-        return Err(OperationError::Conflict(refusal));
-    }
-    edit::change_node(&member.store, node, |record| {
-        if record.state() != NodeState::Decommissioned {
-            record.set_state(NodeState::Decommissioning);
+    // Never taken back; and a node that has left cannot write it any more.
+    if record.state() != NodeState::Decommissioning {
+        if let Some(refusal) = refusal(&view, node, forced) {
+            return Err(OperationError::Conflict(refusal));
         }
-        Ok(())
-    })
-    .await?;
+        edit::change_node(&member.store, node, |record| {
+            if record.state() != NodeState::Decommissioned {
+                record.set_state(NodeState::Decommissioning);
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    tokio::select! {
+        left = wait(member, node, patience, progress) => left,
+        () = told_by_another(member, node, patience) => Ok(()),
+    }
+}
+
+/// Waits until a node's row says that it has left.
+async fn wait(
+    member: &Arc<Member>,
+    node: NodeId,
+    patience: Duration,
+    mut progress: impl FnMut(Departing) + Send,
+) -> Result<(), OperationError> {
     let begun = member.clock.monotonic();
     loop {
         let view = member.directory.view();
@@ -161,6 +189,43 @@ pub async fn decommission(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until another node says that this one has left; for ever if it does not. This one's
+/// replica of the directory goes before the row says so.
+async fn told_by_another(member: &Arc<Member>, node: NodeId, patience: Duration) {
+    if node == member.node
+        && let Some(other) = another(member)
+    {
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let body = Waiting { node: node.0, patience_ms }.encode_to_vec();
+        match client::operate(member, other, WAIT, body.into()).await {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(%other, %error, "does not say whether this node left"),
+        }
+    }
+    std::future::pending().await
+}
+
+/// A node that stays: rather one that leads the directory, or was heard of lately, as none is
+/// by a node that has left.
+fn another(member: &Member) -> Option<NodeId> {
+    let (view, leader) = (member.directory.view(), member.leader_of(DIRECTORY));
+    let stays = view
+        .nodes
+        .iter()
+        .filter(|(_, record)| record.state() == NodeState::Live)
+        .map(|(id, _)| *id);
+    stays
+        .filter(|id| *id != member.node)
+        .min_by_key(|id| (Some(*id) != leader, !member.is_heard(*id), *id))
+}
+
+/// Waits for a node that is leaving, on its behalf.
+pub(crate) async fn wait_for(member: &Arc<Member>, body: Bytes) -> Result<(), OperationError> {
+    let asked = Waiting::decode(body)
+        .map_err(|_| OperationError::Malformed("the body is not understood".to_owned()))?;
+    wait(member, NodeId(asked.node), Duration::from_millis(asked.patience_ms), |_| {}).await
 }
 
 /// Why a node may not go, if so.

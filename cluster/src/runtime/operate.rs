@@ -8,6 +8,7 @@ use cardea_raft::{ChangeError, GroupId, NodeId};
 use prost::Message;
 
 use crate::{
+    life::departure,
     member::Member,
     service::{client, operations::OperationError},
 };
@@ -47,6 +48,10 @@ pub(crate) async fn operate_here(
         let asked = MoveLeader::decode(body)
             .map_err(|_| OperationError::Malformed("the body is not understood".to_owned()))?;
         move_here(member, GroupId(asked.group), NodeId(asked.to_node)).await?;
+        return Ok(Bytes::new());
+    }
+    if action == departure::WAIT {
+        departure::wait_for(member, body).await?;
         return Ok(Bytes::new());
     }
     if let Some(done) = crate::life::backup::cut::operate(member, action, &body).await {

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     directory::records::NodeState,
+    life::departure,
     member::Member,
     runtime::{heartbeat, join},
     shards::{propose, read, watch, wire},
@@ -58,9 +59,11 @@ impl Service {
         self.0.upgrade().ok_or_else(|| Refusal::Stopped.status("the node has stopped"))
     }
 
-    /// Refuses strangers: other clusters, calls meant for another node, nodes
-    /// that the directory does not know or has let go.
-    fn check(&self, caller: Option<proto::Caller>) -> Result<Arc<Member>, Status> {
+    /// Refuses other clusters, and calls meant for another node.
+    fn addressed(
+        &self,
+        caller: Option<proto::Caller>,
+    ) -> Result<(Arc<Member>, proto::Caller), Status> {
         let member = self.member()?;
         let caller = caller.ok_or_else(|| Refusal::Malformed.status("caller is missing"))?;
         if caller.cluster != member.cluster.0.as_slice() {
@@ -70,6 +73,12 @@ impl Service {
             return Err(Refusal::WrongNode
                 .status(format!("this is node {}, not n{}", member.node, caller.to_node)));
         }
+        Ok((member, caller))
+    }
+
+    /// Refuses strangers: also nodes that the directory does not know or has let go.
+    fn check(&self, caller: Option<proto::Caller>) -> Result<Arc<Member>, Status> {
+        let (member, caller) = self.addressed(caller)?;
         let view = member.directory.view();
         if view.cluster.is_none() {
             // Joining: nobody is known yet.
@@ -309,7 +318,11 @@ impl cluster_server::Cluster for Service {
     ) -> Result<Response<proto::OperateResponse>, Status> {
         use proto::operate_response::Result as Of;
         let request = request.into_inner();
-        let member = self.check(request.caller)?;
+        let member = match request.action.as_str() {
+            // Who has left may ask whether it has.
+            departure::WAIT => self.addressed(request.caller)?.0,
+            _ => self.check(request.caller)?,
+        };
         let done = tokio::spawn(async move {
             crate::runtime::operate::operate_here(&member, &request.action, request.body).await
         });

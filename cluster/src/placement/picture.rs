@@ -204,7 +204,9 @@ mod tests {
             observed.reports.insert(NodeId(node), report(node, 1, &[10, 20, 40]));
         }
         let change = RoleChange { replica: ReplicaId(30), role: leaves };
-        let gives_up = Step::SetRoles { group: GROUP, generation: 7, changes: vec![change] };
+        // The other stays, for it votes.
+        let back = RoleChange { replica: ReplicaId(20), role: votes };
+        let gives_up = Step::SetRoles { group: GROUP, generation: 7, changes: vec![change, back] };
         assert_eq!(plan(&picture(&view, &observed), &Rules::default()), [gives_up]);
 
         // While the leader's membership changes, nobody knows, and all is waited for.

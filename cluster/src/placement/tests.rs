@@ -243,6 +243,29 @@ fn who_had_caught_up_and_was_to_vote_on_a_node_that_is_lost_is_given_up() {
     assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
 }
 
+/// Two voters were left, and none of them to spare, where three were well.
+#[test]
+fn who_was_to_make_room_for_a_voter_that_is_lost_stays() {
+    let mut coming = replica(4, Voter, false);
+    coming.caught_up = false;
+    let replicas = vec![voter(1), voter(2), replica(3, Leaving, true), coming];
+    let mut picture = three(vec![shard(1, replicas)]);
+    picture.nodes.insert(NodeId(4), node("d"));
+    assert_eq!(steps(&picture), []);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().silent_ms = 600_000;
+    assert_eq!(steps(&picture), [roles(&[(4, Leaving), (3, Voter)])]);
+    // Not one whose node goes, or that does not vote any more.
+    picture.nodes.get_mut(&NodeId(3)).unwrap().state = NodeState::Decommissioning;
+    assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
+    picture.nodes.get_mut(&NodeId(3)).unwrap().state = NodeState::Live;
+    picture.shards.get_mut(&GROUP).unwrap().replicas[2].votes = false;
+    assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
+    // Nor for a learner: nobody was to make room for it.
+    picture.shards.get_mut(&GROUP).unwrap().replicas[2].votes = true;
+    picture.shards.get_mut(&GROUP).unwrap().replicas[3].role = Learner;
+    assert_eq!(steps(&picture), [roles(&[(4, Leaving)])]);
+}
+
 #[test]
 fn a_voter_whose_state_was_lost_makes_room_for_a_new_one_on_the_same_node() {
     let mut lost = replica(3, Voter, false);

@@ -100,9 +100,10 @@ impl Planner<'_> {
     }
 
     /// Replicas that lost their state, or wait on nodes that are gone, will never
-    /// be what they are meant to be. A new one takes their place.
+    /// be what they are meant to be. Who was to make room for one, and votes still, stays;
+    /// else a new one takes its place.
     fn give_up_what_cannot_arrive(&self) -> Option<Step> {
-        let lost = self.shard.replicas.iter().filter(|replica| {
+        let lost = self.shard.replicas.iter().filter_map(|replica| {
             let waiting = match replica.role {
                 ReplicaRole::Learner => true,
                 ReplicaRole::Voter => !replica.votes && self.others_have_quorum(replica),
@@ -113,11 +114,23 @@ impl Planner<'_> {
             // What it once had caught up with does not bring it here.
             let arrives =
                 replica.caught_up && self.picture.is_alive(replica.node, self.rules) && !state_lost;
-            waiting && !arrives && (state_lost || node_lost)
+            let role =
+                if state_lost { ReplicaRole::Leaving } else { self.role_after(replica.node) };
+            let is_lost = waiting && !arrives && (state_lost || node_lost);
+            (is_lost && role != replica.role).then_some(RoleChange { replica: replica.id, role })
         });
-        let changes: Vec<_> = lost
-            .map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Leaving })
-            .collect();
+        let mut changes: Vec<_> = lost.collect();
+        let given_up = |replica: &&ReplicaPicture| changes.iter().any(|c| c.replica == replica.id);
+        let places = self.voters().filter(given_up).count();
+        let stays = |replica: &&ReplicaPicture| {
+            let is_there = self.picture.keeps(replica.node, self.rules)
+                && self.picture.is_alive(replica.node, self.rules);
+            !is_voter(replica) && replica.votes && replica.caught_up && is_there
+        };
+        let stay = self.shard.replicas.iter().filter(stays).take(places);
+        changes.extend(
+            stay.map(|replica| RoleChange { replica: replica.id, role: ReplicaRole::Voter }),
+        );
         (!changes.is_empty()).then(|| self.set_roles(changes))
     }
 

@@ -321,6 +321,29 @@ async fn a_dead_node_is_replaced_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_was_replaced_comes_back_and_gets_replicas_anew() {
+    log();
+    let mut town = Town::in_memory().await;
+    let fourth = join(&mut town, 4).await;
+    eventually("it has replicas", async || replicas_on(&town.nodes[0], fourth) > 1).await;
+    be_impatient(&town.nodes);
+    town.nodes.remove(3).abandon().await;
+    eventually("its replicas are elsewhere", async || {
+        let view = town.nodes[0].directory().view();
+        view.replicas_on(fourth).all(|(group, _)| group == DIRECTORY)
+    })
+    .await;
+    town.nodes.push(town.sites[3].open().await.unwrap());
+    be_impatient(&town.nodes[3..]);
+    eventually("it hears of what there is", async || town.nodes[3].is_confirmed()).await;
+    eventually("it gets replicas, and those that it had are gone", async || {
+        replicas_on(&town.nodes[3], fourth) > 1 && runs_what_it_should(&town.nodes[3])
+    })
+    .await;
+    town.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_whose_driver_died_half_way_is_finished_by_the_next() {
     log();
     let mut town = Town::in_memory().await;

@@ -214,6 +214,16 @@ impl Picture {
     }
 
     /// Whether a node may get replicas now.
+    /// Whether a node is to come back, however long it is silent. One that never joined is
+    /// waited for no longer than a replica is.
+    fn is_expected(&self, node: NodeId, rules: &Rules) -> bool {
+        self.keeps(node, rules)
+            || self
+                .nodes
+                .get(&node)
+                .is_some_and(|node| matches!(node.state, NodeState::Live | NodeState::Draining))
+    }
+
     fn takes(&self, node: NodeId, rules: &Rules) -> bool {
         self.is_alive(node, rules)
             && self

@@ -346,6 +346,32 @@ fn every_node_keeps_the_directory_and_five_vote_on_it() {
     assert_eq!(steps(&picture), [roles_of(DIRECTORY, &[(6, Voter), (2, Leaving)])]);
 }
 
+/// Its replica of the directory was given up like all others. A node that came back from a
+/// long repair then heard of nothing any more: it served nobody, and was given replicas, again
+/// and again, that it did not know of.
+#[test]
+fn a_node_that_is_silent_for_long_keeps_the_directory() {
+    let nodes = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+    let mut late = learner(4);
+    late.caught_up = false;
+    let mut picture = picture_of(&nodes, Vec::new());
+    picture.shards.insert(DIRECTORY, shard(1, vec![voter(1), voter(2), voter(3), late]));
+    picture.nodes.get_mut(&NodeId(4)).unwrap().silent_ms = 600_000;
+    assert_eq!(steps(&picture), []);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().state = NodeState::Decommissioning;
+    assert_eq!(steps(&picture), [roles_of(DIRECTORY, &[(4, Leaving)])]);
+    // Its vote is another's.
+    let mut picture = picture_of(&nodes, Vec::new());
+    picture.shards.insert(DIRECTORY, shard(1, vec![voter(1), voter(2), voter(3), learner(4)]));
+    picture.nodes.get_mut(&NodeId(3)).unwrap().silent_ms = 600_000;
+    assert_eq!(steps(&picture), [roles_of(DIRECTORY, &[(4, Voter), (3, Learner)])]);
+    let mut promoted = replica(3, Voter, false);
+    promoted.caught_up = false;
+    let voters = vec![voter(1), voter(2), voter(4), promoted];
+    picture.shards.insert(DIRECTORY, shard(1, voters));
+    assert_eq!(steps(&picture), [roles_of(DIRECTORY, &[(3, Learner)])]);
+}
+
 #[test]
 fn leaders_leave_nodes_that_drain_all_at_once() {
     let all = || vec![voter(1), voter(2), voter(3)];

@@ -213,9 +213,10 @@ impl Planner<'_> {
         vec![self.set_roles(changes)]
     }
 
-    /// A node that stays keeps a replica of the directory, without a vote.
+    /// A node that stays keeps a replica of the directory, without a vote; also one that is
+    /// silent: when it comes back, it learns by that replica of all else.
     fn role_after(&self, node: NodeId) -> ReplicaRole {
-        if self.group == DIRECTORY && self.picture.keeps(node, self.rules) {
+        if self.group == DIRECTORY && self.picture.is_expected(node, self.rules) {
             ReplicaRole::Learner
         } else {
             ReplicaRole::Leaving

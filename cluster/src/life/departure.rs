@@ -273,7 +273,13 @@ fn votes_alone(shard: &ShardRecord, node: NodeId) -> bool {
 fn led_by(member: &Member, node: NodeId) -> Vec<GroupId> {
     let observed = observe(member);
     let view = member.directory.view();
-    view.shards.keys().copied().filter(|group| observed.leader(*group) == Some(node)).collect()
+    let own = observed.reports.get(&node);
+    let leads = |group: &GroupId| match observed.leader(*group) {
+        Some(leader) => leader == node,
+        // They vote, and may do so for the one before.
+        None => own.is_some_and(|own| own.of_group(*group).iter().any(|replica| replica.leads)),
+    };
+    view.shards.keys().copied().filter(leads).collect()
 }
 
 fn says_it_drains(member: &Member, node: NodeId) -> bool {

@@ -27,6 +27,7 @@ use cardea_raft::{GroupId, NodeId, ReplicaId};
 
 use crate::directory::records::{NodeState, PlacementRecord, ReplicaRole};
 
+pub(crate) use self::picture::leader;
 pub use self::{
     picture::{Observed, picture},
     voters::voters_wanted,
@@ -213,7 +214,6 @@ impl Picture {
         })
     }
 
-    /// Whether a node may get replicas now.
     /// Whether a node is to come back, however long it is silent. One that never joined is
     /// waited for no longer than a replica is.
     fn is_expected(&self, node: NodeId, rules: &Rules) -> bool {
@@ -224,6 +224,7 @@ impl Picture {
                 .is_some_and(|node| matches!(node.state, NodeState::Live | NodeState::Draining))
     }
 
+    /// Whether a node may get replicas now.
     fn takes(&self, node: NodeId, rules: &Rules) -> bool {
         self.is_alive(node, rules)
             && self

@@ -39,11 +39,9 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The node that leads a group: of those who say that they do, the one with
-    /// the newest term.
+    /// The node that leads a group, by what was said last.
     pub(crate) fn leader(&self, group: GroupId) -> Option<NodeId> {
-        let replicas = self.replicas(group).filter(|(_, report)| report.leads);
-        replicas.max_by_key(|(_, report)| report.term).map(|(node, _)| node)
+        leader(self.replicas(group))
     }
 
     /// Whether a node answered, and did not name this replica.
@@ -60,11 +58,22 @@ impl Observed {
         heard.or_else(|| self.known_ms.get(&node)).copied().unwrap_or(self.observing_ms)
     }
 
-    fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> {
+    fn replicas(&self, group: GroupId) -> impl Iterator<Item = (NodeId, &ReplicaReport)> + Clone {
         self.reports.iter().flat_map(move |(node, report)| {
             report.of_group(group).iter().map(|report| (*node, report))
         })
     }
+}
+
+/// The node that leads a group, by what nodes said of their replicas: in the newest term
+/// whoever says so, or is named by one that follows it and was heard of since.
+pub(crate) fn leader<'a>(
+    said: impl Iterator<Item = (NodeId, &'a ReplicaReport)> + Clone,
+) -> Option<NodeId> {
+    let term = said.clone().map(|(_, report)| report.term).max()?;
+    let of_term = || said.clone().filter(|(_, report)| report.term == term);
+    let leads = of_term().find(|(_, report)| report.leads).map(|(node, _)| node);
+    leads.or_else(|| of_term().find_map(|(_, report)| report.leader_node.map(NodeId)))
 }
 
 /// Puts rows and reports together.
@@ -243,5 +252,26 @@ mod tests {
         let change = RoleChange { replica: ReplicaId(40), role: ReplicaRole::Leaving };
         let gives_up = Step::SetRoles { group: DIRECTORY, generation: 7, changes: vec![change] };
         assert_eq!(steps(&observed), [gives_up]);
+    }
+
+    /// For as long as a node had not heard of a new leader, it took a shard for one without,
+    /// or the one before for its leader, though its own replica knew better.
+    #[test]
+    fn a_leader_that_was_not_heard_of_since_it_leads_is_named_by_who_follows_it() {
+        let said = |node, term, leader_node| {
+            let leads = leader_node == Some(node);
+            let replica =
+                ReplicaReport { group: 1, term, leads, leader_node, ..ReplicaReport::default() };
+            (NodeId(node), replica)
+        };
+        let leader = |own| {
+            let said = [said(1, 7, Some(1)), own, said(3, 7, Some(1))];
+            leader(said.iter().map(|(node, replica)| (*node, replica)))
+        };
+        assert_eq!(leader(said(2, 7, Some(1))), Some(NodeId(1)));
+        assert_eq!(leader(said(2, 8, Some(3))), Some(NodeId(3)));
+        assert_eq!(leader(said(2, 8, Some(2))), Some(NodeId(2)));
+        // They vote, and the leader of before has lost its office.
+        assert_eq!(leader(said(2, 8, None)), None);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         records::{IndexState, NodeRecord, NodeState, ReplicaRole},
     },
     member::{HEARD_MAX, Member},
-    placement::voters_wanted,
+    placement::{leader, voters_wanted},
     service::proto,
 };
 
@@ -339,6 +339,7 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
     let term = said.iter().map(|(_, replica)| replica.term).max().unwrap_or(0);
     let committed = said.iter().filter_map(|(_, replica)| replica.committed).max().unwrap_or(0);
     let leads = said.iter().find(|(_, replica)| replica.leads && replica.term == term);
+    let leader = leader(said.iter().map(|(node, replica)| (NodeId(*node), *replica)));
     let newest = said.iter().map(|(_, replica)| *replica).max_by_key(|replica| replica.term);
     let voters = leads.map(|(_, replica)| *replica).or(newest).map(|replica| &replica.voters);
     let replicas = record
@@ -365,7 +366,7 @@ fn shard(view: &DirectoryView, group: GroupId, reports: &[proto::StatusResponse]
         last_slot: ranges.last().map_or(0, |range| range.last().number()),
         home_region: record.home_region,
         generation: record.generation,
-        leader: leads.map(|(node, _)| *node),
+        leader: leader.map(|node| node.0),
         term,
         committed,
         voters_wanted: u32::try_from(wanted).unwrap_or(u32::MAX),

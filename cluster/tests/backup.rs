@@ -370,3 +370,43 @@ async fn a_restore_that_was_broken_off_is_taken_up_by_the_next_and_by_no_other()
     assert_eq!(view.incarnation(), incarnation);
     node.abandon().await;
 }
+
+/// Who waited for it went away, and the checkpoints of all shards kept their room until a
+/// restart; so long as its fence stood, nothing was written over two of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_that_is_broken_off_leaves_no_checkpoint_and_no_fence() {
+    let town = Town::in_memory().await;
+    fill(&town.store(0)).await;
+    let asked = member(&town.nodes[0]);
+    let is_end: [fn(Progress) -> bool; 3] = [
+        |step| step == Progress::Fencing,
+        |step| step == Progress::Cutting,
+        |step| matches!(step, Progress::Copying { groups: 1, .. }),
+    ];
+    for (number, is_end) in is_end.into_iter().enumerate() {
+        let plan = BackupPlan::new(format!("/broken-off-{number}"));
+        let reached = tokio::sync::Notify::new();
+        tokio::select! {
+            biased;
+            () = reached.notified() => {}
+            made = back_up(&asked, &plan, |step| {
+                if is_end(step) {
+                    reached.notify_one();
+                }
+            }) => panic!("it was not broken off: {made:?}"),
+        }
+        // A fence may be on its way still, and comes in less than this.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        eventually("nothing is left of it", async || {
+            asked.replicas().iter().all(|replica| {
+                let names = replica.tablet().snapshots().unwrap();
+                let fence = replica.machine().state().fence_until;
+                fence == 0 && names.iter().all(|name| !name.starts_with("backup"))
+            })
+        })
+        .await;
+        assert!(read_manifest(town.sites[0].disk.as_ref(), &plan.directory).is_err());
+    }
+    town.stop().await;
+}
+

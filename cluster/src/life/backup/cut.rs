@@ -2,8 +2,8 @@
 //!
 //! - *look*: after a read index, whether the fence still holds and nothing
 //!   prepared is left
-//! - *cut*: after a read index, a checkpoint of the tablet beside its snapshots;
-//!   one that a crash leaves is cleaned away at the next opening
+//! - *cut*: after a read index, a checkpoint of the tablet beside its snapshots, unless
+//!   the fence is lifted by then; one that a crash leaves is cleaned away at the next opening
 //! - *export*: the checkpoint's rows into the archive
 //! - *discard*: the checkpoint goes
 
@@ -77,7 +77,7 @@ pub(crate) async fn operate(
         LOOK => look(member, replica, ask).await.map(|looked| looked.encode_to_vec().into()),
         CUT => cut(member, replica, ask).await.map(|()| Bytes::new()),
         EXPORT => export(member, replica, ask).await.map(|entry| entry.encode_to_vec().into()),
-        _ => discard(replica, ask).await.map(|()| Bytes::new()),
+        _ => discard(member, replica, ask).await.map(|()| Bytes::new()),
     })
 }
 
@@ -107,7 +107,12 @@ async fn cut(member: &Member, replica: Arc<Replica>, ask: Ask) -> Result<(), Ope
     block(move || {
         let name = name(&ask);
         replica.tablet().remove_snapshot(&name)?;
-        replica.tablet().checkpoint(&name).map(drop)
+        replica.tablet().checkpoint(&name)?;
+        // Of a backup that is over by now nobody discards it later.
+        match look_at(&replica.machine().view()?, ask.fence_until)?.fenced {
+            true => Ok(()),
+            false => replica.tablet().remove_snapshot(&name),
+        }
     })
     .await
 }
@@ -151,7 +156,11 @@ async fn export(
     .await
 }
 
-async fn discard(replica: Arc<Replica>, ask: Ask) -> Result<(), OperationError> {
+async fn discard(member: &Member, replica: Arc<Replica>, ask: Ask) -> Result<(), OperationError> {
+    // Where the fence is known to be lifted, a cut that is still under way removes what it made.
+    if let Err(error) = barrier(member, &replica).await {
+        tracing::debug!(%error, "a checkpoint is discarded all the same");
+    }
     block(move || replica.tablet().remove_snapshot(&name(&ask))).await
 }
 

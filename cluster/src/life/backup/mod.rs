@@ -40,6 +40,7 @@ use cardea_storage::{
 };
 use futures::future::{join_all, try_join_all};
 use prost::Message;
+use tokio::runtime::Handle;
 
 use self::{
     archive::{GroupEntry, Manifest},
@@ -184,7 +185,8 @@ pub async fn back_up(
         return Err(BackupError::Unformed(*group));
     }
     progress(Progress::Fencing);
-    let cutter = Cutter::new(member, plan);
+    let cutter = Arc::new(Cutter::new(member, plan));
+    let hold = Hold(Some(cutter.clone()));
     let cut = cutter.cut(&mut progress).await;
     cutter.lift().await;
     let exported = match cut {
@@ -192,6 +194,7 @@ pub async fn back_up(
         Err(error) => Err(error),
     };
     cutter.discard().await;
+    hold.end();
     let (cut_at, groups) = exported?;
     let view = member.directory.view();
     let cluster = view.cluster.clone().unwrap_or_default();
@@ -224,17 +227,48 @@ async fn prepare_directory(member: &Member, directory: &Path) -> Result<(), Back
     }
 }
 
+/// Takes a backup's hold off the groups when whoever waited for it has gone away: fences
+/// would stand until they lapse, and checkpoints keep their room until a restart.
+struct Hold(Option<Arc<Cutter>>);
+
+impl Hold {
+    /// It was taken off as it should be.
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let (Some(cutter), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        tracing::warn!(at = cutter.directory, "a backup was broken off");
+        let stopping = cutter.member.stopping().clone();
+        drop(runtime.spawn(async move {
+            let take_off = async {
+                cutter.lift().await;
+                cutter.discard().await;
+                // A fence that was on its way when the first look was taken is there by now.
+                cutter.lift().await;
+            };
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = take_off => {}
+            }
+        }));
+    }
+}
+
 /// One backup's hold on the groups.
-struct Cutter<'a> {
-    member: &'a Arc<Member>,
+struct Cutter {
+    member: Arc<Member>,
     /// The groups, and the node that looks, cuts and exports for each.
     holders: BTreeMap<GroupId, NodeId>,
     fence_until: u64,
     directory: String,
 }
 
-impl<'a> Cutter<'a> {
-    fn new(member: &'a Arc<Member>, plan: &BackupPlan) -> Self {
+impl Cutter {
+    fn new(member: &Arc<Member>, plan: &BackupPlan) -> Self {
         let view = member.directory.view();
         let holder = |group: &GroupId| {
             if member.replica(*group).is_some() {
@@ -250,7 +284,7 @@ impl<'a> Cutter<'a> {
             .collect();
         let until = member.clock().now().after(plan.fence).0;
         Self {
-            member,
+            member: member.clone(),
             holders,
             fence_until: until + member.entropy().as_ref().below(JITTER_MS),
             directory: plan.directory.display().to_string(),
@@ -399,7 +433,7 @@ impl<'a> Cutter<'a> {
             fence_until: self.fence_until,
             directory: self.directory.clone(),
         };
-        let done = operate::operate(self.member, holder, action, ask.encode_to_vec().into()).await;
+        let done = operate::operate(&self.member, holder, action, ask.encode_to_vec().into()).await;
         done.map_err(|error: OperationError| failed(group, error.to_string()))
     }
 }

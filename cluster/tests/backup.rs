@@ -410,3 +410,41 @@ async fn a_backup_that_is_broken_off_leaves_no_checkpoint_and_no_fence() {
     town.stop().await;
 }
 
+/// Two calls restored the same backup. The first was slow, and went on to put rows over what
+/// was written when the second had ended and the cluster served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restore_that_another_has_ended_puts_nothing_more() {
+    let disk = Site::in_memory(1).disk;
+    let node = new_cluster(disk.clone(), "first").await;
+    fill(&node.store()).await;
+    back_up(&member(&node), &BackupPlan::new("/one"), |_| {}).await.unwrap();
+    node.abandon().await;
+    let node = new_cluster(disk, "second").await;
+    let (asked, plan) = (member(&node), plan_of("/one"));
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (slow, slow_plan) = (asked.clone(), plan.clone());
+    let slow = tokio::spawn(async move {
+        let mut begun = Some(begun);
+        restore(&slow, &slow_plan, move |step| {
+            if matches!(step, Progress::Copying { groups: 1, .. }) {
+                begun.take().unwrap().send(()).unwrap();
+                tokio::task::block_in_place(|| may_go_on.recv().unwrap());
+            }
+        })
+        .await
+    });
+    has_begun.await.unwrap();
+    restore(&asked, &plan, |_| {}).await.unwrap();
+    for number in 0..ACCOUNTS {
+        write(&node.store(), vec![], vec![put(&account(number), "7")]).await;
+    }
+    go_on.send(()).unwrap();
+    let overtaken = slow.await.unwrap();
+    for number in 0..ACCOUNTS {
+        let held = read(&node.store(), &account(number), Consistency::Strong).await.unwrap();
+        assert_eq!(held.as_deref(), Some("7"), "account {number}");
+    }
+    assert!(matches!(overtaken, Err(RestoreError::Overtaken)), "{overtaken:?}");
+    node.abandon().await;
+}

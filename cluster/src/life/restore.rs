@@ -6,7 +6,8 @@
 //! 2. The cluster's row names the backup that is being restored, and the cluster
 //!    gets a new incarnation. While it says so, nodes do not serve; once all have
 //!    heard of it, what was written meanwhile is looked for again. A restore that
-//!    was broken off is taken up by calling it again.
+//!    was broken off is taken up by calling it again; one that was only taken for that
+//!    ends when the other has.
 //! 3. Every group gets a base above every revision in the backup, so that a
 //!    revision never means two things: its slots are taken from it and given
 //!    back with the base, as they are to a new group.
@@ -126,6 +127,9 @@ pub enum RestoreError {
     /// Another backup was being restored here.
     #[error("another backup is being restored here: finish that one, or make a new cluster")]
     Another,
+    /// Who else restored the same backup has come to its end, and the cluster serves.
+    #[error("this backup was restored by another call meanwhile")]
+    Overtaken,
     /// The cluster's version is older than that of the backup.
     #[error("the backup is of cluster version {backup}, this cluster is of {here}")]
     Version {
@@ -174,14 +178,20 @@ pub async fn restore(
     if manifest.version > here {
         return Err(RestoreError::Version { backup: manifest.version, here });
     }
-    begin(member, plan, &manifest).await?;
+    let name = begin(member, plan, &manifest).await?;
     index::build_anew(&member.store, &not_whole(member, here, &indexes)).await?;
     let base = manifest.groups.iter().map(|group| group.revision).max().unwrap_or(0) + 1;
     let groups: Vec<GroupId> =
         view.shards.keys().copied().filter(|group| *group != DIRECTORY).collect();
     try_join_all(groups.iter().map(|group| raise_base(member, *group, base))).await?;
-    let mut loader =
-        Loader { member, plan, restored: 0, left_out: 0, dropped: BTreeMap::default() };
+    let mut loader = Loader {
+        member,
+        plan,
+        name: name.clone(),
+        restored: 0,
+        left_out: 0,
+        dropped: BTreeMap::default(),
+    };
     for (done, group) in (1..).zip(&manifest.groups) {
         loader.load(&manifest, group.group).await?;
         progress(Progress::Copying {
@@ -192,7 +202,7 @@ pub async fn restore(
         });
     }
     let Loader { restored, left_out, dropped, .. } = loader;
-    let ended = clear(member).await?;
+    let ended = clear(member, &name).await?;
     member.acknowledged_everywhere(ended).await;
     tracing::info!(restored, left_out, "a backup was restored");
     Ok(RestoreReport { manifest, restored, left_out, dropped })
@@ -237,17 +247,17 @@ fn not_whole(member: &Member, version: u32, rows: &BTreeMap<Tag, IndexRecord>) -
     known.iter().filter(lacks).map(|index| index.tag).collect()
 }
 
-/// Step 2.
+/// Step 2. Gives the name under which the cluster's row knows the backup.
 async fn begin(
     member: &Arc<Member>,
     plan: &RestorePlan,
     manifest: &Manifest,
-) -> Result<(), RestoreError> {
+) -> Result<Bytes, RestoreError> {
     let name = Bytes::copy_from_slice(blake3::hash(&manifest.encode_to_vec()).as_bytes());
     member.refresh_directory().await;
     let restoring = member.directory.view().cluster.clone().unwrap_or_default().restoring;
     if restoring == name {
-        return Ok(());
+        return Ok(name);
     }
     if !restoring.is_empty() {
         return Err(RestoreError::Another);
@@ -270,16 +280,18 @@ async fn begin(
     member.acknowledged_everywhere(begun).await;
     // A node that had not heard of it yet may have served somebody.
     if let Some(found) = find_data(member, plan).await? {
-        clear(member).await?;
+        clear(member, &name).await?;
         return Err(RestoreError::NotEmpty(found));
     }
-    Ok(())
+    Ok(name)
 }
 
 /// Step 5. Gives the revision from which on the restore is over.
-async fn clear(member: &Arc<Member>) -> Result<Revision, RestoreError> {
+async fn clear(member: &Arc<Member>, name: &Bytes) -> Result<Revision, RestoreError> {
     let cleared = edit::change_cluster(&member.store, |cluster| {
-        cluster.restoring = Bytes::new();
+        if cluster.restoring == *name {
+            cluster.restoring = Bytes::new();
+        }
         Ok(())
     });
     let cleared = cleared.await?;
@@ -347,6 +359,7 @@ async fn raise_base(member: &Arc<Member>, group: GroupId, base: u64) -> Result<(
 struct Loader<'a> {
     member: &'a Arc<Member>,
     plan: &'a RestorePlan,
+    name: Bytes,
     restored: u64,
     left_out: u64,
     dropped: BTreeMap<Tag, u64>,
@@ -421,22 +434,39 @@ impl Loader<'_> {
 
     /// Puts say the same however often they are made.
     async fn commit_one(&self, draft: Draft) -> Result<(), RestoreError> {
-        let mut last = StoreError::unavailable("not tried");
+        let mut last = StoreError::unavailable("the directory is not confirmed");
         for _ in 0..TRIES {
-            match self.member.store.commit(draft.clone()).await {
-                Ok(Verdict::Committed(_)) => return Ok(()),
-                Ok(Verdict::Conflict) => {}
-                Err(
-                    error @ (StoreError::Unavailable { .. }
-                    | StoreError::Overloaded { .. }
-                    | StoreError::Contended { .. }
-                    | StoreError::Unknown),
-                ) => last = error,
-                Err(error) => return Err(error.into()),
+            if self.is_under_way()? {
+                match self.member.store.commit(draft.clone()).await {
+                    Ok(Verdict::Committed(_)) => return Ok(()),
+                    Ok(Verdict::Conflict) => {}
+                    Err(
+                        error @ (StoreError::Unavailable { .. }
+                        | StoreError::Overloaded { .. }
+                        | StoreError::Contended { .. }
+                        | StoreError::Unknown),
+                    ) => last = error,
+                    Err(error) => return Err(error.into()),
+                }
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
         Err(last.into())
+    }
+
+    /// Whether rows may be put now. Once the restore is over they would replace what was
+    /// written since.
+    fn is_under_way(&self) -> Result<bool, RestoreError> {
+        let directory = &self.member.directory;
+        // In this order: the view may be newer than what is confirmed, and never older.
+        let is_confirmed = directory.is_confirmed();
+        let view = directory.view();
+        let named = view.cluster.as_ref().is_some_and(|cluster| cluster.restoring == self.name);
+        if named || !is_confirmed {
+            Ok(named && is_confirmed)
+        } else {
+            Err(RestoreError::Overtaken)
+        }
     }
 }
 

@@ -326,7 +326,7 @@ impl Member {
     /// Asks the directory's leader where things are now; whether it answered.
     pub async fn refresh_directory(&self) -> bool {
         let Some(replica) = self.replica(DIRECTORY) else { return false };
-        follow::confirm_once(&self.directory, &replica, &self.host, DIRECTORY).await
+        follow::confirm_once(self, &replica).await
     }
 
     /// Has the reconciler look again now.

@@ -16,6 +16,7 @@ use cardea_storage::{
     key::KeyWriter,
     store::{Consistency, Draft, ReadRequest, Snaptoken, Verdict},
 };
+use futures::FutureExt as _;
 use town::{
     MEMORY_BYTES, RESERVE_BYTES, Site, Town, absent, address_of, eventually, key, put, read, write,
 };
@@ -417,4 +418,36 @@ async fn a_leader_with_room_refuses_writes_that_need_a_voter_without() {
     disks[1].set_free_bytes(1 << 30);
     eventually("writes go on", async || attempt().await.is_ok()).await;
     town.stop().await;
+}
+
+/// One that was asked by a client of its own answered 500 for ever, where others had the row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_disk_does_not_read_stops() {
+    let disk = Arc::new(MemoryDisk::new(1));
+    let site = Site::on(disk.clone(), std::path::PathBuf::from("/data"), 1);
+    let node = site.open().await.unwrap();
+    node.init(cardea_cluster::InitPlan::small("one")).await.unwrap();
+    let row = key(Space::Home, 1, 1);
+    eventually("the shard is formed", async || {
+        read(&node.store(), &row, Consistency::Strong).await.is_ok()
+    })
+    .await;
+    // Whatever it has open fails from now on.
+    disk.crash();
+    let failed = read(&node.store(), &row, Consistency::Eventual).await;
+    assert!(matches!(failed, Err(StoreError::Fault(_))), "{failed:?}");
+    assert!(node.faulted().now_or_never().is_some());
+    node.abandon().await;
+}
+
+/// It went on with what it held, and was never confirmed again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_cannot_read_the_directory_stops() {
+    let node = Site::in_memory(1).open().await.unwrap();
+    node.init(cardea_cluster::InitPlan::small("one")).await.unwrap();
+    let mut row = KeyWriter::new(Slot::DIRECTORY, Tag::NODE, Tenant(0));
+    row.u64(7);
+    write(&node.store(), vec![], vec![put(&row.finish(), "?")]).await;
+    eventually("it stops", async || node.faulted().now_or_never().is_some()).await;
+    node.abandon().await;
 }

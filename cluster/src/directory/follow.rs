@@ -21,18 +21,16 @@ use std::{
     time::Duration,
 };
 
-use cardea_raft::{GroupId, Host};
 use cardea_storage::{Clock, Fault, Index, Revision, Slot, StoreError, machine::Machine};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     records::{ClusterKeyRecord, TAGS},
     tables::ClusterKeyKey,
     view::DirectoryView,
 };
-use crate::{DIRECTORY, replica::Replica};
+use crate::{DIRECTORY, member::Member, replica::Replica};
 
 /// How long a view counts from the sending of its last confirming question.
 pub const CONFIRMED_MAX: Duration = Duration::from_secs(2);
@@ -164,14 +162,11 @@ fn lags(in_use: Option<&KeyRows>, view: &DirectoryView) -> bool {
     in_use.is_some_and(|in_use| *in_use != view.keys) && !view.is_restoring()
 }
 
-/// Loads the view when the feed brings a change; until `stopping`.
-pub(crate) async fn follow(
-    directory: Arc<Directory>,
-    replica: Arc<Replica>,
-    stopping: CancellationToken,
-) {
+/// Loads the view when the feed brings a change; until the node stops.
+pub(crate) async fn follow(member: Arc<Member>, replica: Arc<Replica>) {
+    let stopping = &member.stopping;
     while !stopping.is_cancelled() {
-        let Some(revision) = load(&directory, &replica).await else { return };
+        let Some(revision) = load(&member, &replica).await else { return };
         let mut ranges = TAGS.iter().map(|tag| {
             cardea_storage::key::KeyWriter::new(Slot::DIRECTORY, *tag, Default::default()).range()
         });
@@ -188,7 +183,7 @@ pub(crate) async fn follow(
             };
             match next {
                 Ok(_) => {
-                    if load(&directory, &replica).await.is_none() {
+                    if load(&member, &replica).await.is_none() {
                         return;
                     }
                 }
@@ -204,41 +199,30 @@ pub(crate) async fn follow(
     }
 }
 
-/// Confirms the view again and again; until `stopping`.
-pub(crate) async fn confirm(
-    directory: Arc<Directory>,
-    replica: Arc<Replica>,
-    host: Arc<Host>,
-    stopping: CancellationToken,
-) {
+/// Confirms the view again and again; until the node stops.
+pub(crate) async fn confirm(member: Arc<Member>, replica: Arc<Replica>) {
     let mut period = tokio::time::interval(ASK_EVERY);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = JoinSet::new();
     loop {
         tokio::select! {
-            () = stopping.cancelled() => return,
+            () = member.stopping.cancelled() => return,
             _ = period.tick() => {}
         }
         while asked.try_join_next().is_some() {}
         if asked.len() < ASKED_MAX {
-            let (directory, replica, host) = (directory.clone(), replica.clone(), host.clone());
-            asked.spawn(async move {
-                confirm_once(&directory, &replica, &host, DIRECTORY).await;
-            });
+            let (member, replica) = (member.clone(), replica.clone());
+            asked.spawn(async move { confirm_once(&member, &replica).await });
         }
     }
 }
 
 /// Asks once; whether the view is as new as the call.
-pub(crate) async fn confirm_once(
-    directory: &Arc<Directory>,
-    replica: &Arc<Replica>,
-    host: &Host,
-    group: GroupId,
-) -> bool {
+pub(crate) async fn confirm_once(member: &Member, replica: &Arc<Replica>) -> bool {
+    let directory = &member.directory;
     let sent = directory.clock.monotonic();
-    let asked = tokio::time::timeout(ASK_MAX, host.read_barrier(group)).await;
-    if !matches!(asked, Ok(Ok(_))) || load(directory, replica).await.is_none() {
+    let asked = tokio::time::timeout(ASK_MAX, member.host.read_barrier(DIRECTORY)).await;
+    if !matches!(asked, Ok(Ok(_))) || load(member, replica).await.is_none() {
         return false;
     }
     if directory.acknowledged() > Revision(0) {
@@ -247,9 +231,16 @@ pub(crate) async fn confirm_once(
     true
 }
 
-async fn load(directory: &Arc<Directory>, replica: &Arc<Replica>) -> Option<Revision> {
-    let (directory, replica) = (directory.clone(), replica.clone());
-    let loaded =
-        cardea_raft::blocking::spawn(move || directory.load(replica.machine())).await.ok()?;
-    loaded.inspect_err(|fault| tracing::error!(?fault, "the directory cannot be read")).ok()
+/// Loads the view, if it can be read. A node that cannot read the directory stops: it would
+/// go by what it held for ever.
+async fn load(member: &Member, replica: &Arc<Replica>) -> Option<Revision> {
+    let (directory, replica) = (member.directory.clone(), replica.clone());
+    let loading = cardea_raft::blocking::spawn(move || directory.load(replica.machine()));
+    match loading.await.ok()? {
+        Ok(revision) => Some(revision),
+        Err(fault) => {
+            member.raise(Fault::caused("read the directory", fault));
+            None
+        }
+    }
 }

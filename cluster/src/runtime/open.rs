@@ -160,13 +160,10 @@ impl ClusterNode {
     }
 
     fn start_tasks(&self, member: &Arc<Member>) {
-        let stopping = &self.stopping;
         let mut tasks = self.tasks.lock();
         if let Some(replica) = member.replica(DIRECTORY) {
-            let directory = self.directory.clone();
-            tasks.push(tokio::spawn(follow::follow(directory, replica.clone(), stopping.clone())));
-            let (directory, host) = (self.directory.clone(), member.host.clone());
-            tasks.push(tokio::spawn(follow::confirm(directory, replica, host, stopping.clone())));
+            tasks.push(tokio::spawn(follow::follow(member.clone(), replica.clone())));
+            tasks.push(tokio::spawn(follow::confirm(member.clone(), replica)));
         }
         tasks.push(tokio::spawn(heartbeat::run(member.clone())));
         tasks.push(tokio::spawn(reconcile::run(member.clone())));

@@ -270,8 +270,7 @@ impl cluster_server::Cluster for Service {
         let result = match read::read_here(&member, &replica, wanted).await {
             Ok(Some(seen)) => Of::Seen(wire::seen_message(seen)),
             Ok(None) => Of::Moved(proto::Moved {}),
-            Err(StoreError::Fault(fault)) => {
-                member.raise(fault);
+            Err(StoreError::Fault(_)) => {
                 let reason = "the node failed".to_owned();
                 Of::Unavailable(proto::Unavailable { reason })
             }

@@ -13,7 +13,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use cardea_raft::{GroupId, NodeId, ReadError};
 use cardea_storage::{
-    Fault, StoreError, Timestamp,
+    StoreError, Timestamp,
     planted::{self, Bug},
     protocol::{
         pin::Pinned,
@@ -82,8 +82,21 @@ async fn first_answer<T, F: Future<Output = Result<T, StoreError>>>(
     }
 }
 
-/// Reads the replica here. A read that came from another node ends here, too.
+/// Reads the replica here. A read that came from another node ends here, too. Where the
+/// machine fails, the node stops.
 pub(crate) async fn read_here(
+    member: &Arc<Member>,
+    replica: &Arc<Replica>,
+    read: ShardRead,
+) -> Result<Option<ShardSeen>, StoreError> {
+    look(member, replica, read).await.inspect_err(|error| {
+        if let StoreError::Fault(fault) = error {
+            member.raise(fault.clone());
+        }
+    })
+}
+
+async fn look(
     member: &Arc<Member>,
     replica: &Arc<Replica>,
     read: ShardRead,
@@ -101,7 +114,8 @@ pub(crate) async fn read_here(
         let view = replica.machine().view()?;
         read_view(&view, &read, now)
     });
-    seen.await.map_err(|error| StoreError::Fault(Fault::caused("a read", error)))?
+    // It ends early only with its runtime.
+    seen.await.map_err(|_| StoreError::unavailable("the node is stopping"))?
 }
 
 /// The planted bug: rows now, and their locks a moment later.

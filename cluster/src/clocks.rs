@@ -9,7 +9,9 @@
 //! clock is held against that at the moment of each verdict: a wall clock that
 //! jumps between two comparisons, or while an answer is on its way, is off at once.
 //! A leader's time runs on its monotonic clock from an anchor that it sets once a
-//! term, at the time that a majority agreed on; no wall clock that jumps moves it.
+//! term, at the time that a majority agreed on; no wall clock that jumps moves it. Where
+//! that leaves it behind what a majority agrees on now, it is anchored there: a monotonic
+//! clock may stand while a machine sleeps, and all clocks may have been set.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +35,10 @@ pub const OFFSET_MS_MAX: i64 = 500;
 const COMPARISON_MAX: Duration = Duration::from_secs(10);
 /// How far ahead of the leader's time a transaction's read may have been made.
 pub(crate) const AHEAD_MAX: Duration = Duration::from_millis(2 * OFFSET_MS_MAX.unsigned_abs());
+
+/// How far a leader's time may fall behind what a majority agrees on: less than what reads may
+/// be ahead of it.
+const BEHIND_MAX: Duration = Duration::from_millis(OFFSET_MS_MAX.unsigned_abs());
 
 /// What the comparison says of this node's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,7 +302,7 @@ impl Clock for CorrectedClock {
 pub(crate) struct LeaderClock {
     clock: Arc<dyn Clock>,
     comparison: Arc<ClockComparison>,
-    /// The term, and when this node first stamped in it.
+    /// The term, and a time in it.
     anchor: Mutex<Option<(u64, Moment)>>,
 }
 
@@ -305,27 +311,26 @@ impl LeaderClock {
         Self { clock, comparison, anchor: Mutex::new(None) }
     }
 
-    /// The leader's time in `term`, anchored when it is first asked for; the
-    /// reason if this node must not stamp.
+    /// The leader's time in `term`, anchored when it is first asked for, or has fallen
+    /// behind; the reason if this node must not stamp.
     pub(crate) fn stamp(&self, term: u64) -> Result<Timestamp, &'static str> {
         let verdict = self.comparison.verdict();
         if matches!(verdict, ClockVerdict::Off(_)) {
             return Err("the clock of the leader's node is off");
         }
+        let agreed = self.comparison.agreed_now().filter(|_| verdict != ClockVerdict::Unconfirmed);
         let mut anchor = self.anchor.lock();
-        let held = anchor.filter(|(of, _)| *of == term);
-        let (_, moment) = match held {
-            Some(held) => held,
-            None => {
-                let agreed = self.comparison.agreed_now();
-                let Some(wall) = agreed.filter(|_| verdict != ClockVerdict::Unconfirmed) else {
-                    return Err("the clock of the leader's node is not confirmed yet");
-                };
+        let now = anchor.filter(|(of, _)| *of == term).map(|(_, at)| at.since(self.clock.as_ref()));
+        match (now, agreed) {
+            (Some(now), None) => Ok(now),
+            (Some(now), Some(agreed)) if agreed.since(now) <= BEHIND_MAX => Ok(now),
+            (_, Some(wall)) => {
                 let wall = if planted::is(Bug::JumpUnseen) { self.clock.now() } else { wall };
-                *anchor.insert((term, Moment { wall, monotonic: self.clock.monotonic() }))
+                *anchor = Some((term, Moment { wall, monotonic: self.clock.monotonic() }));
+                Ok(wall)
             }
-        };
-        Ok(moment.since(self.clock.as_ref()))
+            (None, None) => Err("the clock of the leader's node is not confirmed yet"),
+        }
     }
 
     /// The time to hand out with a read index; of a node that has not stamped, what
@@ -543,6 +548,41 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert_eq!(leader.stamp(1).unwrap(), first.after(Duration::from_secs(1)));
         assert_eq!(leader.stamp(2).unwrap(), first.after(Duration::from_secs(1)));
+    }
+
+    /// A machine had slept, or its clock was set soon after it started: the time of its leaders
+    /// stayed behind for as long as they led, and whatever was to be written was refused, for
+    /// it was read ahead of them.
+    #[test]
+    fn a_leader_that_falls_behind_what_a_majority_agrees_on_goes_on_from_there() {
+        let clock = Arc::new(ManualClock::new(Timestamp(9_000_000)));
+        let alone = ClockComparison::new(clock.clone());
+        alone.expect(&[]);
+        alone.end_round();
+        let leader = LeaderClock::new(clock.clone(), alone.clone());
+        assert_eq!(leader.stamp(1).unwrap(), Timestamp(9_000_000));
+        let later = clock.now().after(Duration::from_secs(8 * 3_600));
+        clock.jump(later);
+        alone.end_round();
+        assert_eq!(leader.stamp(1).unwrap(), later);
+        assert_eq!(leader.now(), later);
+        // It never goes back.
+        clock.jump(Timestamp(9_000_000));
+        alone.end_round();
+        assert_eq!(leader.stamp(1).unwrap(), later);
+
+        // Of three, one that slept alone is off.
+        let (clock, comparison) = three([0, 0]);
+        let leader = LeaderClock::new(clock.clone(), comparison.clone());
+        leader.stamp(1).unwrap();
+        clock.jump(later);
+        comparison.end_round();
+        assert!(leader.stamp(1).is_err());
+        for node in [2, 3].map(NodeId) {
+            comparison.note((node, 1), later, clock.monotonic());
+        }
+        comparison.end_round();
+        assert_eq!(leader.stamp(1).unwrap(), later);
     }
 
     #[test]

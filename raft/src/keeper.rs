@@ -10,7 +10,7 @@ use std::{
 use cardea_storage::Fault;
 use openraft::async_runtime::WatchReceiver as _;
 
-use crate::{group::Group, host::Host};
+use crate::{group::Group, host::Host, settings::Settings};
 
 const PERIOD_MS: u64 = 500;
 
@@ -38,11 +38,47 @@ fn stopped_by_itself(group: &Arc<Group>) -> Option<Fault> {
     }
 }
 
+/// What the log may be of the machine, at least, before a snapshot lets go of it.
+const LOG_PARTS: u64 = 4;
+
 async fn snapshot_if_due(group: &Arc<Group>) {
-    let (entries, bytes) = group.progress.since_snapshot();
-    let due = entries >= group.settings.snapshot_entries || bytes >= group.settings.snapshot_bytes;
+    let since = group.progress.since_snapshot();
+    let due = is_due(&group.settings, since, || group.machine.size_bytes());
     // A replica that is stopping needs no snapshot.
     if due && group.raft.trigger().snapshot().await.is_err() {
         tracing::debug!(group = %group.id, "no snapshot: the replica is stopping");
+    }
+}
+
+/// Whether enough was applied since the last snapshot. Who is sent one needs the entries behind
+/// it when it has come. Were they gone by then, it would be sent another, and so on for ever:
+/// so the larger the machine is, the longer its log is kept.
+fn is_due(settings: &Settings, since: (u64, u64), size_bytes: impl Fn() -> u64) -> bool {
+    let (entries, bytes) = since;
+    let exceeds = |times: u64| {
+        entries >= settings.snapshot_entries.saturating_mul(times)
+            || bytes >= settings.snapshot_bytes.saturating_mul(times)
+    };
+    exceeds(1) && exceeds((size_bytes() / LOG_PARTS / settings.snapshot_bytes.max(1)).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot of many gigabytes was still on its way when the log behind it was purged; who
+    /// joined such a group under load was sent one snapshot after the other.
+    #[test]
+    fn the_log_of_a_large_machine_is_kept_for_longer() {
+        let settings =
+            Settings { snapshot_entries: 1_000, snapshot_bytes: 64, ..Settings::default() };
+        let due = |since, size_bytes| is_due(&settings, since, || size_bytes);
+        for small in [0, 64, 4 * 64] {
+            assert!(!due((999, 63), small));
+            assert!(due((1_000, 0), small) && due((0, 64), small));
+        }
+        let large = 4 * 64 * 10;
+        assert!(!due((9_999, 639), large));
+        assert!(due((10_000, 0), large) && due((0, 640), large));
     }
 }

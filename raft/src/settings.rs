@@ -95,9 +95,11 @@ pub struct Settings {
     pub read_ms_max: u64,
     /// Microseconds that a round of reads gathers under load, at most.
     pub read_linger_us_max: u64,
-    /// Entries applied since the last snapshot that call for a new one.
+    /// Entries applied since the last snapshot that call for a new one, of a small machine;
+    /// of a large one more.
     pub snapshot_entries: u64,
-    /// Bytes of commands applied since the last snapshot that call for a new one.
+    /// Bytes of commands applied since the last snapshot that call for a new one; or a quarter
+    /// of the machine's, if that is more.
     pub snapshot_bytes: u64,
     /// Entries kept behind a snapshot, for followers that lag.
     pub entries_kept: u64,

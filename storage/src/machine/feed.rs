@@ -12,6 +12,8 @@ use crate::{error::StoreError, key::KeyRange, row::Revision, store::Change};
 
 /// Changes that the ring holds, at most.
 pub const RING_CHANGES_MAX: usize = 16_384;
+/// Bytes of keys and values in it, about: rings of hundreds of tablets lie in one memory.
+pub const RING_BYTES_MAX: usize = 4 << 20;
 
 /// The ring of a tablet.
 #[derive(Debug)]
@@ -26,7 +28,30 @@ struct Ring {
     complete_after: Revision,
     entries: VecDeque<(Revision, Vec<Change>)>,
     changes: usize,
+    bytes: usize,
     closed: bool,
+}
+
+impl Ring {
+    fn add(&mut self, revision: Revision, changes: Vec<Change>) {
+        self.changes += changes.len();
+        self.bytes += bytes_of(&changes);
+        self.entries.push_back((revision, changes));
+        while (self.changes > RING_CHANGES_MAX || self.bytes > RING_BYTES_MAX)
+            && self.entries.len() > 1
+        {
+            if let Some((dropped, changes)) = self.entries.pop_front() {
+                self.changes -= changes.len();
+                self.bytes -= bytes_of(&changes);
+                self.complete_after = dropped;
+            }
+        }
+    }
+}
+
+fn bytes_of(changes: &[Change]) -> usize {
+    let value = |change: &Change| change.row.as_ref().map_or(0, |row| row.value.len());
+    changes.iter().map(|change| change.key.as_bytes().len() + value(change)).sum()
 }
 
 /// A place in the feed.
@@ -46,6 +71,7 @@ impl Feed {
                 complete_after: start,
                 entries: VecDeque::new(),
                 changes: 0,
+                bytes: 0,
                 closed: false,
             }),
             newest: watch::channel(start).0,
@@ -56,18 +82,8 @@ impl Feed {
     pub(super) fn push(&self, news: Vec<(Revision, Vec<Change>)>) {
         let Some(newest) = news.last().map(|(revision, _)| *revision) else { return };
         let mut ring = self.ring.lock();
-        for (revision, changes) in news {
-            if changes.is_empty() {
-                continue;
-            }
-            ring.changes += changes.len();
-            ring.entries.push_back((revision, changes));
-            while ring.changes > RING_CHANGES_MAX && ring.entries.len() > 1 {
-                if let Some((dropped, changes)) = ring.entries.pop_front() {
-                    ring.changes -= changes.len();
-                    ring.complete_after = dropped;
-                }
-            }
+        for (revision, changes) in news.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            ring.add(revision, changes);
         }
         drop(ring);
         self.newest.send_replace(newest);
@@ -160,6 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         key::{KeyWriter, Tenant},
+        row::Row,
         slot::Slot,
         tag::Tag,
     };
@@ -233,5 +250,27 @@ mod tests {
             feed.push(vec![(Revision(revision), vec![change(revision)])]);
         }
         assert!(matches!(slow.next().await, Err(StoreError::TooOld)));
+    }
+
+    /// Rings of large rows took hundreds of megabytes, in each tablet that had been written to.
+    #[test]
+    fn a_ring_of_large_rows_holds_fewer_of_them() {
+        let feed = Feed::new(Revision(10));
+        let value = bytes::Bytes::from(vec![0; RING_BYTES_MAX / 8]);
+        for revision in 11..=30 {
+            let mut large = change(revision);
+            let (key, revision) = (large.key.clone(), Some(large.revision));
+            large.row = Some(Row { key, value: value.clone(), revision, expires_at: None });
+            feed.push(vec![(large.revision, vec![large])]);
+        }
+        assert!(matches!(feed.subscribe(everything(), Revision(10)), Err(StoreError::TooOld)));
+        assert!(matches!(feed.subscribe(everything(), Revision(22)), Err(StoreError::TooOld)));
+        assert!(feed.subscribe(everything(), Revision(23)).is_ok());
+        // One that alone is too large is there until the next.
+        let mut huge = change(31);
+        let value = bytes::Bytes::from(vec![0; 2 * RING_BYTES_MAX]);
+        huge.row = Some(Row { key: huge.key.clone(), value, revision: None, expires_at: None });
+        feed.push(vec![(Revision(31), vec![huge])]);
+        assert!(feed.subscribe(everything(), Revision(30)).is_ok());
     }
 }

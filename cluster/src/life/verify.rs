@@ -272,38 +272,12 @@ impl Verifier<'_> {
         expected + u64::from(self.rules.leads_to(row).is_some())
     }
 
-    /// Reads a row and all that it is compared with at once, until it is right or
-    /// has been wrong too often. What was missing may be filled meanwhile; it is
-    /// counted.
+    /// Looks at a row until it is right, or has been wrong too often. What was missing may be
+    /// filled meanwhile; it is counted.
     async fn look_again(&self, key: &Key) -> Result<(Vec<Problem>, u64), StoreError> {
         let (mut problems, mut filled) = (Vec::new(), 0);
         for _ in 0..LOOKS {
-            let (rules, fills) = (self.rules, self.mending == Mending::Missing);
-            // One transaction: what it read was so at one moment.
-            let judged = self.store.transact(|t| async move {
-                let own = t.rows(std::slice::from_ref(key), true).await?;
-                let Some(row) = own.into_iter().next().flatten() else {
-                    return Ok::<_, StoreError>((Vec::new(), 0));
-                };
-                let expected = rules.expected(&row).unwrap_or_default();
-                let keys = expected.into_iter().map(|index| index.key);
-                let keys: Vec<Key> = keys.chain(rules.leads_to(&row).unwrap_or_default()).collect();
-                let read = t.rows(&keys, true).await?;
-                let found: BTreeMap<Key, Row> =
-                    read.into_iter().flatten().map(|row| (row.key.clone(), row)).collect();
-                let mut problems = judge(rules, &row, &found);
-                let mut missing = 0;
-                if fills {
-                    let expected = rules.expected(&row).into_iter().flatten();
-                    for index in expected.filter(|index| !found.contains_key(&index.key)) {
-                        t.fill(index, row.expires_at);
-                        missing += 1;
-                    }
-                    problems.retain(|problem| !matches!(problem, Problem::Missing { .. }));
-                }
-                Ok((problems, missing))
-            });
-            let (told, missing) = judged.await?.value;
+            let (told, missing) = patiently(|| self.look(key)).await?;
             problems = told;
             filled += missing;
             if problems.is_empty() {
@@ -313,22 +287,42 @@ impl Verifier<'_> {
         Ok((problems, filled))
     }
 
+    /// Reads a row and all that it is compared with at once: what it read was so at one
+    /// moment.
+    async fn look(&self, key: &Key) -> Result<(Vec<Problem>, u64), StoreError> {
+        let (rules, fills) = (self.rules, self.mending == Mending::Missing);
+        let judged = self.store.transact(|t| async move {
+            let own = t.rows(std::slice::from_ref(key), true).await?;
+            let Some(row) = own.into_iter().next().flatten() else {
+                return Ok::<_, StoreError>((Vec::new(), 0));
+            };
+            let expected = rules.expected(&row).unwrap_or_default();
+            let keys = expected.into_iter().map(|index| index.key);
+            let keys: Vec<Key> = keys.chain(rules.leads_to(&row).unwrap_or_default()).collect();
+            let read = t.rows(&keys, true).await?;
+            let found: BTreeMap<Key, Row> =
+                read.into_iter().flatten().map(|row| (row.key.clone(), row)).collect();
+            let mut problems = judge(rules, &row, &found);
+            let mut missing = 0;
+            if fills {
+                let expected = rules.expected(&row).into_iter().flatten();
+                for index in expected.filter(|index| !found.contains_key(&index.key)) {
+                    t.fill(index, row.expires_at);
+                    missing += 1;
+                }
+                problems.retain(|problem| !matches!(problem, Problem::Missing { .. }));
+            }
+            Ok((problems, missing))
+        });
+        judged.await.map(|judged| judged.value)
+    }
+
     fn judge(&self, row: &Row, found: &BTreeMap<Key, Row>) -> Vec<Problem> {
         judge(self.rules, row, found)
     }
 
-    /// Reads, again and again while nobody answers: an election is no reason to throw
-    /// away what was verified before it.
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
-        for _ in 1..ATTEMPTS {
-            match self.store.read(request.clone()).await {
-                Err(StoreError::Unavailable { .. } | StoreError::Overloaded { .. }) => {
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
-                answered => return answered,
-            }
-        }
-        self.store.read(request).await
+        patiently(|| self.store.read(request.clone())).await
     }
 
     /// Looks keys up, each in its shard as it was when this piece was begun, or later.
@@ -349,6 +343,25 @@ impl Verifier<'_> {
         }
         Ok(found)
     }
+}
+
+/// Calls again and again while nobody answers: an election is no reason to throw away what was
+/// verified before it.
+async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    call: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    for _ in 1..ATTEMPTS {
+        match call().await {
+            Err(
+                StoreError::Unavailable { .. }
+                | StoreError::Overloaded { .. }
+                | StoreError::Contended { .. }
+                | StoreError::Unknown,
+            ) => tokio::time::sleep(RETRY_AFTER).await,
+            answered => return answered,
+        }
+    }
+    call().await
 }
 
 /// What is wrong with a row, given what was found at the keys it names.

@@ -3,8 +3,8 @@
 //!
 //! RocksDB's write-buffer manager flushes only the tablet that is being written.
 //! A tablet that was written once and then left alone would keep the log from
-//! being purged for ever; so here, one tablet at a time, the one that needs it
-//! most is flushed.
+//! being purged for ever; so here, one tablet at a time, those that need it most are
+//! flushed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,17 +47,20 @@ fn urgency(unflushed: &Unflushed, settings: &FlushSettings) -> f64 {
         .max(unflushed.since.div_duration_f64(seconds_max))
 }
 
-/// The replica that most needs a flush, if any is due.
-pub(crate) fn most_due(
-    replicas: &[Arc<Replica>],
-    settings: &FlushSettings,
-) -> Option<Arc<Replica>> {
-    replicas
-        .iter()
-        .map(|replica| (urgency(&replica.unflushed(), settings), replica))
-        .filter(|(urgency, _)| *urgency >= 1.0)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, replica)| replica.clone())
+/// The replicas to flush now, in turn: of those that are due the ones that need it most.
+pub(crate) fn most_due(replicas: &[Arc<Replica>], settings: &FlushSettings) -> Vec<Arc<Replica>> {
+    let urgencies = replicas.iter().map(|replica| urgency(&replica.unflushed(), settings));
+    let due = most_urgent(&urgencies.collect::<Vec<_>>(), settings);
+    due.into_iter().map(|at| replicas[at].clone()).collect()
+}
+
+/// Which of these to flush in one period: so many, at most, that each may have its turn in time.
+fn most_urgent(urgencies: &[f64], settings: &FlushSettings) -> Vec<usize> {
+    let periods = usize::try_from(settings.seconds_max / PERIOD.as_secs()).unwrap_or(usize::MAX);
+    let mut due: Vec<usize> = (0..urgencies.len()).filter(|at| urgencies[*at] >= 1.0).collect();
+    due.sort_by(|one, other| urgencies[*other].total_cmp(&urgencies[*one]));
+    due.truncate(urgencies.len().div_ceil(periods.max(1)));
+    due
 }
 
 #[cfg(test)]
@@ -78,5 +81,17 @@ mod tests {
         assert!(unflushed(1, 6 << 20, 0) >= 1.0);
         assert!(unflushed(1, 100, 5) < 1.0);
         assert!(unflushed(0, 6 << 20, 600) < 1.0);
+    }
+
+    /// One a second was flushed: of two hundred that were written to, each every three minutes.
+    #[test]
+    fn as_many_tablets_are_flushed_as_become_due() {
+        let settings = FlushSettings::default();
+        assert_eq!(most_urgent(&[0.5, 1.5, 1.0, 2.0], &settings), [3]);
+        assert_eq!(most_urgent(&[0.5, 0.9], &settings), [0; 0]);
+        let many: Vec<f64> = (0..200_u8).map(|at| 1.0 + f64::from(at)).collect();
+        assert_eq!(most_urgent(&many, &settings), [199, 198, 197, 196]);
+        let hasty = FlushSettings { seconds_max: 0, ..settings };
+        assert_eq!(most_urgent(&[3.0, 2.0, 0.0], &hasty), [0, 1]);
     }
 }

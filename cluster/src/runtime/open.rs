@@ -374,7 +374,7 @@ pub(crate) async fn start_replica(
     Ok(())
 }
 
-/// Flushes the tablet that needs it most, again and again.
+/// Flushes the tablets that need it most, again and again.
 async fn flush(member: Arc<Member>, settings: flusher::FlushSettings) {
     let mut period = tokio::time::interval(flusher::PERIOD);
     loop {
@@ -385,7 +385,8 @@ async fn flush(member: Arc<Member>, settings: flusher::FlushSettings) {
         let flushed = {
             let member = member.clone();
             cardea_raft::blocking::spawn(move || {
-                flusher::most_due(&member.replicas(), &settings).map_or(Ok(()), |due| due.flush())
+                let due = flusher::most_due(&member.replicas(), &settings);
+                due.iter().try_for_each(|due| due.flush())
             })
         };
         if let Ok(Err(fault)) = flushed.await {

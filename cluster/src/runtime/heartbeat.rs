@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId, ReplicaId};
 use cardea_storage::Fault;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use crate::{
     directory::records::NodeState,
@@ -42,16 +42,15 @@ pub(super) async fn run(member: Arc<Member>) {
     loop {
         look_at_disk(&member).await;
         tokio::select! {
+        // Together: what one takes whom nobody answers, the nodes that do answer would seem
+        // to be silent.
+        let asked = join(ask_everybody(&member), super::seeds::ask(&member));
             () = member.stopping.cancelled() => return,
-            () = ask_everybody(&member) => {}
+            _ = asked => {}
         }
         silence.tell(&member);
         tell_offices(&member, &mut offices);
         look_for_room(&member);
-        tokio::select! {
-            () = member.stopping.cancelled() => return,
-            () = super::seeds::ask(&member) => {}
-        }
         if let Some(fault) = compare_digests(&member) {
             member.raise(fault);
         }

@@ -11,6 +11,7 @@ use cardea_raft::{
     NodeId, Peers,
     transport::{ChannelSettings, Channels, Purpose},
 };
+use futures::future::join_all;
 
 use super::Opened;
 use crate::{member::Member, service::client};
@@ -23,8 +24,9 @@ pub(super) async fn ask(member: &Arc<Member>) {
     if view.members().all(|(node, _)| member.is_heard(node)) {
         return;
     }
-    for (seed, address) in &seeds.addresses {
-        let channel = seeds.channels.channel(*seed, Purpose::Cluster);
+    let channels = &seeds.channels;
+    let asked = seeds.addresses.iter().map(|(seed, address)| async move {
+        let channel = channels.channel(*seed, Purpose::Cluster);
         match client::status_over(member, channel, NodeId(0)).await {
             Ok(report) if report.node != member.node.0 => {
                 member.book.moved(NodeId(report.node), report.process, address.clone());
@@ -32,7 +34,8 @@ pub(super) async fn ask(member: &Arc<Member>) {
             Ok(_) => {}
             Err(reason) => tracing::debug!(address, reason, "a seed is silent"),
         }
-    }
+    });
+    join_all(asked).await;
 }
 
 /// Addresses to ask, under numbers that mean nothing else.

@@ -19,6 +19,7 @@ use cardea_storage::Fault;
 use futures::future::{join, join_all};
 
 use crate::{
+    clocks::ClockVerdict,
     directory::records::NodeState,
     member::{HEARD_MAX, Heard, Member},
     replica::Replica,
@@ -41,10 +42,10 @@ pub(super) async fn run(member: Arc<Member>) {
     let (mut silence, mut offices) = (Silence::default(), BTreeSet::new());
     loop {
         look_at_disk(&member).await;
-        tokio::select! {
         // Together: what one takes whom nobody answers, the nodes that do answer would seem
         // to be silent.
         let asked = join(ask_everybody(&member), super::seeds::ask(&member));
+        tokio::select! {
             () = member.stopping.cancelled() => return,
             _ = asked => {}
         }
@@ -55,6 +56,9 @@ pub(super) async fn run(member: Arc<Member>) {
             member.raise(fault);
         }
         member.comparison.end_round();
+        if let ClockVerdict::Off(ahead_ms) = member.comparison.verdict() {
+            tracing::error!(ahead_ms, "the clock of this node is off: it leads nothing");
+        }
         let pause = if member.comparison.has_compared() { PERIOD } else { FIRST_PERIOD };
         tokio::select! {
             () = member.stopping.cancelled() => return,

@@ -84,28 +84,20 @@ pub(super) async fn run(member: Arc<Member>) {
     }
 }
 
-/// Whether its clock is off.
-fn is_off(member: &Member) -> bool {
-    matches!(member.comparison.verdict(), ClockVerdict::Off(_))
-}
-
-/// Whether this node is to lead nothing.
+/// Whether this node is to lead nothing: it drains, or its clock is off.
 fn hands_over(member: &Member) -> bool {
-    is_off(member) || member.is_draining()
+    member.is_draining() || matches!(member.comparison.verdict(), ClockVerdict::Off(_))
 }
 
 async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus, sweeps: bool) {
     let group = replica.group();
-    if hands_over(member) {
-        if is_off(member) {
-            tracing::error!(%group, "the clock of this node is off: it does not lead");
+    if hands_over(member)
+        && let Some(successor) = successor(member, status)
+    {
+        if let Err(error) = member.host.transfer_leader(group, successor).await {
+            tracing::debug!(%group, ?error, "the lead was not handed over");
         }
-        if let Some(successor) = successor(member, status) {
-            if let Err(error) = member.host.transfer_leader(group, successor).await {
-                tracing::debug!(%group, ?error, "the lead was not handed over");
-            }
-            return;
-        }
+        return;
     }
     let view = member.directory.view();
     if let Some(shard) = view.shards.get(&group) {

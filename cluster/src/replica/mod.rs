@@ -242,12 +242,14 @@ impl Replica {
     /// # Errors
     /// A fault if the engine fails.
     pub fn flush(&self) -> Result<(), Fault> {
-        // The engine first: should a snapshot be installed in between, the state
-        // is of a newer engine, which was durable from its beginning.
         let engine = self.machine.engine();
         let state = self.machine.state();
         engine.flush()?;
-        self.flushed_at(&state);
+        // Was a snapshot installed meanwhile, then the state may be of its engine, and nobody
+        // flushed that.
+        if Arc::ptr_eq(&engine, &self.machine.engine()) {
+            self.flushed_at(&state);
+        }
         Ok(())
     }
 

@@ -207,8 +207,11 @@ impl cluster_server::Cluster for Service {
         };
         let range = KeyRange { start: request.start, end: request.end };
         let feed = replica.machine().feed();
-        // What is sent holds the feed, and not the replica.
-        Ok(Response::new(watch::messages(feed.subscribe(range, Revision(request.after)))))
+        // What is sent holds the feed, and not the replica; nor does it keep a node from
+        // stopping.
+        let messages = watch::messages(feed.subscribe(range, Revision(request.after)));
+        let stopping = member.stopping.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(messages.take_until(stopping))))
     }
 
     async fn propose(

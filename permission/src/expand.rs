@@ -27,8 +27,11 @@ use crate::{
 
 /// Most nodes of a tree.
 pub const NODES_MAX: usize = 4_000;
-/// Deepest tree: what clients nest JSON to.
+/// Most hops of a tree.
 pub const DEPTH_MAX: u32 = 50;
+/// Most levels of a tree, those of formulas among them: who writes or reads one does so
+/// recursively, here and at the client.
+pub const LEVELS_MAX: u32 = 256;
 
 /// What a node of a tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct Tree {
 struct Branch {
     kind: TreeKind,
     subject: Subject,
+    /// How many are above it.
+    level: u32,
     /// Of the tuple that leads here.
     expires_at: Option<Timestamp>,
     condition: Option<Condition>,
@@ -77,6 +82,8 @@ struct Growth {
     /// Branches to be grown, with how deep they are.
     left: Vec<(usize, Question, u32)>,
     met: HashSet<SubjectSet>,
+    /// The lowest level.
+    levels: u32,
     /// Whether any subject was found.
     somebody: bool,
 }
@@ -86,8 +93,8 @@ impl Service {
     /// as deep as it goes.
     ///
     /// # Errors
-    /// See [`ReadRejection`]: a tree of more than [`NODES_MAX`] nodes, or deeper than
-    /// [`DEPTH_MAX`] where no depth was asked for.
+    /// See [`ReadRejection`]: a tree of more than [`NODES_MAX`] nodes or [`LEVELS_MAX`]
+    /// levels, or deeper than [`DEPTH_MAX`] where no depth was asked for.
     pub async fn expand(
         &self,
         tenant: Tenant,
@@ -114,9 +121,10 @@ async fn grow(
         branches: Vec::new(),
         left: Vec::new(),
         met: HashSet::new(),
+        levels: 0,
         somebody: false,
     };
-    let root = growth.branch(TreeKind::Union, Subject::Set(set.clone()));
+    let root = growth.branch(TreeKind::Union, Subject::Set(set.clone()), 0);
     growth.met.insert(set.clone());
     growth.left.push((root, Question::has(set), 0));
     let most = if depth == 0 { DEPTH_MAX } else { depth.min(DEPTH_MAX) };
@@ -133,20 +141,24 @@ async fn grow(
             if growth.branches.len() > NODES_MAX {
                 return Err(ReadRejection::TooMany { what: "subjects", limit: NODES_MAX });
             }
+            if growth.levels > LEVELS_MAX {
+                return Err(Unanswered::new(Why::Depth, set).into());
+            }
         }
     }
     Ok(growth.assemble())
 }
 
 impl Growth {
-    fn branch(&mut self, kind: TreeKind, subject: Subject) -> usize {
-        let (expires_at, condition) = (None, None);
-        self.branches.push(Branch { kind, subject, expires_at, condition, children: Vec::new() });
+    fn branch(&mut self, kind: TreeKind, subject: Subject, level: u32) -> usize {
+        let (expires_at, condition, children) = (None, None, Vec::new());
+        self.levels = self.levels.max(level);
+        self.branches.push(Branch { kind, subject, level, expires_at, condition, children });
         self.branches.len() - 1
     }
 
     fn under(&mut self, parent: usize, kind: TreeKind, subject: Subject) -> usize {
-        let at = self.branch(kind, subject);
+        let at = self.branch(kind, subject, self.branches[parent].level + 1);
         self.branches[parent].children.push(at);
         at
     }

@@ -72,7 +72,7 @@ impl Service {
         if part.len() > PART_MAX {
             return Err(WriteRejection::TooMany { given: part.len(), limit: PART_MAX });
         }
-        let (held, language_at) = self.language(tenant, &Consistency::Eventual).await?;
+        let (held, language_at) = self.language(tenant, &Consistency::Strong).await?;
         let given = part.len();
         let (drafts, tuples) = tokio::task::spawn_blocking(move || {
             let mut part = part;

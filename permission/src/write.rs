@@ -40,7 +40,9 @@ impl Service {
         self.change_tuples(tenant, vec![Change::Insert(relationship)]).await
     }
 
-    /// Makes changes together: inserts before deletes, as Keto does.
+    /// Makes changes together: inserts before deletes, as Keto does, and of a tuple that is
+    /// given twice, the last counts. Reads at the token that it gives see them, and the
+    /// language that was in force when they were given.
     ///
     /// # Errors
     /// See [`WriteRejection`].
@@ -68,11 +70,14 @@ impl Service {
                 }
             }
         }
-        let (held, language_at) = self.language(tenant, &Consistency::Eventual).await?;
+        // What this node has may lag behind what was acknowledged elsewhere; nobody waits
+        // for more than the changes themselves take.
+        let strong = Consistency::Strong;
+        let fresh = self.language(tenant, &strong);
         if wanted.is_empty() {
-            let strong = self.language(tenant, &Consistency::Strong).await?;
-            return Ok(strong.1);
+            return Ok(fresh.await?.1);
         }
+        let (held, _) = self.language(tenant, &Consistency::Eventual).await?;
         let wanted: Vec<(TupleKey, Option<Relationship>)> = wanted
             .into_iter()
             .map(|(tuple, new)| {
@@ -84,21 +89,21 @@ impl Service {
         // see whether they are new.
         let blind = AtomicBool::new(wanted.iter().all(|(_, new)| new.is_some()));
         let (wanted, blind) = (&wanted, &blind);
-        let done = self
-            .store
-            .transact(|t| async move {
-                if blind.swap(false, Ordering::Relaxed) {
-                    for (key, new) in wanted {
-                        let Some(new) = new else { continue };
-                        let record = TupleRecord::of(new.condition.as_ref());
-                        t.insert::<Tuples>(key, &record, new.expires_at);
-                    }
-                    return Ok(());
+        let done = self.store.transact(|t| async move {
+            if blind.swap(false, Ordering::Relaxed) {
+                for (key, new) in wanted {
+                    let Some(new) = new else { continue };
+                    let record = TupleRecord::of(new.condition.as_ref());
+                    t.insert::<Tuples>(key, &record, new.expires_at);
                 }
-                change(&t, wanted).await
-            })
-            .await
-            .map_err(WriteRejection::Store)?;
+                return Ok(());
+            }
+            change(&t, wanted).await
+        });
+        let (done, fresh) = futures::join!(done, fresh);
+        let done = done.map_err(WriteRejection::Store)?;
+        // It is done, though it cannot be said for which language.
+        let (_, language_at) = fresh.map_err(|_| StoreError::Unknown)?;
         let mut snaptoken = done.snaptoken;
         snaptoken.merge(&language_at);
         Ok(snaptoken)

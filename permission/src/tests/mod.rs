@@ -9,5 +9,7 @@ mod flows;
 mod languages;
 mod partial;
 mod reverse;
+mod tokens;
+mod trees;
 mod tuples;
 mod watch;

@@ -2,7 +2,7 @@
 //! nothing, of which no reader sees a part.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -61,7 +61,15 @@ impl Service {
                 Change::Insert(new) => {
                     new.validate()?;
                     fits(&new.tuple)?;
-                    wanted.entry(new.tuple.clone()).or_insert(Some(new));
+                    match wanted.entry(new.tuple.clone()) {
+                        Entry::Vacant(entry) => {
+                            entry.insert(Some(new));
+                        }
+                        Entry::Occupied(mut entry) if entry.get().is_some() => {
+                            entry.insert(Some(new));
+                        }
+                        Entry::Occupied(_) => {}
+                    }
                 }
                 Change::Delete(tuple) => {
                     tuple.validate()?;

@@ -65,6 +65,25 @@ async fn creating_a_tuple_twice_changes_nothing() {
 }
 
 #[tokio::test]
+async fn of_a_tuple_that_is_inserted_twice_together_the_last_counts() {
+    let soon = Some(START.after(Duration::from_secs(60)));
+    for given in [[None, soon], [soon, None]] {
+        for there in [true, false] {
+            let world = World::of(LANGUAGE, if there { &["A:1#r@ann"] } else { &[] }).await;
+            let insert = |expires_at| {
+                Change::Insert(Relationship { expires_at, ..tuple("A:1#r@ann").into() })
+            };
+            let changes = given.map(insert).into();
+            world.service.change_tuples(TENANT, changes).await.unwrap();
+            let (page, strong) = (PageRequest::default(), Consistency::Strong);
+            let listed = world.service.list_tuples(TENANT, &query("n=A"), &page, strong).await;
+            let listed = listed.unwrap().value.items;
+            assert_eq!(listed.iter().map(|one| one.expires_at).collect::<Vec<_>>(), [given[1]]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn changes_are_made_together_inserts_before_deletes() {
     let world = World::of(LANGUAGE, &["A:1#r@ann", "A:2#r@ann"]).await;
     let changes = vec![

@@ -7,6 +7,7 @@ use cardea_storage::{
     store::{Position, ReadRequest, Rows},
 };
 use parking_lot::RwLock;
+use tokio::sync::Mutex;
 
 use crate::{
     engine::Limits,
@@ -38,6 +39,9 @@ pub struct Service {
     pub(crate) merged_max: usize,
     limits: Limits,
     languages: RwLock<BTreeMap<Tenant, Held>>,
+    /// Held by whoever loads a language: one that comes into force is read once, and not
+    /// by each of the requests under way.
+    loading: Mutex<()>,
 }
 
 /// A language as this node holds it.
@@ -75,6 +79,7 @@ impl Service {
             merged_max: MERGED_MAX,
             limits,
             languages: RwLock::default(),
+            loading: Mutex::default(),
         }
     }
 
@@ -104,9 +109,16 @@ impl Service {
             Some(row) => LanguageHeads::decode(&row)?.record.version,
             None => 0,
         };
-        let held = self.languages.read().get(&tenant).cloned();
         // What is held may be newer than what was read: then it counts.
-        if let Some(held) = held.filter(|held| held.version >= version) {
+        let held = || {
+            let held = self.languages.read().get(&tenant).cloned();
+            held.filter(|held| held.version >= version)
+        };
+        if let Some(held) = held() {
+            return Ok((held, answer.snaptoken));
+        }
+        let _loading = self.loading.lock().await;
+        if let Some(held) = held() {
             return Ok((held, answer.snaptoken));
         }
         let held = self.load(tenant, version, &answer.snaptoken).await?;

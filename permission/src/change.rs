@@ -2,9 +2,10 @@
 //!
 //! A version is one row, and which one is in force another, small one. Both are
 //! written in one transaction. A version that would strand tuples, because it no
-//! longer declares a namespace or relation that they name, is refused unless forced;
-//! tuples written meanwhile may be stranded all the same, as undeclared namespaces
-//! may be named at any time.
+//! longer declares a namespace or relation that they name, is refused unless forced. That
+//! is judged by the version that it comes behind, also where somebody else puts one in
+//! force meanwhile; tuples written meanwhile may be stranded all the same, as undeclared
+//! namespaces may be named at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use cardea_storage::{
 use crate::{
     Service,
     language::{Declared, Language},
-    model::{Subject, SubjectSet},
+    model::{Subject, SubjectSet, Tuple},
     opl::{SourceError, SourceFile},
     rejection::{LanguageRejection, ReadRejection},
     service::Answered,
@@ -33,6 +34,8 @@ pub const VERSIONS_KEPT: u64 = 16;
 const PAGE: u32 = 1_000;
 /// What would be stranded, told at most.
 const STRANDED_MAX: usize = 20;
+/// How often it is looked for anew because another version came into force meanwhile.
+const LOOKS_MAX: u32 = 8;
 
 /// A version of a language.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,11 +110,33 @@ impl Service {
         let language = read
             .map_err(|error| cardea_storage::Fault::caused("reading a language", error))?
             .map_err(LanguageRejection::Malformed)?;
-        let stranded = self.stranded(tenant, &language).await?;
-        if !new.force && !stranded.is_empty() {
-            return Err(LanguageRejection::Strands(stranded));
+        let names: Vec<String> = language.namespaces().map(str::to_owned).collect();
+        for _ in 0..LOOKS_MAX {
+            let mut behind = None;
+            if !new.force {
+                let (held, _) = self.language(tenant, &Consistency::Strong).await?;
+                let stranded = self.stranded(tenant, &held.language, &language).await?;
+                if !stranded.is_empty() {
+                    return Err(LanguageRejection::Strands(stranded));
+                }
+                behind = Some(held.version);
+            }
+            let (version, snaptoken) = self.put_behind(tenant, &new, &names, behind).await?;
+            if let Some(version) = version {
+                return Ok((version, snaptoken));
+            }
         }
-        let (new, names) = (&new, &language.namespaces().map(str::to_owned).collect::<Vec<_>>());
+        Err(StoreError::Contended { attempts: LOOKS_MAX }.into())
+    }
+
+    /// Puts a language in force, if the version that it was judged by still is.
+    async fn put_behind(
+        &self,
+        tenant: Tenant,
+        new: &NewLanguage,
+        names: &[String],
+        behind: Option<u64>,
+    ) -> Result<(Option<u64>, Snaptoken), LanguageRejection> {
         let done = self
             .store
             .transact(|t| async move {
@@ -126,7 +151,10 @@ impl Service {
                 let old = old.map(|entry| entry.record).unwrap_or_default();
                 let record = record(new, names, &old, t.now());
                 if version > 0 && record.files == old.files {
-                    return Ok(version);
+                    return Ok(Some(version));
+                }
+                if behind.is_some_and(|behind| behind != version) {
+                    return Ok(None);
                 }
                 let next = version + 1;
                 t.put::<LanguageVersions>(&key(next), &record, None).await?;
@@ -135,7 +163,7 @@ impl Service {
                 if let Some(outdated) = next.checked_sub(VERSIONS_KEPT).filter(|v| *v > 0) {
                     t.delete::<LanguageVersions>(&key(outdated)).await?;
                 }
-                Ok(next)
+                Ok(Some(next))
             })
             .await?;
         Ok((done.value, done.snaptoken))
@@ -145,51 +173,91 @@ impl Service {
     async fn stranded(
         &self,
         tenant: Tenant,
+        old: &Language,
         new: &Language,
     ) -> Result<Vec<String>, LanguageRejection> {
-        let (held, _) = self.language(tenant, &Consistency::Strong).await?;
-        let old = held.language.clone();
         let mut stranded = BTreeSet::new();
         for namespace in old.namespaces() {
             let place = Place { tenant, slot: old.slot(namespace) };
-            if !new.has(namespace) {
-                let as_object = self.any(place.namespace(Some(namespace))).await?;
-                if as_object || self.is_named(tenant, &old, namespace, None).await? {
+            if new.has(namespace) {
+                let relations = self.relations_gone(place, old, new, namespace).await?;
+                let shown = relations.iter().map(|relation| format!("{namespace}#{relation}"));
+                stranded.extend(shown);
+            } else {
+                let as_object = self.any(place.namespace(Some(namespace))).await?.is_some();
+                if as_object || !self.named(tenant, old, namespace, |_| true, 1).await?.is_empty() {
                     stranded.insert(namespace.to_owned());
-                }
-                continue;
-            }
-            for name in old.names(namespace) {
-                if new.declared(namespace, name) != Declared::Undeclared {
-                    continue;
-                }
-                let as_object = self.any(place.relation(namespace, name)).await?;
-                if as_object || self.is_named(tenant, &old, namespace, Some(name)).await? {
-                    stranded.insert(format!("{namespace}#{name}"));
                 }
             }
             if stranded.len() >= STRANDED_MAX {
                 break;
             }
         }
-        Ok(stranded.into_iter().collect())
+        Ok(stranded.into_iter().take(STRANDED_MAX).collect())
     }
 
-    async fn any(&self, range: cardea_storage::KeyRange) -> Result<bool, StoreError> {
+    /// Relations of a namespace that tuples name, and that meant something and would not
+    /// any more. Where a namespace declares none, each means what tuples say.
+    async fn relations_gone(
+        &self,
+        place: Place,
+        old: &Language,
+        new: &Language,
+        namespace: &str,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let means = |language: &Language, relation: &str| {
+            language.declared(namespace, relation) != Declared::Undeclared
+        };
+        let gone =
+            |relation: &str| !relation.is_empty() && means(old, relation) && !means(new, relation);
+        let declared: Vec<&str> = old.names(namespace).collect();
+        let mut found = BTreeSet::new();
+        if declared.is_empty() {
+            if new.names(namespace).next().is_none() {
+                return Ok(found);
+            }
+            let mut range = place.relations(namespace);
+            while let Some(tuple) = self.any(range.clone()).await? {
+                range.start = place.relation(namespace, &tuple.relation).end;
+                found.extend(Some(tuple.relation).filter(|relation| gone(relation)));
+                if found.len() >= STRANDED_MAX {
+                    return Ok(found);
+                }
+            }
+        } else {
+            let declared: Vec<&str> = declared.into_iter().filter(|name| gone(name)).collect();
+            if declared.is_empty() {
+                return Ok(found);
+            }
+            for name in declared {
+                if self.any(place.relation(namespace, name)).await?.is_some() {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+        found.extend(self.named(place.tenant, old, namespace, gone, STRANDED_MAX).await?);
+        Ok(found)
+    }
+
+    async fn any(&self, range: cardea_storage::KeyRange) -> Result<Option<Tuple>, StoreError> {
         let scan = Scan { range, limit: 1, order: Order::Forward };
         let mut request = ReadRequest::new(Consistency::Strong);
         request.reads.push(Read::Scan(scan));
-        Ok(self.store.read(request).await?.results.iter().any(|rows| !rows.rows.is_empty()))
+        let rows = self.store.read(request).await?.results.into_iter().next().unwrap_or_default();
+        Ok(rows.rows.first().and_then(read_tuple))
     }
 
-    /// Whether a subject set names a namespace, or a relation in it.
-    async fn is_named(
+    /// Relations of a namespace that subject sets name and that are meant, about `most` of
+    /// them at most.
+    async fn named(
         &self,
         tenant: Tenant,
         old: &Language,
         namespace: &str,
-        relation: Option<&str>,
-    ) -> Result<bool, StoreError> {
+        meant: impl Fn(&str) -> bool,
+        most: usize,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let mut found = BTreeSet::new();
         for slot in old.slots() {
             let mut range = Place { tenant, slot }.naming(namespace, None);
             loop {
@@ -198,14 +266,13 @@ impl Service {
                 request.reads.push(Read::Scan(scan));
                 let answer = self.store.read(request).await?;
                 let Some(rows) = answer.results.into_iter().next() else { break };
-                let names = |subject: &Subject| match subject {
-                    Subject::Set(SubjectSet { relation: named, .. }) => {
-                        relation.is_none_or(|relation| relation == named)
-                    }
-                    Subject::Id(_) => false,
-                };
-                if rows.rows.iter().filter_map(read_tuple).any(|tuple| names(&tuple.subject)) {
-                    return Ok(true);
+                let named = rows.rows.iter().filter_map(|row| match read_tuple(row)?.subject {
+                    Subject::Set(SubjectSet { relation, .. }) => Some(relation),
+                    Subject::Id(_) => None,
+                });
+                found.extend(named.filter(|relation| meant(relation)));
+                if found.len() >= most {
+                    return Ok(found);
                 }
                 match rows.rows.last().filter(|_| rows.more) {
                     Some(last) => range.start = last.key.successor(),
@@ -213,7 +280,7 @@ impl Service {
                 }
             }
         }
-        Ok(false)
+        Ok(found)
     }
 }
 

@@ -245,6 +245,13 @@ impl Place {
         key.range()
     }
 
+    /// All tuples of a namespace, by relation.
+    pub fn relations(self, namespace: &str) -> KeyRange {
+        let mut key = self.writer(Index::Relation);
+        key.str(namespace);
+        key.range()
+    }
+
     /// All tuples of a relation.
     pub fn relation(self, namespace: &str, relation: &str) -> KeyRange {
         let mut key = self.writer(Index::Relation);

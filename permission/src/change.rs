@@ -63,12 +63,14 @@ impl Service {
     /// The language in force.
     ///
     /// # Errors
-    /// See [`StoreError`].
+    /// See [`StoreError`]; [`StoreError::BadToken`] for a token of another cluster or of the
+    /// future.
     pub async fn get_language(
         &self,
         tenant: Tenant,
         consistency: Consistency,
-    ) -> Result<LanguageVersion, StoreError> {
+    ) -> Result<Answered<LanguageVersion>, StoreError> {
+        self.vet(tenant, &consistency).await?;
         let view = self.store.view(consistency);
         let head = view.get::<LanguageHeads>(&LanguageHeadKey(tenant)).await?;
         let version = head.map_or(0, |head| head.record.version);
@@ -78,7 +80,7 @@ impl Service {
             None if version == 0 => LanguageVersionRecord::default(),
             None => return Err(StoreError::unavailable("the language changed while it was read")),
         };
-        Ok(shown(version, record))
+        Ok(Answered { value: shown(version, record), snaptoken: view.seen() })
     }
 
     /// The names of the declared namespaces, in order.

@@ -4,7 +4,7 @@
 use axum::{extract::State, response::Response};
 use cardea_identity::time::rfc3339;
 use cardea_permission::{
-    change::NewLanguage,
+    change::{LanguageVersion, NewLanguage},
     opl::{SourceError, SourceFile, parse_text},
 };
 use http::StatusCode;
@@ -46,13 +46,14 @@ pub(super) async fn syntax_errors(text: String) -> Result<Vec<SourceError>, ApiE
 
 pub(super) async fn get(State(keto): State<Keto>, asked: Asked) -> Result<Response, ApiError> {
     let found = keto.service().get_language(asked.tenant, asked.consistency).await?;
-    let files = found.files.into_iter();
+    let LanguageVersion { version, files, created_at } = found.value;
+    let files = files.into_iter();
     let body = LanguageBody {
-        version: found.version,
+        version,
         files: files.map(|file| FileBody { name: file.name, text: file.text }).collect(),
-        created_at: (found.version > 0).then(|| rfc3339(found.created_at)),
+        created_at: (version > 0).then(|| rfc3339(created_at)),
     };
-    Ok(json(StatusCode::OK, &body))
+    Ok(at(json(StatusCode::OK, &body), &found.snaptoken))
 }
 
 pub(super) async fn set(

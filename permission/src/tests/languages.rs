@@ -37,12 +37,12 @@ async fn put(world: &World, text: &str, force: bool) -> Result<u64, LanguageReje
 #[tokio::test]
 async fn versions_count_up_and_the_same_again_changes_nothing() {
     let world = World::new();
-    let now = world.service.get_language(TENANT, Consistency::Strong).await.unwrap();
+    let now = world.service.get_language(TENANT, Consistency::Strong).await.unwrap().value;
     assert_eq!((now.version, now.files.len()), (0, 0));
     assert_eq!(put(&world, WITHOUT, false).await.unwrap(), 1);
     assert_eq!(put(&world, WITHOUT, false).await.unwrap(), 1);
     assert_eq!(put(&world, WITH_EDITORS, false).await.unwrap(), 2);
-    let now = world.service.get_language(TENANT, Consistency::Strong).await.unwrap();
+    let now = world.service.get_language(TENANT, Consistency::Strong).await.unwrap().value;
     assert_eq!((now.version, now.created_at), (2, START));
     assert_eq!(now.files, files(WITH_EDITORS));
     for version in 3..=2 * VERSIONS_KEPT {

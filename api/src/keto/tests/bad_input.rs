@@ -167,8 +167,8 @@ async fn snaptokens_of_the_future_or_of_another_cluster_are_refused_by_every_rea
     future.positions.iter_mut().for_each(|position| position.revision += 1_000_000);
     let mut another = given_snaptoken(&token).unwrap();
     another.incarnation += 1;
-    let lists = ["/relation-tuples?namespace=Doc".to_owned(), "/namespaces?x=".to_owned()];
-    for uri in reads_of("Doc", "view").into_iter().chain(lists) {
+    let lists = ["/relation-tuples?namespace=Doc", "/namespaces?x=", "/admin/opl?x="];
+    for uri in reads_of("Doc", "view").into_iter().chain(lists.map(str::to_owned)) {
         world.get(&format!("{uri}&snaptoken={token}")).await.is(200);
         for strange in [&future, &another] {
             let told = world.get(&format!("{uri}&snaptoken={}", text_of(strange))).await.is(400);

@@ -35,7 +35,9 @@ async fn syntax_errors_come_with_their_places() {
 #[tokio::test]
 async fn language_is_changed_while_running() {
     let world = World::speaking().await;
-    let now = world.get("/admin/opl").await.is(200).body;
+    let now = world.get("/admin/opl").await.is(200);
+    assert!(!now.token().is_empty());
+    let now = now.body;
     assert_eq!((&now["version"], &now["files"][0]["text"]), (&json!(1), &json!(LANGUAGE)));
     assert_eq!(world.speak(LANGUAGE).await.is(200).body, json!({"version": 1}));
     world.tuple("Doc:1#owners@ann").await;

@@ -2,7 +2,11 @@
 //! object down.
 //!
 //! Each step rests on steps that were answered before it, so that no proof goes in a
-//! circle. A denial has no proof: nothing was found, and that is all there is to say.
+//! circle. What several steps rest on is proved where it is met first: in a proof as in a
+//! check, ways that part and meet again are gone once. A denial has no proof: nothing was
+//! found, and that is all there is to say.
+
+use std::collections::HashSet;
 
 use cardea_storage::{
     Consistency, Tenant,
@@ -24,10 +28,14 @@ use crate::{
     table::{read_relationship, read_tuple},
 };
 
+/// Most steps of a proof.
+pub const STEPS_MAX: usize = 4_000;
+
 /// A step of a proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// How far it is indented: what a step rests on follows it, one deeper.
+    /// How far it is indented: what a step rests on follows it, one deeper, unless that was
+    /// told before.
     pub depth: u32,
     /// What it says.
     pub says: Says,
@@ -44,6 +52,8 @@ pub enum Says {
     Excluded(SubjectSet),
     /// This object is the subject.
     Subject(SubjectSet),
+    /// This holds, as was told before.
+    Told(SubjectSet),
 }
 
 /// An answer with its reasons.
@@ -59,7 +69,7 @@ impl Service {
     /// Checks a tuple as [`check`](Self::check) does, and says why it is allowed.
     ///
     /// # Errors
-    /// See [`ReadRejection`].
+    /// See [`ReadRejection`]; a proof of more than [`STEPS_MAX`] steps is not told.
     pub async fn explain(
         &self,
         tenant: Tenant,
@@ -94,11 +104,23 @@ async fn explain_on(
     if allowed && let Some(root) = engine.asked(&set) {
         // Deepest last; what is pushed last is told first.
         let mut left = vec![(Rests::On(root), 0)];
+        let mut told = HashSet::new();
         while let Some((rests, depth)) = left.pop() {
+            if steps.len() > STEPS_MAX {
+                let what = "steps of the proof";
+                return Err(ReadRejection::TooMany { what, limit: STEPS_MAX });
+            }
             match rests {
-                Rests::On(id) => {
+                Rests::On(id) if told.insert(id) => {
                     let beneath = because(&asked, engine.nodes(), id, depth, &mut steps).await?;
                     left.extend(beneath.into_iter().rev());
+                }
+                Rests::On(id) => {
+                    // It is named again, and not proved again.
+                    let question = &engine.nodes().get(id).question;
+                    if let What::Has(_) = question.what {
+                        steps.push(Step { depth, says: Says::Told(question.set()) });
+                    }
                 }
                 Rests::Says(says) => steps.push(Step { depth, says: *says }),
             }

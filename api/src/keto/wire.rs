@@ -213,12 +213,13 @@ pub struct ExplanationBody {
 pub struct StepBody {
     /// How far it is indented.
     pub depth: u32,
-    /// `tuple`, `permission`, `excluded` or `subject`.
+    /// `tuple`, `permission`, `excluded`, `subject`, or `told`: what was proved before.
     pub kind: &'static str,
     /// The tuple that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuple: Option<RelationshipBody>,
-    /// The permission that holds, what does not hold, or the object that is the subject.
+    /// The permission that holds, what does not hold, the object that is the subject, or
+    /// what was proved before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject_set: Option<SubjectSetBody>,
 }
@@ -231,6 +232,7 @@ impl From<&Explanation> for ExplanationBody {
                 Says::Permission(set) => ("permission", None, Some(set.into())),
                 Says::Excluded(set) => ("excluded", None, Some(set.into())),
                 Says::Subject(set) => ("subject", None, Some(set.into())),
+                Says::Told(set) => ("told", None, Some(set.into())),
             };
             StepBody { depth: step.depth, kind, tuple, subject_set: set }
         };

@@ -2,7 +2,7 @@
 //! permissions. Their bodies are in [`expression`](super::expression).
 
 use super::{
-    RELATIONS_MAX, SourceError,
+    ERRORS_MAX, RELATIONS_MAX, SourceError,
     lexer::tokens,
     syntax::{Class, File, Import, Permit, Place, Precedence, Relation, SubjectType},
     token::{Kind, Span, Token},
@@ -11,13 +11,15 @@ use super::{
 /// Parses one file.
 ///
 /// # Errors
-/// What is wrong; after an error within a class, the next class is looked at.
+/// What is wrong, at most [`ERRORS_MAX`]; after an error within a class, the next class is
+/// looked at.
 pub fn parse_file(text: &str) -> Result<File, Vec<SourceError>> {
     let (tokens, comments) = tokens(text).map_err(|error| vec![error])?;
     let mut parser = Parser { tokens, at: 0, precedence: None, terms: 0 };
     let mut file = File { imports: Vec::new(), classes: Vec::new(), comments };
     let mut errors = Vec::new();
-    while !parser.is_end() {
+    // Behind an error, a class is looked through to the end of the file for its precedence.
+    while !parser.is_end() && errors.len() < ERRORS_MAX {
         match parser.item(&mut file) {
             Ok(()) => {}
             Err(error) => {

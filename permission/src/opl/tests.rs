@@ -216,6 +216,72 @@ fn hostile_sources_are_refused_within_bounds() {
     assert_eq!(errors(&many).len(), ERRORS_MAX);
 }
 
+/// A short source can be wrong in millions of ways.
+#[test]
+fn no_more_errors_are_looked_for_than_are_told() {
+    let classes: String =
+        (0..900).map(|at| format!("class C{at} implements Namespace {{}}\n")).collect();
+    let types: Vec<String> = (0..900).map(|at| format!("C{at}")).collect();
+    let term = "p.related.x.includes(ctx.subject)";
+    let body = format!("this.related.r.traverse((p) => {})", vec![term; 400].join(" || "));
+    let text = format!(
+        "{classes}class D implements Namespace {{ related: {{ r: ({})[] }} permits = {{ p: (ctx) => {body} }} }}",
+        types.join(" | ")
+    );
+    let parsed = |text: &str| {
+        let classes = parser::parse_file(text).unwrap().classes;
+        classes.into_iter().map(|class| (0, class)).collect::<Vec<_>>()
+    };
+    assert_eq!(types::check(&parsed(&text)).len(), ERRORS_MAX);
+    let undeclared = vec!["X"; 5_000].join(" | ");
+    let text = format!("class D implements Namespace {{ related: {{ r: ({undeclared})[] }} }}");
+    assert_eq!(types::check(&parsed(&text)).len(), ERRORS_MAX);
+    // Each of these is looked through to the end for what it says of precedence.
+    let open = "class A implements Namespace { related: { a: (\n".repeat(1_000);
+    assert_eq!(parser::parse_file(&open).unwrap_err().len(), ERRORS_MAX);
+}
+
+#[test]
+fn traversals_that_are_nested_find_what_their_relations_lead_to() {
+    let text = "class A implements Namespace { related: { to: (B | C)[] } }
+        class B implements Namespace { related: { to: C[]; x: A[] } }
+        class C implements Namespace { related: { to: B[]; x: A[] } }
+        class D implements Namespace { related: { a: A[] } permits = {
+          p: (ctx) => this.related.a.traverse(a => a.related.to.traverse(t => t.related.x.includes(ctx.subject))),
+          q: (ctx) => this.related.a.traverse(a => a.related.to.traverse(t =>
+            t.related.to.traverse(u => u.related.y.includes(ctx.subject)))) } }";
+    let found = errors(text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("B has no relation y") && found[1].contains("C has no relation y"));
+}
+
+#[test]
+fn formatting_never_breaks_a_source() {
+    let text = "class A implements Namespace {
+  related: {
+    x: ( // one
+      A)[] /* two
+      three */
+    y: A[] // four
+    // five
+  } // six
+}";
+    let formatted = format(text).unwrap();
+    assert_eq!(format(&formatted).unwrap(), formatted);
+    for comment in ["// one", "/* two\n      three */", "// four", "// five", "// six"] {
+        assert_eq!(formatted.matches(comment).count(), 1, "{formatted}");
+    }
+    // Parentheses that it would need are nested too deep to be read again.
+    let mut mix = A.to_owned();
+    for at in 0..80 {
+        mix.push_str(if at % 2 == 0 { " || " } else { " && " });
+        mix.push_str(B);
+    }
+    let text = permit(&mix).replace("permits =", "precedence = keto; permits =");
+    assert!(parse_text(&text).is_ok());
+    assert!(format(&text).unwrap_err()[0].message.contains("cannot be written"));
+}
+
 #[test]
 fn formatted_source_reads_well_and_keeps_comments() {
     let text = "// of people\nimport {Namespace} from \"x\"\nclass User implements Namespace {}\n\

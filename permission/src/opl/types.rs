@@ -1,14 +1,18 @@
 //! What makes sense: every name is declared, once, and what a traversal finds has
 //! what is asked of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{
-    SourceError,
+    ERRORS_MAX, SourceError,
     syntax::{Class, Expr, ExprKind, Place},
 };
 
-/// Everything that makes no sense. Each class comes with the file that it is from.
+/// What makes no sense, about [`ERRORS_MAX`] of it at most: a short source can be wrong in
+/// millions of ways. Each class comes with the file that it is from.
 pub fn check(classes: &[(usize, Class)]) -> Vec<SourceError> {
     let mut by_name: BTreeMap<&str, &Class> = BTreeMap::new();
     let mut errors = Vec::new();
@@ -18,8 +22,10 @@ pub fn check(classes: &[(usize, Class)]) -> Vec<SourceError> {
             errors.push(at(*file, class.name_span, message));
         }
     }
+    let mut checker =
+        Checker { by_name: &by_name, file: 0, errors: &mut errors, found: BTreeMap::new() };
     for (file, class) in classes {
-        let mut checker = Checker { by_name: &by_name, file: *file, errors: &mut errors };
+        checker.file = *file;
         checker.class(class);
     }
     errors
@@ -29,13 +35,23 @@ fn at(file: usize, place: Place, message: String) -> SourceError {
     SourceError { file, ..SourceError::new(place.0, message) }
 }
 
-struct Checker<'a> {
-    by_name: &'a BTreeMap<&'a str, &'a Class>,
+/// What a traversal begins at, and the relation that it follows.
+type Way<'a> = (Vec<&'a str>, &'a str);
+
+struct Checker<'a, 'e> {
+    by_name: &'e BTreeMap<&'a str, &'a Class>,
     file: usize,
-    errors: &'a mut Vec<SourceError>,
+    errors: &'e mut Vec<SourceError>,
+    /// What traversals find: relations have many types, and are followed often.
+    found: BTreeMap<Way<'a>, Rc<[&'a Class]>>,
 }
 
-impl<'a> Checker<'a> {
+impl<'a> Checker<'a, '_> {
+    /// Whether so much is wrong that no more is looked for.
+    fn is_full(&self) -> bool {
+        self.errors.len() >= ERRORS_MAX
+    }
+
     fn error(&mut self, place: Place, message: String) {
         self.errors.push(at(self.file, place, message));
     }
@@ -51,6 +67,9 @@ impl<'a> Checker<'a> {
         }
         for relation in &class.relations {
             for subject in &relation.types {
+                if self.is_full() {
+                    return;
+                }
                 let Some(of) = self.by_name.get(subject.namespace.as_str()).copied() else {
                     let message = unknown(
                         &format!("the namespace {} is not declared", subject.namespace),
@@ -78,7 +97,10 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks an expression about an object of any of these classes.
-    fn expression(&mut self, expr: &Expr, of: &[&'a Class]) {
+    fn expression(&mut self, expr: &'a Expr, of: &[&'a Class]) {
+        if self.is_full() {
+            return;
+        }
         match &expr.kind {
             ExprKind::Or(terms) | ExprKind::And(terms) => {
                 terms.iter().for_each(|term| self.expression(term, of));
@@ -87,6 +109,9 @@ impl<'a> Checker<'a> {
             ExprKind::IsSubject => {}
             ExprKind::Includes(name) => {
                 for class in of {
+                    if self.is_full() {
+                        return;
+                    }
                     if class.relation(name).is_none() {
                         let message = if class.permit(name).is_some() {
                             format!(
@@ -104,6 +129,9 @@ impl<'a> Checker<'a> {
             }
             ExprKind::Permits(name) => {
                 for class in of {
+                    if self.is_full() {
+                        return;
+                    }
                     if class.permit(name).is_none() {
                         let message = if class.relation(name).is_some() {
                             format!(
@@ -124,32 +152,47 @@ impl<'a> Checker<'a> {
                 }
             }
             ExprKind::Traverse { relation, body, .. } => {
-                let mut found: BTreeMap<&str, &'a Class> = BTreeMap::new();
-                let mut known = true;
-                for class in of {
-                    let Some(declared) = class.relation(relation) else {
-                        let names = class.relations.iter().map(|r| r.name.as_str());
-                        let message = unknown(
-                            &format!("{} has no relation {relation}", class.name),
-                            relation,
-                            names,
-                        );
-                        self.error(expr.span, message);
-                        known = false;
-                        continue;
-                    };
-                    for subject in &declared.types {
-                        if let Some(class) = self.by_name.get(subject.namespace.as_str()) {
-                            found.insert(&class.name, class);
-                        }
-                    }
-                }
-                if known {
-                    let found: Vec<&'a Class> = found.into_values().collect();
+                if let Some(found) = self.traversed(expr.span, relation, of) {
                     self.expression(body, &found);
                 }
             }
         }
+    }
+
+    /// What a relation of each of these classes leads to; `None` if one has none.
+    fn traversed(
+        &mut self,
+        place: Place,
+        relation: &'a str,
+        of: &[&'a Class],
+    ) -> Option<Rc<[&'a Class]>> {
+        let way: Way<'a> = (of.iter().map(|class| class.name.as_str()).collect(), relation);
+        if let Some(found) = self.found.get(&way) {
+            return Some(found.clone());
+        }
+        let mut found: BTreeMap<&str, &'a Class> = BTreeMap::new();
+        let mut known = true;
+        for class in of {
+            if self.is_full() {
+                return None;
+            }
+            let Some(declared) = class.relation(relation) else {
+                let names = class.relations.iter().map(|r| r.name.as_str());
+                let message =
+                    unknown(&format!("{} has no relation {relation}", class.name), relation, names);
+                self.error(place, message);
+                known = false;
+                continue;
+            };
+            for subject in &declared.types {
+                if let Some(class) = self.by_name.get(subject.namespace.as_str()) {
+                    found.insert(&class.name, class);
+                }
+            }
+        }
+        let found: Rc<[&'a Class]> = known.then(|| found.into_values().collect())?;
+        self.found.insert(way, found.clone());
+        Some(found)
     }
 }
 

@@ -18,13 +18,19 @@ impl Engine<'_> {
     pub(super) fn break_cycles(&mut self, root: NodeId) {
         let edges = self.waiting_from(root);
         let mut broken = false;
+        // Those that others lead to come first, so a chain of cycles is answered at once.
         for component in components(root, &edges) {
-            let members: HashSet<NodeId> = component.iter().copied().collect();
-            let leaves = component.iter().flat_map(|id| &edges[id]);
-            if leaves.clone().any(|(to, _)| !members.contains(to)) {
+            // What an answer to another cycle left of this one is looked at anew.
+            if component.iter().any(|id| self.nodes.finding(*id).is_some()) {
                 continue;
             }
-            let negated = component.iter().flat_map(|id| &edges[id]).any(|(_, negated)| *negated);
+            let members: HashSet<NodeId> = component.iter().copied().collect();
+            let waits_for = || component.iter().flat_map(|id| &edges[id]);
+            let outside = |to: &NodeId| !members.contains(to);
+            if waits_for().any(|(to, _)| outside(to) && self.nodes.finding(*to).is_none()) {
+                continue;
+            }
+            let negated = waits_for().any(|(to, negated)| *negated && !outside(to));
             self.answer_cycle(&component, &members, negated);
             broken = true;
         }

@@ -6,8 +6,10 @@ use cardea_storage::{Clock as _, Consistency, Timestamp};
 use proptest::prelude::*;
 
 use crate::{
-    Relationship, Subject,
-    engine::{Limits, Value},
+    Context, Relationship, Subject,
+    engine::{Engine, Limits, Value},
+    graph::Graph,
+    table::DEFAULT_SLOT,
     testing::{
         TENANT, World,
         model::{Chance, Kept, questions, read, subjects},
@@ -183,6 +185,35 @@ async fn cycles_end_and_are_never_negated_into_a_grant() {
     assert_eq!(world.check("Folder:y#open@bob").await, told);
     let told = "The check could not be completed: cycle_under_negation at Folder:y#odd";
     assert_eq!(world.check("Folder:y#odd@bob").await, told);
+}
+
+#[tokio::test]
+async fn chain_of_cycles_is_answered_at_once_and_not_cycle_by_cycle() {
+    const CYCLES: usize = 100;
+    let mut tuples = Vec::new();
+    for at in 0..CYCLES {
+        let (here, back, next) = (format!("{at}"), format!("{at}-back"), format!("{}", at + 1));
+        for (from, to) in [(&here, &back), (&back, &here), (&here, &next)] {
+            tuples.push(format!("Group:{from}#members@(Group:{to}#members)"));
+        }
+    }
+    tuples.push("Folder:y#viewers@bob".to_owned());
+    tuples.push("Folder:y#banned@(Group:0#members)".to_owned());
+    let world = World::of(DRIVE, &[]).await;
+    world.insert(&tuples.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (service, strong) = (&world.service, Consistency::Strong);
+    let (held, _) = service.language(TENANT, &strong).await.unwrap();
+    let pinned = service.store.pin(DEFAULT_SLOT, &strong).await.unwrap();
+    let graph = Graph::new(service.store.clone(), TENANT, held.language, strong, pinned);
+    let (eve, given) = (Subject::Id("eve".to_owned()), Context::new());
+    let mut engine = Engine::new(&graph, eve, Limits::default(), &given);
+    let set = "Group:0#members".parse().unwrap();
+    assert_eq!(engine.check(&set).await.unwrap().value, Value::Doubt);
+    assert!(engine.rounds < CYCLES as u32, "{} rounds", engine.rounds);
+    let told = "The check could not be completed: cycle_under_negation at Folder:y#open";
+    assert_eq!(world.check("Folder:y#open@bob").await, told);
+    world.insert(&[&format!("Group:{CYCLES}#members@eve")]).await;
+    assert_eq!(world.check("Group:0#members@eve").await, "yes");
 }
 
 /// A chain of groups, the last with one member.

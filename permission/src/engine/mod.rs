@@ -17,7 +17,9 @@
 //! What a [set index](crate::sets) tells is not walked.
 //!
 //! A limit is an answer of its own: it loses against a grant that was found, and else
-//! is told.
+//! is told. Each question has the depth at which it was met first. Wide groups are read
+//! behind their members' members, so that may be a longer way than there is; where the
+//! depth has come to be what keeps from an answer, everything is asked again in order.
 
 pub mod value;
 
@@ -72,6 +74,8 @@ pub(crate) struct Engine<'a> {
     /// Whether tuples name a permission: namespace, permission, and that. A request
     /// meets few of them.
     named: Vec<(String, String, bool)>,
+    /// Whether no question is asked before those that are less deep.
+    in_order: bool,
     decided: u64,
     rounds: u32,
     /// Objects whose tuples were too many to be read together.
@@ -113,6 +117,7 @@ impl<'a> Engine<'a> {
             nodes: Nodes::default(),
             queue: VecDeque::new(),
             named: Vec::new(),
+            in_order: false,
             decided: 0,
             rounds: 0,
             crowded: 0,
@@ -178,6 +183,7 @@ impl<'a> Engine<'a> {
         let (mut reads, mut purposes, mut large) = (Vec::new(), Vec::new(), false);
         let mut opened = 0;
         while opened < batch
+            && !(self.in_order && large)
             && self.nodes.finding(root).is_none()
             && let Some(id) = self.queue.pop_front()
         {
@@ -233,7 +239,12 @@ impl<'a> Engine<'a> {
 
     /// Yes or no, or why neither.
     pub(crate) async fn decide_on(&mut self, set: &SubjectSet) -> Result<bool, ReadRejection> {
-        let finding = self.check(set).await?;
+        let mut finding = self.check(set).await?;
+        if finding == Finding::undecided(Why::Depth) && !self.in_order {
+            (self.nodes, self.in_order) = (Nodes::default(), true);
+            self.queue.clear();
+            finding = self.check(set).await?;
+        }
         match finding.value {
             Value::Yes => Ok(true),
             Value::No | Value::Doubt => Ok(false),
@@ -324,7 +335,11 @@ impl<'a> Engine<'a> {
                 let mut range = place.sets_of(&node.question.set());
                 range.start = start;
                 node.rest = Some(range);
-                self.queue.push_back(id);
+                if self.in_order {
+                    self.queue.push_front(id);
+                } else {
+                    self.queue.push_back(id);
+                }
             }
         } else {
             self.nodes.get_mut(id).rest = None;

@@ -272,6 +272,28 @@ async fn limits_say_so_instead_of_no() {
 }
 
 #[tokio::test]
+async fn member_of_a_wide_group_is_as_deep_as_the_shortest_way_to_it() {
+    let world = World::of(DRIVE, &[]).await;
+    let mut tuples: Vec<String> =
+        (0..300).map(|at| format!("Group:w#members@(Group:f{at:03}#members)")).collect();
+    for (from, to) in [("w", "a"), ("a", "b"), ("b", "c"), ("c", "z"), ("w", "z")] {
+        tuples.push(format!("Group:{from}#members@(Group:{to}#members)"));
+    }
+    tuples.push("Group:z#members@ann".to_owned());
+    world.insert(&tuples.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let check = async |text: &str, depth: u32| {
+        let found = world.service.check(TENANT, &tuple(text), depth, Consistency::Strong).await;
+        found.map(|answer| answer.value).map_err(|error| error.to_string())
+    };
+    assert_eq!(check("Group:w#members@ann", 4).await, Ok(true));
+    assert_eq!(check("Group:w#members@eve", 5).await, Ok(false));
+    let told = "The check could not be completed: max_depth_exceeded at Group:w#members";
+    assert_eq!(check("Group:w#members@eve", 3).await, Err(told.to_owned()));
+    assert_eq!(check("Group:a#members@ann", 4).await, Ok(true));
+    assert!(check("Group:a#members@ann", 3).await.is_err());
+}
+
+#[tokio::test]
 async fn crowded_objects_are_answered_as_small_ones_are() {
     let more: Vec<String> = (0..100).map(|at| format!("Folder:a#viewers@member-{at:03}")).collect();
     for crowd in [0, 20, 100] {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Value,
     syntax::{Function, Node, NodeKind, Sign},
-    value::{duration, in_network, timestamp},
+    value::{address, duration, in_network, timestamp},
 };
 
 /// Why there is no value.
@@ -154,7 +154,7 @@ fn call(function: Function, first: Option<Value>, second: Option<Value>) -> Eval
             read(duration(&text).map(Value::Duration), &text, "span of time")
         }
         (Function::Address, Some(Value::Text(text)), None) => {
-            read(text.parse().ok().map(Value::Address), &text, "IP address")
+            read(address(&text).map(Value::Address), &text, "IP address")
         }
         (Function::InCidr, Some(Value::Address(address)), Some(Value::Text(network))) => {
             read(in_network(address, &network).map(Value::Bool), &network, "network")

@@ -79,6 +79,30 @@ fn conditions_hold_fail_or_lack_something() {
     );
 }
 
+/// A socket for both kinds gives addresses of IPv4 in the clothes of IPv6.
+#[test]
+fn address_is_the_same_in_the_clothes_of_ipv6() {
+    for (expression, expected) in [
+        ("address == ipaddress('10.1.2.3')", Verdict::Holds),
+        ("address != ipaddress('10.1.2.3')", Verdict::Fails),
+        ("!(address in [ipaddress('10.1.2.3')])", Verdict::Fails),
+        ("address == ipaddress('::ffff:10.1.2.3')", Verdict::Holds),
+        ("address.in_cidr('10.0.0.0/8')", Verdict::Holds),
+        ("address.in_cidr('::ffff:10.0.0.0/104')", Verdict::Holds),
+        ("!address.in_cidr('::ffff:10.1.2.3/128')", Verdict::Fails),
+        ("address.in_cidr('::ffff:11.0.0.0/104')", Verdict::Fails),
+        ("address.in_cidr('::/0')", Verdict::Fails),
+    ] {
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "::ffff:0a01:0203"] {
+            let given = context(json!({ "address": address }));
+            let found = condition(expression).verdict(&given, NOON);
+            assert_eq!(found, expected, "{expression} of {address}");
+        }
+    }
+    let refused = condition("address.in_cidr('::ffff:10.0.0.0/129')").compile().unwrap_err();
+    assert!(refused.to_string().contains("is no network"), "{refused}");
+}
+
 #[test]
 fn request_cannot_give_another_value_than_the_tuple() {
     let mut condition = condition("plan == 'pro'");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     ConditionRefused, Kind, Value,
     syntax::{Function, Node, NodeKind, Sign},
-    value::{duration, in_network, timestamp},
+    value::{address, duration, in_network, timestamp},
 };
 
 /// Checks an expression. Recursive, as deep as expressions are nested.
@@ -153,7 +153,7 @@ fn call(
         let makes_sense = match function {
             Function::Timestamp => timestamp(text).is_some(),
             Function::Duration => duration(text).is_some(),
-            Function::Address => text.parse::<std::net::IpAddr>().is_ok(),
+            Function::Address => address(text).is_some(),
             Function::InCidr => in_network([0, 0, 0, 0].into(), text).is_some(),
             _ => true,
         };

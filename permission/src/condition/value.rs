@@ -97,7 +97,7 @@ impl Kind {
             Self::Text => text.map(|text| Value::Text(text.to_owned())),
             Self::Timestamp => text.and_then(timestamp).map(Value::Timestamp),
             Self::Duration => text.and_then(duration).map(Value::Duration),
-            Self::Address => text.and_then(|text| text.parse().ok()).map(Value::Address),
+            Self::Address => text.and_then(address).map(Value::Address),
             Self::List(kind) => match (json.as_array(), kind) {
                 (Some(items), Some(kind)) => {
                     let items = items.iter().map(|item| kind.value(item));
@@ -153,13 +153,22 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     Some(if negative { -total } else { total })
 }
 
+/// An address. One of IPv4 in IPv6's clothes, as a socket of both gives it, is the address
+/// of IPv4: nobody is another by the socket that he came through.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
 /// Whether an address lies in a network such as `10.0.0.0/8`; `None` if that is none.
 pub(super) fn in_network(address: IpAddr, network: &str) -> Option<bool> {
     let (base, length) = network.split_once('/')?;
     let (base, length): (IpAddr, u32) = (base.parse().ok()?, length.parse().ok()?);
-    // An IPv4 address in IPv6's clothes is the IPv4 address.
-    let address = address.to_canonical();
-    match (address, base) {
+    // A network in those clothes, too.
+    let (base, length) = match (base.to_canonical(), base) {
+        (four @ IpAddr::V4(_), IpAddr::V6(_)) if length >= 96 => (four, length - 96),
+        _ => (base, length),
+    };
+    match (address.to_canonical(), base) {
         (IpAddr::V4(address), IpAddr::V4(base)) if length <= 32 => {
             let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
             Some(u32::from(address) & mask == u32::from(base) & mask)

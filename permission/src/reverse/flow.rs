@@ -12,7 +12,7 @@
 use async_trait::async_trait;
 use cardea_storage::{Consistency, Tenant};
 
-use super::{Lookup, NamesPage, Position, kept::List};
+use super::{Lookup, NamesPage, Position, kept::List, let_others};
 use crate::{ReadRejection, Service, graph::Graph, service::Answered};
 
 /// Names in one part, at most.
@@ -108,6 +108,7 @@ impl Lookup<'_> {
         let (mut names, mut looked_at, mut engine) = (Vec::new(), 0, None);
         while let Some((name, certain)) = candidates.next().await? {
             looked_at += 1;
+            let_others(certain, looked_at).await;
             if certain || self.holds_of(graph, &mut engine, &name).await? {
                 names.push(name);
             }

@@ -56,6 +56,8 @@ use crate::{
 pub(crate) const MERGED_MAX: usize = 512;
 /// Most candidates that are checked for one page.
 const CHECKS_MAX: usize = 10_000;
+/// Checks after which others use the thread: some hundred microseconds.
+const CHECKS_BEFORE_OTHERS: usize = 16;
 /// How many questions or names a look-up remembers for each that a check may ask: it
 /// keeps less of them.
 const REACHED_A_QUESTION: usize = 3;
@@ -405,6 +407,7 @@ impl Lookup<'_> {
             if checked > checks {
                 return Ok(Part { names, next: last });
             }
+            let_others(certain, checked).await;
             if certain || self.holds_of(graph, &mut engine, &name).await? {
                 // One beyond the page is looked for, so that the last page says it is.
                 if names.len() == limit {
@@ -442,6 +445,14 @@ impl Lookup<'_> {
                 engine.decide_on(&self.about).await
             }
         }
+    }
+}
+
+/// Lets others use the thread from time to time, of so many checks; a look-up that nobody
+/// awaits any more ends there.
+async fn let_others(certain: bool, checked: usize) {
+    if !certain && checked.is_multiple_of(CHECKS_BEFORE_OTHERS) {
+        tokio::task::yield_now().await;
     }
 }
 

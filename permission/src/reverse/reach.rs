@@ -21,6 +21,8 @@ use crate::{
 /// Rows of a range that are read at first, and behind those: most ranges are short.
 const ROWS_AT_FIRST: u32 = 64;
 const ROWS: u32 = 1_000;
+/// Rounds of reads after which others use the thread: some hundred microseconds.
+const ROUNDS_BEFORE_OTHERS: u32 = 8;
 
 /// A range that is read for a question.
 pub(super) struct Scanned {
@@ -39,6 +41,7 @@ pub(super) struct Reach<'g, 'a> {
     pub(super) reached: HashMap<Question, bool>,
     left: Vec<(Question, bool)>,
     scans: Vec<Scanned>,
+    rounds: u32,
     /// Namespaces that lead nowhere: nothing names an object of them as a subject.
     pub(super) ends: HashSet<String>,
 }
@@ -52,6 +55,7 @@ impl<'g, 'a> Reach<'g, 'a> {
             reached: HashMap::new(),
             left: Vec::new(),
             scans: Vec::new(),
+            rounds: 0,
             ends: HashSet::new(),
         }
     }
@@ -154,6 +158,11 @@ impl<'g, 'a> Reach<'g, 'a> {
         let reads: Vec<Read> = scans.iter().map(read).collect();
         if reads.is_empty() {
             return Ok(Vec::new());
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(ROUNDS_BEFORE_OTHERS) {
+            // A look-up that nobody awaits any more ends here, too.
+            tokio::task::yield_now().await;
         }
         let mut found = Vec::with_capacity(scans.len());
         for (scan, rows) in scans.into_iter().zip(self.graph.read(reads, large).await?) {

@@ -88,6 +88,11 @@ impl Graph {
         self.tenant
     }
 
+    /// Whether every read of it is of the same instant.
+    pub(crate) fn is_of_one_instant(&self) -> bool {
+        matches!(self.mode, Mode::Pinned(_))
+    }
+
     /// What is pinned, where all tuples are in it and no transaction is half done.
     pub(crate) fn pinned_at(&self) -> Option<(ShardId, Revision)> {
         let Mode::Pinned(pinned) = &self.mode else { return None };

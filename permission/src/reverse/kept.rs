@@ -101,7 +101,8 @@ impl KeptLists {
         lists.forget(now);
         let entry = lists.lists.get_mut(list)?;
         let kept = &entry.kept;
-        let trusted = kept.timeless && kept.at == graph.snaptoken();
+        // What is read in rounds may be of a later instant in the next one.
+        let trusted = kept.timeless && graph.is_of_one_instant() && kept.at == graph.snaptoken();
         let serves = match begun {
             None => trusted,
             Some(begun) => {

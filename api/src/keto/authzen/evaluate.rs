@@ -65,10 +65,16 @@ pub(in crate::keto) async fn evaluations(
             tuple_of(subject, action, resource, ids)
         })
         .collect();
-    let tuples: Vec<Tuple> = asks.iter().flatten().cloned().collect();
-    // One context for all: what one of them lacks is told, and never a grant.
-    let ask = ask_of(&defaults);
-    let found = keto.service().check_many(asked.tenant, &tuples, ask, asked.consistency).await?;
+    // A context is a whole: where an evaluation has its own, nothing of the other is mixed in.
+    let general = ask_of(&defaults);
+    let own = evaluations.iter().map(|one| one.context.is_some().then(|| ask_of(one)));
+    let own: Vec<Option<Ask>> = own.collect();
+    let each = asks.iter().zip(&own).filter_map(|(tuple, own)| {
+        let tuple = tuple.as_ref().ok()?;
+        Some((tuple, own.as_ref().unwrap_or(&general)))
+    });
+    let each: Vec<(&Tuple, &Ask)> = each.collect();
+    let found = keto.service().check_each(asked.tenant, &each, asked.consistency).await?;
     let mut answers = found.value.into_iter();
     let mut decisions = Vec::with_capacity(asks.len());
     for ask in asks {
@@ -95,7 +101,7 @@ pub(in crate::keto) async fn evaluations(
 }
 
 fn ask_of(body: &EvaluationBody) -> Ask {
-    Ask { depth: 0, context: body.context.clone() }
+    Ask { depth: 0, context: body.given() }
 }
 
 /// No, for a reason that is not the permission language's.

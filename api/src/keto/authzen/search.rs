@@ -33,6 +33,7 @@ pub(in crate::keto) async fn subjects(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let SearchBody { about, page } = sent.strict_json()?;
+    let given = about.given();
     let wanted = about.subject.ok_or_else(|| missing("subject"))?.kind;
     let action = about.action.ok_or_else(|| missing("action"))?;
     let resource = about.resource.ok_or_else(|| missing("resource"))?;
@@ -46,7 +47,7 @@ pub(in crate::keto) async fn subjects(
     let page = page_of(page);
     let answer = keto
         .service()
-        .list_subjects(asked.tenant, &set, &kind, &about.context, &page, asked.consistency)
+        .list_subjects(asked.tenant, &set, &kind, &given, &page, asked.consistency)
         .await?;
     let body = found(&wanted, answer.value.items, answer.value.next);
     Ok(at(json(StatusCode::OK, &body), &answer.snaptoken))
@@ -58,6 +59,7 @@ pub(in crate::keto) async fn resources(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let SearchBody { about, page } = sent.strict_json()?;
+    let given = about.given();
     let subject = about.subject.ok_or_else(|| missing("subject"))?;
     let subject = subject_of(&subject, &keto.shared().options.subject_type)?;
     let action = about.action.ok_or_else(|| missing("action"))?.name;
@@ -65,15 +67,7 @@ pub(in crate::keto) async fn resources(
     let page = page_of(page);
     let answer = keto
         .service()
-        .list_objects(
-            asked.tenant,
-            &wanted,
-            &action,
-            &subject,
-            &about.context,
-            &page,
-            asked.consistency,
-        )
+        .list_objects(asked.tenant, &wanted, &action, &subject, &given, &page, asked.consistency)
         .await?;
     let body = found(&wanted, answer.value.items, answer.value.next);
     Ok(at(json(StatusCode::OK, &body), &answer.snaptoken))
@@ -86,6 +80,7 @@ pub(in crate::keto) async fn actions(
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let SearchBody { about, page } = sent.strict_json()?;
+    let given = about.given();
     if page.token.is_some_and(|token| !token.is_empty()) {
         return Err(cardea_permission::page::BadPageToken.into());
     }
@@ -95,14 +90,7 @@ pub(in crate::keto) async fn actions(
     let object = resource.id.ok_or_else(|| missing("resource.id"))?;
     let answer = keto
         .service()
-        .list_actions(
-            asked.tenant,
-            &resource.kind,
-            &object,
-            &subject,
-            &about.context,
-            asked.consistency,
-        )
+        .list_actions(asked.tenant, &resource.kind, &object, &subject, &given, asked.consistency)
         .await?;
     let results = answer.value.into_iter().map(|name| FoundActionBody { name }).collect();
     let body = ResultsBody { results, page: NextBody { next_token: String::new() } };

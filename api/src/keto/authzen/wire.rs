@@ -33,7 +33,14 @@ pub(super) struct EvaluationBody {
     pub(super) resource: Option<EntityBody>,
     /// What conditions are given.
     #[serde(default)]
-    pub(super) context: Context,
+    pub(super) context: Option<Context>,
+}
+
+impl EvaluationBody {
+    /// What conditions are given, if only nothing.
+    pub(super) fn given(&self) -> Context {
+        self.context.clone().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Deserialize)]

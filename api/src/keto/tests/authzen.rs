@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, World};
+use super::{Answer, World, tuple};
 
 async fn world() -> World {
     let world = World::speaking().await;
@@ -112,6 +112,35 @@ async fn evaluations_have_defaults_and_end_as_asked() {
     world.post("/access/v1/evaluations", &body).await.is(400);
     let body = json!({"evaluations": [one], "options": {"evaluations_semantic": "maybe"}});
     world.post("/access/v1/evaluations", &body).await.is(400);
+}
+
+#[tokio::test]
+async fn evaluation_with_a_context_of_its_own_is_judged_by_no_other() {
+    let world = World::speaking().await;
+    let mut narrowed = tuple("Doc:1#owners@ann");
+    narrowed["condition"] = json!({"expression": "address.in_cidr('10.0.0.0/8')",
+        "parameters": {"address": "ipaddress"}});
+    world.put(&narrowed).await.is(201);
+    let at = |address: &str| json!({"context": {"address": address}});
+    let decided = async |general: Option<&str>, each: &[Value]| {
+        let mut body = ask(about("user", "ann"), "view", about("Doc", "1"));
+        body["context"] = general.map_or(json!({}), |address| at(address)["context"].clone());
+        body["evaluations"] = json!(each);
+        let answer = world.post("/access/v1/evaluations", &body).await.is(200).body;
+        let each = answer["evaluations"].as_array().unwrap().clone();
+        each.iter()
+            .map(|each| {
+                let lacks = each["context"]["error"]["message"] == "missing_context";
+                if lacks { None } else { each["decision"].as_bool() }
+            })
+            .collect::<Vec<_>>()
+    };
+    let each = [json!({}), at("8.8.8.8"), at("10.0.0.1"), json!({"context": {}})];
+    let found = decided(Some("10.1.1.1"), &each).await;
+    assert_eq!(found, [Some(true), Some(false), Some(true), None]);
+    assert_eq!(decided(None, &each).await, [None, Some(false), Some(true), None]);
+    let long = json!({"context": {"address": "x".repeat(10_000)}});
+    assert_eq!(decided(Some("10.1.1.1"), &[long, json!({})]).await, [Some(false), Some(true)]);
 }
 
 #[tokio::test]

@@ -92,7 +92,12 @@ pub(super) async fn batch(
     let body = sent.strict_json::<BatchBody>()?;
     let ask = Ask { context: body.context, ..ask_of(&asked.query)? };
     batch_is_taken(body.tuples.len(), BATCH_MAX)?;
-    let tuples = body.tuples.into_iter().map(|body| Ok(check_in(body)?.0));
+    let tuples = body.tuples.into_iter().map(|body| {
+        if body.context.is_some() {
+            return Err(ApiError::bad_request("The context of a batch stands beside its tuples."));
+        }
+        Ok(check_in(body)?.0)
+    });
     let tuples: Vec<Tuple> = tuples.collect::<Result<_, ApiError>>()?;
     let found = keto.service().check_many(asked.tenant, &tuples, ask, asked.consistency).await?;
     let results = found.value.into_iter().map(|answer| match answer {

@@ -147,6 +147,10 @@ pub(super) fn tuple_in(body: RelationshipBody) -> Result<Relationship, ApiError>
     if body.subject.is_some() {
         return Err(dropped_subject());
     }
+    // What it fixed would be for whoever asks to give.
+    if body.context.is_some() {
+        return Err(ApiError::bad_request("A relation tuple has no context but in its condition."));
+    }
     let subject = match (body.subject_id, body.subject_set) {
         (Some(id), None) => Subject::Id(id),
         (None, Some(set)) => Subject::Set(set.into()),

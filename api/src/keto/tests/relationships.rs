@@ -59,6 +59,26 @@ async fn patch_is_all_or_nothing() {
     world.patch(&json!([])).await.is(204);
 }
 
+/// Values that a tuple fixes stand in its condition; beside it they would fix nothing.
+#[tokio::test]
+async fn context_beside_a_condition_is_refused_and_not_dropped() {
+    let world = World::speaking().await;
+    let mut odd = tuple("Doc:1#viewers@ann");
+    odd["condition"] = json!({"expression": "plan == 'pro'", "parameters": {"plan": "string"}});
+    odd["context"] = json!({"plan": "free"});
+    let change = |action: &str| json!([{"action": action, "relation_tuple": odd}]);
+    let told = world.put(&odd).await.is(400);
+    assert!(told.reason().contains("context"), "{}", told.body);
+    world.patch(&change("insert")).await.is(400);
+    world.patch(&change("delete")).await.is(400);
+    let line = odd.to_string();
+    world.import(&line).await.is(400);
+    assert_eq!(listed(&world, "").await, [] as [Value; 0]);
+    // In a batch it would be for none of them.
+    world.post("/relation-tuples/batch/check", &json!({"tuples": [odd]})).await.is(400);
+    world.post("/relation-tuples/check", &odd).await.is(403);
+}
+
 #[tokio::test]
 async fn deletion_takes_a_query_and_overlooks_nothing() {
     let world = World::speaking().await;

@@ -257,7 +257,7 @@ impl FromStr for SubjectSet {
 
     /// Reads `namespace:object#relation`, or `namespace:object`.
     fn from_str(text: &str) -> Result<Self, TupleRefused> {
-        let malformed = || TupleRefused::Malformed(text.to_owned());
+        let malformed = || TupleRefused::Malformed(text.chars().take(200).collect());
         let (namespace, rest) = text.split_once(':').ok_or_else(malformed)?;
         let (object, relation) = rest.split_once('#').unwrap_or((rest, ""));
         Ok(Self::new(namespace, object, relation))

@@ -82,6 +82,9 @@ pub(crate) struct Engine<'a> {
     crowded: u32,
 }
 
+/// Most of what conditions lacked that is told.
+const LACKING_MAX: usize = 20;
+
 /// Rounds after which a request lets others use its thread: some hundred microseconds.
 const ROUNDS_BEFORE_OTHERS: u32 = 4;
 
@@ -258,7 +261,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// What the conditions met so far lacked.
+    /// What the conditions met so far lacked, the first of it.
     fn lacking(&self) -> Vec<String> {
         let mut lacking = BTreeSet::new();
         for verdict in self.verdicts.values() {
@@ -270,7 +273,7 @@ impl<'a> Engine<'a> {
                 Verdict::Holds | Verdict::Fails => {}
             }
         }
-        lacking.into_iter().collect()
+        lacking.into_iter().take(LACKING_MAX).collect()
     }
 
     fn answer(&mut self, purpose: Purpose, rows: Rows) -> Result<(), Fault> {

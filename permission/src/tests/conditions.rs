@@ -97,6 +97,21 @@ async fn tuple_counts_only_where_its_condition_holds() {
 }
 
 #[tokio::test]
+async fn what_is_lacking_is_told_in_part_where_it_is_much() {
+    let world = World::of(LANGUAGE, &[]).await;
+    for at in 0..30 {
+        let name = format!("flag{at:02}");
+        let narrowed = condition(&name, &[(&name, "bool")]);
+        let text = format!("Doc:1#viewers@(Group:{at}#members)");
+        put(&world, &text, Some(narrowed)).await;
+        world.insert(&[&format!("Group:{at}#members@ann")]).await;
+    }
+    let told = check(&world, "Doc:1#viewers@ann", json!({})).await;
+    assert!(told.starts_with("missing_context flag00, flag01"), "{told}");
+    assert_eq!(told.matches("flag").count(), 20, "{told}");
+}
+
+#[tokio::test]
 async fn missing_context_under_a_negation_is_an_error_and_never_a_grant() {
     let world = World::of(LANGUAGE, &["Doc:1#viewers@ann"]).await;
     put(&world, "Doc:1#banned@ann", Some(office())).await;

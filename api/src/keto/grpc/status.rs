@@ -11,6 +11,9 @@ use crate::error::{ApiError, OUTCOME_UNKNOWN};
 
 /// Whose reasons these are.
 const DOMAIN: &str = "cardea";
+/// Most characters of a text. It travels in the trailers, of which clients take some
+/// kilobytes, and may name what the request held.
+const TEXT_MAX: usize = 300;
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
@@ -21,19 +24,26 @@ impl From<ApiError> for Status {
         }
         for (name, value) in told.details {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            metadata.insert(name.clone(), value);
+            metadata.insert(name.clone(), shortened(&value));
         }
         let mut details = ErrorDetails::new();
         let reason = told.reason.or(told.id).unwrap_or(told.message);
-        details.set_error_info(reason, DOMAIN, metadata);
+        details.set_error_info(shortened(reason), DOMAIN, metadata);
         if let Some(after) = told.retry_after {
             details.set_retry_info(Some(after));
         }
         let message = match told.reason {
-            Some(reason) => format!("{}: {reason}", told.message),
-            None => told.message.to_owned(),
+            Some(reason) => format!("{}: {}", shortened(told.message), shortened(reason)),
+            None => shortened(told.message),
         };
         Self::with_error_details(code(error.status(), told.id), message, details)
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -78,6 +88,19 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         let retry = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(retry, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_a_request_held_does_not_burst_the_trailers() {
+        let long = "ä".repeat(100_000);
+        let error = ApiError::bad_request(format!("{long} is strange.")).detail("at", long);
+        let status = Status::from(error);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        for text in [status.message(), &info.reason, &info.metadata["at"]] {
+            assert!(text.chars().count() < 2 * TEXT_MAX, "{} bytes", text.len());
+            assert!(text.ends_with('…'));
+        }
     }
 
     #[test]

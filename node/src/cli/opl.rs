@@ -173,18 +173,23 @@ fn check(files: &[SourceFile], printer: Printer) -> Outcome {
 }
 
 fn format(paths: &[PathBuf], check: bool, printer: Printer) -> Outcome {
-    let mut changed = Vec::new();
+    let mut formatted = Vec::new();
     for path in paths {
         let files = read(std::slice::from_ref(path))?;
-        let formatted = opl::format::format(&files[0].text)
+        let text = opl::format::format(&files[0].text)
             .map_err(|errors| Failure::Usage(told(&files, &errors)))?;
-        if formatted != files[0].text {
-            if !check {
-                std::fs::write(path, formatted)
-                    .with_context(|| format!("{} cannot be written", path.display()))?;
-            }
-            changed.push(path.display().to_string());
+        if text != files[0].text {
+            formatted.push((path, text));
         }
+    }
+    // Nothing is written before all of them could be read.
+    let mut changed = Vec::new();
+    for (path, text) in formatted {
+        if !check {
+            replace(path, &text)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        changed.push(path.display().to_string());
     }
     if check && !changed.is_empty() {
         return Err(Failure::Unhealthy(format!("not formatted: {}", changed.join(", "))));
@@ -192,6 +197,20 @@ fn format(paths: &[PathBuf], check: bool, printer: Printer) -> Outcome {
     printer.print(&json!({ "changed": changed }), |_, _| {
         format!("{} of {} files were changed.\n", changed.len(), paths.len())
     })
+}
+
+/// Writes a file anew, whole or not at all: it may be the only copy that there is.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = path.canonicalize()?;
+    let mut beside = path.clone().into_os_string();
+    beside.push(".part");
+    let written = std::fs::write(&beside, text)
+        .and_then(|()| std::fs::set_permissions(&beside, std::fs::metadata(&path)?.permissions()))
+        .and_then(|()| std::fs::rename(&beside, &path));
+    if written.is_err() {
+        std::fs::remove_file(&beside).ok();
+    }
+    written
 }
 
 /// A layer over a store in this process, which is gone with it.
@@ -294,5 +313,19 @@ mod tests {
         check(&read(&paths).unwrap(), printer()).unwrap();
         let bad = read(&[write(dir.path(), "bad.ts", "class")]).unwrap();
         assert!(matches!(check(&bad, printer()), Err(Failure::Unhealthy(_))));
+    }
+
+    #[test]
+    fn formatting_changes_all_of_the_files_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = write(dir.path(), "docs.ts", LANGUAGE);
+        let bad = write(dir.path(), "bad.ts", "class");
+        let told = format(&[good.clone(), bad.clone()], false, printer());
+        assert!(matches!(told, Err(Failure::Usage(_))));
+        assert_eq!(std::fs::read_to_string(&good).unwrap(), LANGUAGE);
+        std::fs::remove_file(bad).unwrap();
+        format(&[good], false, printer()).unwrap();
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing is left beside it");
     }
 }

@@ -16,12 +16,20 @@ const WIDTH: usize = 100;
 /// Formats a source.
 ///
 /// # Errors
-/// If it cannot be parsed.
+/// If it cannot be parsed, or not be written so that it means the same.
 pub fn format(text: &str) -> Result<String, Vec<SourceError>> {
     let file = parse_file(text)?;
-    let mut writer = Writer { out: String::new(), comments: &file.comments };
+    let mut writer = Writer { out: String::new(), remarked: false, comments: &file.comments };
     writer.file(&file);
-    Ok(writer.out)
+    // A mix that is read from left to right needs parentheses, which may be nested too deep.
+    match parse_file(&writer.out) {
+        Ok(again) if again.classes == file.classes => Ok(writer.out),
+        _ => {
+            let message = "this cannot be written so that it means the same: its expressions \
+                           are too long";
+            Err(vec![SourceError::new(Span::default(), message)])
+        }
+    }
 }
 
 /// An expression on one line, with parentheses wherever two readings are possible.
@@ -86,6 +94,8 @@ fn types(types: &[SubjectType]) -> String {
 
 struct Writer<'a> {
     out: String,
+    /// Whether the last line ends in a comment that goes to its end.
+    remarked: bool,
     /// Those that are not written yet.
     comments: &'a [Comment],
 }
@@ -97,6 +107,7 @@ impl Writer<'_> {
             self.out.push_str(text);
         }
         self.out.push('\n');
+        self.remarked = text.starts_with("//");
     }
 
     /// Writes the comments that stand before a place.
@@ -106,11 +117,13 @@ impl Writer<'_> {
                 return;
             }
             self.comments = rest;
-            if comment.trails && self.out.ends_with('\n') && !self.out.ends_with("{\n") {
+            let on_a_line = self.out.ends_with('\n') && !self.out.ends_with("{\n");
+            if comment.trails && on_a_line && !self.remarked {
                 self.out.pop();
                 self.out.push(' ');
                 self.out.push_str(&comment.text);
                 self.out.push('\n');
+                self.remarked = comment.text.starts_with("//");
             } else {
                 self.line(indent, &comment.text);
             }

@@ -23,7 +23,7 @@ use crate::{error::ApiError, request::StillAllowed};
 pub(super) const FLOWS_MAX: usize = 256;
 /// How long a part waits to be taken. A listener has bounds of its own for connections,
 /// which say nothing about one answer of several on it.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is asked whether the key holds.
 const ALLOWED_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,12 +60,15 @@ impl<T: Send> Outlet<T> {
         {
             allowed.ask().await?;
         }
-        self.out.send_timeout(part, TAKEN_WITHIN).await.map_err(|_| {
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE)
-                .id("answer_not_taken")
-                .reason("The answer was not taken for a minute, and was given up.")
-        })
+        self.out.send_timeout(part, TAKEN_WITHIN).await.map_err(|_| not_taken())
     }
+}
+
+/// Nobody has taken what was made.
+pub(super) fn not_taken() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE)
+        .id("answer_not_taken")
+        .reason("The answer was not taken for a minute, and was given up.")
 }
 
 impl Flows {
@@ -88,35 +91,47 @@ impl Flows {
                 .id("too_many_streams")
                 .reason("This node gives as many long answers as it may.")
         })?;
-        let (out, taken) = mpsc::channel(1);
-        // Until it has ended well, it has not.
-        let end: End = Arc::new(Mutex::new(Some(ApiError::internal())));
-        let (ended, gone) = (end.clone(), out.clone());
         let mut beat = interval(ALLOWED_EVERY);
         // Its first tick is at once, and nobody was let in that long ago.
         beat.reset();
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let making = make(Outlet { out, allowed, beat, _place: place });
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = gone.closed() => {}
-                made = making => *ended.lock() = made.err(),
-            }
-        });
-        Ok(Box::pin(stream::unfold((taken, end), |(mut taken, end)| async move {
-            let next = match taken.recv().await {
-                Some(part) => Ok(part),
-                None => Err(end.lock().take()?),
-            };
-            Some((next, (taken, end)))
-        })))
+        Ok(parts(|out| make(Outlet { out, allowed, beat, _place: place })))
     }
 
     /// How many are under way.
     pub(super) fn under_way(&self) -> usize {
         FLOWS_MAX - self.0.available_permits()
     }
+}
+
+/// What a task of its own makes, until it ends or nobody is there any more.
+pub(super) fn parts<T, M, F>(
+    make: M,
+) -> impl Stream<Item = Result<T, ApiError>> + Send + Unpin + use<T, M, F>
+where
+    T: Send + 'static,
+    M: FnOnce(mpsc::Sender<T>) -> F,
+    F: Future<Output = Result<(), ApiError>> + Send + 'static,
+{
+    let (out, taken) = mpsc::channel(1);
+    // Until it has ended well, it has not.
+    let end: End = Arc::new(Mutex::new(Some(ApiError::internal())));
+    let (ended, gone) = (end.clone(), out.clone());
+    let making = make(out);
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = gone.closed() => {}
+            made = making => *ended.lock() = made.err(),
+        }
+    });
+    Box::pin(stream::unfold((taken, end), |(mut taken, end)| async move {
+        let next = match taken.recv().await {
+            Some(part) => Ok(part),
+            None => Err(end.lock().take()?),
+        };
+        Some((next, (taken, end)))
+    }))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use cardea_permission::{TupleQuery, watch::TupleChange};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -37,13 +37,7 @@ impl WatchService for Grpc {
         let token = token.map(|token| given_snaptoken(&token)).transpose()?;
         let filter: TupleQuery = query.unwrap_or_default();
         let follow = self.keto.follow(asked.tenant, filter, token, allowed).await?;
-        let events = stream::unfold(Some(follow), |follow| async {
-            let mut follow = follow?;
-            match follow.next().await {
-                Ok(event) => Some((Ok(event_out(event)), Some(follow))),
-                Err(error) => Some((Err(error.into()), None)),
-            }
-        });
+        let events = follow.map(|event| event.map(event_out).map_err(Status::from));
         Ok(Response::new(Box::pin(events)))
     }
 }

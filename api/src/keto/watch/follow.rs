@@ -20,10 +20,11 @@ use cardea_permission::{
 use cardea_storage::{Snaptoken, StoreError};
 use http::StatusCode;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
+use super::Place;
 use crate::{error::ApiError, request::StillAllowed};
 
 /// How long what a quorum has may take to arrive here.
@@ -47,7 +48,7 @@ pub(crate) struct Follow {
     until: Option<Snaptoken>,
     first: bool,
     too_old: Arc<AtomicU64>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 enum Step {
@@ -64,7 +65,7 @@ impl Follow {
         stop: watch::Receiver<bool>,
         allowed: Option<StillAllowed>,
         too_old: Arc<AtomicU64>,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let mut beat = interval(heartbeat);
         // Its first tick is at once, and the first event is no beat.

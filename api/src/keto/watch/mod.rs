@@ -11,6 +11,10 @@
 //! where what follows is no longer held: list again, and watch from the token of that
 //! list. `ended` ends it where a client may come back with its last token, here or at
 //! another node, as an `EventSource` does by itself.
+//!
+//! Each watch has a task of its own, so that it ends in time, with its place and whatever
+//! let the client in, though the client takes nothing: on a connection of several streams
+//! nobody would notice.
 
 mod follow;
 
@@ -30,15 +34,24 @@ use axum::{
 };
 use cardea_permission::{TupleQuery, watch::TupleChange};
 use cardea_storage::{Snaptoken, Tenant};
-use futures::stream;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::timeout,
+};
 
-pub(super) use follow::{Event, Follow};
+pub(super) use follow::Event;
 
+use self::follow::Follow;
 use super::{
     Asked, Keto,
+    flow::{TAKEN_WITHIN, not_taken, parts},
     read::query_of,
     wire::{ChangeBody, ChangesBody, RelationshipBody},
 };
@@ -90,14 +103,14 @@ impl Watchers {
 }
 
 impl Keto {
-    /// Follows changes from behind a token, from now on without one.
+    /// Follows changes from behind a token, from now on without one. Ends with an error.
     pub(super) async fn follow(
         &self,
         tenant: Tenant,
         filter: TupleQuery,
         after: Option<Snaptoken>,
         allowed: Option<StillAllowed>,
-    ) -> Result<Follow, ApiError> {
+    ) -> Result<BoxStream<'static, Result<Event, ApiError>>, ApiError> {
         let watchers = &self.shared().watchers;
         let place = watchers.places.clone().try_acquire_owned().map_err(|_| {
             watchers.refused.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +122,35 @@ impl Keto {
         let too_old = watchers.too_old.clone();
         let watching = watching.map_err(|rejection| follow::refused(rejection, &too_old))?;
         let stop = watchers.stop.subscribe();
-        Ok(Follow::new(watching, watchers.heartbeat, stop, allowed, too_old, place))
+        let place = Place(Arc::new(Mutex::new(Some(place))));
+        let held = place.clone();
+        let follow = Follow::new(watching, watchers.heartbeat, stop, allowed, too_old, place);
+        let events = parts(|out| give(follow, out));
+        let events = events.map(move |event| {
+            let _held = &held;
+            event
+        });
+        Ok(events.boxed())
+    }
+}
+
+/// A place that is given back as soon as either lets go: the watch, or who takes from it.
+#[derive(Debug, Clone)]
+pub(super) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().take();
+    }
+}
+
+/// Gives what happens to whoever takes it. Nothing is made before there is room for it: who
+/// is slow has no more of it waiting here than one event.
+async fn give(mut follow: Follow, out: mpsc::Sender<Event>) -> Result<(), ApiError> {
+    loop {
+        let room = timeout(TAKEN_WITHIN, out.reserve()).await;
+        let room = room.map_err(|_| not_taken())?.map_err(|_| not_taken())?;
+        room.send(follow.next().await?);
     }
 }
 
@@ -125,21 +166,12 @@ pub(super) async fn watch(
     let token = token.map(given_snaptoken).transpose()?;
     let allowed = allowed.map(|Extension(allowed)| allowed);
     let follow = keto.follow(asked.tenant, filter, token, allowed).await?;
-    let events = stream::unfold((Some(follow), true), |(follow, first)| async move {
-        let mut follow = follow?;
-        let mut text = if first { format!("retry: {RETRY_MS}\n") } else { String::new() };
-        let follow = match follow.next().await {
-            Ok(event) => {
-                text.push_str(&event_text(&event));
-                Some(follow)
-            }
-            Err(error) => {
-                text.push_str(&end_text(&error));
-                None
-            }
-        };
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), (follow, false)))
+    let told = follow.map(|event| match event {
+        Ok(event) => event_text(&event),
+        Err(error) => end_text(&error),
     });
+    let texts = stream::iter([format!("retry: {RETRY_MS}\n")]).chain(told);
+    let events = texts.map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text)));
     let mut response = Response::new(Body::from_stream(events));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();

@@ -254,7 +254,8 @@ impl Service {
         }
     }
 
-    /// Goes on with deletions that nobody is at; gives how many came to their end here.
+    /// Goes on with deletions that nobody is at; gives how many came to their end here. One
+    /// that cannot be gone on with now keeps no other waiting.
     ///
     /// # Errors
     /// See [`StoreError`]; what is left is gone on with later.
@@ -263,34 +264,35 @@ impl Service {
         let (found, _) =
             view.peek_range::<Deletions>(Deletions::all(), FOUND_MAX, Order::Forward).await?;
         let now = view.judged_at().as_millis();
-        let mut ended = 0;
+        let (mut ended, mut failed) = (0, None);
         for entry in found.into_iter().filter(|entry| entry.record.due_at <= now) {
             let Some(query) = entry.record.query.map(QueryRecord::query) else { continue };
-            let tenant = entry.key.tenant;
-            let (held, mut snaptoken) = self.language(tenant, &Consistency::Strong).await?;
-            let job = Job {
-                key: entry.key,
-                query: &query,
-                language: &held.language,
-                claim: self.claim(),
-            };
-            loop {
-                let unknown = Unknown::Leave;
-                match self.delete_some(&job, unknown, &mut snaptoken).await?.0 {
-                    Step::More => {}
-                    Step::Theirs | Step::Over => break,
-                    Step::Last(count) => {
-                        tracing::info!(
-                            count,
-                            "a deletion of relation tuples was taken up and done"
-                        );
-                        ended += 1;
-                        break;
-                    }
+            match self.continue_deletion(entry.key, &query).await {
+                Ok(ends) => ended += usize::from(ends),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(ended), Err)
+    }
+
+    /// Goes on with a deletion, unless somebody else is at it; whether it ends here.
+    async fn continue_deletion(
+        &self,
+        key: DeletionKey,
+        query: &TupleQuery,
+    ) -> Result<bool, StoreError> {
+        let (held, mut snaptoken) = self.language(key.tenant, &Consistency::Strong).await?;
+        let job = Job { key, query, language: &held.language, claim: self.claim() };
+        loop {
+            match self.delete_some(&job, Unknown::Leave, &mut snaptoken).await?.0 {
+                Step::More => {}
+                Step::Theirs | Step::Over => return Ok(false),
+                Step::Last(count) => {
+                    tracing::info!(count, "a deletion of relation tuples was taken up and done");
+                    return Ok(true);
                 }
             }
         }
-        Ok(ended)
     }
 
     fn claim(&self) -> Bytes {
@@ -377,10 +379,22 @@ fn fitting(mut keys: Vec<TupleKey>) -> (Vec<TupleKey>, bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use async_trait::async_trait;
+    use cardea_storage::{
+        ManualClock, SeededEntropy, Store, Through,
+        engine::memory::MemoryDisk,
+        local::LocalShards,
+        store::{Draft, Verdict},
+    };
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::{
+        engine::Limits,
         model::Tuple,
-        testing::{TENANT, World, tuple},
+        testing::{START, TENANT, World, tuple},
     };
 
     const NUMBER: usize = 2 * CHANGES_MAX + 300;
@@ -525,6 +539,57 @@ mod tests {
         let over = service.delete_some(&slow, Unknown::Leave, &mut seen).await.unwrap();
         assert_eq!(over, (Step::Over, false));
         assert_eq!(left(&world).await.len(), 2);
+    }
+
+    /// A store that commits nothing of somebody.
+    struct Refusing {
+        inner: Arc<dyn Store>,
+        whom: Mutex<Option<&'static str>>,
+    }
+
+    #[async_trait]
+    impl Through for Refusing {
+        fn inner(&self) -> &Arc<dyn Store> {
+            &self.inner
+        }
+
+        async fn commit(&self, draft: Draft) -> Result<Verdict, StoreError> {
+            let effects = draft.ops.iter().filter_map(|op| op.effect.as_ref());
+            let names = |key: &[u8], name: &str| key.windows(3).any(|part| part == name.as_bytes());
+            let whom = *self.whom.lock();
+            if whom.is_some_and(|name| effects.clone().any(|effect| names(effect.key(), name))) {
+                return Err(StoreError::unavailable("not now"));
+            }
+            self.inner.commit(draft).await
+        }
+    }
+
+    #[tokio::test]
+    async fn deletion_that_cannot_be_gone_on_with_keeps_no_other_waiting() {
+        const EVERYBODY: [&str; 4] = ["ann", "bob", "cid", "dan"];
+        for stuck in EVERYBODY {
+            let clock = Arc::new(ManualClock::new(START));
+            let disk = MemoryDisk::new(1);
+            let shards = LocalShards::open(&disk, Path::new("test"), 1, clock.clone()).unwrap();
+            let inner = shards.store(Arc::new(SeededEntropy::new(7)));
+            let store = Arc::new(Refusing { inner, whom: Mutex::default() });
+            let world = World::over(store.clone(), clock, Limits::default());
+            for name in EVERYBODY {
+                let many: Vec<String> =
+                    (0..=CHANGES_MAX).map(|at| format!("A:{at}#r@{name}")).collect();
+                world.insert(&many.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                let query = TupleQuery { namespace: None, ..query(name) };
+                dies_after(&world, &query, 1).await;
+            }
+            world.clock.advance(LEASE);
+            *store.whom.lock() = Some(stuck);
+            world.service.continue_deletions().await.unwrap_err();
+            let left = left(&world).await;
+            let whose: Vec<String> = left.iter().map(|one| one.subject.to_string()).collect();
+            assert_eq!(whose, [stuck]);
+            *store.whom.lock() = None;
+            assert_eq!(world.service.continue_deletions().await.unwrap(), 1);
+        }
     }
 
     #[tokio::test]

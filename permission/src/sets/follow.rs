@@ -137,8 +137,10 @@ impl Follow {
 
     /// Whether all changes behind a revision, and up to it, are noted.
     pub(super) fn covers(&self, at: Revision) -> bool {
-        let (since, reached) = (&self.since, &self.reached);
-        since.load(Ordering::Acquire) <= at.0 && at.0 <= reached.load(Ordering::Acquire)
+        // In this order: who begins to follow anew sets the one and then the other, and what
+        // was lost in between is covered by neither.
+        let reached = self.reached.load(Ordering::Acquire);
+        at.0 <= reached && self.since.load(Ordering::Acquire) <= at.0
     }
 
     /// When any set changed last, as far as is known.

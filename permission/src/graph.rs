@@ -24,6 +24,10 @@ use crate::{language::Language, sets::Usable, table::Place};
 
 /// Most reads that are asked of the store at once.
 const READS_MAX: usize = 1024;
+/// Most reads that are made again to see whether all was so at one instant, and how often
+/// it is tried to find them at one.
+const CONFIRMED_MAX: usize = 32 * READS_MAX;
+const TRIES_MAX: u32 = 4;
 
 /// How a graph is read.
 enum Mode {
@@ -37,6 +41,14 @@ struct Followed {
     seen: Snaptoken,
     time: Timestamp,
     rounds: Vec<Round>,
+}
+
+/// Whether what was read is so at one instant.
+enum Still {
+    So(Snaptoken),
+    Changed,
+    /// Not known: parts were read at different instants.
+    Moving,
 }
 
 struct Round {
@@ -225,21 +237,53 @@ impl Graph {
         if reads.is_empty() {
             return Ok(true);
         }
-        if reads.len() > READS_MAX {
+        if reads.len() > CONFIRMED_MAX {
             return Ok(false);
         }
-        let consistency = self.consistency.clone();
-        let request = ReadRequest { reads, consistency, seen, tracked: false, partial: false };
-        let again = self.store.read(request).await?;
-        let same = again.results.len() == rows.len()
-            && again.results.iter().zip(&rows).all(|(a, b)| {
+        for _ in 0..TRIES_MAX {
+            match self.is_still_so(&reads, &rows, &seen).await? {
+                Still::So(at) => {
+                    followed.lock().seen.merge(&at);
+                    return Ok(true);
+                }
+                Still::Changed => return Ok(false),
+                Still::Moving => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes reads again: whether they find the same, and all of it at one instant.
+    async fn is_still_so(
+        &self,
+        reads: &[Read],
+        rows: &[Rows],
+        seen: &Snaptoken,
+    ) -> Result<Still, StoreError> {
+        let parts = reads.chunks(READS_MAX).map(|part| {
+            let request = ReadRequest {
+                reads: part.to_vec(),
+                consistency: self.consistency.clone(),
+                seen: seen.clone(),
+                tracked: false,
+                partial: false,
+            };
+            self.store.read(request)
+        });
+        let again = futures::future::try_join_all(parts).await?;
+        let found: Vec<&Rows> = again.iter().flat_map(|part| &part.results).collect();
+        let same = found.len() == rows.len()
+            && found.into_iter().zip(rows).all(|(a, b)| {
                 let said = |row: &Row| (row.key.clone(), row.value.clone());
                 a.more == b.more && a.rows.iter().map(said).eq(b.rows.iter().map(said))
             });
-        if same {
-            followed.lock().seen.merge(&again.snaptoken);
+        if !same {
+            return Ok(Still::Changed);
         }
-        Ok(same)
+        // What is asked for together is of one instant, and parts are where they stand alike.
+        let Some((first, others)) = again.split_first() else { return Ok(Still::Changed) };
+        let alike = others.iter().all(|part| part.snaptoken == first.snaptoken);
+        Ok(if alike { Still::So(first.snaptoken.clone()) } else { Still::Moving })
     }
 
     /// The time by which expiry is judged, and conditions are.

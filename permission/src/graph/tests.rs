@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Consistency, ManualClock, SeededEntropy, Slot, Space, Store, StoreError, Table, Tag, Through,
+    Consistency, Key, ManualClock, SeededEntropy, Slot, Space, Store, StoreError, Table, Tag,
+    Through,
     engine::memory::MemoryDisk,
     key::KeyWriter,
     local::LocalShards,
@@ -25,7 +26,7 @@ use cardea_storage::{
 use parking_lot::Mutex;
 
 use crate::{
-    ReadRejection,
+    ReadRejection, Tuple,
     engine::Limits,
     table::{DEFAULT_SLOT, Place, TupleRecord, Tuples},
     testing::{START, TENANT, World, tuple},
@@ -137,6 +138,54 @@ async fn walk_without_a_replica_gives_the_same_answers() {
         .await;
     assert_eq!(world.check("D:1#viewers@ann").await, "yes");
     assert_eq!(world.check("D:1#viewers@eve").await, "no");
+}
+
+/// A store that cannot pin, and in which something else is written whenever a key is read.
+struct Busy {
+    inner: Arc<dyn Store>,
+    key: Key,
+    written: AtomicUsize,
+}
+
+#[async_trait]
+impl Through for Busy {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
+    async fn pin(&self, _: Slot, _: &Consistency) -> Result<Option<Pinned>, StoreError> {
+        Ok(None)
+    }
+
+    async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
+        let read = cardea_storage::store::Read::Get(self.key.clone());
+        if request.reads.contains(&read) {
+            let number = self.written.fetch_add(1, Ordering::SeqCst);
+            let other = draft(put(&format!("D:other-{number}#viewers@eve")));
+            self.inner.commit(other).await?;
+        }
+        self.inner.read(request).await
+    }
+}
+
+#[tokio::test]
+async fn many_reads_without_a_replica_are_answered_though_others_write() {
+    let (shards, clock) = shards();
+    let place = Place { tenant: TENANT, slot: DEFAULT_SLOT };
+    let all: Vec<Tuple> = (0..1_000).map(|at| tuple(&format!("D:{at}#viewers@ann"))).collect();
+    let store = Arc::new(Busy {
+        inner: shards.store(Arc::new(SeededEntropy::new(1))),
+        key: Tuples::key(&place.key(&all[1])),
+        written: AtomicUsize::new(0),
+    });
+    let world = World::over(store, clock, Limits::default());
+    world.speak(DOCS).await;
+    world.insert(&["D:7#viewers@ann", "D:999#viewers@(G:a#members)", "G:a#members@ann"]).await;
+    let found = world.service.check_many(TENANT, &all, 0, Consistency::Strong).await.unwrap();
+    let allowed = found.value.into_iter().map(Result::unwrap);
+    let allowed: Vec<usize> =
+        allowed.enumerate().filter_map(|(at, allowed)| allowed.then_some(at)).collect();
+    assert_eq!(allowed, [7, 999]);
 }
 
 /// A tuple written together with rows of another shard, decided and not finished.

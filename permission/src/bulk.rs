@@ -250,7 +250,9 @@ fn drafts(
 ) -> Result<Vec<Vec<Op>>, TupleRefused> {
     let mut portions = Vec::new();
     let (mut portion, mut bytes) = (Vec::new(), 0);
-    for Relationship { tuple, expires_at, condition } in part {
+    for relationship in part {
+        let expires_at = relationship.kept_until();
+        let Relationship { tuple, condition, .. } = relationship;
         let slot = language.slot(&tuple.namespace);
         let record = TupleRecord::of(condition.as_ref());
         let ops = Tuples::puts(&TupleKey { slot, tenant, tuple }, &record, expires_at);

@@ -74,6 +74,12 @@ impl Relationship {
         }
         Ok(())
     }
+
+    /// Until when the store keeps it. There the beginning of time stands for no end, and
+    /// what ended then has ended.
+    pub(crate) fn kept_until(&self) -> Option<Timestamp> {
+        self.expires_at.map(|at| at.max(Timestamp(1)))
+    }
 }
 
 /// Tuples that are alike in what is given.

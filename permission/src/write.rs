@@ -102,7 +102,7 @@ impl Service {
                 for (key, new) in wanted {
                     let Some(new) = new else { continue };
                     let record = TupleRecord::of(new.condition.as_ref());
-                    t.insert::<Tuples>(key, &record, new.expires_at);
+                    t.insert::<Tuples>(key, &record, new.kept_until());
                 }
                 return Ok(());
             }
@@ -129,10 +129,10 @@ async fn change(
             (Some(new), there) => {
                 let record = TupleRecord::of(new.condition.as_ref());
                 let same = there.is_some_and(|there| {
-                    there.record == record && there.expires_at == new.expires_at
+                    there.record == record && there.expires_at == new.kept_until()
                 });
                 if !same {
-                    t.put::<Tuples>(key, &record, new.expires_at).await?;
+                    t.put::<Tuples>(key, &record, new.kept_until()).await?;
                 }
             }
             (None, Some(_)) => t.delete::<Tuples>(key).await?,

@@ -158,6 +158,24 @@ async fn given_again_with_another_condition_or_expiry_a_tuple_is_as_given_last()
     assert!(listed.unwrap().value.items.is_empty());
 }
 
+/// Nothing is kept for ever because it ended when time began.
+#[tokio::test]
+async fn tuple_that_ended_with_the_first_moment_has_ended() {
+    for there in [true, false] {
+        let world = World::of(LANGUAGE, if there { &["Doc:1#viewers@ann"] } else { &[] }).await;
+        for at in [0, 1] {
+            let ended = || Relationship {
+                expires_at: Some(Timestamp(at)),
+                ..tuple("Doc:1#viewers@ann").into()
+            };
+            world.service.create_tuple(TENANT, ended()).await.unwrap();
+            assert_eq!(check(&world, "Doc:1#viewers@ann", json!({})).await, "no", "{at}");
+            world.service.import(TENANT, vec![ended()]).await.unwrap();
+            assert_eq!(check(&world, "Doc:1#viewers@ann", json!({})).await, "no", "{at}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn explanations_and_trees_show_conditions_and_expiries() {
     let world = World::of(LANGUAGE, &["Group:g#members@bob"]).await;

@@ -192,16 +192,15 @@ impl Office {
         }
         self.missing = missing;
         for group in view.shards.keys() {
-            match observed.leader(*group) {
-                Some(leader) => {
-                    let drains =
-                        |node| observed.reports.get(&node).is_some_and(|report| report.draining);
-                    let since = self.leads.see(*group, leader, drains, now);
-                    observed.led_ms.insert(*group, millis(now.saturating_sub(since)));
-                }
-                None => drop(self.leads.held.remove(group)),
+            // While they vote, the last one counts.
+            if let Some(leader) = observed.leader(*group) {
+                let drains =
+                    |node| observed.reports.get(&node).is_some_and(|report| report.draining);
+                let since = self.leads.see(*group, leader, drains, now);
+                observed.led_ms.insert(*group, millis(now.saturating_sub(since)));
             }
         }
+        self.leads.held.retain(|group, _| view.shards.contains_key(group));
         self.leads.deposed.retain(|node, _| view.nodes.contains_key(node));
         let deposed = self.leads.deposed.iter();
         observed.deposed_ms =

@@ -113,7 +113,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             timing: Timing::DEFAULT,
-            rest_beats: 0,
+            rest_beats: Self::REST_BEATS,
             log: LogSettings::default(),
             proposals_max: 4_096,
             proposal_bytes_max: 64 << 20,
@@ -133,7 +133,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// [`rest_beats`](Self::rest_beats), where replicas are to rest.
+    /// [`rest_beats`](Self::rest_beats), by default.
     pub const REST_BEATS: u64 = 10;
 
     /// How long a proposal may take.

@@ -231,8 +231,8 @@ sections! {
         election_min: Duration = "270ms",
         /// The longest election timeout, and the lease of a leader.
         election_max: Duration = "450ms",
-        /// Shards that nobody writes to stop their clocks; for hundreds of them.
-        rest: bool = "false",
+        /// Shards that nobody writes to stop their clocks.
+        rest: bool = "true",
         /// Entries between snapshots of a shard.
         snapshot_entries: u32 = "50000",
     }

@@ -330,6 +330,8 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        // Its log will not end where it did when it voted.
+        self.account.sends(Some(vote.leader_id));
         let shared = &self.shared;
         let bounds = shipment::Bounds {
             chunk_bytes: shared.settings.chunk_bytes,

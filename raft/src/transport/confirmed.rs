@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    /// A leader here is about to send the replica an append.
+    /// A leader here is about to send the replica an append, or a snapshot.
     pub(super) fn sends(&self, leader: Option<LeaderId>) {
         let mut state = self.0.lock();
         state.sender = leader;

@@ -21,6 +21,8 @@
 //! and shards are those of the new cluster. Indexes that were not whole in the backup,
 //! or that its version did not know, are built once it is restored.
 
+mod packer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -36,14 +38,12 @@ use cardea_storage::{
     protocol::shards::{Admission, Freshness, ShardId, ShardRead},
     slot::SLOTS,
     store::{Consistency, Draft, Read, ReadRequest, Scan, Verdict},
-    txn::{
-        Effect, Op, Put,
-        command::{Action, Own},
-    },
+    txn::command::{Action, Own},
 };
 use futures::future::try_join_all;
 use prost::Message;
 
+use self::packer::Packer;
 use super::backup::{
     Progress,
     archive::{ArchiveError, Manifest, RowReader, read_manifest},
@@ -150,10 +150,6 @@ pub enum RestoreError {
     Fault(#[from] Fault),
 }
 
-/// Bytes of rows in one transaction, about.
-const DRAFT_BYTES: usize = 256 << 10;
-/// Rows in one transaction.
-const DRAFT_ROWS: usize = 1_000;
 /// Transactions under way at once.
 const DRAFTS: usize = 8;
 /// How often a transaction is tried before the restore gives up.
@@ -467,36 +463,5 @@ impl Loader<'_> {
         } else {
             Err(RestoreError::Overtaken)
         }
-    }
-}
-
-/// Packs rows into transactions of one shard each.
-#[derive(Default)]
-struct Packer {
-    shard: Option<ShardId>,
-    draft: Draft,
-    bytes: usize,
-}
-
-impl Packer {
-    fn put(&mut self, row: &Row, value: Bytes, shard: ShardId) -> Option<Draft> {
-        let size = row.key.as_bytes().len() + value.len();
-        let is_full = self.bytes + size > DRAFT_BYTES || self.draft.ops.len() >= DRAFT_ROWS;
-        let full = if is_full || self.shard != Some(shard) { self.end() } else { None };
-        self.shard = Some(shard);
-        self.bytes += size;
-        let put = Put {
-            key: row.key.as_bytes().clone(),
-            value,
-            expires_at: row.expires_at.map_or(0, |at| at.0),
-        };
-        self.draft.ops.push(Op { effect: Some(Effect::Put(put)) });
-        full
-    }
-
-    fn end(&mut self) -> Option<Draft> {
-        self.bytes = 0;
-        let draft = std::mem::take(&mut self.draft);
-        (!draft.ops.is_empty()).then_some(draft)
     }
 }

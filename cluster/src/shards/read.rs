@@ -232,6 +232,7 @@ mod tests {
         let ids = (0..nodes.len() as u64).map(NodeId);
         let answer = first_answer(ids, StoreError::unavailable("nobody"), |node| async move {
             let (takes_ms, can) = nodes[usize::try_from(node.0).unwrap()];
+            // On a paused clock: that it takes so long is what this is about.
             sleep(Duration::from_millis(takes_ms)).await;
             can.then_some(node).ok_or_else(|| StoreError::unavailable(node.to_string()))
         });

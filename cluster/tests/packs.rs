@@ -5,7 +5,13 @@
 
 mod town;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cardea_cluster::{ClusterNode, GroupId, InitPlan, runtime::VERSION_MAX};
 use cardea_storage::{
@@ -20,14 +26,22 @@ fn group(node: &ClusterNode) -> GroupId {
     node.directory().view().locate(Slot::new(Space::Home, 1)).unwrap()
 }
 
-/// The last applied index of the shard that is written, at whoever leads it.
-fn applied(nodes: &[Arc<ClusterNode>]) -> u64 {
+/// The last applied index of the shard that is written, at whoever leads it, once somebody
+/// does.
+async fn applied(nodes: &[Arc<ClusterNode>]) -> u64 {
     let group = group(&nodes[0]);
     let leads = |node: &Arc<ClusterNode>| {
         let status = node.member()?.host().status(group)?;
         status.leads().then_some(status.applied?)
     };
-    nodes.iter().find_map(leads).unwrap()
+    let found = AtomicU64::new(0);
+    eventually("the shard is led", async || {
+        let applied = nodes.iter().find_map(leads).unwrap_or_default();
+        found.store(applied, Ordering::Relaxed);
+        applied > 0
+    })
+    .await;
+    found.into_inner()
 }
 
 /// Writes of one shard, all at once, from every node.
@@ -65,9 +79,9 @@ async fn check(nodes: &[Arc<ClusterNode>], first: u64, tokens: &[Snaptoken]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writes_that_come_together_share_entries_and_each_has_its_own_revision() {
     let town = Town::in_memory().await;
-    let before = applied(&town.nodes);
+    let before = applied(&town.nodes).await;
     let tokens = burst(&town.nodes, 0).await;
-    let entries = applied(&town.nodes) - before;
+    let entries = applied(&town.nodes).await - before;
     assert!(entries < WRITES / 2, "{WRITES} writes took {entries} entries");
     check(&town.nodes, 0, &tokens).await;
 
@@ -114,18 +128,18 @@ async fn nothing_is_packed_before_every_node_knows_packs() {
     .await;
     let nodes = [node.clone()];
     burst(&nodes, 0).await;
-    let before = applied(&nodes);
+    let before = applied(&nodes).await;
     burst(&nodes, WRITES).await;
-    assert!(applied(&nodes) - before >= WRITES);
+    assert!(applied(&nodes).await - before >= WRITES);
 
     node.shutdown().await.unwrap();
     node = site.open().await.unwrap();
     let nodes = [node.clone()];
     eventually("the version is raised", async || node.directory().view().version() == VERSION_MAX)
         .await;
-    let before = applied(&nodes);
+    let before = applied(&nodes).await;
     let tokens = burst(&nodes, 2 * WRITES).await;
-    let entries = applied(&nodes) - before;
+    let entries = applied(&nodes).await - before;
     assert!(entries < WRITES / 2, "{WRITES} writes took {entries} entries");
     check(&nodes, 2 * WRITES, &tokens).await;
     node.abandon().await;

@@ -34,6 +34,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long a rotation is left to whoever began it.
 const STAGED_MAX: Duration = Duration::from_secs(10);
+/// A change of leader this long after a hand-over was asked for is none of its doing.
+const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 
 /// What a driver remembers between rounds, while it leads.
 #[derive(Debug, Default)]
@@ -49,16 +51,16 @@ struct Office {
 #[derive(Debug, Default)]
 struct Leads {
     held: BTreeMap<GroupId, (NodeId, Duration)>,
-    /// To whom a leader was asked last to hand over.
-    asked: BTreeMap<GroupId, NodeId>,
+    /// To whom a leader was asked last to hand over, and when.
+    asked: BTreeMap<GroupId, (NodeId, Duration)>,
     deposed: BTreeMap<NodeId, Duration>,
 }
 
 impl Leads {
     /// Leaders are being asked to hand over.
-    fn ask(&mut self, steps: &[Step]) {
+    fn ask(&mut self, steps: &[Step], now: Duration) {
         let moves = steps.iter().filter_map(|step| match step {
-            Step::MoveLeader { group, to, .. } => Some((*group, *to)),
+            Step::MoveLeader { group, to, .. } => Some((*group, (*to, now))),
             _ => None,
         });
         self.asked.extend(moves);
@@ -77,7 +79,10 @@ impl Leads {
         let (before, _) = *held;
         if before != leader {
             *held = (leader, now);
-            let was_asked = self.asked.remove(&group) == Some(leader);
+            let was_asked = self
+                .asked
+                .remove(&group)
+                .is_some_and(|(to, at)| to == leader && now.saturating_sub(at) < HAND_OVER_MAX);
             if !was_asked && !hands_over(before) {
                 self.deposed.insert(before, now);
             }
@@ -115,7 +120,7 @@ pub(crate) async fn run(member: Arc<Member>) {
             activate(&member, office.left_staged(&member)).await;
             version::raise_if_known(&member, &view).await;
             let steps = plan(&picture(&view, &office.observe(&member)), &rules);
-            office.leads.ask(&steps);
+            office.leads.ask(&steps, member.clock.monotonic());
             take(&member, steps).await;
         };
         tokio::select! {
@@ -286,7 +291,9 @@ mod tests {
             let now = Duration::from_secs(at);
             let since = leads.see(GROUP, NodeId(*leader), |node| node.0 == drains, now);
             assert!(since <= now);
-            leads.ask(&steps);
+            if at == 0 {
+                leads.ask(&steps, now);
+            }
         }
         leads.deposed.keys().map(|node| node.0).collect()
     }
@@ -300,5 +307,7 @@ mod tests {
         // Asked for one, and another took it.
         assert_eq!(deposed(&[3], &[1, 2, 2], 9), [1]);
         assert_eq!(deposed(&[], &[1, 2, 2], 1), [0; 0]);
+        // Asked for long ago, to no effect.
+        assert_eq!(deposed(&[2], &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2], 9), [1]);
     }
 }

@@ -26,6 +26,8 @@ use rand::{SeedableRng as _, rngs::StdRng};
 const STUCK_MAX: Duration = Duration::from_secs(120);
 /// What a process whose world was not decided exits with.
 const UNDECIDED: u8 = 2;
+/// For how many seconds a bug is looked for in a round, at least.
+const SHARE_MIN: f64 = 10.0;
 
 /// Lives through simulated worlds and says what was broken in them
 #[derive(Debug, Parser)]
@@ -75,13 +77,16 @@ enum Hunt {
         /// Minutes after which a bug is given up
         #[arg(long, default_value_t = 10.0)]
         minutes: f64,
+        /// Minutes for all of them: what one does not use is the others'
+        #[arg(long)]
+        in_all: Option<f64>,
     },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    if let Some(Hunt::Planted { worlds, bug, minutes }) = &cli.hunt {
-        return hunt(worlds, bug, *minutes);
+    if let Some(Hunt::Planted { worlds, bug, minutes, in_all }) = &cli.hunt {
+        return hunt(worlds, bug, *minutes, *in_all);
     }
     if cli.worlds.seeds > 1 {
         return many(&cli);
@@ -227,44 +232,99 @@ fn many(cli: &Cli) -> anyhow::Result<ExitCode> {
     Ok(if broken + undecided == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Plants one bug after the other and looks for it.
-fn hunt(worlds: &Worlds, bugs: &[String], minutes: f64) -> anyhow::Result<ExitCode> {
-    let worlds = Worlds { seeds: if worlds.seeds > 1 { worlds.seeds } else { 100_000 }, ..*worlds };
-    let mut missed = 0;
-    for bug in Bug::ALL {
-        let name = format!("{bug:?}");
-        if !bugs.is_empty() && !bugs.contains(&name) {
-            continue;
-        }
+/// A bug that is looked for.
+struct Hunted {
+    bug: Bug,
+    name: String,
+    seeds: u64,
+    took: f64,
+    /// What was broken first that is not meant to tell of this bug.
+    otherwise: Option<(u64, String)>,
+}
+
+impl Hunted {
+    /// Looks for so many seconds, where it left off; whether it was found, which it says.
+    fn look(&mut self, worlds: &Worlds, seconds: f64) -> anyhow::Result<bool> {
         let began = kernel_seconds();
-        let (mut seeds, mut found, mut otherwise) = (0_u64, None, None);
-        each(&worlds, Some(&name), |lived| {
-            seeds += 1;
+        let worlds = Worlds { seed: worlds.seed.saturating_add(self.seeds), ..*worlds };
+        let mut found = None;
+        each(&worlds, Some(&self.name), |lived| {
+            self.seeds += 1;
             if matches!(lived.fate, Fate::Broken) {
                 let told = (lived.seed, lived.broken());
-                if is_meant(bug, &told.1) {
+                if is_meant(self.bug, &told.1) {
                     found = Some(told);
                 } else {
-                    otherwise.get_or_insert(told);
+                    self.otherwise.get_or_insert(told);
                 }
             }
-            found.is_none() && kernel_seconds() - began < minutes * 60.0
+            found.is_none() && kernel_seconds() - began < seconds
         })?;
-        let took = kernel_seconds() - began;
-        let after = format!("after {seeds} seeds, {took:.0} s");
-        match (found, otherwise) {
-            (Some((seed, what)), _) => {
-                say(&format!("{name:<26} found {after}: seed {seed}: {what}"))
+        self.took += kernel_seconds() - began;
+        if let Some((seed, what)) = &found {
+            say(&format!("{} found {}: seed {seed}: {what}", self.named(), self.after()));
+        }
+        Ok(found.is_some())
+    }
+
+    fn named(&self) -> String {
+        format!("{:<26}", self.name)
+    }
+
+    fn after(&self) -> String {
+        format!("after {} seeds, {:.0} s", self.seeds, self.took)
+    }
+}
+
+/// Plants one bug after the other and looks for it, for a while each, and in further
+/// rounds for those that were not found.
+fn hunt(
+    worlds: &Worlds,
+    bugs: &[String],
+    minutes: f64,
+    in_all: Option<f64>,
+) -> anyhow::Result<ExitCode> {
+    let worlds = Worlds { seeds: if worlds.seeds > 1 { worlds.seeds } else { 100_000 }, ..*worlds };
+    let (most, in_all) = (minutes * 60.0, in_all.map_or(f64::INFINITY, |minutes| minutes * 60.0));
+    let began = kernel_seconds();
+    let mut missing: Vec<Hunted> = Bug::ALL
+        .into_iter()
+        .map(|bug| (bug, format!("{bug:?}")))
+        .filter(|(_, name)| bugs.is_empty() || bugs.contains(name))
+        .map(|(bug, name)| Hunted { bug, name, seeds: 0, took: 0.0, otherwise: None })
+        .collect();
+    loop {
+        // Half of what is left is for the rounds to come.
+        let left = in_all - (kernel_seconds() - began);
+        let share = (left / (2 * missing.len().max(1)) as f64).max(SHARE_MIN);
+        let (mut looked, mut round) = (false, std::mem::take(&mut missing));
+        for mut hunted in round.drain(..) {
+            let left = in_all - (kernel_seconds() - began);
+            let seconds = share.min(most - hunted.took).min(left);
+            if seconds <= 0.0 {
+                missing.push(hunted);
+                continue;
             }
-            (None, other) => {
-                missed += 1;
-                let other =
-                    other.map(|(seed, what)| format!("; seed {seed} fails otherwise: {what}"));
-                say(&format!("{name:<26} NOT FOUND {after}{}", other.unwrap_or_default()));
+            looked = true;
+            if !hunted.look(&worlds, seconds)? {
+                missing.push(hunted);
             }
         }
+        if !looked {
+            break;
+        }
     }
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for hunted in &missing {
+        let other = hunted.otherwise.as_ref();
+        let other = other.map(|(seed, what)| format!("; seed {seed} fails otherwise: {what}"));
+        say(&format!(
+            "{} NOT FOUND {}{}",
+            hunted.named(),
+            hunted.after(),
+            other.unwrap_or_default()
+        ));
+    }
+    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Seconds since the machine started, from a file: the C library's clock stands

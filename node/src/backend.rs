@@ -23,6 +23,7 @@ use crate::{
         Config,
         secret::{SecretBytes, read_key, read_key_file, read_private},
         settings::ClusterTls,
+        share::memory_here,
     },
     layers::{admin_url, public_url},
     listener::health::VERSION,
@@ -63,7 +64,7 @@ impl Backend {
             .await
             .with_context(|| format!("the cluster listener cannot stand on {listen}"))?;
         let rocks = RocksSettings {
-            block_cache_bytes: config.memory.block_cache.as_usize(),
+            block_cache_bytes: config.memory.block_cache.of(memory_here()).as_usize(),
             write_buffer_bytes: config.memory.write_buffers.as_usize(),
             ..RocksSettings::default()
         };

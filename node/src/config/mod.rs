@@ -12,6 +12,7 @@ pub mod relying_party;
 mod rules;
 pub mod secret;
 pub mod settings;
+pub mod share;
 pub mod tables;
 pub mod value;
 pub mod web_origin;

@@ -7,6 +7,7 @@ use super::{
     layers::Layers,
     refusal::Refusal,
     settings::{AdminAuth, ClusterTls, Config, SameSite},
+    share::memory_here,
     value::{Size, show_duration},
 };
 
@@ -329,7 +330,7 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     at_least("limits.body", config.limits.body, Size(16 << 10));
     at_least("limits.admin_body", config.limits.admin_body, Size(16 << 10));
     at_least("limits.head", config.limits.head, Size(8 << 10));
-    at_least("memory.block_cache", config.memory.block_cache, Size(1 << 20));
+    at_least("memory.block_cache", config.memory.block_cache.of(memory_here()), Size(1 << 20));
     at_least("memory.write_buffers", config.memory.write_buffers, Size(1 << 20));
     for (name, value) in [
         ("argon2.iterations", config.argon2.iterations),

@@ -11,6 +11,7 @@ use super::{
     cidr::Cidr,
     layers::Layers,
     refusal::Refusal,
+    share::Share,
     tables::Tables,
     value::{FromRaw, Size},
     web_origin::WebOrigin,
@@ -207,8 +208,8 @@ sections! {
 
     /// Memory that all shards of the node share.
     Memory as memory = "memory" {
-        /// The block cache of the storage engine.
-        block_cache: Size = "32MiB",
+        /// What is kept of tablets: as much as is used of it is taken.
+        block_cache: Share = "20%",
         /// The write buffers of the storage engine.
         write_buffers: Size = "16MiB",
     }

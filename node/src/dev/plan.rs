@@ -159,6 +159,8 @@ impl DevNode {
              verification = true\nrecovery = true\n\n\
              [messages]\n# Everybody is at one address here, and nothing is sent.\n\
              max_per_source = 0\nmax_mails = 0\nmax_texts = 0\n\n\
+             [memory]\n# Three nodes share this machine with its user.\n\
+             block_cache = \"5%\"\n\n\
              [log]\nformat = \"json\"\n\n\
              [secrets]\nmaster_key_file = \"../master.key\"\n",
             self.region,

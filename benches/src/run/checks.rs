@@ -183,14 +183,14 @@ async fn three_processes(args: &ChecksArgs, tuples: u64, over: Duration) -> anyh
     found.rest_import = Some(import);
     let last = Tuple::new("Group", "last", "members", Subject::Id("eve".to_owned()));
     let token = rpc::write(&cluster, &last).await?;
-    let local = [Fresh::Eventual, Fresh::Bounded, Fresh::Snaptoken(token.clone()), Fresh::Strong];
-    for (grpc, fresh) in local
-        .into_iter()
-        .map(|fresh| (false, fresh))
-        .chain([(true, Fresh::Snaptoken(token)), (true, Fresh::Strong)])
-    {
+    let rest = [Fresh::Eventual, Fresh::Bounded, Fresh::Snaptoken(token.clone()), Fresh::Strong];
+    let rest = rest.into_iter().map(|fresh| (false, fresh, args.clients));
+    let grpc = [Fresh::Snaptoken(token), Fresh::Strong];
+    let grpc = grpc.into_iter().map(|fresh| (true, fresh, args.clients));
+    // How long one takes where nothing waits for a core.
+    let alone = [(false, Fresh::Bounded, 1), (false, Fresh::Strong, 1)];
+    for (grpc, fresh, clients) in rest.chain(grpc).chain(alone) {
         for model in Model::ALL {
-            let clients = args.clients;
             let round = match grpc {
                 true => rpc::check(&cluster, scale, model, &fresh, clients, over).await?,
                 false => rest::check(&cluster, scale, model, &fresh, clients, over).await?,

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use cardea_raft::{Applied, Entry, GroupId, Payload, Position, ReplicaId, Snapshot};
 use cardea_storage::{
     Clock, Fault, Feature, Revision, Timestamp,
-    engine::{Disk, Retention},
+    engine::{Disk, Retention, Usage},
     machine::{self, Answered, LogEntry, Machine, area, state},
     planted::{self, Bug},
     tablet::TabletDirectory,
@@ -101,7 +101,8 @@ struct Flushed {
 struct Size {
     revision: Revision,
     at: Duration,
-    bytes: u64,
+    disk_bytes: u64,
+    unflushed_bytes: u64,
 }
 
 /// The last confirmed read index.
@@ -231,7 +232,7 @@ impl Replica {
         let entries = revision.0.saturating_sub(flushed.revision.0);
         Unflushed {
             entries,
-            bytes: if entries == 0 { 0 } else { self.machine.engine().usage().unflushed_bytes },
+            bytes: if entries == 0 { 0 } else { self.size().unflushed_bytes },
             since: self.clock.monotonic().saturating_sub(flushed.at),
         }
     }
@@ -258,22 +259,28 @@ impl Replica {
         self.machine.engine().usage().disk_bytes
     }
 
-    /// Bytes of its rows: in files, or in memory and the log alone yet. Of a tablet that
-    /// nobody writes to the engine is asked now and then: a compaction may change it.
+    /// Bytes of its rows: in files, or in memory and the log alone yet.
     pub fn row_bytes(&self) -> u64 {
+        let size = self.size();
+        size.disk_bytes + size.unflushed_bytes
+    }
+
+    /// Of a tablet that nobody writes to the engine is asked now and then: a compaction may
+    /// change it.
+    fn size(&self) -> Size {
         const ASKED_EVERY: Duration = Duration::from_secs(30);
         let (revision, at) = (self.machine.state().revision(), self.clock.monotonic());
-        let mut size = self.size.lock();
-        if let Some(Size { revision: of, at: asked, bytes }) = *size
-            && of == revision
-            && at.saturating_sub(asked) < ASKED_EVERY
+        let mut known = self.size.lock();
+        if let Some(size) = *known
+            && size.revision == revision
+            && at.saturating_sub(size.at) < ASKED_EVERY
         {
-            return bytes;
+            return size;
         }
-        let usage = self.machine.engine().usage();
-        let bytes = usage.disk_bytes + usage.unflushed_bytes;
-        *size = Some(Size { revision, at, bytes });
-        bytes
+        let Usage { disk_bytes, unflushed_bytes, .. } = self.machine.engine().usage();
+        let size = Size { revision, at, disk_bytes, unflushed_bytes };
+        *known = Some(size);
+        size
     }
 
     /// Whether nothing was applied since no transaction was outstanding.

@@ -136,7 +136,7 @@ pub struct Host {
     applies: Arc<Durations>,
     brisk: Brisk,
     pub(crate) knocking: Knocking,
-    groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
+    pub(crate) groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
     /// Starts and stops of groups are serial.
     changing: tokio::sync::Mutex<()>,
     keepers: parking_lot::Mutex<Vec<JoinHandle<()>>>,

@@ -293,13 +293,14 @@ pub(crate) async fn keep(host: Weak<Host>, tick: Duration) {
     for number in 0_u64.. {
         period.tick().await;
         let Some(host) = host.upgrade() else { return };
-        let (now, groups) = (Instant::now(), host.running_groups());
-        groups.iter().for_each(|group| group.rest.listen(now));
+        let now = Instant::now();
+        host.groups.read().values().for_each(|group| group.rest.listen(now));
         if !number.is_multiple_of(PULSE_TICKS) {
             continue;
         }
         let mut pulses = BTreeMap::new();
-        let leading = groups.into_iter().filter(|group| group.rest.pulse(now, &mut pulses));
+        let leading =
+            host.running_groups().into_iter().filter(|group| group.rest.pulse(now, &mut pulses));
         let leading: Vec<_> = leading.collect();
         pulses.into_iter().for_each(|(node, pulses)| host.peers.pulse(node, pulses));
         // openraft's own, which the answers to the pulses before stand for.

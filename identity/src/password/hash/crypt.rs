@@ -10,6 +10,9 @@ use super::HashRefused;
 
 /// Most rounds that are verified: passlib's defaults are 535,000 and 656,000.
 const ROUNDS_MAX: u32 = 1_000_000;
+/// The longest password, in bytes: libxcrypt's `CRYPT_MAX_PASSPHRASE_SIZE`, so no crypt(3)
+/// has made a hash of a longer one. What these forms cost grows with the square of it.
+const PASSWORD_BYTES_MAX: usize = 512;
 /// Rounds that are meant where none are named.
 const ROUNDS_DEFAULT: u32 = 5000;
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -84,6 +87,9 @@ impl Crypt {
     }
 
     pub(super) fn verify(&self, password: &[u8]) -> bool {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return false;
+        }
         let params = |rounds| Params::new(rounds).unwrap_or(Params::RECOMMENDED);
         let made = match self.kind {
             Kind::Md5 => written(&md5_crypt(password, &self.salt), &MD5_ORDER),
@@ -145,4 +151,29 @@ fn md5_crypt(password: &[u8], salt: &[u8]) -> [u8; 16] {
         made = digest(&[first, salted, again, last]);
     }
     made
+}
+
+#[cfg(test)]
+mod crypt_tests {
+    use super::*;
+
+    /// What these forms cost grows with the square of the password, which whoever logs in
+    /// chooses: a mebibyte of it would keep a thread busy for an hour.
+    #[test]
+    fn passwords_longer_than_any_crypt_takes_match_nothing() {
+        let params = Params::new(Params::ROUNDS_MIN).unwrap();
+        for (length, taken) in [(PASSWORD_BYTES_MAX, true), (PASSWORD_BYTES_MAX + 1, false)] {
+            let password = vec![b'x'; length];
+            let sha256 = sha_crypt::sha256_crypt(&password, b"salt", params);
+            let sha512 = sha_crypt::sha512_crypt(&password, b"salt", params);
+            for (kind, output) in [
+                (Kind::Md5, written(&md5_crypt(&password, b"salt"), &MD5_ORDER)),
+                (Kind::Sha256(Params::ROUNDS_MIN), written(&sha256, &SHA256_ORDER)),
+                (Kind::Sha512(Params::ROUNDS_MIN), written(&sha512, &SHA512_ORDER)),
+            ] {
+                let crypt = Crypt { kind, salt: b"salt".to_vec(), output };
+                assert_eq!(crypt.verify(&password), taken, "{length}");
+            }
+        }
+    }
 }

@@ -197,6 +197,26 @@ async fn what_waits_is_for_its_own_address_and_for_nothing_else() {
     );
 }
 
+/// Whoever had somebody's session, and is put out, does not get the account afterwards.
+#[tokio::test]
+async fn change_that_waits_ends_with_the_sessions_of_its_identity() {
+    let world = patient();
+    let (stolen, id) = world.join("ann@example.org").await;
+    let begun = world.move_to(&stolen, "eve@example.org").await.unwrap().verification.unwrap();
+    let code = world.code_for("eve@example.org").await;
+    let owner = world.proof("ann@example.org").await;
+    let flow = world.settings(&owner).await.unwrap();
+    let submission = SettingsSubmission {
+        method: "password".to_owned(),
+        password: Some(secret("another horse battery")),
+        ..SettingsSubmission::default()
+    };
+    world.change(&flow, &owner, submission).await.unwrap();
+    assert!(!world.recognised(&stolen).await);
+    assert_eq!(told(world.verify(&begun, by(code)).await), [4_070_006]);
+    assert_eq!(world.who(id).await.traits["email"], "ann@example.org");
+}
+
 #[tokio::test]
 async fn address_that_somebody_has_or_takes_meanwhile_is_not_held() {
     let world = patient();

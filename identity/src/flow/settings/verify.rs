@@ -4,8 +4,9 @@
 //! What waits is sealed in the verification, beside what the traits were: once the new
 //! address is verified they become the identity's, unless they have changed since. Until
 //! then nothing has changed, so a mistyped address locks nobody out, and one that is
-//! somebody else's is never held. Sending is charged at the identity, for anybody's
-//! address may be typed.
+//! somebody else's is never held. Where the sessions of the identity are ended, so is what
+//! one of them asked for: whoever is put out takes no account along. Sending is charged at
+//! the identity, for anybody's address may be typed.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,16 @@ pub(in crate::flow) struct Waiting {
     pub(in crate::flow) traits: Value,
     /// What they were.
     from: Value,
+    /// The epoch of the session that asked for it; `None` if an older node wrote it.
+    #[serde(default)]
+    epoch: Option<u64>,
 }
 
 impl Waiting {
-    /// Whether nothing has changed since.
+    /// Whether nothing has changed since, and no sessions were ended.
     pub(in crate::flow) fn is_from(&self, identity: &IdentityRecord) -> bool {
         self.from == json_of(&identity.traits)
+            && self.epoch.is_none_or(|epoch| epoch == identity.session_epoch)
     }
 }
 
@@ -152,7 +157,8 @@ impl Service {
         }
         let drawn = &self.draw_verification(subject);
         let from = json_of(&opened.me.identity.traits);
-        let waiting = Waiting { traits: traits.clone(), from };
+        let epoch = Some(opened.me.identity.session_epoch);
+        let waiting = Waiting { traits: traits.clone(), from, epoch };
         let Some(waiting) = self.seal_waiting(drawn.flow, &waiting) else {
             return told(opened, Text::traits_too_large());
         };

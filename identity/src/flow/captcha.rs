@@ -112,7 +112,8 @@ mod tests {
 
     fn world(flows: &[Purpose]) -> World {
         let proof_of_work = ProofOfWork { flows: flows.to_vec(), bits: 8 };
-        World::with(Settings { proof_of_work, recovery: true, ..settings() })
+        let settings = Settings { recovery: true, verification: true, ..settings() };
+        World::with(Settings { proof_of_work, ..settings })
     }
 
     fn by(answer: Option<String>) -> Client {
@@ -162,6 +163,32 @@ mod tests {
         service.submit_registration(scope, flow.id, submission(), &client).await.unwrap();
         // Others do not ask.
         world.log_in("ann@example.org", PASSWORD).await.unwrap();
+    }
+
+    /// A flow in whose place another one stands was worked for; the other one was not.
+    #[tokio::test]
+    async fn flow_that_replaces_one_that_is_over_asks_anew() {
+        let world = world(&[Purpose::Recovery, Purpose::Verification]);
+        let (service, scope) = (&world.service, world.scope);
+        for purpose in [Purpose::Recovery, Purpose::Verification] {
+            let flow = service.begin_code(scope, purpose, BeginCode::default()).await.unwrap();
+            let send = || CodeSubmission {
+                email: Some("nobody@example.org".to_owned()),
+                ..CodeSubmission::default()
+            };
+            let client = by(Some(solve(flow.id, 8)));
+            service.submit_code(scope, (purpose, flow.id), send(), &client).await.unwrap();
+            world.clock.advance(std::time::Duration::from_secs(3600));
+            let over = service.submit_code(scope, (purpose, flow.id), send(), &by(None)).await;
+            let Err(CodeRejection::Flow(FlowRejection::Expired { replacement, .. })) = over else {
+                panic!("{over:?}")
+            };
+            let next = replacement.unwrap();
+            assert!(next.ui.find("captcha_proof").is_some());
+            let refused = service.submit_code(scope, (purpose, next.id), send(), &by(None)).await;
+            let Err(CodeRejection::Invalid(told)) = refused else { panic!("{refused:?}") };
+            assert_eq!(ids(&told), [4_000_038]);
+        }
     }
 
     #[tokio::test]

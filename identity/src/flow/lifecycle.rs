@@ -144,6 +144,11 @@ impl Service {
             exchange_token: Bytes::new(),
             code_account: Bytes::new(),
             code_traits: Bytes::new(),
+            // Whom a code was sent to is not who begins anew, and has no work done for it.
+            subject: match purpose {
+                Purpose::Recovery | Purpose::Verification => Bytes::new(),
+                _ => over.subject.clone(),
+            },
             passwordless_keys: if over.subject.is_empty() {
                 Vec::new()
             } else {

@@ -231,6 +231,24 @@ async fn code_signs_up_with_the_address_verified() {
     assert_eq!(done.issued.unwrap().session.methods[0].method.name(), "code");
 }
 
+/// A replica that lags knows the traits of before; the code is for those of now.
+#[tokio::test]
+async fn code_signs_up_with_no_other_address_however_late_a_replica_is() {
+    let world = world();
+    let id = world.begin_registration().await.id;
+    let theirs = json!({"email": "ann@example.org"});
+    let mine = json!({"email": "eve@example.org"});
+    refused(register(&world, id, signs_up(theirs.clone(), None)).await);
+    *world.counted.behind.lock() = Some(Vec::new());
+    refused(register(&world, id, signs_up(mine.clone(), None)).await);
+    let code = mailed(&world, "eve@example.org").await.unwrap();
+    let refused = refused(register(&world, id, signs_up(theirs, Some(&code))).await);
+    assert_eq!(says(&refused).last(), Some(&4_000_036));
+    *world.counted.behind.lock() = None;
+    let done = register(&world, id, signs_up(mine, Some(&code))).await.unwrap();
+    assert_eq!(done.identity.verifiable_addresses[0].value, "eve@example.org");
+}
+
 #[tokio::test]
 async fn whether_somebody_has_an_address_is_told_to_its_owner_alone() {
     let world = world();

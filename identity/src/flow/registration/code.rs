@@ -106,6 +106,11 @@ impl Service {
             .map_err(rejected)?
         {
             Tried::Right(record) => {
+                // Read again since: it may have been sent for other traits meanwhile.
+                let sent_for = self.waiting_traits(id, &record);
+                if sent_for.as_ref() != Some(&traits) || record.address != address.value {
+                    return Err(RegistrationRejection::say(opened.flow, Text::traits_mismatch()));
+                }
                 opened.record = *record;
                 let verified_at = Some(self.now());
                 let earned = Earned::by(Factor::code(address.via));

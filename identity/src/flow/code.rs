@@ -8,7 +8,7 @@
 //!    flow keeps the code's keyed digest, and a message is written beside it; for nobody
 //!    a code that was never drawn, and a message that is never sent.
 //! 2. To try: charge the account, then the flow; both commit before the code is looked
-//!    at. A flow has five tries over all its codes, an account as many as its throttle
+//!    at. Whose code it is says the flow as it is charged. A flow has five tries over all its codes, an account as many as its throttle
 //!    lets through.
 //! 3. A right code brings about what the flow is for in one transaction in the
 //!    subject's home, once.

@@ -134,6 +134,42 @@ async fn flow_takes_five_codes_and_another_code_is_no_way_around() {
     assert_eq!(says(&over).last(), Some(&4_000_001));
 }
 
+/// A replica that lags knows whom the code of before was sent to: to charge her alone would
+/// give tries at somebody else's away.
+#[tokio::test]
+async fn it_is_charged_whose_code_is_tried_however_late_a_replica_is() {
+    let world = World::with(Settings { recovery: true, ..settings() });
+    world.register("ann@example.org").await;
+    world.register("eve@example.org").await;
+    let submit = async |flow: FlowId, email: Option<&str>, code: &str| {
+        let submission = CodeSubmission {
+            email: email.map(str::to_owned),
+            code: Some(Secret::new(code.to_owned())),
+            ..CodeSubmission::default()
+        };
+        let what = (Purpose::Recovery, flow);
+        world.service.submit_code(world.scope, what, submission, &client(IP)).await
+    };
+    let begin = async || {
+        let begin = world.service.begin_code(world.scope, Purpose::Recovery, BeginCode::default());
+        begin.await.unwrap().id
+    };
+    let flow = begin().await;
+    submit(flow, Some("ann@example.org"), "").await.unwrap();
+    for _ in 0..sent_code::TRIES_MAX {
+        let wrong = submit(flow, None, "wrong").await;
+        assert!(matches!(wrong, Err(CodeRejection::Invalid(_))), "{wrong:?}");
+    }
+    world.clock.advance(std::time::Duration::from_millis(10));
+    let flow = begin().await;
+    submit(flow, Some("eve@example.org"), "").await.unwrap();
+    *world.counted.behind.lock() = Some(Vec::new());
+    submit(flow, Some("ann@example.org"), "").await.unwrap();
+    let code = mailed(&world, "ann@example.org").await.unwrap();
+    let tried = submit(flow, None, &code).await;
+    assert!(matches!(tried, Err(CodeRejection::Throttled(_))), "{tried:?}");
+}
+
 #[tokio::test]
 async fn code_of_another_flow_is_wrong() {
     let world = world();

@@ -16,7 +16,7 @@ use crate::{
     schema::{Address, Channel, read_address},
     table::{
         AddressIndexKey, AddressIndexRecord, Attempts, AttemptsKey, FlowKey, FlowRecord, Flows,
-        Identities, IdentityKey, RecoveryAddresses, VerifiableAddresses,
+        Identities, IdentityKey, RecoveryAddresses, VerifiableAddresses, id_of,
     },
 };
 
@@ -56,6 +56,15 @@ pub(crate) enum Budget {
     TryingSecond,
     /// Copies of all that is held.
     Copying,
+}
+
+/// Whom the code of a flow was sent to, or the decoy.
+fn owner_of(record: &FlowRecord) -> Uuid {
+    let sends_to_subject = [Purpose::Recovery, Purpose::Verification];
+    match Purpose::from_number(record.purpose) {
+        Some(purpose) if sends_to_subject.contains(&purpose) => id_of(&record.subject),
+        _ => id_of(&record.code_account),
+    }
 }
 
 impl Service {
@@ -121,6 +130,11 @@ impl Service {
     ) -> Result<Tried, CodeRejection> {
         self.charge_code(scope, account, budget).await?;
         let Some(record) = self.charge_flow(scope, id).await? else { return Ok(Tried::NoneLeft) };
+        // Another one was sent since the flow was opened: it is charged whose code it is.
+        let owner = owner_of(&record);
+        if owner != account {
+            self.charge_code(scope, owner, budget).await?;
+        }
         let typed: String = code.expose().chars().filter(|c| !c.is_whitespace()).collect();
         let digests = self.code_digests(scope.tenant, id.0, &typed);
         let is_right =

@@ -8,8 +8,9 @@
 //!    flow keeps the code's keyed digest, and a message is written beside it; for nobody
 //!    a code that was never drawn, and a message that is never sent.
 //! 2. To try: charge the account, then the flow; both commit before the code is looked
-//!    at. Whose code it is says the flow as it is charged. A flow has five tries over all its codes, an account as many as its throttle
-//!    lets through.
+//!    at. Whose code it is says the flow as it is charged. A wrong one counts at the source
+//!    that it came from, as a wrong password does. A flow has five tries over all its
+//!    codes, an account as many as its throttle lets through.
 //! 3. A right code brings about what the flow is for in one transaction in the
 //!    subject's home, once.
 
@@ -255,9 +256,17 @@ impl Service {
     ) -> Result<CodeOutcome, CodeRejection> {
         let purpose = flow.purpose;
         let subject = id_of(&record.subject);
+        // Nobody guesses links, and old ones are followed by mistake.
+        let source = follower.is_none().then(|| self.source(scope, client));
+        if let Some(source) = &source {
+            self.source_may_try(scope, source).await?.map_err(CodeRejection::Throttled)?;
+        }
         let mut record = match self.try_code_of(scope, id, (subject, Budget::Trying), code).await? {
             Tried::Right(record) => *record,
             Tried::Wrong => {
+                if let Some(source) = &source {
+                    self.source_failed(scope, source).await?;
+                }
                 flow.ui.messages.push(AddressProof::of(record).invalid(purpose));
                 return Err(CodeRejection::Invalid(Box::new(flow)));
             }

@@ -134,6 +134,36 @@ async fn flow_takes_five_codes_and_another_code_is_no_way_around() {
     assert_eq!(says(&over).last(), Some(&4_000_001));
 }
 
+#[tokio::test]
+async fn wrong_codes_count_at_their_source_whatever_they_are_for() {
+    let throttle = throttle::Throttle { source_failures_max: 2, ..Default::default() };
+    let on = Settings { recovery: true, verification: true, ..settings() };
+    let world = World::with(Settings { throttle, ..on });
+    world.register("ann@example.org").await;
+    for purpose in [Purpose::Recovery, Purpose::Verification] {
+        let begun = world.service.begin_code(world.scope, purpose, BeginCode::default()).await;
+        let what = (purpose, begun.unwrap().id);
+        let submit = async |submission, ip| {
+            world.service.submit_code(world.scope, what, submission, &client(ip)).await
+        };
+        let by = |code: &str| CodeSubmission {
+            code: Some(Secret::new(code.to_owned())),
+            ..CodeSubmission::default()
+        };
+        let email = Some("ann@example.org".to_owned());
+        submit(CodeSubmission { email, ..CodeSubmission::default() }, IP).await.unwrap();
+        for _ in 0..2 {
+            let wrong = submit(by("wrong"), IP).await;
+            assert!(matches!(wrong, Err(CodeRejection::Invalid(_))), "{wrong:?}");
+        }
+        let code = mailed(&world, "ann@example.org").await.unwrap();
+        let early = submit(by(&code), IP).await;
+        assert!(matches!(early, Err(CodeRejection::Throttled(_))), "{early:?}");
+        submit(by(&code), "198.51.100.7").await.unwrap();
+        world.clock.advance(std::time::Duration::from_secs(600));
+    }
+}
+
 /// A replica that lags knows whom the code of before was sent to: to charge her alone would
 /// give tries at somebody else's away.
 #[tokio::test]

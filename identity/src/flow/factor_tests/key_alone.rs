@@ -94,6 +94,18 @@ async fn security_key_signs_up_and_logs_in_alone_and_is_one_factor() {
     assert!(matches!(stepped, Err(BeginRejection::NoSecondFactor)), "{stepped:?}");
 }
 
+/// Who looks closely may tell who has one; nobody looks at everybody.
+#[tokio::test]
+async fn asking_for_keys_counts_at_its_source() {
+    let throttle = crate::flow::throttle::Throttle { source_failures_max: 2, ..Default::default() };
+    let world = world_of(Settings { passwordless_keys: true, throttle, ..settings() });
+    world.asked_for_key("ann@example.org").await;
+    world.asked_for_key("bob@example.org").await;
+    let flow = world.begin_in_browser().await;
+    let early = world.submit(&flow, None, by_name("eve@example.org")).await;
+    assert!(matches!(early, Err(LoginRejection::Throttled(_))), "{early:?}");
+}
+
 #[tokio::test]
 async fn form_asks_for_a_key_whether_or_not_somebody_has_one() {
     let world = passwordless();

@@ -7,7 +7,8 @@
 //! the form then asks for one of its keys. For an identifier that nobody has, or whose owner
 //! has no such key, it asks for one that was never made, the same each time. Ids of keys are
 //! of many lengths, and some people have several, so who looks closely may tell all the same
-//! that an account has one: an operator who minds that leaves keys a second factor.
+//! that an account has one: an operator who minds that leaves keys a second factor. So asking
+//! counts at its source like guessing, whoever is named.
 
 use cardea_storage::{Consistency, Timestamp};
 
@@ -101,7 +102,7 @@ impl Service {
     /// Asks whoever names itself for one of its keys.
     async fn ask_for_key(
         &self,
-        Sender { scope, id, .. }: Sender<'_>,
+        Sender { scope, id, client }: Sender<'_>,
         (record, mut flow): (FlowRecord, Flow),
         typed: &str,
     ) -> Result<LoggedIn, LoginRejection> {
@@ -109,6 +110,7 @@ impl Service {
             forms::say_violations(&mut flow.ui, &[Violation::required("#", "identifier")]);
             return Err(LoginRejection::Invalid(Box::new(flow)));
         }
+        self.source_failed(scope, &self.source(scope, client)).await?;
         let identifier = looked_up(typed);
         let account = self.account(scope, &identifier).await?;
         let view = self.store.view(Consistency::Strong);

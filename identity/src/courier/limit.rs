@@ -10,8 +10,9 @@
 //! messages to one country, and all mails and all text messages of the cluster. Each
 //! count is a counter of the store, which begins with its first message and is over a
 //! window later. A count is read first and added to afterwards, so what is asked for at
-//! the same moment may pass a limit by as much as is under way; and what was counted stays
-//! counted if nothing comes of it.
+//! the same moment may pass a limit by as much as is under way. Where it is told anyway
+//! whether a message goes out, as at a registration, it is counted once it does: nobody
+//! uses up somebody else's by what is refused.
 //!
 //! What is told to people because they changed something is not counted: nobody can be
 //! kept from learning that an account was taken over.
@@ -88,6 +89,20 @@ impl Service {
         client: &Client,
         to: &Address,
     ) -> Result<Result<(), TooEarly>, StoreError> {
+        let may = self.message_may_go(scope, client, to).await?;
+        if may.is_ok() {
+            self.message_goes(scope, client, to).await?;
+        }
+        Ok(may)
+    }
+
+    /// Whether a message that somebody asks for may go; it is to be counted once it does.
+    pub(crate) async fn message_may_go(
+        &self,
+        scope: Scope,
+        client: &Client,
+        to: &Address,
+    ) -> Result<Result<(), TooEarly>, StoreError> {
         let counts = self.counts_of(scope, client, to);
         let keys: Vec<Key> = counts.iter().map(|count| count.key.clone()).collect();
         let rows = self.store.view(Consistency::Strong).rows(&keys, false).await?;
@@ -105,9 +120,17 @@ impl Service {
                 tracing::warn!(limit, via, "a limit on messages is reached; more are refused");
             }
         }
-        if let Some(retry_after) = wait {
-            return Ok(Err(TooEarly { retry_after }));
-        }
+        Ok(wait.map_or(Ok(()), |retry_after| Err(TooEarly { retry_after })))
+    }
+
+    /// Counts a message.
+    pub(crate) async fn message_goes(
+        &self,
+        scope: Scope,
+        client: &Client,
+        to: &Address,
+    ) -> Result<(), StoreError> {
+        let keys = self.counts_of(scope, client, to).into_iter().map(|count| count.key).collect();
         let window = self.settings.message_limits.window;
         for together in self.of_one_shard(keys) {
             let together = &together;
@@ -120,7 +143,16 @@ impl Service {
                 })
                 .await?;
         }
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    /// Counts a message that was written with something else; what is done is done, whether
+    /// that can be counted or not.
+    pub(crate) async fn message_went(&self, scope: Scope, client: &Client, to: &str) {
+        let to = Address { via: Channel::of_address(to), value: to.to_owned() };
+        if let Err(error) = self.message_goes(scope, client, &to).await {
+            tracing::warn!(%error, "a message was not counted");
+        }
     }
 
     fn counts_of(&self, scope: Scope, client: &Client, to: &Address) -> Vec<Count> {

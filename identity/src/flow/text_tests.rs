@@ -249,6 +249,21 @@ async fn a_registration_that_would_text_too_much_is_refused_and_leaves_nothing()
     register(&world, signs_up("password", "+4930901821")).await.unwrap();
 }
 
+/// Nobody uses up what may be sent to somebody by signing up in their name.
+#[tokio::test]
+async fn a_registration_that_is_refused_counts_no_message() {
+    let message_limits = Limits { per_address: 2, ..Limits::default() };
+    let world = world(Settings { message_limits, ..settings() }).await;
+    register(&world, signs_up("password", NUMBER)).await.unwrap();
+    for _ in 0..3 {
+        let taken = register(&world, signs_up("password", NUMBER)).await;
+        assert!(matches!(taken, Err(RegistrationRejection::Invalid(_))), "{taken:?}");
+    }
+    sent(&world, Purpose::Recovery, NUMBER).await;
+    let flow = begin(&world, Purpose::Recovery).await;
+    throttled(submit(&world, &flow, to(NUMBER), &client(IP)).await);
+}
+
 #[tokio::test]
 async fn numbers_elsewhere_are_refused_where_messages_do_not_go() {
     let text_prefixes = vec!["+1".to_owned()];

@@ -228,8 +228,9 @@ impl Service {
         identity.verifiable.iter().filter(|address| address.verified_at == 0).find(reached)
     }
 
-    /// Counts the message that a verification sends which begins by itself.
-    pub(super) async fn count_verification(
+    /// Whether a verification may begin by itself, of the first of these addresses that
+    /// messages go to. Once it has, its message is to be counted.
+    pub(super) async fn may_verify(
         &self,
         scope: Scope,
         client: &Client,
@@ -237,7 +238,7 @@ impl Service {
     ) -> Result<Result<(), TooEarly>, StoreError> {
         let mut reached = addresses.filter(|to| self.settings.message_limits.reaches(to));
         match reached.next() {
-            Some(to) => self.count_message(scope, client, &to).await,
+            Some(to) => self.message_may_go(scope, client, &to).await,
             None => Ok(Ok(())),
         }
     }

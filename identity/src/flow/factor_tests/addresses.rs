@@ -109,6 +109,20 @@ async fn strangers_are_not_written_to_without_end() {
 }
 
 #[tokio::test]
+async fn change_that_is_refused_counts_no_message() {
+    let message_limits = crate::courier::Limits { per_address: 2, ..Default::default() };
+    let world = World::with(Settings { verification: true, message_limits, ..settings() });
+    let begun = world.register("bob@example.org").await.verification.unwrap();
+    let (proof, _) = world.join("ann@example.org").await;
+    for _ in 0..2 {
+        assert_eq!(unchanged(world.move_to(&proof, "bob@example.org").await), [4_000_007]);
+    }
+    world.verify(&begun, to("bob@example.org")).await.unwrap();
+    let early = world.verify(&begun, to("bob@example.org")).await;
+    assert!(matches!(early, Err(CodeRejection::Throttled(_))), "{early:?}");
+}
+
+#[tokio::test]
 async fn change_waits_until_its_address_is_verified() {
     let world = patient();
     let (proof, id) = world.join("ann@example.org").await;

@@ -127,8 +127,8 @@ impl Service {
         let addresses = found.map(|identity| identity.verifiable_addresses).unwrap_or_default();
         let unverified = addresses.into_iter().filter(|address| address.verified_at.is_none());
         let unverified = unverified.map(|one| Address { via: one.via, value: one.value });
-        let counted = self.count_verification(scope, client, unverified).await?;
-        counted.map_err(LoginRejection::Throttled)?;
+        let may = self.may_verify(scope, client, unverified).await?;
+        may.map_err(LoginRejection::Throttled)?;
         let drawn = &self.draw_verification(account);
         let done = self
             .store
@@ -139,8 +139,9 @@ impl Service {
                 Ok::<_, StoreError>(self.start_verification(&t, scope, owner, origin, drawn))
             })
             .await?;
-        if done.value.is_some() {
+        if let Some(started) = &done.value {
             self.posted();
+            self.message_went(scope, client, &started.address).await;
         }
         Ok(done.value)
     }

@@ -325,8 +325,8 @@ impl Service {
                 new.addresses.iter().any(|a| a.verified_at.is_some() && a.value == to.value)
             };
             let unverified = found.verifiable.iter().filter(|to| !shown(to)).cloned();
-            let counted = self.count_verification(scope, client, unverified).await?;
-            counted.map_err(RegistrationRejection::Throttled)?;
+            let may = self.may_verify(scope, client, unverified).await?;
+            may.map_err(RegistrationRejection::Throttled)?;
         }
         let verification = &verifies.then(|| self.draw_verification(subject));
         let logs_in = new.state == IdentityState::Active && self.signing_up_logs_in(method);
@@ -392,8 +392,9 @@ impl Service {
         };
         match ending {
             Ending::Registered(registered) => {
-                if registered.verification.is_some() {
+                if let Some(started) = &registered.verification {
                     self.posted();
+                    self.message_went(scope, client, &started.address).await;
                 }
                 self.calls_posted(calls);
                 self.finished(scope, started.0, subject);

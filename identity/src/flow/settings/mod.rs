@@ -319,6 +319,9 @@ impl Service {
                 if told || verification.is_some() {
                     self.posted();
                 }
+                if let Some(started) = &verification {
+                    self.message_went(scope, &client, &started.address).await;
+                }
                 if !shows {
                     self.calls_posted(calls);
                 }

@@ -77,8 +77,8 @@ impl Service {
         }
     }
 
-    /// Charges a message to a new address: at the identity, and at all else that limits
-    /// messages.
+    /// Charges a message to a new address at the identity, and asks whether it may go by all
+    /// else that limits messages; that counts it once it does.
     async fn may_send(
         &self,
         opened: &Opened,
@@ -87,7 +87,7 @@ impl Service {
     ) -> Result<Result<(), TooEarly>, SettingsRejection> {
         let (scope, subject) = (opened.scope, opened.me.identity_id);
         match self.charge_code(scope, subject, Budget::Sending).await {
-            Ok(_) => Ok(self.count_message(scope, client, to).await?),
+            Ok(_) => Ok(self.message_may_go(scope, client, to).await?),
             Err(CodeRejection::Throttled(early)) => Ok(Err(early)),
             Err(CodeRejection::Store(error)) => Err(error.into()),
             Err(_) => Err(SettingsRejection::NoSession),
@@ -152,6 +152,10 @@ impl Service {
                 return told(opened, Text::duplicate_identifier());
             }
         }
+        // The transaction decides; what it will refuse is charged to nobody.
+        if !self.is_privileged(&opened.me, self.now()) {
+            return Err(SettingsRejection::RefreshRequired);
+        }
         if let Err(early) = self.may_send(&opened, client, address).await? {
             return told(opened, Text::come_back_later(early.retry_after));
         }
@@ -183,6 +187,7 @@ impl Service {
         match done {
             Ok(done) => {
                 self.posted();
+                self.message_went(scope, client, &address.value).await;
                 opened.flow.verification = Some(done.value);
                 let proof = self.proof_for(Purpose::Verification);
                 opened.flow.ui.messages = vec![proof.sent(Purpose::Verification, address)];

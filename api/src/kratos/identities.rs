@@ -101,9 +101,9 @@ pub(super) async fn by_external_id(
     query: Query,
 ) -> Result<Response, ApiError> {
     let detail = included(&query)?.unwrap_or_default();
-    let service = kratos.service();
-    let id = service.identity_by_external_id(caller.scope, &external_id, &consistency).await?;
-    let identity = service.identity(caller.scope, id, detail, consistency).await?;
+    let found =
+        kratos.service().identity_by_external_id(caller.scope, &external_id, detail, consistency);
+    let identity = found.await?;
     Ok(shown(&kratos, StatusCode::OK, &identity))
 }
 

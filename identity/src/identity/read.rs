@@ -54,12 +54,37 @@ pub enum ReadRejection {
     Store(#[from] StoreError),
 }
 
+/// Times that it is looked up who has an external id, while that changes.
+const LOOKUPS_MAX: u32 = 4;
+
 impl Service {
-    /// Who has an external id (`getIdentityByExternalID`).
+    /// Who has an external id (`getIdentityByExternalID`), with its credentials. The index and
+    /// the identity are two reads: where the second does not bear out the first, since the id
+    /// has gone to another one or a replica lags, both are done again, strongly.
     ///
     /// # Errors
     /// See [`ReadRejection`].
     pub async fn identity_by_external_id(
+        &self,
+        scope: Scope,
+        external_id: &str,
+        detail: CredentialDetail,
+        mut consistency: Consistency,
+    ) -> Result<Identity, ReadRejection> {
+        for _ in 0..LOOKUPS_MAX {
+            let id = self.external_holder(scope, external_id, &consistency).await?;
+            match self.identity(scope, id, detail, consistency).await {
+                Ok(identity) if identity.external_id.as_deref() == Some(external_id) => {
+                    return Ok(identity);
+                }
+                Ok(_) | Err(ReadRejection::NotFound) => consistency = Consistency::Strong,
+                Err(failed) => return Err(failed),
+            }
+        }
+        Err(StoreError::Contended { attempts: LOOKUPS_MAX }.into())
+    }
+
+    async fn external_holder(
         &self,
         scope: Scope,
         external_id: &str,

@@ -65,6 +65,57 @@ async fn list(world: &World, filter: ListFilter, size: u32) -> Vec<IdentityId> {
     }
 }
 
+impl World {
+    async fn by_external(
+        &self,
+        scope: Scope,
+        external_id: &str,
+    ) -> Result<IdentityId, ReadRejection> {
+        let (outline, strong) = (CredentialDetail::Outline, Consistency::Strong);
+        let found = self.service.identity_by_external_id(scope, external_id, outline, strong).await;
+        found.map(|identity| identity.id)
+    }
+}
+
+/// Between the two reads it may go to somebody else, or to nobody.
+#[tokio::test]
+async fn who_has_an_external_id_is_not_who_had_it() {
+    for gone in [false, true] {
+        for reads in 0.. {
+            let world = World::new();
+            let named = |email: &str, external_id: Option<&str>| NewIdentity {
+                traits: traits(email),
+                external_id: external_id.map(str::to_owned),
+                ..NewIdentity::default()
+            };
+            let ann = named("ann@example.org", Some("1"));
+            let ann = world.service.create_identity(world.scope, ann).await.unwrap();
+            let bob = named("bob@example.org", None);
+            let bob = world.service.create_identity(world.scope, bob).await.unwrap();
+            let (service, scope) = (world.service.clone(), world.scope);
+            let freed = IdentityChange { external_id: Edit::Set(None), ..change(&ann) };
+            let taken =
+                IdentityChange { external_id: Edit::Set(Some("1".to_owned())), ..change(&bob) };
+            let (ann, bob) = (ann.id, bob.id);
+            let moves = async move {
+                if gone {
+                    service.delete_identity(scope, ann).await.unwrap();
+                } else {
+                    service.update_identity(scope, ann, freed).await.unwrap();
+                }
+                service.update_identity(scope, bob, taken).await.unwrap();
+            };
+            *world.counted.meanwhile.lock() = Some((reads, Box::pin(moves)));
+            let found = world.by_external(scope, "1").await.unwrap();
+            if world.counted.meanwhile.lock().take().is_some() {
+                assert!(reads > 1 && found == ann);
+                break;
+            }
+            assert_eq!(found, bob, "before read {reads}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn external_id_is_of_one_identity_and_leads_to_it() {
     let world = World::new();
@@ -73,10 +124,7 @@ async fn external_id_is_of_one_identity_and_leads_to_it() {
         external_id: Some(external_id.to_owned()),
         ..NewIdentity::default()
     };
-    let by = async |external_id: &str| {
-        let strong = Consistency::Strong;
-        world.service.identity_by_external_id(world.scope, external_id, &strong).await
-    };
+    let by = async |external_id: &str| world.by_external(world.scope, external_id).await;
     let ann = world.service.create_identity(world.scope, named("ann@example.org", "1")).await;
     let ann = ann.unwrap();
     assert_eq!(ann.external_id.as_deref(), Some("1"));
@@ -96,8 +144,7 @@ async fn external_id_is_of_one_identity_and_leads_to_it() {
     world.service.update_identity(world.scope, ann.id, change(&ann)).await.unwrap();
     assert_eq!(by("2").await.unwrap(), ann.id, "kept where nothing is said of it");
     let foreign = Scope { tenant: Tenant(5) };
-    let strong = Consistency::Strong;
-    let seen = world.service.identity_by_external_id(foreign, "2", &strong).await;
+    let seen = world.by_external(foreign, "2").await;
     assert!(matches!(seen, Err(ReadRejection::NotFound)), "{seen:?}");
     world.service.delete_identity(world.scope, ann.id).await.unwrap();
     let again = world.service.create_identity(world.scope, named("bob@example.org", "2")).await;

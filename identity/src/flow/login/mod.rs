@@ -419,10 +419,6 @@ impl Service {
                 if !self.use_flow(&t, scope, attempt.flow, account).await? {
                     return Ok(Ending::AlreadyCompleted);
                 }
-                let linked = self.link_pending(&t, scope, attempt.flow, (account, client)).await?;
-                if !linked {
-                    return Err(LoginRejection::NotLinked);
-                }
                 if let Settled::Becomes(mut credential) = settled {
                     credential.updated_at = t.now().as_millis();
                     t.put::<Credentials>(&credential_key, &credential, None).await?;
@@ -442,6 +438,11 @@ impl Service {
                         self.forget_factors(&t, scope, account).await?;
                         t.put::<Identities>(&identity_key, &identity, None).await?;
                     }
+                }
+                // Behind that: what is linked now is nothing that others set up.
+                let linked = self.link_pending(&t, scope, attempt.flow, (account, client)).await?;
+                if !linked {
+                    return Err(LoginRejection::NotLinked);
                 }
                 let throttle = &self.settings.throttle;
                 let known = throttle.known(t.now());

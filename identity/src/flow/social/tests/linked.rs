@@ -39,6 +39,35 @@ async fn account_is_linked_at_once_only_if_both_sides_verified_the_address() {
     }
 }
 
+/// What others set up with an address that was never verified ends; the account that is to
+/// be linked is not of that.
+#[tokio::test]
+async fn first_code_to_an_address_links_the_account_that_waits() {
+    let providers = Providers::new(vec![provider("idp", MAPPER)]);
+    let town = Town::of(Settings { providers, code_login: true, ..settings() });
+    let local = town.local("ann@example.org", false).await;
+    let claims = json!({"sub": "ann", "email": "ann@example.org"});
+    let flow = form(town.come(claims.clone()).await.unwrap());
+    assert_eq!(ids(&flow), [1_010_016]);
+    let (service, scope) = (&town.world.service, town.world.scope);
+    let submit = async |submission: LoginSubmission| {
+        let submission = LoginSubmission { method: "code".to_owned(), ..submission };
+        service.submit_login(scope, flow.id, submission, &client("192.0.2.1")).await
+    };
+    let identifier = Some("ann@example.org".to_owned());
+    let sent = submit(LoginSubmission { identifier, ..LoginSubmission::default() }).await;
+    assert!(matches!(sent, Err(LoginRejection::Invalid(_))), "{sent:?}");
+    let listed = service.list_messages(scope, &Default::default(), &Default::default()).await;
+    let mail = listed.unwrap().items.swap_remove(0).body;
+    let mut words = mail.split_whitespace();
+    let code = words.find(|word| word.len() == 6 && word.parse::<u32>().is_ok()).map(secret);
+    submit(LoginSubmission { code, ..LoginSubmission::default() }).await.unwrap();
+    let linked = issued(town.come(claims).await.unwrap());
+    assert_eq!(linked.session.identity_id, local.id);
+    // The password was somebody else's.
+    assert!(town.world.log_in("ann@example.org", PASSWORD).await.is_err());
+}
+
 #[tokio::test]
 async fn accounts_are_linked_and_unlinked_in_settings() {
     let town = Town::new();

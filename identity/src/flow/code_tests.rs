@@ -1,6 +1,6 @@
 //! Logging in and signing up by a code that is sent to an address.
 
-use cardea_storage::Secret;
+use cardea_storage::{Consistency, Secret};
 use serde_json::{Value, json};
 
 use super::*;
@@ -229,6 +229,14 @@ async fn first_code_to_an_address_ends_what_others_set_up_with_it() {
         "the session from before is over"
     );
     assert!(world.recognised(&Proof::Token(issued.token.clone())).await);
+    let filter = crate::audit::AuditFilter {
+        identity: Some(issued.session.identity_id),
+        act: Some(crate::audit::Act::CredentialRemoved),
+    };
+    let (service, page) = (&world.service, PageRequest::default());
+    let events = service.list_audit_events(world.scope, filter, &page, Consistency::Strong).await;
+    let events: Vec<_> = events.unwrap().items.into_iter().map(|event| event.details).collect();
+    assert_eq!(json!(events), json!([{"type": "password"}]), "the trail says what was ended");
     // And so is the password; a second login by code changes nothing more.
     let id = begin(&world).await;
     let submission = LoginSubmission {

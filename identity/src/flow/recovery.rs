@@ -252,7 +252,7 @@ impl Service {
                 identity.session_epoch += u64::from(unverified || revokes);
                 if unverified {
                     identity.second_factor = false;
-                    self.forget_factors(&t, scope, subject).await?;
+                    self.forget_factors(&t, scope, (subject, client)).await?;
                 }
                 t.put::<Identities>(&key, &identity, None).await?;
                 for budget in [Budget::Sending, Budget::Trying] {
@@ -349,12 +349,13 @@ impl Service {
         }
     }
 
-    /// Takes away all that one could log in by; the identifiers stay.
+    /// Takes away all that one could log in by, and leaves an event of each; the identifiers
+    /// stay.
     pub(super) async fn forget_factors(
         &self,
         t: &cardea_storage::Transaction,
         scope: Scope,
-        identity: uuid::Uuid,
+        (identity, client): (uuid::Uuid, &Client),
     ) -> Result<(), StoreError> {
         let factors = self.factors_of(t, scope, identity).await?;
         for kind in factors.kinds() {
@@ -369,6 +370,10 @@ impl Service {
                 t.put::<Credentials>(&key, &credential, None).await?;
             } else {
                 t.delete::<Credentials>(&key).await?;
+            }
+            if factors.has(kind) {
+                let what = (Act::CredentialRemoved, Actor::Oneself(client));
+                self.audit(t, scope, identity, what, json!({"type": kind.name()})).await?;
             }
         }
         Ok(())

@@ -435,7 +435,7 @@ impl Service {
                         // What others set up with it before it was shown to be theirs.
                         identity.session_epoch += 1;
                         identity.second_factor = false;
-                        self.forget_factors(&t, scope, account).await?;
+                        self.forget_factors(&t, scope, (account, client)).await?;
                         t.put::<Identities>(&identity_key, &identity, None).await?;
                     }
                 }

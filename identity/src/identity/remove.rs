@@ -60,6 +60,8 @@ impl Service {
                 let found = found.ok_or(RemoveRejection::NoSuchCredential)?;
                 let mut record = found.record.clone();
                 let mut factors = Factors::of(&credentials);
+                // The trail names nobody's account, nor an address.
+                let mut provider = None;
                 let removed = match kind {
                     CredentialKind::Password => {
                         if !factors.has(kind) {
@@ -73,7 +75,9 @@ impl Service {
                     CredentialKind::Oidc => {
                         let identifier = identifier.ok_or(RemoveRejection::IdentifierRequired)?;
                         let at = record.identifiers.iter().position(|known| known == identifier);
-                        record.unlink(at.ok_or(RemoveRejection::NoSuchCredential)?);
+                        let at = at.ok_or(RemoveRejection::NoSuchCredential)?;
+                        provider = record.links.get(at).map(|link| link.provider.clone());
+                        record.unlink(at);
                         1
                     }
                     CredentialKind::Webauthn => factors.security_keys(true).count(),
@@ -99,7 +103,10 @@ impl Service {
                 identity.second_factor = factors.has_second();
                 identity.updated_at = now;
                 t.put::<Identities>(&key, &identity, None).await?;
-                let details = json!({"type": kind.name(), "identifier": identifier});
+                let mut details = json!({"type": kind.name()});
+                if let Some(provider) = provider {
+                    details["provider"] = provider.into();
+                }
                 let what = (Act::CredentialRemoved, Actor::Administrator);
                 self.audit(&t, scope, id.0, what, details).await?;
                 Ok(())

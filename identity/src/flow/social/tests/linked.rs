@@ -124,6 +124,33 @@ async fn accounts_are_linked_and_unlinked_in_settings() {
     );
 }
 
+/// The trail outlives who is erased, and keeps the id alone.
+#[tokio::test]
+async fn trail_names_no_account_that_an_administrator_removes() {
+    use crate::{
+        audit::{Act, AuditFilter},
+        session::CredentialKind,
+    };
+    let town = Town::new();
+    let id = town.local("ann@example.org", true).await.id;
+    for sub in ["ann", "ann2"] {
+        let mut claims = ann();
+        claims["sub"] = sub.into();
+        assert_eq!(issued(town.come(claims).await.unwrap()).session.identity_id, id);
+    }
+    let (service, scope) = (&town.world.service, town.world.scope);
+    for (kind, identifier) in
+        [(CredentialKind::Password, "ann@example.org"), (CredentialKind::Oidc, "idp:ann")]
+    {
+        service.remove_credential(scope, id, kind, Some(identifier)).await.unwrap();
+    }
+    let filter = AuditFilter { identity: Some(id), act: Some(Act::CredentialRemoved) };
+    let strong = cardea_storage::Consistency::Strong;
+    let events = service.list_audit_events(scope, filter, &Default::default(), strong).await;
+    let details: Vec<_> = events.unwrap().items.into_iter().map(|event| event.details).collect();
+    assert_eq!(json!(details), json!([{"type": "oidc", "provider": "idp"}, {"type": "password"}]));
+}
+
 #[tokio::test]
 async fn account_of_somebody_is_not_linked_to_another() {
     let town = Town::new();

@@ -251,6 +251,7 @@ impl Service {
                 }
                 identity.session_epoch += u64::from(unverified || revokes);
                 if unverified {
+                    identity.updated_at = now;
                     identity.second_factor = false;
                     self.forget_factors(&t, scope, (subject, client)).await?;
                 }

@@ -116,6 +116,7 @@ impl Service {
                 if address.verified_at == 0 {
                     address.verified_at = t.now().as_millis();
                     address.updated_at = t.now().as_millis();
+                    identity.updated_at = t.now().as_millis();
                     t.put::<Identities>(&key, &identity, None).await?;
                 }
                 for budget in [Budget::Sending, Budget::Trying] {

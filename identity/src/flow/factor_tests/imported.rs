@@ -147,3 +147,52 @@ async fn credentials_of_elsewhere_that_are_not_understood_are_told() {
         assert!(others.is_empty() && left.is_empty());
     }
 }
+
+/// Whoever gave up a factor here is not asked for it again since it is still known there.
+#[tokio::test]
+async fn factor_that_was_removed_here_is_not_brought_again() {
+    use crate::identity::{Brought, ForeignIdentity, ForeignPassword};
+    let world = world();
+    let url = "otpauth://totp/x?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let given = json!({"totp": {"config": {"totp_url": url}}});
+    let (others, _) = world.service.read_other_credentials(given.as_object().unwrap());
+    let then = cardea_storage::Timestamp(1_600_000_000_000);
+    // The MD5 of "password".
+    let hash = Some(secret("$md5$X03MO1qnZdYdgyfeuILPmQ=="));
+    let there = |digest: u8| ForeignIdentity {
+        id: IdentityId(uuid::Uuid::from_u128(0x1234_5678_0000_1000_8000_0000_0000_0001)),
+        schema_id: "default".to_owned(),
+        traits: traits("ann@example.org"),
+        state: Default::default(),
+        state_changed_at: then,
+        metadata_public: None,
+        metadata_admin: None,
+        organization: None,
+        external_id: None,
+        verifiable: Vec::new(),
+        recovery: Vec::new(),
+        password: Some(ForeignPassword { hash: hash.clone(), created_at: then, updated_at: then }),
+        others: others.clone(),
+        sessions: Vec::new(),
+        created_at: then,
+        updated_at: then,
+        digest: [digest; 32],
+    };
+    let bring = async |digest| {
+        let brought = world.service.bring_identity(world.scope, &there(digest), false).await;
+        brought.unwrap().outcome
+    };
+    assert_eq!(bring(1).await, Brought::Created);
+    let proof = || async {
+        let done = world.log_in("ann@example.org", "password").await.unwrap();
+        Proof::Token(done.issued.token)
+    };
+    let mine = proof().await;
+    let seed = Seed::from_bytes(b"12345678901234567890").unwrap();
+    world.totp(&mine, &world.code(&seed)).await.unwrap();
+    let flow = world.settings(&mine).await.unwrap();
+    let remove = SettingsSubmission { totp_unlink: true, ..SettingsSubmission::default() };
+    world.change(&flow, &mine, remove).await.unwrap();
+    assert_eq!(bring(2).await, Brought::ChangedHere);
+    assert!(!world.session(&proof().await).await.identity.unwrap().has_second_factor);
+}

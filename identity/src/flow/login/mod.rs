@@ -486,6 +486,7 @@ fn show_address(identity: &mut IdentityRecord, address: &str, now: Timestamp) ->
     let Some(found) = found.filter(|found| found.verified_at == 0) else { return false };
     found.verified_at = now.as_millis();
     found.updated_at = now.as_millis();
+    identity.updated_at = now.as_millis();
     true
 }
 

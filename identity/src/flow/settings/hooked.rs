@@ -155,12 +155,11 @@ impl Service {
         let ends = (removes && self.settings.factor_change_ends_sessions)
             || self.saving_ends_sessions(method);
         let mut identity = me.identity.clone();
-        let edited = edits.write_metadata(&mut identity);
-        if ends || edited {
-            identity.session_epoch += u64::from(ends);
-            let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
-            t.put::<Identities>(&key, &identity, None).await?;
-        }
+        edits.write_metadata(&mut identity);
+        identity.session_epoch += u64::from(ends);
+        identity.updated_at = t.now().as_millis();
+        let key = IdentityKey { tenant: scope.tenant, id: me.identity_id };
+        t.put::<Identities>(&key, &identity, None).await?;
         if ends {
             let session = SessionRecord { epoch: identity.session_epoch, ..me.session };
             let kept = self.kept_until(Timestamp(session.expires_at));

@@ -422,8 +422,11 @@ impl Service {
         }
         let mut identity = now.unwrap_or_else(|| changing.me.identity.clone());
         let has_second = changing.factors.has_second();
-        if changing.ends_other_sessions || has_second != had_second {
+        let touched = !changing.touched.is_empty();
+        if changing.ends_other_sessions || has_second != had_second || touched {
             identity.second_factor = has_second;
+            // An import that runs again leaves alone who has changed here.
+            identity.updated_at = t.now().as_millis();
             identity.session_epoch += u64::from(changing.ends_other_sessions);
             t.put::<Identities>(&key, &identity, None).await?;
         }

@@ -18,6 +18,7 @@ use crate::{
     Service,
     audit::{Act, Actor},
     courier::{Template, outbox::Letter},
+    hook::Occasion,
     identity::{ChangeRejection, IdentityChange, draft::via_number},
     model::{Client, FlowId, Identity, IdentityId, Scope, metadata},
     schema::{Address, Channel},
@@ -27,6 +28,9 @@ use crate::{
     },
     ui::{Node, Text, node::Group},
 };
+
+/// The method of settings by which an address changes.
+const PROFILE: &str = "profile";
 
 /// A verification that began by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +88,10 @@ impl Service {
             flow.ui.messages.push(AddressProof::of(record).invalid(Purpose::Verification));
             return Err(CodeRejection::Invalid(Box::new(flow)));
         }
-        let (waiting, letters) = (&waiting, &self.draw_news(subject, "profile"));
+        let (waiting, letters) = (&waiting, &self.draw_news(subject, PROFILE));
+        // What waited is saved now, and what runs after that runs.
+        let saved = &Occasion { purpose: Purpose::Settings, method: PROFILE, ..*occasion };
+        let saved_calls = &self.draw_calls(saved, Slot::of_id(&subject));
         let done = self
             .store
             .transact(|t| async move {
@@ -113,24 +120,30 @@ impl Service {
                 if !self.use_flow(&t, scope, started, subject).await? {
                     return Ok(Ending::AlreadyCompleted);
                 }
+                // No session asks any more: there is no other one to be left.
+                let ends = waiting.is_some() && self.saving_ends_sessions(PROFILE);
                 if address.verified_at == 0 {
                     address.verified_at = t.now().as_millis();
                     address.updated_at = t.now().as_millis();
                     identity.updated_at = t.now().as_millis();
+                    identity.session_epoch += u64::from(ends);
                     t.put::<Identities>(&key, &identity, None).await?;
                 }
                 for budget in [Budget::Sending, Budget::Trying] {
                     t.delete::<Attempts>(&self.budget_key(scope, subject, budget)).await?;
                 }
                 if waiting.is_some() {
-                    let details = json!({"method": "profile", "address": true});
+                    let details = json!({"method": PROFILE, "address": true});
                     let what = (Act::IdentityChanged, Actor::Oneself(client));
                     self.audit(&t, scope, subject, what, details).await?;
-                    if self.is_news(Change::Address, "profile") {
+                    if self.is_news(Change::Address, PROFILE) {
                         self.tell(&t, scope, (&before, &identity), letters, Change::Address);
                     }
                 }
                 let told = Identity::of(IdentityId(subject), &identity);
+                if waiting.is_some() {
+                    self.post_calls((&t, scope), saved, saved_calls, Some(&told), None);
+                }
                 self.post_calls((&t, scope), occasion, calls, Some(&told), None);
                 Ok::<_, Unverified>(Ending::Verified)
             })
@@ -147,6 +160,7 @@ impl Service {
             Ending::Verified => {
                 self.posted();
                 self.calls_posted(calls);
+                self.calls_posted(saved_calls);
                 self.hint_flow(scope, started, subject).await;
                 let done = FlowRecord { completed_at: self.now().as_millis(), ..record.clone() };
                 let mut flow = self.show_flow(flow.id, &done);

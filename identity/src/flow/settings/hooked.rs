@@ -206,7 +206,7 @@ impl Service {
     }
 
     /// Whether saving by a method ends all other sessions.
-    pub(super) fn saving_ends_sessions(&self, method: &str) -> bool {
+    pub(in crate::flow) fn saving_ends_sessions(&self, method: &str) -> bool {
         self.settings.hooks.runs(Purpose::Settings, method, Action::revokes)
     }
 

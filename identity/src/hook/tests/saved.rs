@@ -150,3 +150,38 @@ async fn hooks_are_asked_about_who_somebody_has_become_meanwhile() {
     }
     assert!(asked_again > 0);
 }
+
+/// What waits for its address is saved once that is verified; what runs then, runs.
+#[tokio::test]
+async fn what_waited_for_its_address_runs_what_is_after_a_profile() {
+    use crate::flow::{CodeOutcome, CodeSubmission};
+    let told = Action::WebHook(Arc::new(web_hook(Response::Ignored)));
+    let actions = [Action::VerifyNewAddress, Action::RevokeActiveSessions, told];
+    let after = |action| hook(Purpose::Settings, Moment::After, action);
+    let verifies = Settings { verification: true, ..settings() };
+    let (world, receiver) = with(actions.map(after).into(), verifies);
+    world.register("ann@example.com").await;
+    let (mine, other) =
+        (world.proof("ann@example.com").await, world.proof("ann@example.com").await);
+    let flow = world.settings(&mine).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    let submission = SettingsSubmission {
+        method: "profile".to_owned(),
+        traits: traits("new@example.com"),
+        ..SettingsSubmission::default()
+    };
+    let begun = world.change(&flow, &mine, submission).await.unwrap().verification.unwrap();
+    world.service.make_calls().await.unwrap();
+    assert!(receiver.asked() == 0 && world.recognised(&other).await, "nothing has changed");
+    let mails = world.service.list_messages(world.scope, &Default::default(), &PAGE).await.unwrap();
+    let digits = mails.items[0].body.chars().filter(char::is_ascii_digit);
+    let code = Some(secret(&digits.take(6).collect::<String>()));
+    let submission = CodeSubmission { code, ..CodeSubmission::default() };
+    let what = (Purpose::Verification, begun.flow);
+    let done = world.service.submit_code(world.scope, what, submission, &client("192.0.2.1")).await;
+    assert!(matches!(done, Ok(CodeOutcome::Verified(_))), "{done:?}");
+    world.service.make_calls().await.unwrap();
+    assert_eq!(receiver.body(0)["event"]["flow"], "settings");
+    assert_eq!(receiver.body(0)["identity"]["traits"]["email"], "new@example.com");
+    assert!(!world.recognised(&other).await);
+}

@@ -61,6 +61,8 @@ pub struct Settings {
     /// Whether signing up sends a code that verifies the address, and anybody may ask
     /// for one.
     pub verification: bool,
+    /// Schemas that somebody who signs up may name, beside the default one.
+    pub selectable_schemas: Vec<String>,
     /// Whether a code that is sent to an address logs in and signs up.
     pub code_login: bool,
     /// Whether a code that is sent to an address is a second factor.
@@ -149,6 +151,7 @@ impl Default for Settings {
             throttle: Throttle::default(),
             message_limits: courier::Limits::default(),
             verification: false,
+            selectable_schemas: Vec::new(),
             code_login: false,
             code_second_factor: false,
             recovery: false,

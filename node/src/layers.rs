@@ -321,6 +321,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         flow_retention: flows.retention,
         verification: flows.verification.unwrap_or(sends),
         recovery: flows.recovery.unwrap_or(sends),
+        selectable_schemas: flows.registration_schemas.clone(),
         code_login: flows.code_login,
         code_second_factor: factors.code,
         code_lifespan: flows.code_lifespan,

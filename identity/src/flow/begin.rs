@@ -81,7 +81,7 @@ pub enum BeginRejection {
     /// This kind of flow is not offered (`self_service_flow_disabled`).
     #[error("this kind of flow is not offered")]
     Disabled,
-    /// There is no such schema.
+    /// There is no such schema, or it is not for whoever signs up.
     #[error("there is no identity schema {0:?}")]
     UnknownSchema(String),
     /// There is no such organization, or it has no provider.
@@ -171,9 +171,13 @@ impl Service {
         scope: Scope,
         begin: BeginRegistration,
     ) -> Result<Flow, BeginRejection> {
-        let schema = self
-            .schema(&begin.schema_id)
-            .ok_or_else(|| BeginRejection::UnknownSchema(begin.schema_id.clone()))?;
+        // Others are an operator's own: for its staff, say.
+        let schema = self.schema(&begin.schema_id).filter(|schema| {
+            let id = &schema.id().0;
+            *id == self.schemas().default_id().0 || self.settings.selectable_schemas.contains(id)
+        });
+        let schema =
+            schema.ok_or_else(|| BeginRejection::UnknownSchema(begin.schema_id.clone()))?;
         if let Some(proof) = &begin.proof {
             let view = self.store.view(Consistency::Strong);
             let found = self.find_session(&view, scope, proof, false).await?;
@@ -285,4 +289,38 @@ impl Service {
 
 pub(super) fn csrf_bytes(browser: Option<CsrfDigest>) -> Bytes {
     browser.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Settings,
+        schema::{NewSchema, preset},
+        testing::{World, settings},
+    };
+
+    /// Who signs up chooses among what is meant to be chosen, and is nobody's staff.
+    #[tokio::test]
+    async fn nobody_signs_up_by_a_schema_that_is_not_for_that() {
+        let selectable_schemas = vec!["customer".to_owned()];
+        let world = World::with(Settings { selectable_schemas, ..settings() });
+        for id in ["customer", "staff"] {
+            let (id, document) = (id.to_owned(), preset::email());
+            world.service.put_schema(NewSchema { id, document, is_default: false }).await.unwrap();
+        }
+        let begin = async |schema_id: &str| {
+            let schema_id = schema_id.to_owned();
+            let begin = BeginRegistration { schema_id, ..BeginRegistration::default() };
+            let begun = world.service.begin_registration(world.scope, begin).await;
+            begun.map(|flow| flow.schema_id)
+        };
+        assert_eq!(begin("").await.unwrap(), "default");
+        assert_eq!(begin("default").await.unwrap(), "default");
+        assert_eq!(begin("customer").await.unwrap(), "customer");
+        for other in ["staff", "nonsense"] {
+            let refused = begin(other).await;
+            assert!(matches!(refused, Err(BeginRejection::UnknownSchema(_))), "{refused:?}");
+        }
+    }
 }

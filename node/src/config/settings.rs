@@ -382,6 +382,8 @@ sections! {
         lifespan: Duration = "1h",
         /// Send a code that verifies the address to whoever signs up; by default if messages go anywhere.
         verification: Option<bool> = "",
+        /// Identity schemas that whoever signs up may name (`identity_schema`), beside the default one.
+        registration_schemas: Vec<String> = "",
         /// Let people sign in and sign up by a code to an address that their schema says codes go to.
         code_login: bool = "false",
         /// Log in whoever signs up, where no `session` hook says after which methods.

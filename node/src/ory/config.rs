@@ -229,6 +229,11 @@ pub fn translate(kratos: &Value) -> Translated {
         let setting = "flows.session_after_registration".to_owned();
         settings.push((setting, "false".to_owned()));
     }
+    let selectable = selectable(kratos);
+    if !selectable.is_empty() {
+        let names = format!("[{}]", selectable.join(", "));
+        settings.push(("flows.registration_schemas".to_owned(), names));
+    }
     let tokenizers = super::tokenizers::translate(kratos);
     taken.extend(tokenizers.taken);
     left.extend(tokenizers.left);
@@ -273,6 +278,13 @@ pub fn translate(kratos: &Value) -> Translated {
         + &tokenizers.toml
         + &hooks.toml;
     Translated { toml, left }
+}
+
+/// The names of the schemas that somebody who signs up may choose, as TOML has them.
+fn selectable(kratos: &Value) -> Vec<String> {
+    let schemas = at(kratos, "identity.schemas").and_then(Value::as_array).into_iter().flatten();
+    let chosen = schemas.filter(|schema| schema["selfservice_selectable"] == true);
+    chosen.filter_map(|schema| schema["id"].as_str()).map(quoted).collect()
 }
 
 /// The schemas that a configuration names; files are read beside it.
@@ -474,6 +486,8 @@ identity:
   default_schema_id: customer
   schemas:
     - {id: customer, url: "base64://eyJ0eXBlIjoib2JqZWN0In0="}
+    - {id: partner, url: "base64://eyJ0eXBlIjoib2JqZWN0In0=", selfservice_selectable: true}
+    - {id: staff, url: "base64://eyJ0eXBlIjoib2JqZWN0In0=", selfservice_selectable: false}
 "#;
 
     #[test]
@@ -492,6 +506,7 @@ identity:
             "memory = \"128MiB\"",
             "smtp_url = \"smtps://me@mail.example.org:465\"",
             "recovery = true",
+            "registration_schemas = [\"partner\"]",
             "recovery_use = \"link\"",
             "[password_migration]\nurl = \"https://old.example.org/check\"\napi_key_name = \"X-Key\"",
             "cors_origins = [\"https://app.example.org\"]",

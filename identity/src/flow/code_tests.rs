@@ -143,7 +143,8 @@ async fn wrong_codes_count_at_their_source_whatever_they_are_for() {
     for purpose in [Purpose::Recovery, Purpose::Verification] {
         let begun = world.service.begin_code(world.scope, purpose, BeginCode::default()).await;
         let what = (purpose, begun.unwrap().id);
-        let submit = async |submission, ip| {
+        world.clock.advance(std::time::Duration::from_secs(1));
+        let submit = async |submission: CodeSubmission, ip: &str| {
             world.service.submit_code(world.scope, what, submission, &client(ip)).await
         };
         let by = |code: &str| CodeSubmission {

@@ -35,7 +35,8 @@ impl Service {
         let source = self.source(scope, client);
         self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
         let proof = proof.as_ref();
-        let guest = Guest { scope, id, record: &record, provider, client, proof };
+        let elsewhere = false;
+        let guest = Guest { scope, id, record: &record, provider, client, proof, elsewhere };
         let nonce = social.id_token_nonce.as_deref();
         match self.take_token(&guest, flow, (id_token, nonce), social.traits.clone()).await {
             Ok(Arrived::LoggedIn(issued)) => Ok(LoggedIn { issued: *issued }),

@@ -26,7 +26,8 @@ impl Service {
         let Some(provider) = self.named_provider(&mut flow, &social) else {
             return Err(RegistrationRejection::Invalid(Box::new(flow)));
         };
-        let guest = Guest { scope, id, record: &record, provider, client, proof: None };
+        let (proof, elsewhere) = (None, false);
+        let guest = Guest { scope, id, record: &record, provider, client, proof, elsewhere };
         let waits = self.pending(id, &record).filter(|pending| pending.provider == provider.id);
         let arrived = match (&social.id_token, waits) {
             (None, Some(pending)) => self.sign_up(&guest, flow, pending, typed).await,

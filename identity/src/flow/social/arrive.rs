@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cardea_storage::{Consistency, Secret, StoreError};
+use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
@@ -122,6 +123,8 @@ pub(in crate::flow) struct Guest<'a> {
     pub(in crate::flow) provider: &'a Provider,
     pub(in crate::flow) client: &'a Client,
     pub(in crate::flow) proof: Option<&'a Proof>,
+    /// Whether it came by a browser that is not known to be of who began the flow.
+    pub(in crate::flow) elsewhere: bool,
 }
 
 impl Service {
@@ -162,7 +165,10 @@ impl Service {
         let proof = brought.proof.as_ref();
         let payload = journey.transient_payload.clone();
         let client = &Client { transient_payload: payload, ..client.clone() };
-        let guest = Guest { scope, id, record: &record, provider, client, proof };
+        let elsewhere = record.csrf_digest.is_empty();
+        let guest = Guest { scope, id, record: &record, provider, client, proof, elsewhere };
+        // What a native client sent along somebody else may have made it send.
+        let typed = if elsewhere { Value::Object(Map::new()) } else { journey.traits.clone() };
         let mut flow = match (purpose, proof) {
             (Purpose::Settings, Some(proof)) => {
                 let shown = self.settings_flow(scope, id, Some(proof)).await;
@@ -179,7 +185,7 @@ impl Service {
                 self.link_mine(&guest, flow, &stranger, tokens).await?
             }
             Some((stranger, tokens)) => {
-                self.take_in(&guest, flow, (stranger, tokens), journey.traits).await?
+                self.take_in(&guest, flow, (stranger, tokens), typed).await?
             }
         };
         if let Arrived::Form(flow) = &arrived {
@@ -196,7 +202,7 @@ impl Service {
         guest: &Guest<'_>,
         mut flow: Flow,
         (id_token, nonce): (&Secret<String>, Option<&str>),
-        typed: serde_json::Value,
+        typed: Value,
     ) -> Result<Arrived, ArrivalRejection> {
         let provider = guest.provider;
         if !provider.preset.native_tokens || provider.audiences.is_empty() {
@@ -317,7 +323,7 @@ pub(super) fn not_shown(rejection: SettingsRejection) -> ArrivalRejection {
 /// A name that came beside the ID token, by the browser: it is what somebody says of
 /// itself, and overrides nothing that the provider signed.
 fn add_name(stranger: &mut Stranger, user: Option<&str>) {
-    let user = user.and_then(|user| serde_json::from_str::<serde_json::Value>(user).ok());
+    let user = user.and_then(|user| serde_json::from_str::<Value>(user).ok());
     let name = user.as_ref().map(|user| &user["name"]);
     for (claim, member) in [("given_name", "firstName"), ("family_name", "lastName")] {
         let told = name.and_then(|name| name[member].as_str());
@@ -350,5 +356,5 @@ fn refused_there(provider: &Provider, brought: &Brought) -> Text {
     let said = format!("{error}{more}");
     let mut context = told.context.clone().unwrap_or_default();
     context.insert("said".to_owned(), said.into());
-    told.with(serde_json::Value::Object(context))
+    told.with(Value::Object(context))
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. [`depart`]: the flow keeps, sealed, what must come back, and the browser is sent
 //!    to the provider. For a native client that is its user's browser; the client gets
-//!    the session afterwards, for two codes of which it had one from the start.
+//!    the session afterwards, for two codes of which it had one from the start. It may be
+//!    somebody else's browser, too: what comes back by it is nothing to who began the flow.
 //! 2. [`arrive`]: what comes back must be of the flow, of the same browser, of the same
 //!    provider and issuer, and comes once: the state is spent before anything is asked.
 //! 3. The provider says who it is ([`social`](crate::social)).

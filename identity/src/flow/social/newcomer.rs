@@ -18,7 +18,7 @@ use crate::{
         sent_code::EMAIL,
     },
     identity::{ImportedAddress, draft::via_number},
-    model::Scope,
+    model::{FlowId, Scope},
     schema::{self, Channel, Extracted, normalize_identifier},
     session::{CredentialKind, issue::Factor},
     social::{claims::Stranger, exchange::Tokens, mapping},
@@ -151,8 +151,8 @@ impl Service {
         let source = self.source(guest.scope, guest.client);
         self.source_failed(guest.scope, &source).await?;
         let pending = Pending { asserted_email: None, ..pending };
-        let record = self.turn_flow(guest, Purpose::Login, &pending).await?;
-        let mut flow = self.show_flow(guest.id, &record);
+        let (id, record) = self.turn_flow(guest, Purpose::Login, &pending).await?;
+        let mut flow = self.show_flow(id, &record);
         let text = Text::log_in_to_link(&pending.label, &guest.provider.label);
         flow.ui.messages.push(text);
         Ok(Arrived::Form(Box::new(flow)))
@@ -160,38 +160,45 @@ impl Service {
 
     /// The form of a registration that waits for what is missing.
     async fn ask_for_more(&self, guest: &Guest<'_>, pending: &Pending) -> Result<Flow, StoreError> {
-        let record = self.turn_flow(guest, Purpose::Registration, pending).await?;
-        let mut flow = self.show_flow(guest.id, &record);
+        let (id, record) = self.turn_flow(guest, Purpose::Registration, pending).await?;
+        let mut flow = self.show_flow(id, &record);
         flow.active = Some("oidc".to_owned());
         Ok(flow)
     }
 
     /// Makes the flow one that goes on with somebody who has been named: a login that
     /// turns out to be a registration, or the other way round.
+    ///
+    /// Whoever began a native flow knows its id, and may have had somebody else follow its
+    /// link: who came goes on in a flow of its own, whose id its browser alone is told.
     async fn turn_flow(
         &self,
         guest: &Guest<'_>,
         purpose: Purpose,
         pending: &Pending,
-    ) -> Result<FlowRecord, StoreError> {
+    ) -> Result<(FlowId, FlowRecord), StoreError> {
         let key = &FlowKey { tenant: guest.scope.tenant, id: guest.id.0 };
-        let sealed = &self.seal_pending(guest.id, pending);
+        let id = if guest.elsewhere { FlowId(self.mint_local()) } else { guest.id };
+        let (turned, sealed) = (&FlowKey { id: id.0, ..*key }, &self.seal_pending(id, pending));
         let done = self
             .store
             .transact(|t| async move {
                 let found = t.get::<Flows>(key).await?;
                 let found = found.map_or_else(|| guest.record.clone(), |entry| entry.record);
-                let record = FlowRecord {
+                let mut record = FlowRecord {
                     purpose: purpose.number(),
                     social_pending: sealed.clone(),
                     form: Bytes::new(),
                     ..found
                 };
-                t.put::<Flows>(key, &record, Some(self.flow_kept_until(&record))).await?;
+                if guest.elsewhere {
+                    record.exchange_init = Bytes::new();
+                }
+                t.put::<Flows>(turned, &record, Some(self.flow_kept_until(&record))).await?;
                 Ok::<_, StoreError>(record)
             })
             .await?;
-        Ok(done.value)
+        Ok((id, done.value))
     }
 
     /// Who has the identifiers and addresses that traits give.

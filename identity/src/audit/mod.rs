@@ -79,6 +79,8 @@ pub enum Act {
     LoginFailed,
     /// A session began.
     SessionIssued,
+    /// The holder of a session proved itself again, or by another factor.
+    SessionStrengthened,
     /// A session ended before its time.
     SessionRevoked,
     /// All sessions of the identity, or of the tenant, ended.
@@ -89,7 +91,7 @@ pub enum Act {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::IdentityCreated,
         Self::IdentityImported,
         Self::IdentityChanged,
@@ -103,6 +105,7 @@ impl Act {
         Self::AccountUnlinked,
         Self::LoginFailed,
         Self::SessionIssued,
+        Self::SessionStrengthened,
         Self::SessionRevoked,
         Self::SessionsRevoked,
         Self::RecoveryIssued,
@@ -124,6 +127,7 @@ impl Act {
             Self::AccountUnlinked => "account.unlinked",
             Self::LoginFailed => "login.failed",
             Self::SessionIssued => "session.issued",
+            Self::SessionStrengthened => "session.strengthened",
             Self::SessionRevoked => "session.revoked",
             Self::SessionsRevoked => "sessions.revoked",
             Self::RecoveryIssued => "recovery.issued",

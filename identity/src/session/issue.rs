@@ -165,7 +165,7 @@ impl Service {
         scope: Scope,
         (found, proof): (Found, &Proof),
         drawn: &Drawn,
-        factor: Factor<'_>,
+        (factor, client): (Factor<'_>, &Client),
     ) -> Result<Issued, StoreError> {
         let now = t.now();
         let mut session = found.session;
@@ -191,6 +191,13 @@ impl Service {
         let mut view = Session::of(SessionId(found.key.id), &session, standing, now);
         view.identity = Some(Identity::public(IdentityId(found.identity_id), &found.identity));
         self.count_second_codes(&mut view, &found.identity);
+        let details = json!({
+            "session_id": found.key.id.to_string(),
+            "method": factor.kind.name(),
+            "aal": view.aal.name(),
+        });
+        let what = (Act::SessionStrengthened, Actor::Oneself(client));
+        self.audit(t, scope, found.identity_id, what, details).await?;
         Ok(Issued { session: view, token, logout_token: logout.token })
     }
 

@@ -109,3 +109,17 @@ async fn failed_logins_are_events_of_whom_there_is_and_tampering_with_them_shows
     let found = world.service.verify_audit(world.scope, id.0).await.unwrap();
     assert_eq!(found.broken_at, Some(sequence));
 }
+
+/// A second factor that is right is an event as one that is wrong is.
+#[tokio::test]
+async fn second_factor_that_is_shown_is_an_event_of_its_session() {
+    let world = world();
+    let (proof, id) = world.join("ann@example.org").await;
+    let seed = world.add_totp(&proof).await;
+    let proof = world.proof("ann@example.org").await;
+    world.totp(&proof, &world.code(&seed)).await.unwrap();
+    let session = world.session(&proof).await.id.to_string();
+    let details = serde_json::json!({"session_id": session, "method": "totp", "aal": "aal2"});
+    let last = world.events(id).await.pop().unwrap();
+    assert_eq!(last, ("session.strengthened".to_owned(), details));
+}

@@ -463,7 +463,8 @@ impl Service {
                 let owner = (account, &identity);
                 let issued = match present {
                     Some(present) => {
-                        self.strengthen_session(&t, scope, present, drawn, factor).await?
+                        let shown = (factor, client);
+                        self.strengthen_session(&t, scope, present, drawn, shown).await?
                     }
                     None => self.issue_session(&t, scope, owner, drawn, (factor, client)).await?,
                 };

@@ -99,6 +99,33 @@ async fn acts_leave_events_in_the_order_of_their_doing() {
     assert!(seen.unwrap().items.is_empty());
 }
 
+/// Sessions that an administrator deletes have ended as those that it disables.
+#[tokio::test]
+async fn sessions_that_are_deleted_are_events_as_those_that_are_disabled() {
+    let world = World::new();
+    let id = ann(&world).await;
+    let session = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued.session.id;
+    let manage = async |action| {
+        let these = BulkTargets::Sessions(vec![session]);
+        world.service.manage_sessions(world.scope, action, these).await.unwrap().processed
+    };
+    let before = kinds(&world, Some(id)).await.len();
+    assert_eq!(manage(BulkAction::Delete).await, 1);
+    assert_eq!(kinds(&world, Some(id)).await[before..], ["session.revoked"]);
+    assert_eq!(manage(BulkAction::Delete).await, 0);
+    assert_eq!(kinds(&world, Some(id)).await.len(), before + 1);
+
+    // What had ended ends but once.
+    let session = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued.session.id;
+    let before = kinds(&world, Some(id)).await.len();
+    let manage = async |action| {
+        let these = BulkTargets::Sessions(vec![session]);
+        world.service.manage_sessions(world.scope, action, these).await.unwrap().processed
+    };
+    assert_eq!((manage(BulkAction::Disable).await, manage(BulkAction::Delete).await), (1, 1));
+    assert_eq!(kinds(&world, Some(id)).await[before..], ["session.revoked"]);
+}
+
 #[tokio::test]
 async fn events_tell_who_and_from_where() {
     let world = World::new();

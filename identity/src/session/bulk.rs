@@ -203,23 +203,22 @@ impl Service {
         keys: &[SessionKey],
     ) -> Result<u64, StoreError> {
         let found: Vec<_> = t.get_many::<Sessions>(keys).await?.into_iter().flatten().collect();
-        if action == BulkAction::Delete {
-            for entry in &found {
-                t.delete::<Sessions>(&entry.key).await?;
-            }
-            return Ok(found.len() as u64);
-        }
         let owners: Vec<_> = found.iter().map(|entry| id_of(&entry.record.identity)).collect();
         let standings = self.standings(t, scope, &owners).await?;
-        let mut ended = 0;
+        let mut processed = 0;
         for (entry, owner) in found.into_iter().zip(owners) {
             let standing = standings.get(&owner).copied().flatten();
-            if is_active(&entry.record, standing, t.judged_at()) {
-                ended += 1;
+            let active = is_active(&entry.record, standing, t.judged_at());
+            processed += u64::from(active || action == BulkAction::Delete);
+            if active {
+                // One that is deleted ends, too, and that is an event.
                 self.revoke(t, (entry.key, entry.record), Actor::Administrator).await?;
             }
+            if action == BulkAction::Delete {
+                t.delete::<Sessions>(&entry.key).await?;
+            }
         }
-        Ok(ended)
+        Ok(processed)
     }
 
     async fn manage_all(&self, scope: Scope, action: BulkAction) -> Result<BulkDone, StoreError> {

@@ -1,10 +1,11 @@
 //! `performNativeLogout`, `createBrowserLogoutFlow`, `updateLogoutFlow`.
 //!
 //! A browser logs out by following a link that carries a token which can end its
-//! session and nothing else: no other site can guess one.
+//! session and nothing else: no other site can guess one, and one that it has itself is of
+//! another session than the browser's.
 
 use axum::{extract::State, response::Response};
-use cardea_identity::session::RevokeRejection;
+use cardea_identity::session::{Proof, RevokeRejection};
 use cardea_storage::Secret;
 use http::{HeaderMap, StatusCode};
 use serde_json::json as value;
@@ -64,11 +65,12 @@ pub(super) async fn create(
 pub(super) async fn perform(
     State(kratos): State<Kratos>,
     caller: Caller,
+    Claimed(proof): Claimed,
     query: Query,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let manner = Manner::of_browser(&headers);
-    let done = log_out(&kratos, &caller, &query, manner).await;
+    let done = log_out(&kratos, &caller, &query, (proof.as_ref(), manner)).await;
     kratos.answer(caller.scope, manner, done).await
 }
 
@@ -76,16 +78,16 @@ async fn log_out(
     kratos: &Kratos,
     caller: &Caller,
     query: &Query,
-    manner: Manner,
+    (shown, manner): (Option<&Proof>, Manner),
 ) -> Result<Response, ApiError> {
     let back = return_to(kratos, query)?;
     let token = Secret::new(query.first("token").unwrap_or_default().to_owned());
-    match kratos.service().log_out_by_logout_token(caller.scope, &token).await {
+    match kratos.service().log_out_by_logout_token(caller.scope, &token, shown).await {
         Ok(()) => {}
         Err(RevokeRejection::NotFound) => {
             return Err(ApiError::new(StatusCode::FORBIDDEN)
                 .id("security_csrf_violation")
-                .reason("The logout token is missing, malformed, or of no session."));
+                .reason("The logout token is missing, malformed, or not of this session."));
         }
         Err(error) => return Err(error.into()),
     }

@@ -46,19 +46,22 @@ impl Service {
         scope: Scope,
         token: &Secret<String>,
     ) -> Result<(), RevokeRejection> {
-        self.log_out_by(scope, TokenKind::Session, token).await
+        self.log_out_by(scope, TokenKind::Session, token, None).await
     }
 
-    /// Ends the session of a logout token; see [`log_out`](Self::log_out).
+    /// Ends the session of a logout token; see [`log_out`](Self::log_out). Who shows another
+    /// session follows a link that somebody else made, and is not logged out by it.
     ///
     /// # Errors
-    /// [`RevokeRejection::NotFound`] if the token is of no session.
+    /// [`RevokeRejection::NotFound`] if the token is of no session, or of another one than
+    /// what is shown.
     pub async fn log_out_by_logout_token(
         &self,
         scope: Scope,
         token: &Secret<String>,
+        shown: Option<&Proof>,
     ) -> Result<(), RevokeRejection> {
-        self.log_out_by(scope, TokenKind::Logout, token).await
+        self.log_out_by(scope, TokenKind::Logout, token, shown).await
     }
 
     /// The token that may end the caller's session, and nothing else
@@ -100,6 +103,7 @@ impl Service {
         scope: Scope,
         kind: TokenKind,
         token: &Secret<String>,
+        shown: Option<&Proof>,
     ) -> Result<(), RevokeRejection> {
         self.store
             .transact(|t| async move {
@@ -107,6 +111,13 @@ impl Service {
                     .find_by_token(&t, scope, kind, token.expose(), true)
                     .await?
                     .ok_or(RevokeRejection::NotFound)?;
+                if let Some(proof) = shown
+                    && let Some(present) = self.find_session(&t, scope, proof, true).await?
+                    && present.accepted(t.now()).is_some()
+                    && present.key.id != found.key.id
+                {
+                    return Err(RevokeRejection::NotFound);
+                }
                 if found.accepted(t.now()).is_some() {
                     let oneself = Client::default();
                     let by = Actor::Oneself(&oneself);

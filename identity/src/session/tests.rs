@@ -119,9 +119,9 @@ async fn log_out_ends_the_session_and_no_other() {
     let forged = world.service.log_out(world.scope, &secret("ory_st_x")).await;
     assert!(matches!(forged, Err(RevokeRejection::NotFound)), "{forged:?}");
     // A logout token logs out; a session token does not do for one.
-    let wrong = world.service.log_out_by_logout_token(world.scope, &second.token).await;
+    let wrong = world.service.log_out_by_logout_token(world.scope, &second.token, None).await;
     assert!(wrong.is_err());
-    world.service.log_out_by_logout_token(world.scope, &second.logout_token).await.unwrap();
+    world.service.log_out_by_logout_token(world.scope, &second.logout_token, None).await.unwrap();
     assert!(!world.recognised(&Proof::Token(second.token)).await);
 }
 

@@ -160,6 +160,28 @@ async fn script_gets_json_and_cookies_and_never_a_token() {
     browser.whoami().await.is(200);
 }
 
+/// A link that another site has of its own logs nobody else out.
+#[tokio::test]
+async fn links_of_other_sessions_do_not_log_a_browser_out() {
+    let world = World::new();
+    world.create("ann@example.org").await;
+    world.create("eve@example.org").await;
+    let (mut ann, mut eve) = (Browser::new(&world), Browser::new(&world));
+    ann.log_in("ann@example.org").await;
+    eve.log_in("eve@example.org").await;
+    let link = eve.get("/self-service/logout/browser", JSON).await.is(200);
+    let link = format!("/self-service/logout?token={}", link.text("/logout_token"));
+    let refused = ann.get(&link, JSON).await.is(403);
+    assert_eq!(refused.text("/error/id"), "security_csrf_violation");
+    ann.get(&link, HTML).await.is(303);
+    ann.whoami().await.is(200);
+    eve.whoami().await.is(200);
+    // Where nobody is logged in, it is followed: a browser may have lost its cookie.
+    Browser::new(&world).get(&link, JSON).await.is(204);
+    eve.whoami().await.is(401);
+    ann.whoami().await.is(200);
+}
+
 /// Login CSRF and its kin: a form counts only from the browser whose flow it is.
 #[tokio::test]
 async fn forms_of_other_sites_and_other_browsers_are_refused() {

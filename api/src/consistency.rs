@@ -2,8 +2,8 @@
 //! answer says it.
 //!
 //! `X-Cardea-Consistency: strong | bounded=<ms> | eventual | at_least=<snaptoken>`;
-//! where Ory has a `consistency` parameter, `strong` and `eventual` are read from
-//! that too, and the header counts first. Without either a read is strong. After a
+//! in administrators' reads `strong` and `eventual` are read from Ory's parameter
+//! `consistency` too, and the header counts first. Without either a read is strong. After a
 //! write `X-Cardea-Snaptoken` names where it stands: a read that is `at_least` that
 //! sees it on every node.
 //!
@@ -37,12 +37,27 @@ const SNAPTOKEN_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Wanted(pub Consistency);
 
-impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+/// The same where whose session it is is asked: in the header alone. Proxies that ask it of
+/// each request pass on the parameters that people choose.
+pub(crate) struct WantedInHeader(pub(crate) Consistency);
+
+impl<S: Send + Sync> FromRequestParts<S> for WantedInHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        if let Some(value) = parts.headers.get(CONSISTENCY) {
-            return of_header(value.to_str().unwrap_or_default()).map(Self);
+        let Some(value) = parts.headers.get(CONSISTENCY) else {
+            return Ok(Self(Consistency::Strong));
+        };
+        of_header(value.to_str().unwrap_or_default()).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if parts.headers.contains_key(CONSISTENCY) {
+            return WantedInHeader::from_request_parts(parts, state).await.map(|told| Self(told.0));
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         match query.first("consistency") {

@@ -6,6 +6,7 @@ use cardea_identity::{
     model::{Page, Session},
     session::{CheckRejection, Proof},
 };
+use cardea_storage::Consistency;
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     answer::{json, no_content},
-    consistency::Wanted,
+    consistency::WantedInHeader,
     error::ApiError,
     paging::{LEGACY_ITEMS_MAX, Paging, link_by_number, link_by_token},
     query::Query,
@@ -35,17 +36,21 @@ pub(super) async fn whoami(
     State(kratos): State<Kratos>,
     caller: Caller,
     Claimed(proof): Claimed,
-    Wanted(consistency): Wanted,
+    WantedInHeader(consistency): WantedInHeader,
     query: Query,
 ) -> Result<Response, ApiError> {
     let proof = proof.ok_or_else(no_session_credentials)?;
     let service = kratos.service();
+    let template = query.first("tokenize_as").filter(|template| !template.is_empty());
+    // What a token says is believed by those who cannot ask: of a session that has ended none
+    // is made, however stale an answer may be.
+    let consistency = if template.is_some() { Consistency::Strong } else { consistency };
     let session = service.check_session(caller.scope, &proof, consistency).await?;
     if !session.satisfies(service.settings().session_required_aal) {
         return Err(second_factor_required(&kratos, None));
     }
     let session = service.slide_session(caller.scope, session).await;
-    let tokenized = match query.first("tokenize_as").filter(|template| !template.is_empty()) {
+    let tokenized = match template {
         Some(template) => Some(service.tokenize(&session, template).await?),
         None => None,
     };
@@ -79,7 +84,7 @@ pub(super) async fn list(
     State(kratos): State<Kratos>,
     caller: Caller,
     Claimed(proof): Claimed,
-    Wanted(consistency): Wanted,
+    WantedInHeader(consistency): WantedInHeader,
     query: Query,
     uri: Uri,
 ) -> Result<Response, ApiError> {
@@ -119,7 +124,7 @@ pub(super) async fn disable(
     let proof = proof.ok_or_else(no_session)?;
     let id: Option<SessionId> = id.parse().ok().filter(|_| is_uuid(&id));
     let Some(id) = id else {
-        let strong = cardea_storage::Consistency::Strong;
+        let strong = Consistency::Strong;
         let known = kratos.service().check_session(caller.scope, &proof, strong).await;
         return Err(match known {
             Ok(_) => ApiError::malformed("uuid: the id in the path is no UUID"),
@@ -150,7 +155,7 @@ pub(super) async fn need_all_factors(
     scope: Scope,
     proof: &Proof,
 ) -> Result<(), ApiError> {
-    let strong = cardea_storage::Consistency::Strong;
+    let strong = Consistency::Strong;
     let required = kratos.service().settings().session_required_aal;
     match kratos.service().check_session(scope, proof, strong).await {
         Ok(session) if !session.satisfies(required) => Err(second_factor_required(kratos, None)),

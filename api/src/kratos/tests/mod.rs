@@ -16,7 +16,15 @@ mod routes;
 mod sessions;
 mod settings;
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use axum::{Router, body::Body};
@@ -27,8 +35,8 @@ use cardea_identity::{
     schema::Schemas,
 };
 use cardea_storage::{
-    KeyId, Keyring, ManualClock, Secret, SeededEntropy, Store, StoreError, Tenant, Through,
-    Timestamp,
+    Consistency, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Store, StoreError, Tenant,
+    Through, Timestamp,
     engine::memory::MemoryDisk,
     local::LocalShards,
     store::{Draft, ReadAnswer, ReadRequest, Verdict},
@@ -61,6 +69,8 @@ struct Failing {
     inner: Arc<dyn Store>,
     reads: Mutex<Option<StoreError>>,
     commits: Mutex<Option<StoreError>>,
+    /// How many reads need not be of the latest.
+    stale: AtomicU64,
     /// What happens before the next commit.
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
@@ -74,6 +84,9 @@ impl Through for Failing {
     async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, StoreError> {
         if let Some(error) = self.reads.lock().clone() {
             return Err(error);
+        }
+        if !matches!(request.consistency, Consistency::Strong) {
+            self.stale.fetch_add(1, Ordering::SeqCst);
         }
         self.inner.read(request).await
     }
@@ -206,6 +219,7 @@ impl World {
             inner: shards.store(Arc::new(SeededEntropy::new(7))),
             reads: Mutex::default(),
             commits: Mutex::default(),
+            stale: AtomicU64::default(),
             meanwhile: Mutex::default(),
         });
         let ring = Keyring::new(vec![(KeyId(1), Secret::new([1; 32]))]).unwrap();

@@ -395,4 +395,16 @@ async fn session_is_tokenized_as_a_template_says() {
         assert_eq!(refused.text("/error/reason"), reason);
     }
     world.public(Ask::get("/sessions/whoami?tokenize_as=app")).await.is(401);
+
+    // How stale it may be is not for those to choose whose session it is, and a token is of
+    // what is now.
+    let is_stale = async |ask: Ask| {
+        world.store.stale.store(0, Ordering::SeqCst);
+        world.public(ask).await.is(200);
+        world.store.stale.load(Ordering::SeqCst) > 0
+    };
+    let eventual = |query| ask(query).header("x-cardea-consistency", "eventual");
+    assert!(is_stale(eventual("")).await);
+    assert!(!is_stale(ask("?consistency=eventual")).await);
+    assert!(!is_stale(eventual("?tokenize_as=app")).await);
 }

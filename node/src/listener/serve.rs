@@ -130,7 +130,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_concurrent_streams(128)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
-    let io = TokioIo::new(StallGuard::new(stream, limits.write_timeout));
+    let guarded = StallGuard::new(stream, limits.write_timeout, limits.head_timeout);
+    let io = TokioIo::new(guarded);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

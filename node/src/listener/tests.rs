@@ -448,14 +448,16 @@ async fn a_served_listener_answers_and_drains() {
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
 
-    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
-    slow.write_all(b"GET /health/al").await.unwrap();
-    let mut rest = Vec::new();
-    // The head never completes, so the listener lets go of the connection.
-    tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut rest))
-        .await
-        .unwrap()
-        .unwrap();
+    for begun in [&b"GET /health/al"[..], b"", b"PRI * HTTP/2"] {
+        let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+        slow.write_all(begun).await.unwrap();
+        let mut rest = Vec::new();
+        // The head never completes, so the listener lets go of the connection.
+        tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut rest))
+            .await
+            .unwrap()
+            .unwrap();
+    }
 
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(10), served).await.unwrap().unwrap();

@@ -184,6 +184,7 @@ pub struct Initialized {
 
 /// The request to let a node go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Decommission {
     /// Although shards are left with fewer voters than they should have.
     #[serde(default)]
@@ -192,6 +193,7 @@ pub struct Decommission {
 
 /// The request to hand a shard's leadership to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MoveLeader {
     /// The node that should lead.
     pub to_node: u64,
@@ -231,8 +233,9 @@ pub struct RotatedKey {
     pub key_id: u32,
 }
 
-/// The request for an API key.
+/// The request for an API key. A mistyped lifespan is not taken for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewApiKey {
     /// For people: who holds it.
     pub name: String,
@@ -278,6 +281,7 @@ impl std::fmt::Debug for CreatedApiKey {
 
 /// The request for a backup or a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Archive {
     /// A directory that every node can write to or read from.
     pub directory: String,
@@ -334,4 +338,33 @@ pub struct VerifyReport {
     pub left_out: Vec<String>,
     /// What does not fit together, in words, without personal data.
     pub problems: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_request_with_a_mistyped_member_is_refused() {
+        fn takes<T: serde::de::DeserializeOwned>(mut body: Value) -> [bool; 2] {
+            let as_it_is = serde_json::from_value::<T>(body.clone()).is_ok();
+            body["lifespan"] = json!("1d");
+            [as_it_is, serde_json::from_value::<T>(body).is_ok()]
+        }
+        let key = json!({"name": "ci", "scopes": ["admin"], "lifespan_ms": 86_400_000});
+        for taken in [
+            takes::<NewApiKey>(key),
+            takes::<Archive>(json!({"directory": "/b"})),
+            takes::<Decommission>(json!({"force": true})),
+            takes::<MoveLeader>(json!({"to_node": 2})),
+            takes::<Init>(json!({"voters": 3})),
+            takes::<SetHome>(json!({"region": null})),
+            takes::<HoldVersion>(json!({"held": true})),
+            takes::<Verify>(json!({})),
+        ] {
+            assert_eq!(taken, [true, false]);
+        }
+    }
 }

@@ -61,7 +61,10 @@ impl Operator for ClusterOperator {
             Err(error @ OpenError::AlreadyMember(_)) => Err(Declined::Conflict(sentence(&error))),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no cluster was made");
-                Err(Declined::Unavailable(sentence(&error)))
+                Err(match &error {
+                    OpenError::Fault(_) => Declined::Failed(sentence(&error)),
+                    _ => Declined::UnderWay(sentence(&error)),
+                })
             }
         }
     }
@@ -239,9 +242,18 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
-/// An error as a sentence.
+/// An error as a sentence, with what caused it.
 pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        source = cause.source();
+    }
     if let Some(first) = text.get(..1).map(str::to_uppercase) {
         text.replace_range(..1, &first);
     }
@@ -256,9 +268,10 @@ pub(super) fn operation_declined(error: OperationError) -> Declined {
         OperationError::NotFound(_) => Declined::NotFound(sentence(&error)),
         OperationError::Conflict(_) => Declined::Conflict(sentence(&error)),
         OperationError::Malformed(_) => Declined::Malformed(sentence(&error)),
-        OperationError::Unavailable(_)
-        | OperationError::Unknown(_)
-        | OperationError::NotLeader(_) => Declined::Unavailable(sentence(&error)),
+        OperationError::Unknown(_) => Declined::Unknown(sentence(&error)),
+        OperationError::Unavailable(_) | OperationError::NotLeader(_) => {
+            Declined::Unavailable(sentence(&error))
+        }
     }
 }
 
@@ -266,17 +279,28 @@ fn edit_declined(error: EditError) -> Declined {
     match &error {
         EditError::NotFound(_) => Declined::NotFound(sentence(&error)),
         EditError::Conflict(_) | EditError::TooOld { .. } => Declined::Conflict(sentence(&error)),
+        EditError::Store(StoreError::Unknown) => Declined::Unknown(unknown()),
         EditError::Store(_) => Declined::Unavailable(sentence(&error)),
     }
 }
 
 pub(super) fn store_declined(error: StoreError) -> Declined {
     tracing::warn!(%error, "the store did not answer an operator");
-    Declined::Unavailable(sentence(&error))
+    match error {
+        StoreError::Unknown => Declined::Unknown(unknown()),
+        error => Declined::Unavailable(sentence(&error)),
+    }
+}
+
+fn unknown() -> String {
+    "Nobody saw whether it was done: look before you do it again.".to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use cardea_cluster::life::BackupError;
+    use cardea_storage::Fault;
+
     use super::*;
 
     #[test]
@@ -291,5 +315,32 @@ mod tests {
             operation_declined(error),
             Declined::NotFound("There is no shard 9.".to_owned())
         );
+        let disk = std::io::Error::other("permission denied");
+        let fault = Fault::caused("/b cannot be made", disk);
+        assert_eq!(
+            sentence(&BackupError::from(fault)),
+            "The backup could not be written: /b cannot be made: permission denied."
+        );
+        let overloaded = StoreError::unavailable("no quorum");
+        let told = sentence(&EditError::from(overloaded));
+        assert!(told.contains("no quorum") && told.ends_with('.'), "{told}");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_not_said_to_have_failed() {
+        for declined in [
+            store_declined(StoreError::Unknown),
+            edit_declined(StoreError::Unknown.into()),
+            operation_declined(OperationError::Unknown("no answer".to_owned())),
+        ] {
+            assert!(matches!(declined, Declined::Unknown(_)), "{declined:?}");
+        }
+        for declined in [
+            store_declined(StoreError::unavailable("no quorum")),
+            edit_declined(StoreError::unavailable("no quorum").into()),
+            operation_declined(OperationError::NotLeader(None)),
+        ] {
+            assert!(matches!(declined, Declined::Unavailable(_)), "{declined:?}");
+        }
     }
 }

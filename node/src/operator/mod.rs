@@ -28,9 +28,18 @@ pub enum Declined {
     /// It makes no sense.
     #[error("{0}")]
     Malformed(String),
-    /// No quorum, no leader, or not yet: try again.
+    /// No quorum, no leader, or not yet: nothing was done. Try again.
     #[error("{0}")]
     Unavailable(String),
+    /// It has begun, and is not done yet: who asks again goes on with it, or waits for it.
+    #[error("{0}")]
+    UnderWay(String),
+    /// Nobody saw what became of it: it may have been done.
+    #[error("{0}")]
+    Unknown(String),
+    /// A machine failed; trying again does no better.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What an operator may ask of a node; implemented over the cluster.

@@ -269,18 +269,40 @@ fn answer<T: Serialize>(outcome: Result<T, Declined>, id: Id) -> Response {
 }
 
 fn decline(declined: &Declined, id: &Id) -> Response {
-    let status = match declined {
-        Declined::NotFound(_) => StatusCode::NOT_FOUND,
-        Declined::Conflict(_) => StatusCode::CONFLICT,
-        Declined::Malformed(_) => StatusCode::BAD_REQUEST,
-        Declined::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    let why = declined.to_string();
+    let refusal = match declined {
+        Declined::NotFound(_) => Refusal::new(StatusCode::NOT_FOUND, why),
+        Declined::Conflict(_) => Refusal::new(StatusCode::CONFLICT, why),
+        Declined::Malformed(_) => Refusal::new(StatusCode::BAD_REQUEST, why),
+        Declined::Unavailable(_) => Refusal::unavailable(why),
+        Declined::UnderWay(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),
+        Declined::Unknown(_) => Refusal::outcome_unknown(why),
+        Declined::Failed(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why),
     };
-    Refusal::new(status, declined.to_string()).answer(id.as_ref().map(|Extension(id)| id.as_str()))
+    refusal.answer(id.as_ref().map(|Extension(id)| id.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_not_done_or_goes_on_is_to_be_asked_for_again() {
+        let why = || "It is so.".to_owned();
+        for (declined, status, error_id, again) in [
+            (Declined::Unavailable(why()), 503, Some("cluster_unavailable"), true),
+            (Declined::UnderWay(why()), 503, None, true),
+            (Declined::Unknown(why()), 503, Some("outcome_unknown"), false),
+            (Declined::Failed(why()), 500, None, false),
+        ] {
+            let answer = decline(&declined, &None);
+            let headers = answer.headers();
+            assert_eq!(answer.status().as_u16(), status, "{declined:?}");
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), again, "{declined:?}");
+            let told = headers.get(cardea_api::error::ERROR_ID);
+            assert_eq!(told.and_then(|id| id.to_str().ok()), error_id, "{declined:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_body_that_does_not_say_what_it_is_is_not_taken_for_none() {

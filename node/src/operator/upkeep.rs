@@ -72,7 +72,7 @@ pub(super) async fn decommission(
         tracing::info!(%node, leads, replicas, "a node is leaving");
     });
     match gone.await {
-        Err(OperationError::Unavailable(reason)) => Err(Declined::Unavailable(format!(
+        Err(OperationError::Unavailable(reason)) => Err(Declined::UnderWay(format!(
             "Not done yet, and going on: {reason}. Ask again to wait for it."
         ))),
         other => other.map_err(operation_declined),
@@ -90,6 +90,7 @@ pub(super) async fn back_up(
     let report = report.map_err(|error| match &error {
         BackupError::NotEmpty(_) => Declined::Conflict(sentence(&error)),
         BackupError::Relative(_) => Declined::Malformed(sentence(&error)),
+        BackupError::Fault(_) => Declined::Failed(sentence(&error)),
         _ => Declined::Unavailable(sentence(&error)),
     })?;
     Ok(ArchiveReport {
@@ -129,9 +130,12 @@ pub(super) async fn restore(
     let report =
         life::restore(member, &plan, |step| tracing::info!(%step, "a backup is restored")).await;
     let report = report.map_err(|error| match &error {
-        RestoreError::NotEmpty(_) | RestoreError::Another => Declined::Conflict(sentence(&error)),
+        RestoreError::NotEmpty(_) | RestoreError::Another | RestoreError::Version { .. } => {
+            Declined::Conflict(sentence(&error))
+        }
         RestoreError::Archive(_) | RestoreError::Keys(_) => Declined::Malformed(sentence(&error)),
-        _ => Declined::Unavailable(sentence(&error)),
+        RestoreError::Fault(_) => Declined::Failed(sentence(&error)),
+        _ => Declined::UnderWay(sentence(&error)),
     })?;
     Ok(ArchiveReport {
         directory: archive.directory,

@@ -114,6 +114,14 @@ fn anchor_paths(config: &mut Config, layers: &Layers) {
         ("secrets.smtp_password_file", &mut config.secrets.smtp_password_file),
         ("secrets.imported_cookies_file", &mut config.secrets.imported_cookies_file),
         ("outbound.authority_file", &mut config.outbound.authority_file),
+        ("pages.css_file", &mut config.pages.css_file),
+        ("courier.smtp_authority_file", &mut config.courier.smtp_authority_file),
+        ("courier.templates_dir", &mut config.courier.templates_dir),
+        (
+            "password_migration.basic_password_file",
+            &mut config.password_migration.basic_password_file,
+        ),
+        ("password_migration.api_key_file", &mut config.password_migration.api_key_file),
     ] {
         if let Some(path) = path {
             anchor(name, path);
@@ -121,5 +129,8 @@ fn anchor_paths(config: &mut Config, layers: &Layers) {
     }
     for path in &mut config.secrets.former_master_key_files {
         anchor("secrets.former_master_key_files", path);
+    }
+    if let Origin::File { path: file, .. } = layers.origin("password_migration.body") {
+        tables::anchor(&file, [], &mut config.password_migration.body);
     }
 }

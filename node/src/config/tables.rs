@@ -166,7 +166,7 @@ fn is_id(id: &str) -> bool {
 }
 
 /// Relative paths start at the file: those of files, and that of a program, which may be
-/// a `base64://…` instead.
+/// written as `file://…`, or be a `base64://…` instead.
 pub(super) fn anchor<const N: usize>(
     file: &Path,
     files: [&mut Option<PathBuf>; N],
@@ -178,8 +178,10 @@ pub(super) fn anchor<const N: usize>(
             *path = base.join(&*path);
         }
     }
-    if let Some(program) = program.as_mut().filter(|program| !program.contains("://")) {
-        let path = base.join(&*program);
-        *program = path.display().to_string();
+    if let Some(program) = program {
+        let path = program.strip_prefix("file://").unwrap_or(program);
+        if !path.contains("://") {
+            *program = base.join(path).display().to_string();
+        }
     }
 }

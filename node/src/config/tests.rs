@@ -79,6 +79,46 @@ fn paths_in_the_file_start_at_the_file() {
 }
 
 #[test]
+fn every_path_in_the_file_starts_at_the_file() {
+    let is_path =
+        |setting: &&settings::Setting| setting.form == <std::path::PathBuf as value::FromRaw>::FORM;
+    let mut text = "[cluster]\nlisten = \"127.0.0.1:7433\"\ntls = \"off\"\n".to_owned();
+    let mut tables: Vec<(&str, String)> = Vec::new();
+    for setting in settings::settings().filter(is_path) {
+        let line = format!("{} = \"beside\"\n", setting.key);
+        match tables.iter_mut().find(|(section, _)| *section == setting.section) {
+            Some((_, lines)) => lines.push_str(&line),
+            None => tables.push((setting.section, line)),
+        }
+    }
+    let program = "body = \"file://beside\"\n";
+    tables.sort_by_key(|(section, _)| *section != "cluster");
+    for (section, lines) in tables {
+        match section {
+            "cluster" => text.push_str(&lines),
+            "password_migration" => text.push_str(&format!("[{section}]\n{program}{lines}")),
+            _ => text.push_str(&format!("[{section}]\n{lines}")),
+        }
+        if section == "secrets" {
+            text.push_str("former_master_key_files = [\"beside\"]\n");
+        }
+    }
+    text.push_str(&format!(
+        "[oidc.work]\nclient_secret_file = \"beside\"\napple_private_key_file = \"beside\"\n\
+         mapper = \"file://beside\"\n[tokenizers.api]\njwks_file = \"beside\"\n\
+         claims_mapper = \"beside\"\n[[hooks]]\n{program}signing_key_file = \"beside\"\n"
+    ));
+    let (dir, mut sources) = sources(&text, &[], &[("courier.templates_dir", "beside")]);
+    let shown = format!("{:?}", load(sources.clone()).unwrap().config);
+    let anchored = format!("{:?}", dir.path().join("beside"));
+    assert_eq!(shown.matches("\"beside\"").count(), 1, "the flag's: {shown}");
+    assert!(!shown.contains("file://"), "{shown}");
+    sources.flags.clear();
+    let shown = format!("{:?}", load(sources).unwrap().config);
+    assert_eq!(shown.matches(&anchored).count(), text.matches("beside").count(), "{shown}");
+}
+
+#[test]
 fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
     let cases: &[(&str, &[&str])] = &[
         (

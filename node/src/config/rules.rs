@@ -108,6 +108,17 @@ fn check_admin(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         }
         _ => {}
     }
+    if admin.client_authority_file.is_some() && !has_tls {
+        let why = "certificates are shown over TLS alone: name admin.tls_certificate_file and \
+                   admin.tls_key_file too";
+        refuse("admin.client_authority_file", why.to_owned());
+    }
+    for host in &admin.hosts {
+        if host.is_empty() || host.contains(['/', '*']) || host.contains(':') {
+            let why = "expected host names without scheme and port, such as admin.internal";
+            refuse("admin.hosts", format!("{why}; found \"{host}\""));
+        }
+    }
     check_url("admin.url", admin.url.as_deref(), refuse);
 }
 
@@ -149,9 +160,13 @@ fn check_cluster(config: &Config, refuse: &mut impl FnMut(&str, String)) {
             ),
         );
     }
-    for address in cluster.advertise.iter().chain(&cluster.join) {
+    let advertised = cluster.advertise.iter().map(|address| ("cluster.advertise", address));
+    let joined = cluster.join.iter().map(|address| ("cluster.join", address));
+    for (name, address) in advertised.chain(joined) {
         if !is_host_port(address) {
-            refuse("cluster.join", format!("expected host:port, found \"{address}\""));
+            refuse(name, format!("expected host:port, found \"{address}\""));
+        } else if address.parse().is_ok_and(|address: SocketAddr| address.ip().is_unspecified()) {
+            refuse(name, format!("{address} is everywhere: nobody finds a node by it"));
         }
     }
     for rule in &cluster.dial {

@@ -171,6 +171,17 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ),
         ("[factors]\nrp_origins = [\"http://example.com\"]\n", &["factors.rp_origins"]),
         ("[node]\nregion = \"EU Central\"\n", &["lower-case"]),
+        (
+            "advertise = \"eu-1.internal\"\n",
+            &["cardea.toml:4: cluster.advertise", "expected host:port"],
+        ),
+        ("advertise = \"0.0.0.0:7433\"\n", &["cluster.advertise", "everywhere"]),
+        ("join = [\"[::]:7433\"]\n", &["cluster.join", "everywhere"]),
+        ("[admin]\nhosts = [\"admin.internal:4434\"]\n", &["admin.hosts", "without"]),
+        (
+            "[admin]\nclient_authority_file = \"ca\"\n",
+            &["admin.client_authority_file", "tls_certificate_file"],
+        ),
         ("[cluster.more]\nx = 1\n", &["unknown setting cluster.more"]),
         ("[public\n", &["cardea.toml:4:"]),
     ];

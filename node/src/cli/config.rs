@@ -43,7 +43,7 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
         ConfigCommand::Check { args, explain } => (args, explain),
         ConfigCommand::Import { file } => return import(&file, printer),
     };
-    let loaded = load(args.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
+    let loaded = load(args.sources()?).map_err(|refused| Failure::Usage(refused.to_string()))?;
     would_start(&loaded.config)?;
     let explained = loaded.layers.explain();
     let state: Vec<_> = explained

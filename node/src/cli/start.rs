@@ -1,6 +1,6 @@
 //! `cardea start`: runs a node.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use super::exit::{Failure, Outcome};
 use crate::{
@@ -38,13 +38,16 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub join: Vec<String>,
     /// Any other setting; may be repeated
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
 }
 
 impl ConfigArgs {
     /// The layers that these arguments and the environment make.
-    pub fn sources(&self) -> Sources {
+    ///
+    /// # Errors
+    /// If a variable that is ours is no text.
+    pub fn sources(&self) -> Result<Sources, Failure> {
         let mut flags = Vec::new();
         for (flag, name, value) in [
             ("--data-dir", "node.data_dir", &self.data_dir),
@@ -69,16 +72,37 @@ impl ConfigArgs {
                 flag: "--join".to_owned(),
             });
         }
-        for set in &self.set {
-            let (name, value) = set.split_once('=').unwrap_or((set, ""));
+        for (name, value) in &self.set {
             flags.push(Override {
-                name: name.to_owned(),
-                value: value.to_owned(),
+                name: name.clone(),
+                value: value.clone(),
                 flag: format!("--set {name}"),
             });
         }
-        Sources { file: self.config.clone(), environment: std::env::vars().collect(), flags }
+        let environment = texts(std::env::vars_os())?;
+        Ok(Sources { file: self.config.clone(), environment, flags })
     }
+}
+
+/// A setting and its value; an empty one is written out, too.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected SECTION.KEY=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The variables that are ours; what others hold may be anything.
+fn texts(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut found = Vec::new();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("CARDEA_")) else { continue };
+        let value = value
+            .into_string()
+            .map_err(|_| Failure::Usage(format!("the variable {name} is not UTF-8")))?;
+        found.push((name.to_owned(), value));
+    }
+    Ok(found)
 }
 
 /// How a node is run.
@@ -110,7 +134,7 @@ pub(super) fn would_start(config: &Config) -> Outcome {
 
 pub(super) fn run(args: &StartArgs) -> Outcome {
     let loaded =
-        load(args.config.sources()).map_err(|refused| Failure::Usage(refused.to_string()))?;
+        load(args.config.sources()?).map_err(|refused| Failure::Usage(refused.to_string()))?;
     let config = loaded.config;
     would_start(&config)?;
     logs::install(config.log.format, &config.log.level)
@@ -125,4 +149,30 @@ pub(super) fn run(args: &StartArgs) -> Outcome {
         .build()
         .map_err(|error| Failure::Failed(error.into()))?;
     runtime.block_on(run_node(config, stop_with_stdin)).map_err(Failure::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_others_keep_in_the_environment_keeps_no_node_from_starting() {
+        let strange = || OsString::from_vec(vec![b'x', 0xff]);
+        let of = |name: &str, value: OsString| (OsString::from(name), value);
+        let ours = of("CARDEA_NODE_REGION", "here".into());
+        let others = [of("LS_COLORS", strange()), (strange(), "x".into()), ours];
+        let found = texts(others.into_iter()).unwrap();
+        assert_eq!(found, [("CARDEA_NODE_REGION".to_owned(), "here".to_owned())]);
+        let told = texts([of("CARDEA_NODE_ZONE", strange())].into_iter()).unwrap_err();
+        assert!(matches!(&told, Failure::Usage(why) if why.contains("CARDEA_NODE_ZONE")), "{told}");
+    }
+
+    #[test]
+    fn a_setting_without_a_value_is_refused_and_an_empty_one_is_none() {
+        assert_eq!(setting("admin.auth="), Ok(("admin.auth".to_owned(), String::new())));
+        assert_eq!(setting("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
+        assert!(setting("admin.auth").is_err());
+    }
 }

@@ -169,11 +169,15 @@ fn write_pair(
         .with_context(|| format!("cannot make {}", directory.display()))?;
     let (certificate, key) = (directory.join(certificate), directory.join(key));
     write_new(&key, key_pem, 0o600)?;
-    write_new(&certificate, certificate_pem, 0o644)?;
+    // A key without its certificate is good for nothing, and beside another's, as of an
+    // authority whose key is kept elsewhere, worse than none.
+    write_new(&certificate, certificate_pem, 0o644).inspect_err(|_| {
+        std::fs::remove_file(&key).ok();
+    })?;
     Ok((certificate, key))
 }
 
-/// Writes a file that must not exist yet.
+/// Writes a file that must not exist yet; nothing is left of one that cannot be written.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
@@ -181,9 +185,10 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
         .mode(mode)
         .open(path)
         .with_context(|| format!("cannot make {}", path.display()))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(())
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
+        std::fs::remove_file(path).ok();
+    })
 }
 
 #[cfg(test)]
@@ -237,5 +242,19 @@ mod tests {
         .unwrap();
         assert_eq!(credentials.identity().node, "n1");
         assert!(make_authority(dir.path(), year).is_err(), "an authority is never overwritten");
+    }
+
+    #[test]
+    fn no_key_is_left_beside_a_certificate_that_is_not_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let year = Duration::from_secs(365 * 86_400);
+        let (_, key) = make_authority(dir.path(), year).unwrap();
+        let elsewhere = dir.path().join("elsewhere.key");
+        std::fs::rename(&key, &elsewhere).unwrap();
+        assert!(make_authority(dir.path(), year).is_err(), "its certificate is there");
+        assert!(!key.exists());
+        std::fs::rename(&elsewhere, &key).unwrap();
+        let subject = Subject { node: "n1".to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
+        make_node(dir.path(), &subject, dir.path(), year).unwrap();
     }
 }

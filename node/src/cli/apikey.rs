@@ -22,7 +22,7 @@ use crate::{
 pub enum ApikeyCommand {
     /// Make a key; it is shown once
     #[command(
-        after_help = "Example:\n  cardea apikey create --name backend --scope identity:read --scope 'session:*'\n\nScopes: admin, or identity, session, courier, oauth, permission, cluster, apikey, metrics with :read, :write or :*"
+        after_help = "Example:\n  cardea apikey create --name backend --scope identity:read --scope 'session:*'\n\nScopes: admin, or identity, session, courier, audit, oauth, permission, cluster, apikey, metrics with :read, :write or :*"
     )]
     Create {
         /// For people: who holds it
@@ -96,6 +96,25 @@ pub(super) async fn run(
             printer.print(&json!({ "revoked": id.to_string() }), |_, _| {
                 format!("The key {id} is revoked.\n")
             })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use crate::{apikey::AREAS, cli::Cli};
+
+    #[test]
+    fn every_area_of_scopes_is_in_the_help() {
+        let cli = Cli::command();
+        let keys = cli.find_subcommand("apikey").unwrap();
+        let create = keys.find_subcommand("create").unwrap();
+        let help = create.get_after_help().unwrap().to_string();
+        let words: Vec<&str> = help.split([' ', ',', '\n']).collect();
+        for area in AREAS {
+            assert!(words.contains(&area), "{area}: {help}");
         }
     }
 }

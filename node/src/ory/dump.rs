@@ -2,7 +2,7 @@
 //! table stands between `COPY table (columns) FROM stdin;` and `\.`, a row a line, values
 //! apart by tabs, `\N` for null, and backslashes before what would be misread.
 
-use std::io::BufRead;
+use std::{collections::BTreeSet, io::BufRead};
 
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, params_from_iter};
@@ -39,12 +39,22 @@ struct Head {
 pub fn load(dump: impl BufRead, into: &mut Connection) -> anyhow::Result<()> {
     let transaction = into.transaction()?;
     let mut lines = dump.split(b'\n');
-    let mut loaded = 0;
+    let mut seen = BTreeSet::new();
     while let Some(line) = lines.next() {
         let line = line?;
-        let Some(head) = std::str::from_utf8(&line).ok().and_then(head) else { continue };
-        if !TABLES.contains(&head.table.as_str()) {
+        let Ok(line) = std::str::from_utf8(&line) else { continue };
+        let Some(head) = head(line).filter(|head| TABLES.contains(&head.table.as_str())) else {
+            if begins_data(line) {
+                // What people wrote into other tables is no head, whatever it looks like.
+                pass_over(&mut lines)?;
+            }
             continue;
+        };
+        if !seen.insert(head.table.clone()) {
+            bail!(
+                "the dump has {} twice: of several schemas name one by `pg_dump --schema`",
+                head.table
+            );
         }
         let columns: Vec<String> = head.columns.iter().map(|name| format!("\"{name}\"")).collect();
         let create = format!("CREATE TABLE {} ({} TEXT)", head.table, columns.join(" TEXT, "));
@@ -65,15 +75,29 @@ pub fn load(dump: impl BufRead, into: &mut Connection) -> anyhow::Result<()> {
             }
             insert.execute(params_from_iter(values))?;
         }
-        loaded += 1;
     }
-    if loaded == 0 {
+    if seen.is_empty() {
         bail!(
             "the file holds no data of Kratos or Keto in the form of COPY: write it by \
              `pg_dump --format=plain`, without --inserts"
         );
     }
     transaction.commit()?;
+    Ok(())
+}
+
+/// Whether the lines behind one are data of some table.
+fn begins_data(line: &str) -> bool {
+    line.starts_with("COPY ") && line.trim_end().ends_with(" FROM stdin;")
+}
+
+/// Passes over the data of a table.
+fn pass_over(lines: &mut impl Iterator<Item = std::io::Result<Vec<u8>>>) -> anyhow::Result<()> {
+    for line in lines {
+        if line?.trim_ascii_end() == b"\\." {
+            break;
+        }
+    }
     Ok(())
 }
 
@@ -190,6 +214,20 @@ mod tests {
         assert!(load("hello\n").unwrap_err().contains("no data of Kratos or Keto"));
         assert!(load(head).unwrap_err().contains("breaks off"));
         assert!(load(&format!("{head}a\tb\n\\.\n")).unwrap_err().contains("2 values"));
-        assert!(load(&format!("{head}a\n\\.\n")).is_ok());
+        let whole = format!("{head}a\n\\.\n");
+        assert!(load(&whole).is_ok());
+        let twice = format!("{whole}COPY other.networks (id) FROM stdin;\nb\n\\.\n");
+        assert!(load(&twice).unwrap_err().contains("pg_dump --schema"));
+    }
+
+    #[test]
+    fn what_stands_in_other_tables_is_no_table() {
+        let dump = "COPY public.notes (note) FROM stdin;\n\
+                    COPY public.networks (id) FROM stdin;\nforged\n\\.\n\
+                    COPY public.networks (id) FROM stdin;\ntrue\n\\.\n";
+        let mut database = Connection::open_in_memory().unwrap();
+        load(dump.as_bytes(), &mut database).unwrap();
+        let ids = database.query_row("SELECT group_concat(id) FROM networks", [], |row| row.get(0));
+        assert_eq!(ids, Ok("true".to_owned()));
     }
 }

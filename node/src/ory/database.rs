@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, Row, types::ValueRef};
 use serde_json::{Map, Value};
-use tempfile::NamedTempFile;
 
 use super::dump;
 
@@ -27,8 +26,6 @@ pub struct Database {
     has_identities: bool,
     /// Whether it is one of Keto.
     has_tuples: bool,
-    /// What the tables were put into; it goes with this.
-    _copy: NamedTempFile,
 }
 
 impl std::fmt::Debug for Database {
@@ -47,8 +44,9 @@ impl Database {
         let mut head = Vec::new();
         let opened = File::open(file).with_context(|| file.display().to_string())?;
         (&opened).take(16).read_to_end(&mut head)?;
-        let copy = NamedTempFile::new()?;
-        let mut connection = Connection::open(copy.path())?;
+        // Without a name: it holds every hash there is, and goes with this process however
+        // that ends.
+        let mut connection = Connection::open("")?;
         // It is thrown away anyway.
         connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
         let loaded = if head == SQLITE {
@@ -59,8 +57,7 @@ impl Database {
         loaded.with_context(|| file.display().to_string())?;
         index(&connection)?;
         let (has_identities, has_tuples) = (false, false);
-        let mut database =
-            Self { connection, network: None, has_identities, has_tuples, _copy: copy };
+        let mut database = Self { connection, network: None, has_identities, has_tuples };
         database.has_tuples = database.has_table(TUPLES)?;
         database.has_identities = database.has_table("identities")?;
         if !database.has_tuples || database.has_identities {
@@ -286,6 +283,17 @@ mod tests {
         }
         assert_eq!(time(&json!(null)), None);
         assert_eq!(time(&json!("never")), None);
+    }
+
+    #[test]
+    fn copy_of_a_database_has_no_name_that_it_could_be_left_under() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kratos.sqlite");
+        let tables = "CREATE TABLE identities (id); CREATE TABLE identity_credentials (id, \
+                      identity_id); CREATE TABLE identity_credential_types (id)";
+        Connection::open(&file).unwrap().execute_batch(tables).unwrap();
+        let database = Database::open(&file, None).unwrap();
+        assert_eq!(database.connection.path().unwrap_or_default(), "");
     }
 
     #[test]

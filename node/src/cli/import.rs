@@ -114,9 +114,7 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
     if !database.has_tuples() && !args.opl.is_empty() {
         return Err(Failure::Usage("the database has no relation tuples for --opl".to_owned()));
     }
-    if let Some(file) = &args.config {
-        report.schemas = put_schemas(file, args.dry_run, client).await?;
-    }
+    // Before anything is changed.
     let mut lines = match &args.report {
         Some(file) => {
             let file = File::create(file).with_context(|| file.display().to_string())?;
@@ -124,6 +122,9 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
         }
         None => None,
     };
+    if let Some(file) = &args.config {
+        report.schemas = put_schemas(file, args.dry_run, client).await?;
+    }
     // The database is read as fast as the cluster takes what it holds.
     let (sender, mut batches) = tokio::sync::mpsc::channel(4);
     let with_sessions = args.sessions;
@@ -252,7 +253,10 @@ impl Report {
         ));
         if found.sessions > 0 {
             let become_of = match self.sessions {
-                true => "their tokens stay good; browsers log in again here",
+                true => {
+                    "tokens stay good where sessions.imported_tokens is on, browsers signed in \
+                     where secrets.imported_cookies_file is set"
+                }
                 false => "their holders log in again here",
             };
             text.push_str(&format!("{} sessions go on there; {become_of}.\n", found.sessions));
@@ -306,5 +310,41 @@ impl Report {
             }
             text.push_str(&table.render(colour));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_reported_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("kratos.yml");
+        let schemas = "identity: {schemas: [{id: a, url: 'base64://e30='}]}";
+        std::fs::write(&config, schemas).unwrap();
+        let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = OperatorClient::new(&Connection {
+            url: format!("http://{}", node.local_addr().unwrap()),
+            api_key_file: None,
+            ca_file: None,
+            certificate_file: None,
+            certificate_key_file: None,
+        });
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let args = OryArgs {
+            database: fixtures.join("kratos.postgres.sql"),
+            config: Some(config),
+            opl: Vec::new(),
+            network: None,
+            sessions: false,
+            dry_run: false,
+            report: Some(folder.path().join("none/report")),
+        };
+        let printer = Printer::new(super::super::output::Format::Json);
+        let refused = bring(args, &client.unwrap(), printer).await.unwrap_err().to_string();
+        assert!(refused.contains("none/report"), "{refused}");
+        node.set_nonblocking(true).unwrap();
+        assert!(node.accept().is_err(), "nobody was asked for anything");
     }
 }

@@ -185,18 +185,25 @@ async fn import(
 ) -> Result<Imported, Failure> {
     let mut parts = Parts::open(file)?;
     parts.skip_to(from_line)?;
+    // A part waits for a node that comes back, but not for one that was never there.
+    let _: serde_json::Value = client.get("/health/alive").await?;
     let (began, total) = (Instant::now(), parts.total);
     let mut bar = Bar::new(total);
     let mut done = Imported::default();
     // Answers are taken in order, so that everything before the last one is there.
     let mut under_way = FuturesOrdered::new();
     let mut here = from_line;
+    let mut unread = None;
     loop {
-        while under_way.len() < parallel
-            && let Some(part) = parts.next()?
-        {
-            let Part { text, lines, until } = part;
-            under_way.push_back(send(client, text.into()).map(move |taken| (lines, until, taken)));
+        while under_way.len() < parallel && unread.is_none() {
+            match parts.next() {
+                Ok(Some(Part { text, lines, until })) => {
+                    let sent = send(client, text.into());
+                    under_way.push_back(sent.map(move |taken| (lines, until, taken)));
+                }
+                Ok(None) => break,
+                Err(error) => unread = Some(error),
+            }
         }
         let Some((lines, until, taken)) = under_way.next().await else { break };
         let taken = taken.map_err(|failure| {
@@ -219,6 +226,14 @@ async fn import(
         bar.show(until, done.imported, began.elapsed());
     }
     bar.clear();
+    if let Some(error) = unread {
+        let told = format!(
+            "line {} cannot be read; everything before line {here} is there. Continue with \
+             --from-line {here}",
+            parts.line
+        );
+        return Err(error.context(told).into());
+    }
     done.seconds = began.elapsed().as_secs_f64();
     Ok(done)
 }
@@ -277,37 +292,53 @@ async fn export(
     if file.is_none() {
         bar.hide();
     }
-    let exported = client
-        .stream(&path, "x-cardea-export", &mut |data| {
-            out.write_all(data)?;
-            bytes += data.len() as u64;
-            lines += data.iter().filter(|byte| **byte == b'\n').count() as u64;
-            bar.show(bytes, lines, began.elapsed());
-            Ok(())
-        })
-        .await;
+    let mut take = |data: &[u8]| -> anyhow::Result<()> {
+        out.write_all(data)?;
+        bytes += data.len() as u64;
+        lines += data.iter().filter(|byte| **byte == b'\n').count() as u64;
+        bar.show(bytes, lines, began.elapsed());
+        Ok(())
+    };
+    let exported = tokio::select! {
+        exported = client.stream(&path, "x-cardea-export", &mut take) => exported,
+        _ = tokio::signal::ctrl_c(), if file.is_some() => {
+            Err(Failure::Failed(anyhow::anyhow!("interrupted")))
+        }
+    };
     bar.clear();
-    let flushed = out.flush();
+    let flushed = out.flush().map_err(anyhow::Error::from);
     drop(out);
-    let whole = match (exported, flushed) {
-        (Ok(whole), Ok(())) => whole,
-        (exported, flushed) => {
+    let whole = match exported.and_then(|whole| flushed.map(|()| whole).map_err(Failure::from)) {
+        Ok(whole) => whole,
+        Err(failure) => {
             if let Some(beside) = &beside {
                 std::fs::remove_file(beside).ok();
             }
-            exported?;
-            flushed.map_err(anyhow::Error::from)?;
-            None
+            // As elsewhere: a reader that went away (`| head`) is no error.
+            return if file.is_none() && is_closed(&failure) { Ok(()) } else { Err(failure) };
         }
     };
     let (Some(file), Some(beside)) = (file, beside) else { return Ok(()) };
-    std::fs::rename(&beside, file).with_context(|| file.display().to_string())?;
+    std::fs::rename(&beside, file)
+        .inspect_err(|_| {
+            std::fs::remove_file(&beside).ok();
+        })
+        .with_context(|| file.display().to_string())?;
     let snapshot = whole.as_deref() == Some("snapshot");
     let told = serde_json::json!({"relation_tuples": lines, "of_one_instant": snapshot});
     printer.print(&told, |_, _| {
         let of = if snapshot { "all of one instant" } else { "each page of its own instant" };
         format!("{lines} relation tuples were written to {}, {of}.\n", file.display())
     })
+}
+
+/// Whether whoever read standard output has gone away.
+fn is_closed(failure: &Failure) -> bool {
+    let Failure::Failed(error) = failure else { return false };
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Progress on standard error, if that is a terminal.
@@ -357,46 +388,4 @@ fn told(total: Option<u64>, bytes: u64, tuples: u64, elapsed: Duration) -> Strin
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parts_of(text: &str, from: u64) -> anyhow::Result<Vec<(std::ops::Range<u64>, String)>> {
-        let directory = tempfile::tempdir()?;
-        let file = directory.path().join("tuples");
-        std::fs::write(&file, text)?;
-        let mut parts = Parts::open(&file)?;
-        parts.skip_to(from)?;
-        let mut found = Vec::new();
-        while let Some(part) = parts.next()? {
-            found.push((part.lines, part.text));
-        }
-        Ok(found)
-    }
-
-    #[test]
-    fn lines_are_counted_over_parts_and_skipped() {
-        let text: String = (1..=45_000).map(|line| format!("d:{line}#v@ann\n")).collect();
-        let parts = parts_of(&text, 1).unwrap();
-        let lines: Vec<_> = parts.iter().map(|(lines, _)| lines.clone()).collect();
-        assert_eq!(lines, [1..20_001, 20_001..40_001, 40_001..45_001]);
-        assert_eq!(parts.iter().map(|(_, text)| text.as_str()).collect::<String>(), text);
-        let rest = parts_of(&text, 44_999).unwrap();
-        assert_eq!(rest, [(44_999..45_001, "d:44999#v@ann\nd:45000#v@ann\n".to_owned())]);
-        assert!(parts_of("d:1#v@ann", 3).is_err(), "there is no such line");
-    }
-
-    #[test]
-    fn an_array_is_taken_line_by_line() {
-        let parts = parts_of(" [{\"object\": \"1\"},\n {\"object\": \"2\"}]", 1).unwrap();
-        assert_eq!(parts, [(1..3, "{\"object\":\"1\"}\n{\"object\":\"2\"}\n".to_owned())]);
-    }
-
-    #[test]
-    fn progress_is_told() {
-        let told = told(Some(200), 50, 1_000, Duration::from_secs(2));
-        assert_eq!(
-            told,
-            format!("{}{}  25 %  1000 tuples, 500/s, 6 s left", "█".repeat(7), "░".repeat(23))
-        );
-    }
-}
+mod tests;

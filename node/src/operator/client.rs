@@ -152,8 +152,12 @@ impl OperatorClient {
         sink: &mut Sink<'_>,
     ) -> Result<Option<String>, Failure> {
         let exchanged = self.exchange(Method::GET, path, Bytes::new(), Some(sink)).await;
-        let answer = exchanged.map_err(|error| {
-            Failure::Unavailable(format!("{} did not answer to the end: {error:#}", self.base))
+        let answer = exchanged.map_err(|error| match error.downcast::<NotTaken>() {
+            // Not the node's fault.
+            Ok(NotTaken(error)) => Failure::Failed(error),
+            Err(error) => {
+                Failure::Unavailable(format!("{} did not answer to the end: {error:#}", self.base))
+            }
         })?;
         if !answer.status.is_success() {
             return Err(refusal(answer.status, &answer.body));
@@ -265,6 +269,11 @@ impl OperatorClient {
     }
 }
 
+/// What came could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NotTaken(anyhow::Error);
+
 /// Takes what comes.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> anyhow::Result<()> + Send + 'a;
 
@@ -310,7 +319,7 @@ where
         let frame = frame.context("the answer broke off")?;
         let Some(data) = frame.data_ref() else { continue };
         match &mut sink {
-            Some(sink) if status.is_success() => sink(data)?,
+            Some(sink) if status.is_success() => sink(data).map_err(NotTaken)?,
             _ => {
                 let short = body.len() + data.len() <= ANSWER_BYTES_MAX;
                 anyhow::ensure!(short, "the answer is longer than {ANSWER_BYTES_MAX} bytes");

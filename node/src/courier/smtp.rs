@@ -2,7 +2,8 @@
 //!
 //! `smtps://` begins with TLS (port 465), `smtp://` asks for it (STARTTLS, port 587)
 //! and refuses a server that has none; `smtp://…?disable_starttls=true` speaks in the
-//! clear. A user in the URL logs in with the password of `secrets.smtp_password_file`.
+//! clear. A user in the URL logs in with the password of `secrets.smtp_password_file`; its
+//! `%40` is an `@`, as in every URL.
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl std::fmt::Debug for Smtp {
 #[derive(Debug, PartialEq, Eq)]
 struct Place<'a> {
     encryption: Encryption,
-    user: Option<&'a str>,
+    user: Option<String>,
     host: &'a str,
     port: u16,
 }
@@ -95,7 +96,7 @@ impl Smtp {
         match (place.user, options.password) {
             (Some(user), Some(password)) => {
                 let password = password.expose().to_string();
-                builder = builder.credentials(Credentials::new(user.to_owned(), password));
+                builder = builder.credentials(Credentials::new(user, password));
             }
             (Some(_), None) => bail!(
                 "names a user, and there is no password: name secrets.smtp_password_file, or set \
@@ -165,19 +166,42 @@ impl<'a> Place<'a> {
             Some((user, _)) if user.contains(':') => {
                 bail!("a password does not belong here; name secrets.smtp_password_file")
             }
-            Some((user, place)) => (Some(user), place),
+            Some((user, place)) => (Some(decoded(user)?), place),
             None => (None, rest),
         };
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().context("the port is no number")?),
-            None if encryption == Encryption::FromTheStart => (place, 465),
-            None => (place, 587),
+        let bracketed = place.strip_prefix('[').and_then(|address| address.split_once(']'));
+        let (host, port) = match (bracketed, place.split_once(':')) {
+            (Some((address, "")), _) => (address, None),
+            (Some((address, rest)), _) => {
+                (address, Some(rest.strip_prefix(':').context("the port is no number")?))
+            }
+            (None, Some((host, port))) => (host, Some(port)),
+            (None, None) => (place, None),
+        };
+        let port = match port {
+            Some(port) => port.parse().context("the port is no number")?,
+            None if encryption == Encryption::FromTheStart => 465,
+            None => 587,
         };
         if host.is_empty() {
             bail!("names no host");
         }
         Ok(Self { encryption, user, host, port })
     }
+}
+
+/// The text of a part of a URL.
+fn decoded(part: &str) -> anyhow::Result<String> {
+    let mut pieces = part.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let escape = piece.split_at_checked(2);
+        let escape = escape.filter(|(hex, _)| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let (hex, rest) = escape.context("the user has a % that stands for nothing: write %25")?;
+        bytes.push(u8::from_str_radix(hex, 16)?);
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8(bytes).context("the user is no UTF-8")
 }
 
 #[cfg(test)]

@@ -206,11 +206,18 @@ pub fn translate(kratos: &Value) -> Translated {
         taken.insert(path.to_owned());
         match mail_server(uri) {
             _ if courier.mails_by_http => left.push(Left::new(path, "mails go by HTTP")),
-            Some((url, has_password)) => {
-                settings.push(("courier.smtp_url".to_owned(), quoted(&url)));
-                if has_password {
+            Some(server) => {
+                settings.push(("courier.smtp_url".to_owned(), quoted(&server.url)));
+                if server.has_password {
                     let why = "its password belongs into the file secrets.smtp_password_file";
                     left.push(Left::new(path, why));
+                }
+                for wish in server.wishes {
+                    let instead = match wish.starts_with("skip_ssl_verify") {
+                        true => "; name its authority in courier.smtp_authority_file",
+                        false => "",
+                    };
+                    left.push(Left::new(path, format!("{wish} is not carried{instead}")));
                 }
             }
             None => left.push(Left::new(path, "it is no URL of a mail server")),
@@ -390,13 +397,22 @@ fn written(value: &Value, form: Form) -> Result<String, String> {
     }
 }
 
-/// The URL of a mail server without the password in it, and whether there was one.
-fn mail_server(uri: &str) -> Option<(String, bool)> {
+/// A mail server.
+struct MailServer<'a> {
+    /// Its URL, without the password.
+    url: String,
+    has_password: bool,
+    /// What is asked of its connections, and is not had here.
+    wishes: Vec<&'a str>,
+}
+
+fn mail_server(uri: &str) -> Option<MailServer<'_>> {
     let (scheme, rest) = uri.split_once("://")?;
     if !matches!(scheme, "smtp" | "smtps") {
         return None;
     }
-    let rest = rest.split(['?', '/']).next()?;
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let rest = rest.split('/').next()?;
     let (user, host) = match rest.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, rest),
@@ -406,7 +422,16 @@ fn mail_server(uri: &str) -> Option<(String, bool)> {
         None => (None, false),
     };
     let name = name.filter(|name| !name.is_empty()).map_or_else(String::new, |n| format!("{n}@"));
-    Some((format!("{scheme}://{name}{host}"), has_password))
+    let mut url = format!("{scheme}://{name}{host}");
+    let mut wishes: Vec<&str> =
+        query.split('&').filter(|wish| wish.ends_with("=true") || wish.ends_with("=1")).collect();
+    // In the clear, as it was; and not at all where a certificate is not looked at.
+    let in_clear = |wish: &&str| *wish == "disable_starttls=true" && scheme == "smtp";
+    if wishes.iter().any(in_clear) {
+        url.push_str("?disable_starttls=true");
+        wishes.retain(|wish| !in_clear(wish));
+    }
+    Some(MailServer { url, has_password, wishes })
 }
 
 /// A string of TOML; JSON's escapes are TOML's too.
@@ -453,113 +478,4 @@ pub(super) fn assert_translated(kratos: &str, parts: &[&str], left: &[&str]) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KRATOS: &str = r#"
-version: v1.3.0
-dsn: postgres://kratos:secret@db/kratos
-serve:
-  public: {base_url: "https://id.example.org/", cors: {enabled: true, allowed_origins: ["https://app.example.org"]}}
-  admin: {base_url: "http://kratos:4434/"}
-session:
-  lifespan: 720h
-  cookie: {domain: example.org, same_site: Lax}
-selfservice:
-  default_browser_return_url: https://www.example.org/
-  allowed_return_urls: ["https://www.example.org", "https://app.example.org", "https://*.example.org"]
-  methods:
-    password: {enabled: true, config: {haveibeenpwned_enabled: false, haveibeenpwned_host: pwned.example.org, min_password_length: 10, max_breaches: 3, migrate_hook: {enabled: true, config: {url: "https://old.example.org/check", method: POST, auth: {type: api_key, config: {name: X-Key, value: s3cret, in: header}}}}}}
-    totp: {enabled: true, config: {issuer: Example}}
-    passkey: {enabled: true, config: {rp: {id: example.org, origins: ["https://id.example.org"]}}}
-    webauthn: {enabled: true, config: {passwordless: true, rp: {id: example.org, display_name: X}}}
-    code: {mfa_enabled: true, passwordless_enabled: true, config: {lifespan: 15m}}
-    oidc: {enabled: true, config: {providers: [{id: google, client_secret: s3cret}]}}
-  flows:
-    login: {ui_url: "https://www.example.org/login", lifespan: 10m}
-    settings: {privileged_session_max_age: 15m}
-    recovery: {enabled: true, use: link}
-hashers: {algorithm: bcrypt, argon2: {memory: 128MB, iterations: 3}}
-courier: {smtp: {connection_uri: "smtps://me:pass@mail.example.org:465/?skip_ssl_verify=true", from_address: id@example.org}}
-secrets: {cookie: [PLEASE-CHANGE-ME]}
-identity:
-  default_schema_id: customer
-  schemas:
-    - {id: customer, url: "base64://eyJ0eXBlIjoib2JqZWN0In0="}
-    - {id: partner, url: "base64://eyJ0eXBlIjoib2JqZWN0In0=", selfservice_selectable: true}
-    - {id: staff, url: "base64://eyJ0eXBlIjoib2JqZWN0In0=", selfservice_selectable: false}
-"#;
-
-    #[test]
-    fn configuration_is_translated_and_what_is_not_is_named() {
-        let parts = [
-            "url = \"https://id.example.org/\"",
-            "lifespan = \"720h\"",
-            "cookie_same_site = \"lax\"",
-            "allowed_return_urls = [\"https://www.example.org\", \"https://app.example.org\"]",
-            "code_lifespan = \"15m\"",
-            "code_login = true",
-            "[factors]\ncode = true\ntotp = true\ntotp_issuer = \"Example\"",
-            "rp_id = \"example.org\"",
-            "rp_origins = [\"https://id.example.org\"]",
-            "security_keys_passwordless = true",
-            "memory = \"128MiB\"",
-            "smtp_url = \"smtps://me@mail.example.org:465\"",
-            "recovery = true",
-            "registration_schemas = [\"partner\"]",
-            "recovery_use = \"link\"",
-            "[password_migration]\nurl = \"https://old.example.org/check\"\napi_key_name = \"X-Key\"",
-            "cors_origins = [\"https://app.example.org\"]",
-            "min_length = 10",
-            "min_length_with_second_factor = 10",
-            "breaches = false",
-            "breaches_url = \"https://pwned.example.org\"",
-            "breaches_max = 3",
-        ];
-        let left = [
-            "selfservice.methods.oidc.config.providers[0].client_secret",
-            "secrets.cookie",
-            "courier.smtp.connection_uri",
-            "selfservice.allowed_return_urls",
-        ];
-        let translated = assert_translated(KRATOS, &parts, &left);
-        assert!(!translated.toml.contains("pass@"));
-        let left: Vec<&str> = translated.left.iter().map(|left| left.setting.as_str()).collect();
-        assert!(!left.contains(&"selfservice.methods.webauthn.config.rp.id"), "{left:?}");
-        assert!(!left.contains(&"version") && !left.contains(&"session.lifespan"));
-        let shown = serde_json::to_string(&translated).unwrap();
-        for secret in ["s3cret", "PLEASE", "pass\""] {
-            assert!(!shown.contains(secret), "{secret}");
-        }
-    }
-
-    #[test]
-    fn schemas_are_read_from_where_they_are() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("bot.json"), "{\"a\": 1}").unwrap();
-        let mut kratos = read(KRATOS).unwrap();
-        let found = schemas(&kratos, folder.path()).unwrap();
-        assert_eq!((found[0].id.as_str(), found[0].is_default), ("customer", true));
-        assert_eq!(found[0].document, serde_json::json!({"type": "object"}));
-        kratos["identity"]["schemas"][0]["url"] = "file://bot.json".into();
-        let found = schemas(&kratos, folder.path()).unwrap();
-        assert_eq!(found[0].document, serde_json::json!({"a": 1}));
-        kratos["identity"]["schemas"][0]["url"] = "https://example.org/schema.json".into();
-        assert!(schemas(&kratos, folder.path()).is_err());
-    }
-
-    #[test]
-    fn values_of_other_forms_are_left() {
-        for (value, form) in [
-            (Value::from(1), Form::Text),
-            (Value::from("1.5h"), Form::Duration),
-            (Value::from("yes"), Form::Flag),
-            (Value::from(-1), Form::Number),
-            (Value::from("much"), Form::Size),
-            (serde_json::json!(["a", 1]), Form::Texts),
-        ] {
-            assert!(written(&value, form).is_err(), "{value}");
-        }
-        assert!(read("a: [").is_err());
-    }
-}
+mod tests;

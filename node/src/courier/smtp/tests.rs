@@ -209,7 +209,12 @@ async fn refused_recipients_are_told_from_servers_that_are_busy_or_away() {
 #[test]
 fn servers_are_read_strictly() {
     let place = |url: &'static str| Place::of(url).unwrap();
-    let of = |encryption, user, host, port| Place { encryption, user, host, port };
+    let of = |encryption, user: Option<&str>, host, port| Place {
+        encryption,
+        user: user.map(str::to_owned),
+        host,
+        port,
+    };
     let (start, asked, off) = (Encryption::FromTheStart, Encryption::AskedFor, Encryption::Off);
     assert_eq!(place("smtps://post.example"), of(start, None, "post.example", 465));
     assert_eq!(place("smtp://ann@post.example/"), of(asked, Some("ann"), "post.example", 587));
@@ -217,6 +222,10 @@ fn servers_are_read_strictly() {
         place("smtp://a@b.c@post:25?disable_starttls=true"),
         of(off, Some("a@b.c"), "post", 25)
     );
+    let encoded = place("smtps://ann%40post.example%25@post.example");
+    assert_eq!(encoded, of(start, Some("ann@post.example%"), "post.example", 465));
+    assert_eq!(place("smtp://[fd00::25]"), of(asked, None, "fd00::25", 587));
+    assert_eq!(place("smtps://[fd00::25]:46"), of(start, None, "fd00::25", 46));
     for url in [
         "post.example",
         "http://post.example",
@@ -224,6 +233,9 @@ fn servers_are_read_strictly() {
         "smtp://post.example?skip_ssl_verify=true",
         "smtps://post.example?disable_starttls=true",
         "smtp://post.example:x",
+        "smtp://[fd00::25]x",
+        "smtp://fd00::25",
+        "smtp://50%@post.example",
         "smtp://",
     ] {
         assert!(Place::of(url).is_err(), "{url}");

@@ -46,7 +46,15 @@ impl FromStr for Cidr {
         if bits > most {
             return Err(refuse());
         }
-        Ok(Self { network, bits })
+        // Addresses are compared as what they are.
+        let mapped = match network {
+            IpAddr::V6(address) if bits >= 96 => address.to_ipv4_mapped(),
+            _ => None,
+        };
+        Ok(match mapped {
+            Some(address) => Self { network: address.into(), bits: bits - 96 },
+            None => Self { network, bits },
+        })
     }
 }
 
@@ -73,6 +81,9 @@ mod tests {
             ("2001:db8::/32", "2001:db8:1::5", true),
             ("2001:db8::/32", "2001:db9::5", false),
             ("::/0", "2001:db9::5", true),
+            ("::ffff:10.0.0.0/104", "10.255.1.2", true),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
+            ("::ffff:10.0.0.1", "10.0.0.2", false),
         ];
         for (range, address, wanted) in cases {
             let range: Cidr = range.parse().unwrap();

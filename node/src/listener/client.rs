@@ -53,11 +53,8 @@ pub fn is_secure(peer: IpAddr, own_tls: bool, headers: &HeaderMap, trusted: &[Ci
     if !trusted.iter().any(|range| range.contains(peer)) {
         return false;
     }
-    let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-    match proto {
-        Some(proto) => {
-            proto.rsplit(',').next().is_some_and(|p| p.trim().eq_ignore_ascii_case("https"))
-        }
+    match header_items(headers, "x-forwarded-proto").last() {
+        Some(proto) => proto.eq_ignore_ascii_case("https"),
         None => header_items(headers, "forwarded").last().is_some_and(|item| {
             item.split(';').any(|pair| pair.trim().eq_ignore_ascii_case("proto=https"))
         }),
@@ -146,5 +143,8 @@ mod tests {
         assert!(is_secure("10.0.0.1".parse().unwrap(), false, &https, &trusted));
         assert!(!is_secure("203.0.113.1".parse().unwrap(), false, &https, &trusted));
         assert!(is_secure("203.0.113.1".parse().unwrap(), true, &headers(&[]), &trusted));
+        // What the proxy appended counts, not what came with the request.
+        let forged = [("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")];
+        assert!(!is_secure("10.0.0.1".parse().unwrap(), false, &headers(&forged), &trusted));
     }
 }

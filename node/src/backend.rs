@@ -19,6 +19,7 @@ use futures::future::join_all;
 use tokio::{net::TcpListener, runtime::Handle};
 
 use crate::{
+    clock::SystemClock,
     config::{
         Config,
         secret::{SecretBytes, read_key, read_key_file, read_private},
@@ -211,6 +212,7 @@ pub(crate) fn security(config: &Config) -> anyhow::Result<Security> {
     };
     let key = read_private(key)?;
     let credentials = Credentials::from_pem(&read(authority)?, &read(certificate)?, key.as_bytes())
+        .and_then(|found| found.check(SystemClock::new().now().as_millis()).map(|()| found))
         .with_context(|| format!("{} cannot be used", certificate.display()))?;
     Ok(Security::Mutual(credentials))
 }
@@ -280,7 +282,6 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
 mod tests {
     use super::*;
     use crate::{
-        clock::SystemClock,
         config::{Sources, load},
         entropy::SystemEntropy,
     };

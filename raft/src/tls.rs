@@ -15,12 +15,14 @@
 //! Plain connections exist for development on one machine: both sides refuse
 //! any address that is not loopback, and configuration must ask for them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rustls::{
-    RootCertStore,
+    CertificateError, RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::danger::ClientCertVerifier as _,
+    sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
 
@@ -72,6 +74,9 @@ pub enum TlsError {
     /// Making or signing a certificate failed.
     #[error("cannot make the certificate")]
     Issue(#[source] rcgen::Error),
+    /// Other nodes would not speak to who shows it.
+    #[error("no other node takes the certificate")]
+    Refused(#[source] rustls::Error),
     /// The TLS library refused the configuration.
     #[error("cannot use the certificates")]
     Config(#[source] rustls::Error),
@@ -112,7 +117,26 @@ impl Credentials {
         if identity.cluster != cluster {
             return Err(TlsError::OtherCluster { expected: cluster, found: identity.cluster });
         }
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())
+            .map_err(config_error)?;
         Ok(Self { identity, authority, chain, key })
+    }
+
+    /// Whether other nodes take the certificate at a moment, in milliseconds since the Unix
+    /// epoch. One that is not valid yet passes: the clock may be wrong.
+    ///
+    /// # Errors
+    /// If the authority did not issue it, or it is over.
+    pub fn check(&self, now_ms: u64) -> Result<(), TlsError> {
+        let others = verify::ClusterClients::new(self.roots()?, self.identity.cluster, provider())?;
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
+        match others.verify_client_cert(&self.chain[0], &self.chain[1..], now) {
+            Ok(_)
+            | Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            )) => Ok(()),
+            Err(refused) => Err(TlsError::Refused(refused)),
+        }
     }
 
     /// Whom the node's certificate names.

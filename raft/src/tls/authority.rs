@@ -13,6 +13,9 @@ use webpki::EndEntityCert;
 use super::{TlsError, authority_name, cluster_of_authority, node_name};
 use crate::ids::ClusterId;
 
+/// 9999-12-31T23:59:59Z, which stands for no end (RFC 5280 section 4.1.2.5).
+const LAST_MS: u64 = 253_402_300_799_000;
+
 /// Between which times a certificate holds, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -25,8 +28,9 @@ pub struct Validity {
 impl Validity {
     fn write(self, params: &mut CertificateParams) {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + Duration::from_millis(self.not_before_ms);
-        params.not_after = epoch + Duration::from_millis(self.not_after_ms);
+        let written = |ms: u64| epoch + Duration::from_millis(ms.min(LAST_MS));
+        params.not_before = written(self.not_before_ms);
+        params.not_after = written(self.not_after_ms);
     }
 }
 

@@ -107,6 +107,35 @@ async fn certificates_outside_their_time_are_refused_by_both_sides() {
     }
 }
 
+#[test]
+fn what_others_would_refuse_is_known_before_they_are_asked() {
+    let authority = Authority::create(CLUSTER, LONG).unwrap();
+    let other = Authority::create(CLUSTER, LONG).unwrap();
+    let pem = |authority: &Authority| authority.certificate_pem().as_bytes().to_vec();
+    let (one, two) =
+        (authority.issue(&subject("a"), LONG).unwrap(), other.issue(&subject("a"), LONG).unwrap());
+    let read = |certificate: &Issued, key: &Issued| {
+        let (certificate, key) = (certificate.certificate_pem.as_bytes(), key.key_pem.as_bytes());
+        Credentials::from_pem(&pem(&authority), certificate, key)
+    };
+    assert!(matches!(read(&one, &two), Err(TlsError::KeyMismatch)));
+    let now = 1_800_000_000_000;
+    read(&one, &one).unwrap().check(now).unwrap();
+    let foreign = read(&two, &two).unwrap().check(now);
+    assert!(matches!(foreign, Err(TlsError::Refused(_))), "{foreign:?}");
+    let over = issued(&authority, PAST).check(now);
+    assert!(matches!(over, Err(TlsError::Refused(_))), "{over:?}");
+    // Perhaps it is the clock that is wrong.
+    issued(&authority, FUTURE).check(now).unwrap();
+}
+
+#[test]
+fn a_certificate_without_an_end_ends_where_years_have_four_digits() {
+    let endless = Validity { not_before_ms: 0, not_after_ms: u64::MAX };
+    let authority = Authority::create(CLUSTER, endless).unwrap();
+    issued(&authority, endless).check(4_102_444_800_000).unwrap();
+}
+
 /// An authority with the same key, but for another cluster, as somebody would
 /// have who signs two clusters with one key.
 fn two_faced() -> (Authority, Authority) {

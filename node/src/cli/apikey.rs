@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     apikey::{ApiKeyId, Scope},
-    config::value::parse_duration,
+    config::value::parse_lifespan,
     operator::{
         client::OperatorClient,
         wire::{ApiKeyEntry, CreatedApiKey, NewApiKey},
@@ -32,7 +32,7 @@ pub enum ApikeyCommand {
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
         /// How long it lives, such as 90d; without, until revoked
-        #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+        #[arg(long, value_parser = parse_lifespan, value_name = "DURATION")]
         lifespan: Option<Duration>,
     },
     /// List the keys, without their secrets

@@ -18,7 +18,7 @@ use cardea_storage::{Clock, Entropy};
 use serde_json::json;
 
 use super::{exit::Outcome, output::Printer};
-use crate::{clock::SystemClock, config::value::parse_duration, entropy::SystemEntropy};
+use crate::{clock::SystemClock, config::value::parse_lifespan, entropy::SystemEntropy};
 
 /// The authority's certificate in its directory.
 pub const AUTHORITY_FILE: &str = "authority.pem";
@@ -42,7 +42,7 @@ pub enum CertCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// How long it holds
-        #[arg(long, default_value = "3650d", value_parser = parse_duration, value_name = "DURATION")]
+        #[arg(long, default_value = "3650d", value_parser = parse_lifespan, value_name = "DURATION")]
         lifespan: Duration,
     },
     /// Make a node's certificate
@@ -63,7 +63,7 @@ pub enum CertCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// How long it holds
-        #[arg(long, default_value = "825d", value_parser = parse_duration, value_name = "DURATION")]
+        #[arg(long, default_value = "825d", value_parser = parse_lifespan, value_name = "DURATION")]
         lifespan: Duration,
     },
 }

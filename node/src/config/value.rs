@@ -271,6 +271,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total_ms))
 }
 
+/// Reads how long something is to last that is made: for no time nothing is.
+pub fn parse_lifespan(text: &str) -> Result<Duration, String> {
+    let lifespan = parse_duration(text)?;
+    if lifespan.is_zero() { Err("it would be over at once".to_owned()) } else { Ok(lifespan) }
+}
+
 /// The shortest form that [`parse_duration`] reads back as the same duration.
 pub fn show_duration(duration: Duration) -> String {
     let mut ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -413,6 +419,12 @@ mod tests {
                 (read, wanted) => panic!("{text}: {read:?}, wanted {wanted:?}"),
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_made_that_is_over_at_once() {
+        assert_eq!(parse_lifespan("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert!(parse_lifespan("0s").is_err() && parse_lifespan("soon").is_err());
     }
 
     #[test]

@@ -183,6 +183,10 @@ async fn create_api_key(
         let why = "A key needs at least one scope.".to_owned();
         return decline(&Declined::Malformed(why), &id);
     }
+    if new.lifespan_ms == Some(0) {
+        let why = "A key that lives for no time is none.".to_owned();
+        return decline(&Declined::Malformed(why), &id);
+    }
     answer(operator.create_api_key(caller.tenant, new).await, id)
 }
 

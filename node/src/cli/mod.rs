@@ -229,6 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn where_a_shard_has_its_home_is_said_in_one_way() {
+        let told = |rest: &str| {
+            let line = format!("cardea shard home 4{rest}");
+            Cli::try_parse_from(line.split(' ')).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(" --anywhere"), Ok(()));
+        assert_eq!(told(" --region eu"), Ok(()));
+        assert!(told(" --region eu --anywhere").is_err());
+        let neither = told("").unwrap_err();
+        assert!(neither.contains("--region") && neither.contains("--anywhere"), "{neither}");
+    }
+
+    #[test]
     fn no_flag_takes_a_secret() {
         fn walk(command: &clap::Command) {
             for arg in command.get_arguments() {

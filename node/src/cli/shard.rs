@@ -26,16 +26,17 @@ pub enum ShardCommand {
     },
     /// Say in which region a shard's leader should be, and the people who come there get their home
     #[command(
-        after_help = "Examples:\n  cardea shard home 4 --region eu-central\n  cardea shard home 4 --anywhere"
+        after_help = "Examples:\n  cardea shard home 4 --region eu-central\n  cardea shard home 4 --anywhere",
+        group = clap::ArgGroup::new("where").args(["region", "anywhere"]).required(true)
     )]
     Home {
         /// The shard's group, as `list` shows it
         group: u64,
         /// The region, as nodes name it in `node.region`
-        #[arg(long, value_name = "REGION", required_unless_present = "anywhere")]
+        #[arg(long, value_name = "REGION")]
         region: Option<String>,
         /// Leaders may be in any region again
-        #[arg(long, conflicts_with = "region")]
+        #[arg(long)]
         anywhere: bool,
     },
 }

@@ -142,22 +142,11 @@ impl Client {
         if reachable.is_empty() { Err(Unanswered::Forbidden) } else { Ok(reachable) }
     }
 
-    async fn connect(&self, place: &Place) -> Result<TcpStream, Unanswered> {
-        let mut last = None;
-        for address in self.addresses(place).await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.map_or(Unanswered::Forbidden, |error| unreachable(&error)))
-    }
-
-    async fn ask_now(&self, question: Question) -> Result<Reply, Unanswered> {
+    async fn ask_now(&self, question: Question, within: Duration) -> Result<Reply, Unanswered> {
         let uri: Uri = question.url.parse().map_err(|_| Unanswered::BadUrl("it is malformed"))?;
         let place = self.place(&uri)?;
         let request = request(&uri, question)?;
-        let stream = self.connect(&place).await?;
+        let stream = connect(&self.addresses(&place).await?, within).await?;
         stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
         if !place.tls {
             return self.exchange(stream, request).await;
@@ -210,10 +199,23 @@ impl Client {
 impl Outbound for Client {
     async fn ask(&self, question: Question) -> Result<Reply, Unanswered> {
         let within = question.within.unwrap_or(self.options.timeout);
-        tokio::time::timeout(within, self.ask_now(question))
+        tokio::time::timeout(within, self.ask_now(question, within))
             .await
             .unwrap_or(Err(Unanswered::TooLate))
     }
+}
+
+/// Connects to the first address that answers, within a time of which the silence of one
+/// takes no more than its share: IPv6 that leads nowhere is common.
+async fn connect(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, Unanswered> {
+    let Some((last, others)) = addresses.split_last() else { return Err(Unanswered::Forbidden) };
+    let share = within / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in others {
+        if let Ok(Ok(stream)) = tokio::time::timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await.map_err(|error| unreachable(&error))
 }
 
 fn request(uri: &Uri, question: Question) -> Result<Request<Full<Bytes>>, Unanswered> {

@@ -62,6 +62,26 @@ async fn question_is_asked_as_it_is_and_the_answer_read_whole() {
     assert!(asked.contains(&format!("host: 127.0.0.1:{port}")) && asked.contains("x-a: b"));
 }
 
+#[tokio::test]
+async fn address_that_says_nothing_leaves_time_for_the_next() {
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = silent.listen(1).unwrap();
+    let nowhere = silent.local_addr().unwrap();
+    // Nobody accepts, and once the queue is full, nobody is answered.
+    let mut queued = Vec::new();
+    let patience = Duration::from_millis(300);
+    while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(nowhere)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 64, "the queue is never full");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
+    let within = Duration::from_secs(2);
+    let connected = tokio::time::timeout(within, connect(&[nowhere, there], within)).await;
+    assert_eq!(connected.unwrap().unwrap().peer_addr().unwrap(), there);
+}
+
 /// N23: nor is a place asked that a redirect names.
 #[tokio::test]
 async fn redirect_is_an_answer_and_not_followed() {

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod courier;
 pub mod deletions;
+pub mod descriptors;
 pub mod dev;
 pub mod entropy;
 pub mod erasure;

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use super::exit::{Failure, Outcome};
 use crate::{
     config::{Config, Override, Sources, load},
-    panic, preflight,
+    descriptors, panic, preflight,
     run::run_node,
     telemetry::logs,
 };
@@ -135,10 +135,11 @@ pub(super) fn would_start(config: &Config) -> Outcome {
 pub(super) fn run(args: &StartArgs) -> Outcome {
     let loaded =
         load(args.config.sources()?).map_err(|refused| Failure::Usage(refused.to_string()))?;
-    let config = loaded.config;
+    let mut config = loaded.config;
     would_start(&config)?;
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
+    descriptors::bound_connections(&mut config, descriptors::raise());
     panic::abort_after_logging();
     // What a node writes, backups too, holds hashes and addresses: nobody else reads it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

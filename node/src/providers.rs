@@ -32,6 +32,17 @@ pub fn providers(config: &Config) -> anyhow::Result<Providers> {
     let mut found = Vec::new();
     for (id, table) in &config.tables.oidc {
         let provider = provider(id, table).with_context(|| format!("oidc.{id}"))?;
+        let asked = [
+            ("issuer_url", provider.preset.is_openid.then_some(&provider.issuer)),
+            ("token_url", provider.token_url.as_ref()),
+            ("userinfo_url", provider.userinfo_url.as_ref()),
+        ];
+        for (name, url) in asked {
+            ensure!(
+                config.outbound.plain_http || !url.is_some_and(|url| url.starts_with("http://")),
+                "oidc.{id}: {name}: plain HTTP needs outbound.plain_http = true"
+            );
+        }
         if let Some(organization) = &table.organization_id {
             ensure!(
                 config.tables.organizations.contains_key(organization),
@@ -282,6 +293,14 @@ mod tests {
             (table(acme, "acme.example") + &twice, "another organization's"),
             (format!("{of}\"{acme}\"\n"), "there is no [organizations"),
             (format!("{}label = 7\n", table(acme, "acme.example")), "string"),
+            (
+                "[oidc.work]\nclient_id = \"x\"\nissuer_url = \"http://id.example\"\n".to_owned(),
+                "issuer_url: plain HTTP needs outbound.plain_http",
+            ),
+            (
+                "[oidc.github]\nclient_id = \"x\"\ntoken_url = \"http://id.example\"\n".to_owned(),
+                "token_url: plain HTTP needs outbound.plain_http",
+            ),
         ] {
             let refused = read(&text).err().map(|error| format!("{error:#}")).unwrap_or_default();
             assert!(refused.contains(told), "{text}: {refused}");

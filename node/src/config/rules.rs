@@ -263,6 +263,10 @@ fn check_passwords(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         }
     }
     check_url("passwords.breaches_url", Some(&passwords.breaches_url), refuse);
+    let in_clear = passwords.breaches_url.starts_with("http://") && !config.outbound.plain_http;
+    if passwords.breaches && in_clear {
+        refuse("passwords.breaches_url", "plain HTTP needs outbound.plain_http = true".to_owned());
+    }
     if passwords.breaches_timeout.is_zero() {
         refuse("passwords.breaches_timeout", "must be longer than nothing".to_owned());
     }

@@ -161,6 +161,10 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[raft]\nheartbeat = \"300ms\"\n", &["raft.election_min"]),
         ("[disk]\nstall_handover = \"30s\"\n", &["disk.stall_stop"]),
         ("[argon2]\nmemory = \"64KiB\"\n", &["below the least"]),
+        (
+            "[passwords]\nbreaches = true\nbreaches_url = \"http://hibp.internal\"\n",
+            &["passwords.breaches_url", "plain_http"],
+        ),
         ("[sessions]\ncookie_same_site = \"none\"\ncookie_secure = false\n", &["SameSite=None"]),
         ("[sessions]\nrequired_aal = \"aal3\"\n", &["one of \"aal1\" \"highest_available\""]),
         ("[factors]\npasskeys = true\n", &["factors.passkeys", "domain", "127.0.0.1"]),

@@ -30,7 +30,7 @@ use crate::{
     },
     entropy::SystemEntropy,
     operator::{
-        client::{Connection, OperatorClient},
+        client::OperatorClient,
         wire::{ClusterStatus, Initialized},
     },
 };
@@ -188,22 +188,20 @@ async fn simulate_links(
     let socket = control::socket(root);
     // A socket file of a supervisor that died; the lock says it is gone.
     std::fs::remove_file(&socket).ok();
-    background.spawn(control::serve(UnixListener::bind(&socket)?, links));
+    let listener = UnixListener::bind(&socket).with_context(|| {
+        format!(
+            "cannot listen on {}: where its path is too long, name another --data",
+            socket.display()
+        )
+    })?;
+    background.spawn(control::serve(listener, links));
     Ok(())
 }
 
 /// Makes a cluster of the nodes if they are none yet, and waits until every
 /// one of them is ready.
 async fn make_ready(nodes: &[DevNode; 3], admit: watch::Sender<usize>) -> Result<(), Failure> {
-    let client = |node: &DevNode| {
-        OperatorClient::new(&Connection {
-            url: format!("http://127.0.0.1:{}", node.admin),
-            api_key_file: None,
-            ca_file: None,
-            certificate_file: None,
-            certificate_key_file: None,
-        })
-    };
+    let client = |node: &DevNode| OperatorClient::of_this_machine(node.admin);
     let pause = || tokio::time::sleep(Duration::from_millis(100));
     let first = client(&nodes[0])?;
     loop {

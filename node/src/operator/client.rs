@@ -117,6 +117,17 @@ impl OperatorClient {
         Ok(Self { base, key, ca_file: connection.ca_file.clone(), certificate })
     }
 
+    /// A client of a node on this machine that trusts whoever reaches it, and is shown
+    /// nothing: what the environment holds is for others.
+    ///
+    /// # Errors
+    /// None that a port could bring about.
+    pub fn of_this_machine(port: u16) -> Result<Self, Failure> {
+        let base = format!("http://127.0.0.1:{port}").parse::<Uri>();
+        let base = base.map_err(anyhow::Error::from)?;
+        Ok(Self { base, key: None, ca_file: None, certificate: None })
+    }
+
     /// Asks `GET path`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Bytes::new(), Duration::from_secs(10)).await

@@ -168,15 +168,15 @@ impl Backend {
     /// be looking for it.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyMember`] if it belongs to one, [`OpenError::Plan`] if the
-    /// plan is out of bounds.
+    /// [`OpenError::AlreadyMember`] if it belongs to one, [`OpenError::MadeElsewhere`] if
+    /// there is one that it is about to join, [`OpenError::Plan`] if the plan is out of bounds.
     pub async fn init(&self, plan: Init) -> Result<cardea_cluster::ClusterId, OpenError> {
         if let Some(member) = self.node.member()
             && self.node.directory().view().cluster.is_some()
         {
             return Err(OpenError::AlreadyMember(member.cluster()));
         }
-        let made = self.node.init(self.plan(plan)?).await?;
+        let made = self.node.init_beside(self.plan(plan)?, &self.join).await?;
         self.look_through_seeds();
         Ok(made)
     }
@@ -361,6 +361,24 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(30), lives).await.unwrap().unwrap();
             late.node().abandon().await;
         }
+        first.node().abandon().await;
+    }
+
+    /// Certificates of one authority name one cluster: two of them would be taken for one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_second_cluster_is_made_beside_one_that_is_to_be_joined() {
+        let (_one, address, first) = opened(&[]).await;
+        let (dir, _, late) = opened(&["127.0.0.1:1".to_owned(), address.clone()]).await;
+        first.init(Init::default()).await.unwrap();
+        let refused = late.init(Init::default()).await;
+        assert!(
+            matches!(&refused, Err(OpenError::MadeElsewhere(at)) if *at == address),
+            "{refused:?}"
+        );
+        assert!(!dir.path().join("data/IDENTITY").exists(), "nothing is left of it");
+        // Nobody was admitted for having asked.
+        assert_eq!(first.node().status().nodes.len(), 1);
+        late.node().abandon().await;
         first.node().abandon().await;
     }
 

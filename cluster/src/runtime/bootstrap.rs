@@ -1,5 +1,8 @@
 //! Making a cluster.
 //!
+//! 0. Who is to be joined is asked whether there is a cluster: certificates of one
+//!    authority name one cluster, and a second one under that name would be taken
+//!    for the first.
 //! 1. The identity file: cluster id, node 1, replica 1 of the directory. From
 //!    here a crash is taken up by calling `init` again.
 //! 2. Group 0 is formed of this node alone; its first entries are the time and
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use cardea_raft::{ClusterId, GroupId, NodeId, ReplicaId};
 use cardea_storage::{SlotRange, Space, machine::state::range_bits};
 
-use super::{ClusterNode, InitPlan, OpenError, Security, identity::Identity, lead};
+use super::{ClusterNode, InitPlan, OpenError, Security, identity::Identity, join, lead};
 use crate::{
     DIRECTORY,
     directory::{
@@ -28,8 +31,16 @@ const FIRST_NODE: NodeId = NodeId(1);
 const FIRST_REPLICA: ReplicaId = ReplicaId(1);
 
 /// See [`ClusterNode::init`].
-pub(super) async fn init(node: &ClusterNode, plan: InitPlan) -> Result<ClusterId, OpenError> {
+pub(super) async fn init(
+    node: &ClusterNode,
+    plan: InitPlan,
+    seeds: &[String],
+) -> Result<ClusterId, OpenError> {
     plan.check()?;
+    let is_new = node.identity()?.is_none_or(|found| found.of_member().is_none());
+    if is_new && let Some(address) = join::settled(node, seeds).await? {
+        return Err(OpenError::MadeElsewhere(address));
+    }
     let identity = founding_identity(node)?;
     let Some((cluster, _)) = identity.of_member() else {
         return Err(OpenError::Plan("the identity names no cluster"));

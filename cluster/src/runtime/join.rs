@@ -12,6 +12,7 @@ use cardea_raft::{
     tls::{ClientTls, client_tls},
     transport::{Purpose, Refusal},
 };
+use futures::future::join_all;
 
 use super::{ClusterNode, OpenError, Security, identity::Identity, seeds::Seeds};
 use crate::{
@@ -22,6 +23,8 @@ use crate::{
 
 /// How long one request to join may take.
 const ASK_MAX: Duration = Duration::from_secs(5);
+/// How long a seed may take to say whether it belongs to a cluster.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Between two rounds of asking.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -76,19 +79,46 @@ fn identity_without_cluster(node: &ClusterNode) -> Result<Identity, OpenError> {
     }
 }
 
+/// The cluster of the node's certificates, if it has any, and how it calls others.
+fn own_tls(node: &ClusterNode) -> Result<(Bytes, ClientTls), OpenError> {
+    Ok(match &node.options.security {
+        Security::LoopbackPlain => (Bytes::new(), ClientTls::LoopbackPlain),
+        Security::Mutual(credentials) => {
+            let cluster: ClusterId = credentials.identity().cluster;
+            (Bytes::copy_from_slice(&cluster.0), client_tls(credentials, cluster)?)
+        }
+    })
+}
+
+/// A seed that belongs to a cluster already, if one answers.
+pub(super) async fn settled(
+    node: &ClusterNode,
+    seeds: &[String],
+) -> Result<Option<String>, OpenError> {
+    if seeds.is_empty() {
+        return Ok(None);
+    }
+    let (_, tls) = own_tls(node)?;
+    let seeds = Seeds::new(seeds, &node.options, tls);
+    let asked = seeds.addresses.iter().map(|(seed, address)| {
+        let mut to = client::over(seeds.channels.channel(*seed, Purpose::Cluster));
+        async move {
+            // Only members answer, and without a ticket they take nobody in.
+            let asking = to.join(proto::JoinRequest::default());
+            let answered = tokio::time::timeout(LOOK_MAX, asking).await;
+            matches!(answered, Ok(Ok(_))).then(|| address.clone())
+        }
+    });
+    Ok(join_all(asked).await.into_iter().flatten().next())
+}
+
 /// Asks until somebody takes the node in.
 async fn ask(
     node: &ClusterNode,
     identity: &Identity,
     seeds: &[String],
 ) -> Result<proto::Joined, OpenError> {
-    let (cluster, tls) = match &node.options.security {
-        Security::LoopbackPlain => (Bytes::new(), ClientTls::LoopbackPlain),
-        Security::Mutual(credentials) => {
-            let cluster: ClusterId = credentials.identity().cluster;
-            (Bytes::copy_from_slice(&cluster.0), client_tls(credentials, cluster)?)
-        }
-    };
+    let (cluster, tls) = own_tls(node)?;
     let profile = &node.options.profile;
     let request = proto::JoinRequest {
         cluster,

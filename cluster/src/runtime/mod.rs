@@ -204,6 +204,11 @@ pub enum OpenError {
     /// The node belongs to a cluster already.
     #[error("this node belongs to cluster {0} already")]
     AlreadyMember(ClusterId),
+    /// A node that is to be joined belongs to a cluster already.
+    #[error(
+        "there is a cluster already: the node at {0} belongs to it, and this one joins it by itself"
+    )]
+    MadeElsewhere(String),
     /// The cluster refuses the node, for good.
     #[error("the cluster refuses this node: {0}")]
     Refused(String),
@@ -343,8 +348,21 @@ impl ClusterNode {
     /// # Errors
     /// [`OpenError::AlreadyMember`] if it was made or joined before.
     pub async fn init(&self, plan: InitPlan) -> Result<ClusterId, OpenError> {
+        self.init_beside(plan, &[]).await
+    }
+
+    /// [`init`](Self::init), unless one of the `seeds` (`host:port`) belongs to a cluster
+    /// already.
+    ///
+    /// # Errors
+    /// [`OpenError::MadeElsewhere`] then, and those of [`init`](Self::init).
+    pub async fn init_beside(
+        &self,
+        plan: InitPlan,
+        seeds: &[String],
+    ) -> Result<ClusterId, OpenError> {
         let _serial = self.changing.lock().await;
-        bootstrap::init(self, plan).await
+        bootstrap::init(self, plan, seeds).await
     }
 
     /// Joins the cluster that one of the `seeds` (`host:port`) belongs to. Asks

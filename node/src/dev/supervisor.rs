@@ -41,6 +41,9 @@ const OPERATORS_DEFAULT_PORT: u16 = PORT + 1;
 /// How often it is looked whether all replicas vote, ten times a second.
 const VOTERS_LOOKS_MAX: usize = 200;
 
+/// How often the first node may refuse to make a cluster, ten times a second.
+const REFUSALS_MAX: u32 = 100;
+
 /// How a development cluster is run.
 #[derive(Debug, Clone)]
 pub struct DevOptions {
@@ -204,6 +207,7 @@ async fn make_ready(nodes: &[DevNode; 3], admit: watch::Sender<usize>) -> Result
     let client = |node: &DevNode| OperatorClient::of_this_machine(node.admin);
     let pause = || tokio::time::sleep(Duration::from_millis(100));
     let first = client(&nodes[0])?;
+    let mut refused = 0;
     loop {
         let status: Result<ClusterStatus, Failure> = first.get("/cluster/status").await;
         match status {
@@ -217,7 +221,9 @@ async fn make_ready(nodes: &[DevNode; 3], admit: watch::Sender<usize>) -> Result
                 let (nothing, patience) = (serde_json::json!({}), Duration::from_secs(30));
                 let made: Result<Initialized, Failure> =
                     first.post("/cluster/init", &nothing, patience).await;
-                if let Err(Failure::Failed(error)) = made {
+                // One whose data was taken away joins those that have theirs.
+                refused += u32::from(made.is_err());
+                if let (Err(Failure::Failed(error)), true) = (made, refused > REFUSALS_MAX) {
                     return Err(error.context("the cluster could not be made").into());
                 }
             }

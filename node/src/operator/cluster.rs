@@ -58,7 +58,9 @@ impl Operator for ClusterOperator {
         match self.backend.init(plan).await {
             Ok(cluster) => Ok(Initialized { cluster_id: cluster.to_string() }),
             Err(error @ OpenError::Plan(_)) => Err(Declined::Malformed(sentence(&error))),
-            Err(error @ OpenError::AlreadyMember(_)) => Err(Declined::Conflict(sentence(&error))),
+            Err(error @ (OpenError::AlreadyMember(_) | OpenError::MadeElsewhere(_))) => {
+                Err(Declined::Conflict(sentence(&error)))
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no cluster was made");
                 Err(match &error {

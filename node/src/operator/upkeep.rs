@@ -1,7 +1,11 @@
 //! Departures, backups, restores and verification, as operators ask for them: the
 //! cluster does the work, the layers say what their rows mean.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use cardea_cluster::{
     NodeId, OperationError,
@@ -112,6 +116,10 @@ pub(super) async fn restore(
     now: Timestamp,
 ) -> Result<ArchiveReport, Declined> {
     let Archive { keep_sessions, keep_api_keys, .. } = archive;
+    if !Path::new(&archive.directory).is_absolute() {
+        let relative = BackupError::Relative(archive.directory);
+        return Err(Declined::Malformed(sentence(&relative)));
+    }
     let plan = RestorePlan {
         directory: PathBuf::from(&archive.directory),
         transient: upkeep::TRANSIENT.to_vec(),
@@ -191,8 +199,6 @@ fn in_words(problem: &Problem) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use cardea_cluster::{
         ClusterNode, ClusterOptions, InitPlan, NodeProfile, Security,
         life::{BuildPace, Indexing, verify::verify_indexes},
@@ -380,6 +386,12 @@ mod tests {
             let scopes = ["admin".to_owned()];
             let (own, _) = keys.create(Tenant(0), "own", &scopes, None).await.unwrap();
             let (member, now) = (second.member().unwrap(), second.store().clock().now());
+            let relative = Archive { directory: "backup".to_owned(), ..archive(keeps) };
+            let refused = restore(&member, relative, now).await;
+            assert!(
+                matches!(&refused, Err(Declined::Malformed(why)) if why.contains("absolute")),
+                "{refused:?}"
+            );
             let report = restore(&member, archive(keeps), now).await.unwrap();
             assert_eq!(report.api_keys_revoked, u64::from(!keeps));
             use crate::listener::keys::ApiKeys as _;

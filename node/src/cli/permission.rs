@@ -277,14 +277,18 @@ async fn export(
             format!("/admin/relation-tuples/export?namespace={query}")
         }
     };
-    let beside = file.map(|file| {
-        let mut name = file.as_os_str().to_owned();
+    // Where a link leads; a device or a pipe is written to, and nothing put in its place.
+    let target = file.map(|file| file.canonicalize().unwrap_or_else(|_| file.to_owned()));
+    let whole_file = |target: &&PathBuf| !target.exists() || target.is_file();
+    let beside = target.as_ref().filter(whole_file).map(|target| {
+        let mut name = target.as_os_str().to_owned();
         name.push(".part");
         PathBuf::from(name)
     });
-    let mut out: Box<dyn std::io::Write + Send> = match &beside {
-        Some(beside) => Box::new(BufWriter::new(
-            File::create(beside).with_context(|| beside.display().to_string())?,
+    let written = beside.as_ref().or(target.as_ref());
+    let mut out: Box<dyn std::io::Write + Send> = match written {
+        Some(written) => Box::new(BufWriter::new(
+            File::create(written).with_context(|| written.display().to_string())?,
         )),
         None => Box::new(BufWriter::new(std::io::stdout())),
     };
@@ -318,12 +322,14 @@ async fn export(
             return if file.is_none() && is_closed(&failure) { Ok(()) } else { Err(failure) };
         }
     };
-    let (Some(file), Some(beside)) = (file, beside) else { return Ok(()) };
-    std::fs::rename(&beside, file)
-        .inspect_err(|_| {
-            std::fs::remove_file(&beside).ok();
-        })
-        .with_context(|| file.display().to_string())?;
+    let (Some(file), Some(target)) = (file, target) else { return Ok(()) };
+    if let Some(beside) = beside {
+        std::fs::rename(&beside, target)
+            .inspect_err(|_| {
+                std::fs::remove_file(&beside).ok();
+            })
+            .with_context(|| file.display().to_string())?;
+    }
     let snapshot = whole.as_deref() == Some("snapshot");
     let told = serde_json::json!({"relation_tuples": lines, "of_one_instant": snapshot});
     printer.print(&told, |_, _| {

@@ -72,6 +72,24 @@ async fn a_full_disk_is_told_as_one_and_nothing_is_left_of_the_export() {
     assert!(std::fs::symlink_metadata(part).is_err() && !file.exists());
 }
 
+#[tokio::test]
+async fn an_export_goes_where_links_and_pipes_lead_and_replaces_neither() {
+    let client = node("d:1#v@a\n".to_owned()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("real"), "before").unwrap();
+    std::os::unix::fs::symlink("real", at("link")).unwrap();
+    let printer = || Printer::new(Format::Json);
+    export(&client, None, Some(&at("link")), printer()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(at("real")).unwrap(), "d:1#v@a\n");
+    assert!(at("link").is_symlink());
+    std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+    export(&client, None, Some(&at("device")), printer()).await.unwrap();
+    assert_eq!(at("device").canonicalize().unwrap(), Path::new("/dev/null"));
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 3, "nothing is left beside them");
+}
+
 #[test]
 fn a_reader_that_went_away_is_told_from_other_failures() {
     let failed = |kind| Failure::from(anyhow::Error::from(std::io::Error::from(kind)));

@@ -60,6 +60,11 @@ const RAFT_THREADS_MAX: usize = 4;
 /// How long leaderships may take to be handed over at a stop.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Listeners for Keto's clients, as failures name them.
+const READ: &str = "permission read";
+const WRITE: &str = "permission write";
+const LANGUAGE: &str = "permission language";
+
 /// What the node serves beside its own health: routes with their handlers, and
 /// the ports that decide who may call them.
 pub struct Services {
@@ -106,6 +111,10 @@ impl Drop for RaftRuntime {
 pub async fn run_node(config: Config, stop_with_stdin: bool) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone(), stop_with_stdin)?;
+    // Before the node is in a cluster, or on its way into one.
+    for (name, listen) in listeners(&config) {
+        drop(bind(name, listen).await?);
+    }
     let raft = RaftRuntime::start().context("the runtime of consensus cannot be started")?;
     let handle = raft.handle().context("the runtime of consensus is gone")?;
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
@@ -311,9 +320,9 @@ pub async fn serve_listeners(
     let permission = &config.permission;
     let mut doors = Vec::new();
     for (name, door, listen) in [
-        ("permission read", Door::Read, permission.read_listen),
-        ("permission write", Door::Write, permission.write_listen),
-        ("permission language", Door::Language, permission.opl_listen),
+        (READ, Door::Read, permission.read_listen),
+        (WRITE, Door::Write, permission.write_listen),
+        (LANGUAGE, Door::Language, permission.opl_listen),
     ] {
         let Some(listen) = listen else { continue };
         let table = Arc::new(RouteTable::new(own().chain(layers::keto_routes(door)))?);
@@ -328,6 +337,20 @@ pub async fn serve_listeners(
     );
     tracing::info!("drained");
     Ok(())
+}
+
+/// Where the node listens, but for other nodes, which it does first.
+fn listeners(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    let permission = &config.permission;
+    [
+        ("public", Some(config.public.listen)),
+        ("admin", Some(config.admin.listen)),
+        (READ, permission.read_listen),
+        (WRITE, permission.write_listen),
+        (LANGUAGE, permission.opl_listen),
+    ]
+    .into_iter()
+    .filter_map(|(name, listen)| Some((name, listen?)))
 }
 
 async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -1,8 +1,8 @@
 //! Starts that are refused, each with a clear answer and nothing half done.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
-use crate::support::{Cluster, cardea, certificates};
+use crate::support::{Cluster, MASTER_KEY, cardea, certificates};
 
 fn start(config: &Path) -> Output {
     let mut child = cardea()
@@ -42,6 +42,26 @@ fn a_start_without_a_master_key_says_how_to_make_one() {
     let refused = start(&config);
     assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
     assert!(told(&refused).contains("secrets.master_key_file"), "{}", told(&refused));
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_before_anything_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap();
+    let (config, key) = (directory.path().join("cardea.toml"), directory.path().join("key"));
+    let text = format!(
+        "[node]\ndata_dir = \"data\"\n[cluster]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\n\
+         join = [\"127.0.0.1:1\"]\n[public]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \
+         \"{taken}\"\n[secrets]\nmaster_key_file = \"key\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    fs::write(&key, MASTER_KEY).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = start(&config);
+    assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
+    assert!(told(&refused).contains("the admin listener cannot stand"), "{}", told(&refused));
+    assert!(!directory.path().join("data").exists(), "it is on its way into no cluster");
 }
 
 #[test]

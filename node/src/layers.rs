@@ -352,11 +352,7 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         privileged_session_max_age: flows.privileged_session_max_age,
         password_policy: password_policy(config),
         breaches: breaches(config),
-        argon2: Argon2Cost {
-            memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),
-            passes: argon2.iterations,
-            lanes: argon2.parallelism,
-        },
+        argon2: argon2_cost(config),
         pool: PoolOptions {
             memory_bytes_max: argon2.pool_memory.as_usize(),
             threads_max: cores,
@@ -365,6 +361,16 @@ pub fn identity_settings(config: &Config, templates: Templates, providers: Provi
         },
         public_url: public_url(config),
         ..Settings::default()
+    }
+}
+
+/// What a hash of a new password costs under a configuration.
+pub fn argon2_cost(config: &Config) -> Argon2Cost {
+    let argon2 = &config.argon2;
+    Argon2Cost {
+        memory_kib: u32::try_from(argon2.memory.bytes() / 1024).unwrap_or(u32::MAX),
+        passes: argon2.iterations,
+        lanes: argon2.parallelism,
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use cardea_identity::password::Argon2Cost;
+
 use super::{
     layers::Layers,
     refusal::Refusal,
@@ -10,6 +12,7 @@ use super::{
     share::memory_here,
     value::{Size, show_duration},
 };
+use crate::layers::argon2_cost;
 
 /// Everything that the configuration breaks.
 pub(super) fn check(config: &Config, layers: &Layers) -> Vec<Refusal> {
@@ -351,9 +354,18 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     at_least("limits.head", config.limits.head, Size(8 << 10));
     at_least("memory.block_cache", config.memory.block_cache.of(memory_here()), Size(1 << 20));
     at_least("memory.write_buffers", config.memory.write_buffers, Size(1 << 20));
+    let (wanted, usual) = (argon2_cost(config), Argon2Cost::default());
+    for (name, cost) in [
+        ("argon2.memory", Argon2Cost { memory_kib: wanted.memory_kib, ..usual }),
+        ("argon2.iterations", Argon2Cost { passes: wanted.passes, ..usual }),
+        ("argon2.parallelism", Argon2Cost { lanes: wanted.lanes, ..usual }),
+    ] {
+        if !cost.is_within_bounds() {
+            let most = "a hash costs at most 1GiB, 10 iterations and a parallelism of 16";
+            refuse(name, most.to_owned());
+        }
+    }
     for (name, value) in [
-        ("argon2.iterations", config.argon2.iterations),
-        ("argon2.parallelism", config.argon2.parallelism),
         ("argon2.queue", config.argon2.queue),
         ("limits.connections", config.limits.connections),
         ("raft.snapshot_entries", config.raft.snapshot_entries),

@@ -161,6 +161,10 @@ fn what_is_wrong_is_refused_with_its_line_and_a_way_out() {
         ("[raft]\nheartbeat = \"300ms\"\n", &["raft.election_min"]),
         ("[disk]\nstall_handover = \"30s\"\n", &["disk.stall_stop"]),
         ("[argon2]\nmemory = \"64KiB\"\n", &["below the least"]),
+        ("[argon2]\nmemory = \"2GiB\"\npool_memory = \"4GiB\"\n", &["argon2.memory", "at most"]),
+        ("[argon2]\niterations = 11\n", &["argon2.iterations", "at most"]),
+        ("[argon2]\niterations = 0\n", &["argon2.iterations"]),
+        ("[argon2]\nparallelism = 32\n", &["argon2.parallelism", "at most"]),
         (
             "[passwords]\nbreaches = true\nbreaches_url = \"http://hibp.internal\"\n",
             &["passwords.breaches_url", "plain_http"],

@@ -38,12 +38,16 @@ impl Argon2Cost {
         self.memory_kib as usize * 1024
     }
 
+    /// Whether hashes of this cost are made and checked.
+    pub fn is_within_bounds(self) -> bool {
+        self.memory_kib <= 1024 * 1024
+            && (1..=10).contains(&self.passes)
+            && (1..=16).contains(&self.lanes)
+    }
+
     /// The parameters; `None` if they are out of the bounds that are accepted.
     fn params(self, output_bytes: usize) -> Option<Params> {
-        let within = self.memory_kib <= 1024 * 1024
-            && (1..=10).contains(&self.passes)
-            && (1..=16).contains(&self.lanes);
-        if !within {
+        if !self.is_within_bounds() {
             return None;
         }
         Params::new(self.memory_kib, self.passes, self.lanes, Some(output_bytes)).ok()

@@ -4,8 +4,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use cardea_identity::outbound::{NoWayOut, Outbound};
+use rustix::fs::Access;
 
 use crate::{
     backend, config::Config, courier, hooks, layers, listener::tls, migration, providers,
@@ -19,6 +20,7 @@ pub fn refusals(config: &Config) -> Vec<String> {
     let client_authority = admin.client_authority_file.as_deref();
     let log = logs::subscriber(config.log.format, &config.log.level, false, std::io::sink);
     let read = [
+        data_dir(&config.node.data_dir),
         providers::providers(config).map(drop),
         providers::organizations(config).map(drop),
         hooks::hooks(config).map(drop),
@@ -51,6 +53,19 @@ pub fn stylesheet(config: &Config) -> anyhow::Result<Option<String>> {
     config.pages.css_file.as_deref().map(read).transpose()
 }
 
+/// Whether a node could keep its data in a directory, or make it; nothing is made.
+fn data_dir(directory: &Path) -> anyhow::Result<()> {
+    let mut above = directory.ancestors().map(|path| match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    });
+    let Some(there) = above.find(|path| path.exists()) else { return Ok(()) };
+    ensure!(there.is_dir(), "node.data_dir: {} is no directory", there.display());
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::access(there, wanted)
+        .with_context(|| format!("node.data_dir: {} cannot be written to", there.display()))
+}
+
 fn authorities(file: Option<&Path>) -> anyhow::Result<()> {
     file.map(tls::certificates).transpose().map(drop).context("outbound.authority_file")
 }
@@ -59,6 +74,20 @@ fn authorities(file: Option<&Path>) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::config::{Sources, load};
+
+    #[test]
+    fn data_is_kept_where_a_directory_is_or_can_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        data_dir(folder.path()).unwrap();
+        data_dir(&folder.path().join("a/b/c")).unwrap();
+        data_dir(Path::new("cardea-data")).unwrap();
+        for taken in [file.clone(), file.join("data")] {
+            let told = data_dir(&taken).unwrap_err().to_string();
+            assert!(told.contains("is no directory"), "{told}");
+        }
+    }
 
     #[test]
     fn what_a_start_would_refuse_is_told_all_at_once() {

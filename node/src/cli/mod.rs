@@ -127,10 +127,11 @@ pub fn main() -> ExitCode {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
                 && std::env::var_os("NO_COLOR").is_none();
             let label = output::Tone::Bad.paint("error:", colour);
+            let told = output::plain(&failure.to_string());
             // Standard error may be closed; the exit code still tells.
             std::io::Write::write_all(
                 &mut std::io::stderr().lock(),
-                format!("{label} {failure}\n").as_bytes(),
+                format!("{label} {told}\n").as_bytes(),
             )
             .ok();
             failure.code()

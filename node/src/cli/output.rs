@@ -207,6 +207,12 @@ pub fn write_out(text: &str) -> Outcome {
     }
 }
 
+/// Text without what would steer a terminal: a reason may quote what a stranger wrote.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !"\n\t".contains(c) { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// A number of bytes as a person reads it.
 pub fn show_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
@@ -240,6 +246,7 @@ mod tests {
         let mut table = Table::new(["name"]);
         table.row([Cell::from("a\x1b[2Jb")]);
         assert!(!table.render(false).contains('\x1b'));
+        assert_eq!(plain("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\u{fffd}\n\tc");
     }
 
     #[test]

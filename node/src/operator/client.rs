@@ -1,6 +1,10 @@
 //! How commands reach a node: a small HTTP client for the admin listener.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -82,9 +86,8 @@ pub struct Connection {
 pub struct OperatorClient {
     base: Uri,
     key: Option<Zeroizing<String>>,
-    ca_file: Option<PathBuf>,
-    /// What it shows, and the key to that.
-    certificate: Option<(PathBuf, PathBuf)>,
+    /// Of https alone.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl OperatorClient {
@@ -95,9 +98,6 @@ impl OperatorClient {
         })?;
         if base.host().is_none() || !matches!(base.scheme_str(), Some("http" | "https")) {
             return Err(Failure::Usage(format!("\"{}\" is no http or https URL", connection.url)));
-        }
-        if base.scheme_str() == Some("https") && connection.ca_file.is_none() {
-            return Err(Failure::Usage("https needs --admin-ca-file".to_owned()));
         }
         let key = match std::env::var(format!("{SECRET_PREFIX}API_KEY")) {
             Ok(key) => Some(Zeroizing::new(key)),
@@ -114,7 +114,17 @@ impl OperatorClient {
                 return Err(Failure::Usage(told.to_owned()));
             }
         };
-        Ok(Self { base, key, ca_file: connection.ca_file.clone(), certificate })
+        let tls = match (base.scheme_str(), &connection.ca_file) {
+            (Some("https"), None) => {
+                return Err(Failure::Usage("https needs --admin-ca-file".to_owned()));
+            }
+            (Some("https"), Some(authority)) => {
+                let made = tls(authority, certificate);
+                Some(Arc::new(made.map_err(|error| Failure::Usage(format!("{error:#}")))?))
+            }
+            _ => None,
+        };
+        Ok(Self { base, key, tls })
     }
 
     /// A client of a node on this machine that trusts whoever reaches it, and is shown
@@ -125,7 +135,7 @@ impl OperatorClient {
     pub fn of_this_machine(port: u16) -> Result<Self, Failure> {
         let base = format!("http://127.0.0.1:{port}").parse::<Uri>();
         let base = base.map_err(anyhow::Error::from)?;
-        Ok(Self { base, key: None, ca_file: None, certificate: None })
+        Ok(Self { base, key: None, tls: None })
     }
 
     /// Asks `GET path`.
@@ -234,8 +244,7 @@ impl OperatorClient {
     ) -> anyhow::Result<Answer> {
         let host = self.base.host().context("no host")?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_tls = self.base.scheme_str() == Some("https");
-        let port = self.base.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let port = self.base.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let stream = TcpStream::connect((bare, port)).await?;
         let prefix = self.base.path().trim_end_matches('/');
         let mut request = Request::builder()
@@ -251,33 +260,46 @@ impl OperatorClient {
             request = request.header(header::AUTHORIZATION, value);
         }
         let request = request.body(Full::new(body))?;
-        if is_tls {
-            let name = ServerName::try_from(bare.to_owned())?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
-            converse(TokioIo::new(connector.connect(name, stream).await?), request, sink).await
-        } else {
-            converse(TokioIo::new(stream), request, sink).await
+        match &self.tls {
+            Some(tls) => {
+                let name = ServerName::try_from(bare.to_owned())?;
+                let connector = tokio_rustls::TlsConnector::from(tls.clone());
+                converse(TokioIo::new(connector.connect(name, stream).await?), request, sink).await
+            }
+            None => {
+                converse(TokioIo::new(stream), request, sink).await.map_err(|error| {
+                    match error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+                        true => error.context(
+                            "no answer of HTTP: a listener with a certificate is \
+                                           asked by https",
+                        ),
+                        false => error,
+                    }
+                })
+            }
         }
     }
+}
 
-    fn tls(&self) -> anyhow::Result<ClientConfig> {
-        let file = self.ca_file.as_ref().context("https needs --admin-ca-file")?;
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(file)? {
-            roots.add(authority)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-        let Some((certificate, key)) = &self.certificate else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let key = read_private(key)?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-            .context("--admin-cert-key-file holds no private key")?;
-        Ok(builder.with_client_auth_cert(certificates(certificate)?, key)?)
+/// How a listener with a certificate of an authority is called, by whom a certificate names.
+fn tls(authority: &Path, certificate: Option<(PathBuf, PathBuf)>) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authority)? {
+        roots.add(authority)?;
     }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = certificate else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let key = read_private(&key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .context("--admin-cert-key-file holds no private key")?;
+    builder
+        .with_client_auth_cert(certificates(&certificate)?, key)
+        .context("--admin-cert-file and --admin-cert-key-file")
 }
 
 /// What came could not be taken.
@@ -402,6 +424,21 @@ mod tests {
         let nobody = OperatorClient::new(&with(None, None)).unwrap();
         assert!(matches!(nobody.get::<bool>("/x").await, Err(Failure::Unavailable(_))));
         assert!(matches!(OperatorClient::new(&with(Some(&own), None)), Err(Failure::Usage(_))));
+        // What is wrong here is not told as if the node were.
+        let other =
+            authority.issue(&Subject { node: "b".to_owned(), hosts: vec![] }, long).unwrap();
+        let other = write("other.key", &other.key_pem);
+        for wrong in [
+            with(Some(&own), Some(&other)),
+            with(Some(&key), Some(&key)),
+            Connection { ca_file: Some(folder.path().join("none")), ..with(None, None) },
+        ] {
+            let told = OperatorClient::new(&wrong).map(drop);
+            assert!(matches!(told, Err(Failure::Usage(_))), "{wrong:?}");
+        }
+        let plain = Connection { url: url.replace("https", "http"), ..with(None, None) };
+        let told = OperatorClient::new(&plain).unwrap().get::<bool>("/x").await.unwrap_err();
+        assert!(told.to_string().contains("asked by https"), "{told}");
         serving.abort();
     }
 }

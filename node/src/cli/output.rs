@@ -105,7 +105,7 @@ impl Table {
         self
     }
 
-    /// Adds a row.
+    /// Adds a row; one of a single cell stands by itself, across all columns.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
     }
@@ -113,15 +113,15 @@ impl Table {
     /// The lines of the table.
     pub fn render(&self, colour: bool) -> String {
         let columns = self.headings.len();
+        let aligned = || self.rows.iter().filter(|row| columns == 1 || row.len() > 1);
         let width = |column: usize| {
-            let cells =
-                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| length(&cell.text));
+            let cells = aligned().filter_map(|row| row.get(column)).map(|cell| length(&cell.text));
             cells.chain([length(self.headings[column])]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let numeric: Vec<bool> = (0..columns)
             .map(|column| {
-                let mut cells = self.rows.iter().filter_map(|row| row.get(column)).peekable();
+                let mut cells = aligned().filter_map(|row| row.get(column)).peekable();
                 cells.peek().is_some() && cells.all(|cell| is_number(&cell.text))
             })
             .collect();
@@ -239,6 +239,10 @@ mod tests {
             "Nodes\n  node  region      lag\n     1  eu-central    0\n     2  us-east     120\n"
         );
         assert!(table.render(true).contains("\x1b[31m120\x1b[0m"));
+        table.row([Cell::from("  what stands by itself moves no column")]);
+        let shown = table.render(false);
+        assert!(shown.contains("\n     2  us-east     120\n"), "{shown}");
+        assert!(shown.ends_with("\n    what stands by itself moves no column\n"), "{shown}");
     }
 
     #[test]

@@ -256,7 +256,10 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    if let Some(first) = text.get(..1).map(str::to_uppercase) {
+    let begins = text.split([' ', ',', ':']).next().unwrap_or_default();
+    // A name, of a file or of a shard, stays as it is.
+    let is_word = begins.bytes().all(|byte| byte.is_ascii_alphabetic() || b"'-".contains(&byte));
+    if let Some(first) = text.get(..1).filter(|_| is_word).map(str::to_uppercase) {
         text.replace_range(..1, &first);
     }
     if !text.ends_with('.') {
@@ -317,6 +320,8 @@ mod tests {
             operation_declined(error),
             Declined::NotFound("There is no shard 9.".to_owned())
         );
+        let damaged = Fault::new("g2.rows is damaged");
+        assert_eq!(sentence(&damaged), "g2.rows is damaged.", "it is a file");
         let disk = std::io::Error::other("permission denied");
         let fault = Fault::caused("/b cannot be made", disk);
         assert_eq!(

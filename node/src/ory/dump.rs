@@ -38,9 +38,9 @@ struct Head {
 /// If the dump is no plain text, has none of the tables, or breaks off.
 pub fn load(dump: impl BufRead, into: &mut Connection) -> anyhow::Result<()> {
     let transaction = into.transaction()?;
-    let mut lines = dump.split(b'\n');
+    let mut lines = (1_u64..).zip(dump.split(b'\n'));
     let mut seen = BTreeSet::new();
-    while let Some(line) = lines.next() {
+    while let Some((_, line)) = lines.next() {
         let line = line?;
         let Ok(line) = std::str::from_utf8(&line) else { continue };
         let Some(head) = head(line).filter(|head| TABLES.contains(&head.table.as_str())) else {
@@ -63,15 +63,22 @@ pub fn load(dump: impl BufRead, into: &mut Connection) -> anyhow::Result<()> {
         let insert = format!("INSERT INTO {} VALUES ({places})", head.table);
         let mut insert = transaction.prepare(&insert)?;
         loop {
-            let line = lines.next().with_context(|| format!("{} breaks off", head.table))??;
-            let line = String::from_utf8(line).context("the dump is not in UTF-8")?;
+            let next = lines.next().with_context(|| format!("{} breaks off", head.table))?;
+            let (number, line) = (next.0, next.1?);
+            let line = String::from_utf8(line)
+                .with_context(|| format!("line {number}: the dump is not in UTF-8"))?;
             let line = line.strip_suffix('\r').unwrap_or(&line);
             if line == "\\." {
                 break;
             }
             let values: Vec<Option<String>> = line.split('\t').map(value).collect();
             if values.len() != columns.len() {
-                bail!("a row of {} has {} values", head.table, values.len());
+                bail!(
+                    "line {number}: a row of {} has {} values for {} columns",
+                    head.table,
+                    values.len(),
+                    columns.len()
+                );
             }
             insert.execute(params_from_iter(values))?;
         }
@@ -92,8 +99,10 @@ fn begins_data(line: &str) -> bool {
 }
 
 /// Passes over the data of a table.
-fn pass_over(lines: &mut impl Iterator<Item = std::io::Result<Vec<u8>>>) -> anyhow::Result<()> {
-    for line in lines {
+fn pass_over(
+    lines: &mut impl Iterator<Item = (u64, std::io::Result<Vec<u8>>)>,
+) -> anyhow::Result<()> {
+    for (_, line) in lines {
         if line?.trim_ascii_end() == b"\\." {
             break;
         }
@@ -213,7 +222,7 @@ mod tests {
         let head = "COPY public.networks (id) FROM stdin;\n";
         assert!(load("hello\n").unwrap_err().contains("no data of Kratos or Keto"));
         assert!(load(head).unwrap_err().contains("breaks off"));
-        assert!(load(&format!("{head}a\tb\n\\.\n")).unwrap_err().contains("2 values"));
+        assert!(load(&format!("{head}a\tb\n\\.\n")).unwrap_err().starts_with("line 2: "));
         let whole = format!("{head}a\n\\.\n");
         assert!(load(&whole).is_ok());
         let twice = format!("{whole}COPY other.networks (id) FROM stdin;\nb\n\\.\n");

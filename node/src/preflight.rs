@@ -41,6 +41,27 @@ pub fn refusals(config: &Config) -> Vec<String> {
     read.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect()
 }
 
+/// What a start takes, and what is hardly meant, a line each.
+pub fn doubts(config: &Config) -> Vec<String> {
+    let (public, url) = (&config.public, layers::public_url(config));
+    let mut doubts = Vec::new();
+    if public.url.is_none() && public.listen.ip().is_unspecified() {
+        doubts.push(format!(
+            "public.url is not set: redirects, mails and links lead to {url}, which is nowhere"
+        ));
+    }
+    if public.url.is_some() && url.starts_with("http://") && config.sessions.cookie_secure {
+        doubts.push(format!(
+            "sessions.cookie_secure: browsers keep no session at {url}, which is not HTTPS"
+        ));
+    }
+    let from = &config.courier.from_address;
+    if config.courier.smtp_url.is_some() && from.ends_with("@localhost.localdomain") {
+        doubts.push(format!("courier.from_address is not set: mails are from {from}"));
+    }
+    doubts
+}
+
 /// The rules of the operator's own that the pages' stylesheet ends with.
 ///
 /// # Errors
@@ -74,6 +95,28 @@ fn authorities(file: Option<&Path>) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::config::{Sources, load};
+
+    #[test]
+    fn what_is_hardly_meant_is_told_and_taken() {
+        let told = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("cardea.toml");
+            let least = "[cluster]\nlisten = \"127.0.0.1:7433\"\ntls = \"off\"\n";
+            std::fs::write(&file, format!("{least}{text}")).unwrap();
+            doubts(&load(Sources { file: Some(file), ..Sources::default() }).unwrap().config)
+        };
+        let nowhere = "[public]\nlisten = \"0.0.0.0:4433\"\n";
+        for (text, named) in [
+            (nowhere.to_owned(), "public.url"),
+            ("[public]\nurl = \"http://id.example\"\n".to_owned(), "cookie_secure"),
+            ("[courier]\nsmtp_url = \"smtps://mail.example\"\n".to_owned(), "from_address"),
+        ] {
+            let doubts = told(&text);
+            assert!(doubts.len() == 1 && doubts[0].contains(named), "{doubts:?}");
+        }
+        assert_eq!(told(&format!("{nowhere}url = \"https://id.example\"\n")), [""; 0]);
+        assert_eq!(told(""), [""; 0]);
+    }
 
     #[test]
     fn data_is_kept_where_a_directory_is_or_can_be_made() {

@@ -1,7 +1,10 @@
 //! `cardea config check`: what a node would run with, and why. `cardea config import`:
 //! what of Kratos's configuration has a counterpart.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -14,6 +17,7 @@ use super::{
 use crate::{
     config::{Origin, load},
     ory::config::{read, translate},
+    preflight,
 };
 
 /// What may be asked of a configuration.
@@ -78,6 +82,10 @@ pub(super) fn run(command: ConfigCommand, printer: Printer) -> Outcome {
         }
         table.render(colour)
     })?;
+    for doubt in preflight::doubts(&loaded.config) {
+        // Standard error may be closed; what was asked for is printed.
+        std::io::stderr().write_all(format!("warning: {doubt}\n").as_bytes()).ok();
+    }
     if printer.colour() { write_out("\nThe configuration is accepted.\n") } else { Ok(()) }
 }
 

@@ -140,6 +140,9 @@ pub(super) fn run(args: &StartArgs) -> Outcome {
     logs::install(config.log.format, &config.log.level)
         .map_err(|bad| Failure::Usage(bad.to_string()))?;
     descriptors::bound_connections(&mut config, descriptors::raise());
+    for doubt in preflight::doubts(&config) {
+        tracing::warn!("{doubt}");
+    }
     panic::abort_after_logging();
     // What a node writes, backups too, holds hashes and addresses: nobody else reads it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

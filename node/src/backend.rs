@@ -335,6 +335,8 @@ mod tests {
     async fn who_is_on_its_way_into_a_cluster_arrives_whatever_else_it_is_asked_for() {
         let (_one, address, first) = opened(&[]).await;
         first.init(Init::default()).await.unwrap();
+        // Who has come stays: voters that go without leaving take the quorum along.
+        let mut came = Vec::new();
         for id in 2..5 {
             let (dir, _, late) = opened(std::slice::from_ref(&address)).await;
             late.seek(|error| panic!("{error}"));
@@ -359,6 +361,9 @@ mod tests {
                 })
             });
             tokio::time::timeout(Duration::from_secs(30), lives).await.unwrap().unwrap();
+            came.push((dir, late));
+        }
+        for (_dir, late) in &came {
             late.node().abandon().await;
         }
         first.node().abandon().await;

@@ -71,7 +71,7 @@ pub(super) async fn error(
     let words = Words::of(&kratos, &caller);
     let reason = told("reason").or_else(|| told("message"));
     let reason = reason.unwrap_or_else(|| "This error is not known any more.".to_owned());
-    let reference = told("id").unwrap_or_else(|| "none".to_owned());
+    let name = told("id");
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
@@ -80,7 +80,8 @@ pub(super) async fn error(
             a.button href=(kratos.options().urls.default_return) { (words.say("Continue")) }
             @if let Some(id) = id {
                 p.small-print {
-                    (words.fill("Reference: {reference}", "reference", &html! { (reference) " · " (id) }))
+                    @let reference = html! { @if let Some(name) = &name { (name) " · " } (id) };
+                    (words.fill("Reference: {reference}", "reference", &reference))
                 }
             }
         }

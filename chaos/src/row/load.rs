@@ -36,25 +36,7 @@ pub async fn restart(bench: &Bench) -> Lines {
     let wanted = bench.part(1_000_000);
     let mut cluster = Cluster::start(&Plan::new(&bench.binary, 3)).await?;
     let nodes = cluster.endpoints();
-    let began = Instant::now();
-    let mut filling = stream::iter((0..wanted).step_by(BATCH))
-        .take_while(|_| std::future::ready(began.elapsed() < FILL_MAX))
-        .map(|first| {
-            let node = nodes[first / BATCH % nodes.len()].clone();
-            async move { fill(&node, first, BATCH.min(wanted - first)).await }
-        })
-        .buffer_unordered(BATCHES_AT_ONCE);
-    let mut made = 0;
-    let mut told = Instant::now();
-    while let Some(count) = filling.try_next().await? {
-        made += count;
-        if told.elapsed() > Duration::from_secs(20) {
-            (bench.say)(&format!("{made} of {wanted} identities"));
-            told = Instant::now();
-        }
-    }
-    drop(filling);
-    (bench.say)(&format!("{made} identities in {} s", began.elapsed().as_secs()));
+    let made = fill_all(&nodes, wanted, bench).await?;
     let (mut clean, mut killed) = (Duration::ZERO, Duration::ZERO);
     for node in 0..nodes.len() {
         cluster.stop(node).await?;
@@ -78,6 +60,34 @@ pub async fn restart(bench: &Bench) -> Lines {
         Line::ms("R17.killed", killed, Bar::Below(15_000.0)),
         Line::new("R17.resident", resident as f64 / 1024.0, "MiB", Bar::Below(1024.0)),
     ])
+}
+
+/// Makes so many identities, as far as there is time for it, by all nodes; how many.
+pub(super) async fn fill_all(
+    nodes: &[Endpoint],
+    wanted: usize,
+    bench: &Bench,
+) -> anyhow::Result<usize> {
+    let began = Instant::now();
+    let mut filling = stream::iter((0..wanted).step_by(BATCH))
+        .take_while(|_| std::future::ready(began.elapsed() < FILL_MAX))
+        .map(|first| {
+            let node = nodes[first / BATCH % nodes.len()].clone();
+            async move { fill(&node, first, BATCH.min(wanted - first)).await }
+        })
+        .buffer_unordered(BATCHES_AT_ONCE);
+    let mut made = 0;
+    let mut told = Instant::now();
+    while let Some(count) = filling.try_next().await? {
+        made += count;
+        if told.elapsed() > Duration::from_secs(20) {
+            (bench.say)(&format!("{made} of {wanted} identities"));
+            told = Instant::now();
+        }
+    }
+    drop(filling);
+    (bench.say)(&format!("{made} identities in {} s", began.elapsed().as_secs()));
+    Ok(made)
 }
 
 /// Makes so many identities from a number on; sent again until it is done.

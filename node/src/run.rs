@@ -10,7 +10,7 @@ use cardea_cluster::{ClusterNode, directory::KeyRows};
 use cardea_identity::{Settings, outbound::Outbound};
 use parking_lot::Mutex;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::{Builder, Handle, Runtime},
     signal::unix::{SignalKind, signal},
 };
@@ -57,6 +57,8 @@ use crate::{
 /// thread is mostly woken for what the first would do as soon: on two cores one thread
 /// makes writes a tenth cheaper. So there is one for every four cores.
 const RAFT_THREADS_MAX: usize = 4;
+/// Connections of a listener that wait to be accepted: many clients come back at once.
+const BACKLOG: u32 = 1024;
 /// How long leaderships may take to be handed over at a stop.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -113,7 +115,7 @@ pub async fn run_node(config: Config, stop_with_stdin: bool) -> anyhow::Result<(
     watch_signals(stop.clone(), stop_with_stdin)?;
     // Before the node is in a cluster, or on its way into one.
     for (name, listen) in listeners(&config) {
-        drop(bind(name, listen).await?);
+        drop(bind(name, listen)?);
     }
     let raft = RaftRuntime::start().context("the runtime of consensus cannot be started")?;
     let handle = raft.handle().context("the runtime of consensus is gone")?;
@@ -303,8 +305,8 @@ pub async fn serve_listeners(
     let public_tls = tls::of_listener(&public.tls_certificate_file, &public.tls_key_file, None)?;
     let authority = admin.client_authority_file.as_deref();
     let admin_tls = tls::of_listener(&admin.tls_certificate_file, &admin.tls_key_file, authority)?;
-    let public_listener = bind("public", public.listen).await?;
-    let admin_listener = bind("admin", admin.listen).await?;
+    let public_listener = bind("public", public.listen)?;
+    let admin_listener = bind("admin", admin.listen)?;
     tracing::info!(
         version = health::VERSION,
         region = config.node.region,
@@ -327,7 +329,7 @@ pub async fn serve_listeners(
         let Some(listen) = listen else { continue };
         let table = Arc::new(RouteTable::new(own().chain(layers::keto_routes(door)))?);
         let gate = gate(listener::keto_gate(config, listen, entropy()), &table, Some(door))?;
-        let bound = bind(name, listen).await?;
+        let bound = bind(name, listen)?;
         doors.push(serve(bound, admin_tls.clone(), Arc::new(gate), limits, stop.clone()));
     }
     tokio::join!(
@@ -353,10 +355,17 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)
     .filter_map(|(name, listen)| Some((name, listen?)))
 }
 
-async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("the {name} listener cannot stand on {address}"))
+fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("the {name} listener cannot stand on {address}"))
 }
 
 /// Cancels `stop` on SIGTERM, on SIGINT and, if asked to, at the end of

@@ -12,6 +12,7 @@
 mod support;
 
 mod access;
+mod files;
 mod main_job;
 mod refused_starts;
 mod restarts;

@@ -241,7 +241,19 @@ impl Cluster {
     /// Starts a node.
     pub(crate) fn start(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        node.child = Some(node.spawn());
+        node.child = Some(node.spawn(node.command()));
+    }
+
+    /// Starts a node that may have so many files open, and allow itself so many.
+    pub(crate) fn start_with_files(&mut self, at: usize, soft: u64, hard: u64) {
+        let node = &mut self.nodes[at];
+        let (plain, mut command) = (node.command(), Command::new("sh"));
+        let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limits]).arg(plain.get_program()).args(plain.get_args());
+        for (name, _) in plain.get_envs() {
+            command.env_remove(name);
+        }
+        node.child = Some(node.spawn(command));
     }
 
     /// Kills a node as `kill -9` does.
@@ -418,15 +430,14 @@ impl Node {
         fs::write(self.config(), text).unwrap();
     }
 
-    fn spawn(&self) -> Child {
+    fn command(&self) -> Command {
+        let mut command = cardea();
+        command.args(["start", "--config"]).arg(self.config());
+        command
+    }
+
+    fn spawn(&self, mut command: Command) -> Child {
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        cardea()
-            .args(["start", "--config"])
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 }

@@ -304,14 +304,15 @@ fn any(
         Formula::Has(name) => {
             known.contains(&(namespace.to_owned(), object.to_owned(), name.clone()))
         }
-        Formula::IsSubject if !language.has(namespace) => false,
         Formula::IsSubject => match subject {
             Subject::Id(id) => id == object,
             Subject::Set(set) => *set == SubjectSet::new(namespace, object, ""),
         },
         Formula::Walk(relation, body) => tuples.iter().any(|tuple| {
             let Subject::Set(to) = &tuple.subject else { return false };
-            tuple.namespace == namespace
+            // Nothing is permitted in a namespace that is not declared.
+            language.has(&to.namespace)
+                && tuple.namespace == namespace
                 && tuple.object == object
                 && tuple.relation == *relation
                 && any(

@@ -15,7 +15,7 @@ use openraft::{
 
 use super::*;
 use crate::{
-    Admission, Host, HostOptions, Settings, Timing, Transport,
+    Admission, ChangeError, Host, HostOptions, Settings, Timing, Transport,
     testing::Ledger,
     tls::{Authority, Credentials, Subject, Validity, client_tls, server_tls},
     transport::GrpcTransport,
@@ -160,7 +160,9 @@ async fn leadership_is_handed_over_without_waiting_for_leases() {
     together.put("key=before".to_owned()).await;
     let successor = (leader + 1) % 3;
     let to = replica(u64::try_from(successor).unwrap() + 1);
-    together.nodes[leader].host.transfer_leader(GROUP, to).await.unwrap();
+    // On a crowded machine it may not be known in time that it came about.
+    let handed = together.nodes[leader].host.transfer_leader(GROUP, to).await;
+    assert!(matches!(handed, Ok(()) | Err(ChangeError::Unknown)), "{handed:?}");
     eventually("the hand-over", || together.leading() == Some(successor)).await;
     together.put("key=after".to_owned()).await;
 }

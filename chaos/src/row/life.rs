@@ -182,10 +182,18 @@ pub async fn join(bench: &Bench) -> Lines {
     }
     let took = started.elapsed();
     let ended = lab.run.now();
-    let moved = lab.cluster.leaders(0).await?;
-    // To the new one it may have been handed over, for balance.
+    let status = lab.cluster.status(0).await?;
+    let (positions, moved) = (lab.cluster.positions(&status), lab.cluster.leaders(0).await?);
+    // To the new one it may have been handed over, for balance; and whose replica the new one
+    // has now cannot lead.
     let kept = |group, at| moved.get(group).is_some_and(|now| *now == at || *now == node);
-    let changed = leaders.iter().filter(|(group, at)| !kept(*group, **at)).count();
+    let holds = |group: u64, at: usize| {
+        let shard = status.shards.iter().find(|shard| shard.group == group);
+        let mut replicas = shard.into_iter().flat_map(|shard| &shard.replicas);
+        replicas.any(|replica| positions.get(&replica.node) == Some(&at))
+    };
+    let changed = leaders.iter().filter(|(group, at)| !kept(group, **at) && holds(**group, **at));
+    let changed = changed.count();
     let before = load.pulses.p99(calm, began).context("no write before")?;
     let meanwhile = load.pulses.p99(began, ended).context("no write meanwhile")?;
     let findings = load.end(&mut lab, bench).await?;

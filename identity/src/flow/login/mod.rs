@@ -1,5 +1,4 @@
-//! Completing a login. Each method has a file of its own; what they have in common is
-//! here.
+//! Completing a login. Each method has a file of its own; what they share is here.
 //!
 //! The steps, the same for an account that somebody has and one that nobody has:
 //! 1. Read the flow; one that was completed before ends here.

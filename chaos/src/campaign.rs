@@ -62,6 +62,9 @@ pub struct Blow {
     pub rates: (f64, f64),
     /// Elections meanwhile, of all groups.
     pub elections: u64,
+    /// How often [`nemesis::hold`] says that a machine was cut off, for each machine: as
+    /// many elections a group had to be.
+    pub due: f64,
     /// How many groups there are.
     pub groups: usize,
     /// How long it lasted.
@@ -241,7 +244,8 @@ pub async fn strike(
     if nemesis.deposes() && nemesis.spares_a_majority() {
         await_writes(pulses, &led, struck).await?;
     }
-    nemesis::hold(lab, &strike, hold.saturating_sub(began.elapsed()), dice).await;
+    let rest = hold.saturating_sub(began.elapsed());
+    let outlasted = nemesis::hold(lab, &strike, rest, dice).await;
     let relented = run.now();
     let evidence = nemesis::relent(lab, &strike).await?;
     let healing = Instant::now();
@@ -259,6 +263,7 @@ pub async fn strike(
         worst: groups.iter().filter_map(gap).map(|(_, gap)| gap).max(),
         rates: (before, pulses.rate(struck, relented)),
         elections,
+        due: outlasted as f64 / lab.cluster.nodes.len() as f64,
         groups: terms.len(),
         lasted: struck.until(relented),
         recovery,
@@ -323,6 +328,7 @@ mod tests {
             worst: None,
             rates: (0.0, 0.0),
             elections: 0,
+            due: 0.0,
             groups: 0,
             lasted: Duration::ZERO,
             recovery: Duration::ZERO,

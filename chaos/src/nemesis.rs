@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use cardea_raft::Timing;
 
 use crate::{dice::Dice, lab::Lab, wan::Pair};
 
@@ -300,8 +301,9 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets a strike last.
-pub async fn hold(lab: &Lab, strike: &Strike, length: Duration, dice: &mut Dice) {
+/// Lets a strike last. How often it cut a machine off for as long as followers wait
+/// before they stand for election, at least; told of a swizzle alone.
+pub async fn hold(lab: &Lab, strike: &Strike, length: Duration, dice: &mut Dice) -> usize {
     let until = Instant::now() + length;
     match strike.nemesis {
         Nemesis::Flap => {
@@ -312,21 +314,28 @@ pub async fn hold(lab: &Lab, strike: &Strike, length: Duration, dice: &mut Dice)
                 tokio::time::sleep(dice.pause_ms(50, 700)).await;
             }
         }
-        Nemesis::Swizzle => swizzle(lab, until, dice).await,
+        Nemesis::Swizzle => return swizzle(lab, until, dice).await,
         _ => tokio::time::sleep(length).await,
     }
+    0
 }
 
-async fn swizzle(lab: &Lab, until: Instant, dice: &mut Dice) {
+async fn swizzle(lab: &Lab, until: Instant, dice: &mut Dice) -> usize {
+    let Timing { election_ms_min, election_ms_max, .. } = Timing::DEFAULT;
+    let patience = Duration::from_millis(election_ms_max + election_ms_min);
+    let mut outlasted = 0;
     while Instant::now() < until {
         let mut nodes: Vec<usize> = (0..lab.cluster.nodes.len()).collect();
         nodes.retain(|_| dice.percent(60));
+        let mut since = BTreeMap::new();
         for node in &nodes {
             lab.wan.cut(&lab.wan.around(&[*node]));
+            since.insert(*node, Instant::now());
             tokio::time::sleep(dice.pause_ms(50, 400)).await;
         }
         while !nodes.is_empty() {
-            nodes.swap_remove(dice.below(nodes.len()));
+            let healed = nodes.swap_remove(dice.below(nodes.len()));
+            outlasted += usize::from(since[&healed].elapsed() > patience);
             lab.wan.heal();
             for node in &nodes {
                 lab.wan.cut(&lab.wan.around(&[*node]));
@@ -335,6 +344,7 @@ async fn swizzle(lab: &Lab, until: Instant, dice: &mut Dice) {
         }
         tokio::time::sleep(dice.pause_ms(50, 400)).await;
     }
+    outlasted
 }
 
 /// Ends a strike: says whether it hit, heals, and starts what is down. The cluster

@@ -17,6 +17,13 @@ pub(super) struct LeaderCompleteness {
 /// Applied entries that are remembered of each group.
 const REMEMBERED: usize = 256;
 
+impl LeaderCompleteness {
+    fn lead(&mut self, group: GroupId, id: (u64, ReplicaId)) {
+        let newest = self.newest.entry(group).or_insert(id);
+        *newest = id.max(*newest);
+    }
+}
+
 impl Invariant for LeaderCompleteness {
     fn name(&self) -> &'static str {
         "leader completeness"
@@ -30,11 +37,11 @@ impl Invariant for LeaderCompleteness {
                 if known.len() > REMEMBERED {
                     known.pop_first();
                 }
+                // Whoever wrote this led, though it may not have said so yet.
+                self.lead(seen.group, (applied.term, applied.replica));
             }
             if seen.status.role == Role::Leader {
-                let id = (seen.status.term, seen.replica);
-                let newest = self.newest.entry(seen.group).or_insert(id);
-                *newest = id.max(*newest);
+                self.lead(seen.group, (seen.status.term, seen.replica));
             }
         }
         for seen in seen.iter().filter(|seen| seen.status.role == Role::Leader) {
@@ -75,6 +82,15 @@ mod tests {
         super::samples::{at, follower, leader},
         *,
     };
+
+    #[test]
+    fn what_was_applied_tells_of_a_leader_that_has_not_said_so() {
+        let mut invariant = LeaderCompleteness::default();
+        let mut told = follower(3, 6);
+        told.applied = Some(at(2, 2, 5));
+        assert!(invariant.look(&[leader(1, 1, 5), told]).is_ok());
+        assert!(invariant.look(&[leader(2, 2, 5)]).is_err());
+    }
 
     #[test]
     fn a_leader_without_an_applied_entry_is_told() {

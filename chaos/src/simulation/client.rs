@@ -181,6 +181,7 @@ impl Client {
         machines: &[Machine],
         common: &mut Common,
         parameters: &Parameters,
+        last_harmed: usize,
     ) -> Option<(usize, Request)> {
         if self.pending.is_some() {
             return None;
@@ -192,6 +193,9 @@ impl Client {
         self.next_at = now + 1 + self.dice.draw() % (2 * parameters.think_ms_mean + 1);
         if !self.dice.percent(FAITHFUL_PERCENT) {
             self.favourite = self.dice.below(machines.len());
+        }
+        if chases && self.dice.percent(parameters.haunt_percent) {
+            self.favourite = last_harmed;
         }
         let machine = &machines[self.favourite];
         // One that stands still takes requests, too.

@@ -22,6 +22,8 @@ pub enum Harm {
         outward: bool,
         /// It hears nothing.
         inward: bool,
+        /// After how many milliseconds that is over by itself, if it is.
+        ms: Option<u64>,
     },
     /// The machines of a set (by bits) and the others do not hear of each other.
     Split(u64),
@@ -113,11 +115,11 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
     // Of the others, so many clocks may be off that a majority is right.
     let may_stray =
         scene.astray.contains(&machine) || 2 * (scene.astray.len() + 1) < parameters.nodes;
-    Some(match dice.below(22) {
-        0 if harms.partitions => Harm::Isolate { machine, outward: true, inward: true },
+    Some(match dice.below(26) {
+        0 if harms.partitions => Harm::Isolate { machine, outward: true, inward: true, ms: None },
         1 if harms.partitions => {
             let outward = dice.percent(50);
-            Harm::Isolate { machine, outward, inward: !outward }
+            Harm::Isolate { machine, outward, inward: !outward, ms: None }
         }
         2 if harms.partitions => Harm::Split(dice.draw() % (1 << count)),
         3 if harms.partitions => Harm::CutLink(machine, other),
@@ -151,19 +153,28 @@ pub fn draw(dice: &mut Dice, parameters: &Parameters, scene: &Scene<'_>) -> Opti
                 2 => 3_000,
                 _ => 3_600_000,
             };
-            let skew = i64::try_from(dice.draw() % (2 * far + 1)).unwrap_or(0);
-            let skew = skew - i64::try_from(far).unwrap_or(0);
             let leads = harms.transfers && dice.percent(50);
             let leads = leads.then(|| drawn_group(dice, parameters));
+            // Whoever leads with a clock that is behind harms nobody.
+            let far = if leads.is_some() { far.max(3_000) } else { far };
+            let skew = i64::try_from(dice.draw() % (2 * far + 1)).unwrap_or(0);
+            let skew = skew - i64::try_from(far).unwrap_or(0);
+            let skew = if leads.is_some() { skew.abs() } else { skew };
             Harm::Clock(machine, if may_stray { skew } else { 0 }, leads)
         }
         16 | 17 if harms.transfers && machines[other].is_awake(now) => {
             Harm::Transfer(other, drawn_group(dice, parameters), machine)
         }
-        18 if harms.membership => Harm::Drain(machine, dice.percent(40)),
-        19 if harms.membership && count < 6 && dice.percent(30) => Harm::Join,
+        18 | 25 if harms.membership => Harm::Drain(machine, dice.percent(40)),
+        19 if harms.membership && count < 6 && dice.percent(50) => Harm::Join,
         20 if harms.replacement && !scene.replaced => Harm::Replace(machine, down_ms),
         21 if harms.backups && awake => Harm::Backup(machine, 500 + dice.draw() % 10_000),
+        // About as long as others need to elect a leader: the old one believes in itself,
+        // and comes back to what it has not heard of.
+        22..25 if harms.blinks => {
+            let (outward, inward) = [(true, true), (true, false), (false, true)][dice.below(3)];
+            Harm::Isolate { machine, outward, inward, ms: Some(200 + dice.draw() % 2_500) }
+        }
         _ => return None,
     })
 }

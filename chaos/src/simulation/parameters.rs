@@ -9,6 +9,8 @@ use crate::dice::Dice;
 pub struct Harms {
     /// Links that carry nothing, in one direction or both.
     pub partitions: bool,
+    /// Machines cut off for about as long as an election takes.
+    pub blinks: bool,
     /// Links that are slow for a while.
     pub clogs: bool,
     /// Connections that break.
@@ -89,6 +91,8 @@ pub struct Parameters {
     pub think_ms_mean: u64,
     /// Of a hundred requests, those that look at what was just acknowledged.
     pub chase_percent: usize,
+    /// Of a hundred of those, the ones that ask the machine that had the last harm.
+    pub haunt_percent: usize,
     /// Within how many milliseconds the machines get the newest binary, one after the
     /// other; 0 if they have it from the beginning.
     pub upgrade_ms: u64,
@@ -131,6 +135,7 @@ impl Parameters {
             cells: up_to(1, 4),
             think_ms_mean: up_to(5, 150),
             chase_percent: up_to(0, 50) as usize,
+            haunt_percent: if up_to(0, 1) == 0 { 0 } else { up_to(20, 90) as usize },
             upgrade_ms: if up_to(0, 1) == 0 { 0 } else { up_to(500, 6_000) },
             loan_ms_max: up_to(500, 8_000),
             harm_ms_mean: up_to(100, 1_500),
@@ -140,6 +145,7 @@ impl Parameters {
             mix: Mix::drawn(&mut up_to),
             harms: Harms {
                 partitions: up_to(0, 99) < 70,
+                blinks: up_to(0, 99) < 50,
                 clogs: up_to(0, 99) < 50,
                 resets: up_to(0, 99) < 50,
                 crashes: up_to(0, 99) < 70,

@@ -46,7 +46,8 @@ struct State {
     delay_ms_min: u64,
     delay_ms_mean: u64,
     loss_percent: usize,
-    cut: BTreeSet<Link>,
+    /// Links that carry nothing, and until when.
+    cut: BTreeMap<Link, u64>,
     clogged: BTreeMap<Link, u64>,
     listeners: BTreeMap<String, Port>,
     /// Machines that are without power.
@@ -85,7 +86,7 @@ impl Network {
             delay_ms_min,
             delay_ms_mean,
             loss_percent,
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             clogged: BTreeMap::new(),
             listeners: BTreeMap::new(),
             dark: BTreeSet::new(),
@@ -160,8 +161,10 @@ impl Network {
     }
 
     /// Cuts one direction between two machines.
-    pub fn cut(&self, from: usize, to: usize) {
-        self.0.lock().cut.insert((from, to));
+    pub fn cut(&self, from: usize, to: usize, until: u64) {
+        let mut state = self.0.lock();
+        let known = state.cut.entry((from, to)).or_default();
+        *known = until.max(*known);
     }
 
     /// Mends everything, and lets clogged links flow.
@@ -173,7 +176,7 @@ impl Network {
 
     /// Whether a direction is cut.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.0.lock().cut.contains(&(from, to))
+        self.0.lock().cut.contains_key(&(from, to))
     }
 
     /// Slows one direction down by so many milliseconds.
@@ -204,6 +207,7 @@ impl Network {
         let mut woken = Vec::new();
         let mut state = self.0.lock();
         state.now = now;
+        state.cut.retain(|_, until| *until > now);
         let ids: Vec<PipeId> = state.busy.iter().copied().collect();
         for id in ids {
             state.deliver(id, &mut woken);
@@ -257,7 +261,7 @@ impl MachineDialer {
         let mut state = self.network.0.lock();
         let Some(machine) = machine_of(address) else { return Dialled::Refused };
         let ways = [(self.machine, machine), (machine, self.machine)];
-        if state.dark.contains(&machine) || ways.iter().any(|way| state.cut.contains(way)) {
+        if state.dark.contains(&machine) || ways.iter().any(|way| state.cut.contains_key(way)) {
             return Dialled::Silence;
         }
         let Some(port) = state.listeners.get(address) else { return Dialled::Refused };

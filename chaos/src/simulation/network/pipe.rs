@@ -87,7 +87,7 @@ impl State {
         if !head.is_some_and(due) {
             return;
         }
-        if self.cut.contains(&pipe.link) {
+        if self.cut.contains_key(&pipe.link) {
             // Sent again and again; arrives some time after the link is mended.
             self.counts.held += 1;
             let until = self.now + RESEND_MS / 2 + self.dice.draw() % RESEND_MS;

@@ -19,29 +19,34 @@ impl World {
     pub fn inflict(&mut self, harm: Harm) {
         let count = self.machines.len();
         let name = match harm {
-            Harm::Isolate { machine, outward, inward } => {
+            Harm::Isolate { machine, outward, inward, ms } => {
+                let until = ms.map_or(u64::MAX, |ms| self.now + ms);
                 for other in (0..count).filter(|other| *other != machine) {
                     if outward {
-                        self.network.cut(machine, other);
+                        self.network.cut(machine, other, until);
                     }
                     if inward {
-                        self.network.cut(other, machine);
+                        self.network.cut(other, machine, until);
                     }
                 }
-                if outward && inward { "isolate" } else { "isolate one way" }
+                match (outward && inward, ms) {
+                    (true, None) => "isolate",
+                    (false, None) => "isolate one way",
+                    (_, Some(_)) => "blink",
+                }
             }
             Harm::Split(set) => {
                 for one in 0..count {
                     for other in 0..count {
                         if (set >> one) & 1 != (set >> other) & 1 {
-                            self.network.cut(one, other);
+                            self.network.cut(one, other, u64::MAX);
                         }
                     }
                 }
                 "split"
             }
             Harm::CutLink(from, to) => {
-                self.network.cut(from, to);
+                self.network.cut(from, to, u64::MAX);
                 "cut link"
             }
             Harm::Heal => {

@@ -323,7 +323,8 @@ impl World {
     /// Clients ask.
     fn work(&mut self) {
         for client in &mut self.clients {
-            let asked = client.ask(self.now, &self.machines, &mut self.common, &self.parameters);
+            let (common, last) = (&mut self.common, self.last_harmed);
+            let asked = client.ask(self.now, &self.machines, common, &self.parameters, last);
             if let Some((_, request)) = asked {
                 self.promises.began(&request, self.now);
             }

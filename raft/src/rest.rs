@@ -47,6 +47,10 @@ use crate::{
 /// Pulses are sent at each so many ticks, somewhat less often than openraft's heartbeats:
 /// half of a lease is left when the next one is due.
 const PULSE_TICKS: u64 = 6;
+/// openraft's own heartbeats are asked for at each so many, which the answers to pulses
+/// stand for. Nobody else hears of them: they keep openraft's lease, of which a third is
+/// left when the next one is due.
+const BEAT_TICKS: u64 = 8;
 /// A yes to a pulse counts for so many: the next one may be late, and is not to be missed.
 const ASSENT_TICKS: u32 = 9;
 
@@ -184,7 +188,13 @@ impl Rest {
         }
     }
 
+    /// Whether it leads at rest.
+    fn leads(&self) -> bool {
+        matches!(*self.state.lock(), State::Leads { .. })
+    }
+
     /// Looks whether it leads at rest; then its pulses are added to those for each node.
+    /// Whether it has come to rest just now.
     fn pulse(&self, now: Instant, pulses: &mut BTreeMap<NodeId, Vec<Pulse>>) -> bool {
         if matches!(*self.state.lock(), State::Follows { .. }) {
             return false;
@@ -201,6 +211,7 @@ impl Rest {
             (State::Awake { quiet: Some((at, _)) }, Some(index)) if at == index => return false,
             (State::Awake { .. }, Some(index)) => State::Awake { quiet: Some((index, now)) },
         };
+        let begins = matches!(*state, State::Awake { .. });
         self.enter(&mut state, next);
         let (State::Leads { .. }, Some(Idle { vote, end, followers })) = (next, idle) else {
             return false;
@@ -209,7 +220,7 @@ impl Rest {
             let (group, from, counts_for) = (self.group, self.replica, self.spans.assent);
             pulses.entry(node).or_default().push(Pulse { group, from, to, vote, end, counts_for });
         }
-        true
+        begins
     }
 
     fn enter(&self, state: &mut State, next: State) {
@@ -295,16 +306,19 @@ pub(crate) async fn keep(host: Weak<Host>, tick: Duration) {
         let Some(host) = host.upgrade() else { return };
         let now = Instant::now();
         host.groups.read().values().for_each(|group| group.rest.listen(now));
-        if !number.is_multiple_of(PULSE_TICKS) {
+        let (pulses_are_due, beats_are_due) =
+            (number.is_multiple_of(PULSE_TICKS), number.is_multiple_of(BEAT_TICKS));
+        if !pulses_are_due && !beats_are_due {
             continue;
         }
         let mut pulses = BTreeMap::new();
-        let leading =
-            host.running_groups().into_iter().filter(|group| group.rest.pulse(now, &mut pulses));
-        let leading: Vec<_> = leading.collect();
+        let beating = host.running_groups().into_iter().filter(|group| {
+            let begins = pulses_are_due && group.rest.pulse(now, &mut pulses);
+            begins || beats_are_due && group.rest.leads()
+        });
+        let beating: Vec<_> = beating.collect();
         pulses.into_iter().for_each(|(node, pulses)| host.peers.pulse(node, pulses));
-        // openraft's own, which the answers to the pulses before stand for.
-        let beats = leading.into_iter().map(|group| async move {
+        let beats = beating.into_iter().map(|group| async move {
             // A replica that is stopping needs none.
             drop(group.raft.trigger().heartbeat().await);
         });

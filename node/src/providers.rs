@@ -146,6 +146,7 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
         claims_source,
         requested_claims,
         mapper: program(table.mapper.as_deref()).context("mapper")?,
+        mapper_url: table.mapper.clone(),
         organization: table
             .organization_id
             .as_deref()

@@ -17,7 +17,9 @@ use serde_json::{Map, Value, json as value};
 use super::{
     Kratos,
     browser::{refuse_browsers, see_other},
+    cookie::TRIED,
     csrf::{CsrfSecret, check_form, check_owner, not_begun_here},
+    dry_run,
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
     social,
@@ -114,7 +116,7 @@ pub(super) fn asked(
     }
     let told =
         headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let hidden = [kratos.options().cookies.name.as_str(), kratos.csrf_cookie()];
+    let hidden = [kratos.options().cookies.name.as_str(), kratos.csrf_cookie(), TRIED];
     Some(Arc::new(Asked::new(what, told, cookies(headers), &hidden)))
 }
 
@@ -199,6 +201,9 @@ pub(super) async fn owned(
 ) -> Result<(Flow, Option<CsrfSecret>, bool), ApiError> {
     let found = kratos.service().flow(scope, purpose, id).await;
     let flow = found.map_err(|rejection| not_shown(rejection, purpose, kratos.public_url()))?;
+    if flow.dry_run.as_ref().is_some_and(|run| run.is_captured()) {
+        return Ok((dry_run::told(kratos, scope, flow, headers)?, None, false));
+    }
     if flow.unclaimed {
         let secret = Browser::of(kratos, headers).secret;
         if !kratos.service().claim_flow(scope, id, secret.digest()).await? {
@@ -227,7 +232,7 @@ pub(super) async fn open(
         Err(error) => return Err(kratos.answer(scope, manner, Err(error)).await),
     };
     match kratos.service().flow(scope, purpose, id).await {
-        Ok(flow) if flow.browser.is_some() => Ok((flow, manner)),
+        Ok(flow) if flow.browser.is_some() || flow.dry_run.is_some() => Ok((flow, manner)),
         Ok(flow) => Ok((flow, Manner::Native)),
         Err(rejection) => {
             let (error, next) = not_taken(rejection);

@@ -20,6 +20,7 @@ mod code;
 mod cookie;
 mod courier;
 mod csrf;
+mod dry_run;
 mod erasure;
 mod errors;
 mod flow;
@@ -177,6 +178,8 @@ enum Operation {
     SocialCallback,
     SocialCallbackByForm,
     ExchangeSessionToken,
+    CreateTestLoginFlow,
+    DeleteTestLoginFlow,
 }
 
 impl Operation {
@@ -264,6 +267,8 @@ impl Operation {
             Self::SocialCallback => "socialCallback",
             Self::SocialCallbackByForm => "socialCallbackByForm",
             Self::ExchangeSessionToken => "exchangeSessionToken",
+            Self::CreateTestLoginFlow => "createTestLoginFlow",
+            Self::DeleteTestLoginFlow => "deleteTestLoginFlow",
         }
     }
 
@@ -351,6 +356,8 @@ impl Operation {
             Self::SocialCallback => on(filter, social::arrive),
             Self::SocialCallbackByForm => on(filter, social::arrive_by_form),
             Self::ExchangeSessionToken => on(filter, social::exchange),
+            Self::CreateTestLoginFlow => on(filter, dry_run::create),
+            Self::DeleteTestLoginFlow => on(filter, dry_run::delete),
         }
     }
 }
@@ -429,6 +436,8 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
         Operation::CreateRecoveryLinkForIdentity,
         "identity",
     ),
+    write(Method::POST, "/admin/test-login-flows", Operation::CreateTestLoginFlow, "identity"),
+    public(Method::DELETE, "/self-service/login/test", Operation::DeleteTestLoginFlow),
     public(Method::GET, "/self-service/recovery", Operation::FollowRecoveryLink),
     public(Method::GET, "/self-service/verification", Operation::FollowVerificationLink),
     read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
@@ -510,7 +519,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 94;
+const COUNT: usize = 96;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

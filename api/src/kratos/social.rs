@@ -24,6 +24,7 @@ use super::{
     Kratos,
     browser::see_other,
     csrf::{self, CsrfSecret},
+    dry_run,
     flow::{Opened, asked, place_after, text},
     login,
     manner::Manner,
@@ -181,6 +182,7 @@ async fn take_in(
         Arrived::Form(flow) => {
             see_other(&kratos.options().urls.page(flow.purpose, &flow.id.to_string()))
         }
+        Arrived::Tried => dry_run::tried(kratos, caller.scope, Manner::Page, &flow),
         Arrived::Unverified(started) => {
             see_other(&kratos.options().urls.page(Purpose::Verification, &started.flow.to_string()))
         }

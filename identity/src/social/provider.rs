@@ -98,6 +98,8 @@ pub struct Provider {
     pub requested_claims: Option<Value>,
     /// Makes traits of claims.
     pub mapper: Program,
+    /// Where the operator has that program from; `None` for the included one.
+    pub mapper_url: Option<String>,
     /// The organization whose people alone come through it; `None`: anybody may.
     pub organization: Option<Uuid>,
     /// Whether an identity becomes what its claims are mapped to, at each login by it.

@@ -47,6 +47,7 @@ fn provider() -> Provider {
         claims_source: ClaimsSource::IdToken,
         requested_claims: None,
         mapper: mapping::default_program().unwrap(),
+        mapper_url: None,
         organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
         renews: false,

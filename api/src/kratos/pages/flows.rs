@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
 use super::{
-    factors,
+    dry_run, factors,
     form::{Form, notices},
     layout::{Width, brand, flow_page, page},
     oneself, sessions,
@@ -38,10 +38,14 @@ pub(in super::super) async fn login(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let flow = match find(&kratos, &caller, Purpose::Login, (&query, &uri), &headers).await {
-        Ok((flow, _)) => flow,
+    let found = find(&kratos, &caller, Purpose::Login, (&query, &uri), &headers).await;
+    let (flow, fresh) = match found {
+        Ok(found) => found,
         Err(answer) => return answer,
     };
+    if let Some(run) = &flow.dry_run {
+        return Ok(dry_run::page_of(&kratos, &caller, (&flow, run), fresh.as_ref()));
+    }
     if flow.requested_aal == Aal::Aal2 {
         return factors::second_step(&kratos, &caller, proof.as_ref(), &flow).await;
     }
@@ -378,6 +382,8 @@ async fn find(
             flow.ui.fill("csrf_token", token.into());
             Ok((flow, Some(secret).filter(|_| is_new)))
         }
+        // What came of a provider that was tried: there is nothing more to send.
+        Ok((flow, None, _)) if flow.dry_run.is_some() => Ok((flow, None)),
         // A native client's: no browser can complete it.
         Ok((_, None, _)) => Err(see_other(&anew)),
         Err(error) if error.status().is_server_error() => Err(Err(error)),

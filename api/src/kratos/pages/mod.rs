@@ -4,6 +4,7 @@
 //! are replaced by naming other URLs.
 
 mod device;
+mod dry_run;
 mod factors;
 mod flows;
 mod form;

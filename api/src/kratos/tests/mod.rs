@@ -5,6 +5,7 @@ mod administration;
 mod bad_input;
 mod browser;
 mod codes;
+mod dry_run;
 mod factors;
 mod flows;
 mod identities;

@@ -21,6 +21,7 @@
 
 pub mod arrive;
 pub(super) mod depart;
+pub mod dry_run;
 mod exchange;
 mod form;
 mod known;
@@ -36,6 +37,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use arrive::{Arrival, ArrivalRejection, Arrived, Brought};
+pub use dry_run::{DryRun, DryRunDeparture, DryRunRejection};
 pub use exchange::{ExchangeRejection, ReturnCode};
 pub(in crate::flow) use known::Renewal;
 

@@ -1,5 +1,6 @@
 //! Whole journeys against a provider that is told what to say.
 
+mod dry_run;
 mod hooked;
 mod linked;
 mod member_addresses;
@@ -120,6 +121,7 @@ fn provider(id: &str, mapper: &str) -> Provider {
         claims_source: ClaimsSource::IdToken,
         requested_claims: None,
         mapper: Program::parse(mapper, Limits::default()).unwrap(),
+        mapper_url: None,
         organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
         renews: false,

@@ -82,6 +82,22 @@ pub(super) fn sender(
     headers: &HeaderMap,
     body: &Map<String, Value>,
 ) -> Result<Client, ApiError> {
+    let name = flow.purpose.name();
+    let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
+    sender_to(kratos, client, &url, headers, body)
+}
+
+/// The same, where there is no flow yet.
+///
+/// # Errors
+/// 400 if it sends along more than is taken.
+pub(super) fn sender_to(
+    kratos: &Kratos,
+    client: &Client,
+    url: &str,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Client, ApiError> {
     let transient_payload = match body.get("transient_payload") {
         // In a form it is a text.
         Some(Value::String(text)) => {
@@ -94,9 +110,7 @@ pub(super) fn sender(
             "The transient payload may have at most {TRANSIENT_PAYLOAD_BYTES_MAX} bytes of JSON."
         )));
     }
-    let name = flow.purpose.name();
-    let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
-    let asked = asked(kratos, ("POST", &url), headers);
+    let asked = asked(kratos, ("POST", url), headers);
     let proof_of_work = match body.get("captcha_proof") {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),

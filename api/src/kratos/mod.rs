@@ -23,6 +23,7 @@ mod csrf;
 mod dry_run;
 mod erasure;
 mod errors;
+mod fedcm;
 mod flow;
 mod hooks;
 mod identities;
@@ -180,6 +181,9 @@ enum Operation {
     ExchangeSessionToken,
     CreateTestLoginFlow,
     DeleteTestLoginFlow,
+    CreateFedcmFlow,
+    UpdateFedcmFlow,
+    PageFedcmScript,
 }
 
 impl Operation {
@@ -269,6 +273,9 @@ impl Operation {
             Self::ExchangeSessionToken => "exchangeSessionToken",
             Self::CreateTestLoginFlow => "createTestLoginFlow",
             Self::DeleteTestLoginFlow => "deleteTestLoginFlow",
+            Self::CreateFedcmFlow => "createFedcmFlow",
+            Self::UpdateFedcmFlow => "updateFedcmFlow",
+            Self::PageFedcmScript => "pageFedcmScript",
         }
     }
 
@@ -358,6 +365,9 @@ impl Operation {
             Self::ExchangeSessionToken => on(filter, social::exchange),
             Self::CreateTestLoginFlow => on(filter, dry_run::create),
             Self::DeleteTestLoginFlow => on(filter, dry_run::delete),
+            Self::CreateFedcmFlow => on(filter, fedcm::parameters),
+            Self::UpdateFedcmFlow => on(filter, fedcm::submit),
+            Self::PageFedcmScript => on(filter, pages::fedcm_script),
         }
     }
 }
@@ -503,6 +513,9 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::POST, CALLBACK, Operation::SocialCallbackByForm),
     public(Method::GET, "/self-service/methods/oidc/callback", Operation::SocialCallback),
     public(Method::POST, "/self-service/methods/oidc/callback", Operation::SocialCallbackByForm),
+    public(Method::GET, "/self-service/fed-cm/parameters", Operation::CreateFedcmFlow),
+    public(Method::POST, "/self-service/fed-cm/token", Operation::UpdateFedcmFlow),
+    public(Method::GET, pages::FEDCM_SCRIPT, Operation::PageFedcmScript),
     public(Method::GET, "/sessions/token-exchange", Operation::ExchangeSessionToken),
     public(Method::GET, "/sessions", Operation::ListMySessions),
     public(Method::DELETE, "/sessions", Operation::DisableMyOtherSessions),
@@ -519,7 +532,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 96;
+const COUNT: usize = 99;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

@@ -205,7 +205,7 @@ fn back_to_application(kratos: &Kratos, arrival: &Arrival) -> Result<Response, A
     }
 }
 
-fn not_let_in(rejection: ArrivalRejection) -> ApiError {
+pub(super) fn not_let_in(rejection: ArrivalRejection) -> ApiError {
     match rejection {
         ArrivalRejection::BadState => csrf::violation(
             "The state is of no flow that this browser began, or was brought before.",

@@ -51,7 +51,7 @@ pub use registration::{Registered, RegistrationRejection, RegistrationSubmission
 pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
 pub use social::{
     Arrival, ArrivalRejection, Arrived, Brought, DryRun, DryRunDeparture, DryRunRejection,
-    ExchangeRejection, SocialSubmission,
+    ExchangeRejection, FedcmProvider, FedcmRejection, FedcmSubmission, SocialSubmission,
 };
 pub use throttle::TooEarly;
 

@@ -90,6 +90,9 @@ pub struct Provider {
     pub userinfo_url: Option<String>,
     /// Audiences of ID tokens beside our id: those of native applications.
     pub audiences: Vec<String>,
+    /// Where it tells browsers that ask it themselves how they do (FedCM); `None`: they do
+    /// not.
+    pub fedcm_config_url: Option<String>,
     /// Whether codes are bound.
     pub pkce: Pkce,
     /// Where claims come from.

@@ -43,6 +43,7 @@ fn provider() -> Provider {
         token_url: None,
         userinfo_url: None,
         audiences: Vec::new(),
+        fedcm_config_url: None,
         pkce: Pkce::Auto,
         claims_source: ClaimsSource::IdToken,
         requested_claims: None,

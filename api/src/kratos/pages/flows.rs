@@ -12,9 +12,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
 use super::{
-    dry_run, factors,
+    dry_run, factors, fedcm,
     form::{Form, notices},
-    layout::{Width, brand, flow_page, page},
+    layout::{Width, asking_page, brand, flow_page, page},
     oneself, sessions,
     words::Words,
 };
@@ -73,6 +73,7 @@ pub(in super::super) async fn login(
     // The flow says it in its own words, which are the title's.
     let said = |id: u32| id != 1_010_003 && !is_sent(id);
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
+    let asked = fedcm::Asked::of(&kratos, &caller, &flow, &headers);
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
@@ -81,6 +82,7 @@ pub(in super::super) async fn login(
             (notices(words, &said))
             (factors::complaint(words, &flow.ui))
             (form.html())
+            @if let Some(asked) = &asked { (asked.html()) }
         }
         @if !flow.refresh {
             p.after {
@@ -89,7 +91,8 @@ pub(in super::super) async fn login(
             }
         }
     };
-    Ok(flow_page(&kratos, (words, title, Width::Narrow), content, &flow.ui))
+    let about = (words, title, Width::Narrow);
+    Ok(asking_page(&kratos, about, content, &flow.ui, asked.as_ref()))
 }
 
 pub(in super::super) async fn registration(

@@ -7,6 +7,7 @@ mod browser;
 mod codes;
 mod dry_run;
 mod factors;
+mod fedcm;
 mod flows;
 mod identities;
 mod links;

@@ -53,6 +53,7 @@ pub(super) fn provider() -> Provider {
         token_url: None,
         userinfo_url: None,
         audiences: Vec::new(),
+        fedcm_config_url: None,
         pkce: Pkce::Auto,
         claims_source: ClaimsSource::Userinfo,
         requested_claims: None,

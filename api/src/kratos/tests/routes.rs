@@ -88,6 +88,9 @@ async fn every_operation_tells_what_the_store_tells() {
         "socialCallbackByForm",
         // There is no such provider.
         "createTestLoginFlow",
+        // What it gives is kept nowhere, and what was not given is refused first.
+        "createFedcmFlow",
+        "updateFedcmFlow",
     ];
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());

@@ -23,6 +23,7 @@ pub mod arrive;
 pub(super) mod depart;
 pub mod dry_run;
 mod exchange;
+pub mod fedcm;
 mod form;
 mod known;
 mod link;
@@ -39,6 +40,7 @@ use uuid::Uuid;
 pub use arrive::{Arrival, ArrivalRejection, Arrived, Brought};
 pub use dry_run::{DryRun, DryRunDeparture, DryRunRejection};
 pub use exchange::{ExchangeRejection, ReturnCode};
+pub use fedcm::{FedcmProvider, FedcmRejection, FedcmSubmission};
 pub(in crate::flow) use known::Renewal;
 
 use crate::social::{

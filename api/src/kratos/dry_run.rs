@@ -17,7 +17,7 @@ use super::{
     browser::see_other,
     cookie::TRIED,
     csrf::{brought, check_form, violation},
-    flow::{Browser, flow_id, request_url, shown, text},
+    flow::{Browser, flow_id, shown, text},
     manner::Manner,
     rejection::{location_change_required, not_taken},
     social::{self, is_from_own_page},
@@ -55,7 +55,7 @@ pub(super) async fn create(
             "provider_id may have at most {PROVIDER_CHARS_MAX} characters."
         )));
     }
-    let url = request_url(&kratos, &uri);
+    let url = format!("{}{}", kratos.public_url(), uri.path());
     let flow = kratos.service().begin_dry_run(caller.scope, &provider, url).await;
     Ok(shown(&kratos, StatusCode::CREATED, flow.map_err(refused)?, None))
 }

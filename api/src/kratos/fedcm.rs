@@ -111,11 +111,8 @@ fn read(
     check_token(headers, cookie, csrf_token.as_deref())?;
     let secret = CsrfSecret::of(headers, cookie)
         .ok_or_else(|| violation("The HTTP Cookie Header brought no anti-CSRF cookie."))?;
-    let token = text(&mut body, "token")?.filter(|token| !token.is_empty());
-    let token = token
-        .ok_or_else(|| ApiError::bad_request("The member \"token\" of the body is missing."))?;
     let submission = FedcmSubmission {
-        token: Secret::new(token),
+        token: Secret::new(text(&mut body, "token")?.unwrap_or_default()),
         nonce: text(&mut body, "nonce")?.filter(|nonce| !nonce.is_empty()),
         browser: secret.digest(),
         proof: None,

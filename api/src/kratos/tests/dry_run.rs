@@ -151,7 +151,7 @@ async fn page_leads_through_the_test_in_the_readers_language() {
 }
 
 #[tokio::test]
-async fn test_flow_takes_no_password_and_no_other_provider() {
+async fn flow_that_tries_a_provider_takes_no_password_and_no_other() {
     let world = world();
     world.create("ann@example.org").await;
     let flow = world.try_provider().await;

@@ -57,7 +57,7 @@ pub struct FedcmProvider {
 /// What a page sent that a browser got from a provider.
 #[derive(Debug, Clone)]
 pub struct FedcmSubmission {
-    /// The ID token.
+    /// The ID token; empty if missing.
     pub token: Secret<String>,
     /// The nonce that it was asked for with; `None`: whatever the token has.
     pub nonce: Option<String>,
@@ -179,6 +179,10 @@ impl Service {
         let may = self.source_may_try(scope, &source).await?;
         may.map_err(ArrivalRejection::Throttled)?;
         let token = submission.token.expose();
+        if token.is_empty() {
+            let text = |_| Text::property_missing("token");
+            return self.refuse_fedcm(scope, &submission, (client, &source), text).await;
+        }
         let said = Token::read(token).ok().and_then(|token| token.unverified());
         let said = said.unwrap_or_default();
         let addressed: Vec<_> =

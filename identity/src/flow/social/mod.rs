@@ -28,6 +28,7 @@ mod form;
 mod known;
 mod link;
 mod newcomer;
+mod rehearsal;
 #[cfg(test)]
 mod tests;
 mod unlink;

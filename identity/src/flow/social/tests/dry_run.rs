@@ -100,6 +100,17 @@ async fn provider_that_is_tried_is_told_of_and_lets_nobody_in() {
 }
 
 #[tokio::test]
+async fn no_hook_is_asked_about_a_provider_that_is_tried() {
+    let providers = Providers::new(vec![provider("idp", MAPPER)]);
+    let town = Town::of(Settings { providers, hooks: hooked::everywhere(), ..settings() });
+    town.hook_answers(200);
+    assert_eq!(town.try_out(ann()).await.get("error"), None);
+    assert_eq!(town.hooks_asked(), [""; 0]);
+    issued(town.come(ann()).await.unwrap());
+    assert_eq!(town.hooks_asked().len(), 2, "before, and after");
+}
+
+#[tokio::test]
 async fn step_that_fails_is_named_with_its_reason() {
     let town = Town::new();
     let (step, reason) = ("/error/step", "/error/reason");

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::flow::{BeginRejection, FedcmRejection, FedcmSubmission, captcha::ProofOfWork};
+use crate::{
+    audit::AuditFilter,
+    flow::{BeginRejection, FedcmRejection, FedcmSubmission, captcha::ProofOfWork},
+};
 
 const CONFIG: &str = "https://idp.example/fedcm.json";
 const ELSEWHERE: CsrfDigest = CsrfDigest([8; 32]);
@@ -72,6 +75,30 @@ async fn stranger_signs_up_by_the_browser_and_is_known_from_then_on() {
     let nonce = town.nonce(BROWSER);
     let token = town.token(&nonce, ann());
     issued(town.submit(&token, BROWSER, None).await.unwrap());
+}
+
+/// As by the provider's own page: hooks are asked, what happened is told of.
+#[tokio::test]
+async fn who_comes_by_the_browser_leaves_the_same_traces() {
+    let providers = Providers::new(vec![asked()]);
+    let town = Town::of(Settings { providers, hooks: hooked::everywhere(), ..settings() });
+    town.hook_answers(200);
+    let first = issued(town.sign_in(ann()).await.unwrap());
+    assert_eq!(town.hooks_asked().len(), 2, "before the login, and after the registration");
+    issued(town.sign_in(ann()).await.unwrap());
+    assert_eq!(town.hooks_asked().len(), 4);
+    let events = async || {
+        let filter = AuditFilter { identity: Some(first.session.identity_id), act: None };
+        let (page, strong) = (crate::PageRequest::default(), cardea_storage::Consistency::Strong);
+        let service = &town.world.service;
+        let told = service.list_audit_events(town.world.scope, filter, &page, strong).await;
+        told.unwrap().items.into_iter().map(|event| event.kind).collect::<Vec<_>>()
+    };
+    let kinds = events().await;
+    issued(town.come(ann()).await.unwrap());
+    let more = events().await;
+    assert_eq!(more[0], kinds[0], "a login is a login: {more:?}");
+    assert_eq!(more.len(), kinds.len() + 1);
 }
 
 /// Anybody may ask for parameters.
@@ -177,11 +204,12 @@ async fn token_that_is_not_for_here_is_told_in_the_form_and_nobody_signs_up() {
         format!("{}.{forged}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#)),
         format!("{message}."),
         "x".to_owned(),
-        String::new(),
     ] {
         let flow = form(town.submit(&forged, BROWSER, None).await.unwrap());
         assert_eq!(ids(&flow), [4_000_001], "{forged}");
     }
+    let flow = form(town.submit("", BROWSER, None).await.unwrap());
+    assert_eq!(ids(&flow), [4_000_002], "there is none");
     let flow = form(town.submit(&good, BROWSER, Some("another")).await.unwrap());
     assert_eq!(ids(&flow), [4_000_001]);
     assert_eq!(town.find("ann@example.org").await, []);

@@ -434,6 +434,17 @@ impl Service {
         self.keys.index.digests(&keyed("user handle", tenant, handle))
     }
 
+    /// The keyed digests of a flow that tries a provider: whom they prove that what came of
+    /// it may be shown to.
+    pub(crate) fn dry_run_digests(&self, tenant: Tenant, flow: Uuid) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("tried provider", tenant, flow.as_bytes()))
+    }
+
+    /// The keyed digests of what a browser asks a provider with itself.
+    pub(crate) fn fedcm_digests(&self, tenant: Tenant, bound: &[u8]) -> Vec<[u8; 32]> {
+        self.keys.index.digests(&keyed("fedcm nonce", tenant, bound))
+    }
+
     /// The keyed digest of a source.
     pub(crate) fn source_digest(&self, tenant: Tenant, source: &[u8]) -> [u8; 32] {
         self.keys.index.digest(&keyed("source", tenant, source))

@@ -126,6 +126,19 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
         preset.is_openid || !vouches,
         "aal2_acr_values, aal2_amr_values: it gives no ID tokens that would say so"
     );
+    if let Some(url) = &table.fedcm_config_url {
+        let url = url.parse::<http::Uri>().ok().filter(|url| url.scheme().is_some());
+        let url = url.context("fedcm_config_url is no URL")?;
+        // What browsers take: plain HTTP on this machine alone.
+        let here = matches!(url.host(), Some("localhost" | "127.0.0.1"));
+        let scheme = url.scheme_str().unwrap_or_default();
+        ensure!(
+            scheme == "https" || (scheme == "http" && here),
+            "fedcm_config_url: browsers take no plain HTTP but of this machine"
+        );
+        let signs = preset.is_openid && preset.nonce;
+        ensure!(signs, "fedcm_config_url: it gives no ID tokens that bring back a nonce");
+    }
     let requested_claims = table.requested_claims.clone().map(serde_json::to_value).transpose()?;
     Ok(Provider {
         id: id.to_owned(),
@@ -142,10 +155,12 @@ fn provider(id: &str, table: &ProviderTable) -> anyhow::Result<Provider> {
         token_url: table.token_url.clone(),
         userinfo_url: table.userinfo_url.clone(),
         audiences: table.additional_id_token_audiences.clone(),
+        fedcm_config_url: table.fedcm_config_url.clone(),
         pkce,
         claims_source,
         requested_claims,
         mapper: program(table.mapper.as_deref()).context("mapper")?,
+        mapper_url: table.mapper.clone(),
         organization: table
             .organization_id
             .as_deref()
@@ -235,6 +250,12 @@ mod tests {
             (live.aal2_acr, live.aal2_amr),
             (vec!["two".to_owned()], vec!["mfa".to_owned()])
         );
+        let asked = "client_id = \"x\"\nmapper = \"base64://e30=\"\n\
+                     fedcm_config_url = \"https://accounts.google.com/gsi/fedcm.json\"";
+        let asked = provider("google", &table(asked)).unwrap();
+        let url = "https://accounts.google.com/gsi/fedcm.json";
+        assert_eq!(asked.fedcm_config_url.as_deref(), Some(url));
+        assert_eq!(asked.mapper_url.as_deref(), Some("base64://e30="));
         let tenant = "client_id = \"x\"\nmicrosoft_tenant = \"t\"";
         let microsoft = provider("microsoft", &table(tenant)).unwrap();
         assert_eq!(microsoft.issuer, "https://login.microsoftonline.com/t/v2.0");
@@ -250,6 +271,20 @@ mod tests {
             (
                 "client_id = \"x\"\nprovider = \"google\"\nupdate_identity_on_login = \"yes\"",
                 "update_identity_on_login: expected one of never, automatic",
+            ),
+            (
+                "client_id = \"x\"\nprovider = \"google\"\nfedcm_config_url = \"fedcm.json\"",
+                "fedcm_config_url is no URL",
+            ),
+            (
+                "client_id = \"x\"\nprovider = \"google\"\n\
+                 fedcm_config_url = \"http://id.example/fedcm.json\"",
+                "no plain HTTP",
+            ),
+            (
+                "client_id = \"x\"\nprovider = \"github\"\n\
+                 fedcm_config_url = \"https://github.com/fedcm.json\"",
+                "fedcm_config_url: it gives no ID tokens",
             ),
             // It has no ID tokens, so nobody would say so.
             (

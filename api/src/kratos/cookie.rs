@@ -1,9 +1,10 @@
-//! The cookies that are set: the session's, and the anti-forgery secret's.
+//! The cookies that are set: the session's, the anti-forgery secret's, and that of whoever
+//! tried a provider.
 
 use std::time::Duration;
 
 use axum::response::Response;
-use cardea_identity::Scope;
+use cardea_identity::{FlowId, Scope};
 use cardea_storage::{Secret, Timestamp};
 use http::{HeaderValue, header};
 
@@ -11,6 +12,8 @@ use super::{Kratos, csrf::CsrfSecret};
 
 /// How long a browser keeps its anti-forgery secret.
 const CSRF_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The cookie of whoever tried a provider, as Kratos names it.
+pub(super) const TRIED: &str = "ory_kratos_test_flow";
 
 impl Kratos {
     /// Gives the browser a session.
@@ -37,6 +40,18 @@ impl Kratos {
     /// Gives the browser its anti-forgery secret.
     pub(super) fn set_csrf(&self, response: &mut Response, secret: &CsrfSecret) {
         self.set(response, self.csrf_cookie(), &secret.cookie_value(), Some(CSRF_MAX_AGE));
+    }
+
+    /// Shows the browser to have come back to a flow that tries a provider.
+    pub(super) fn set_tried(&self, response: &mut Response, scope: Scope, flow: FlowId) {
+        let proof = self.service().dry_run_proof(scope, flow);
+        let age = self.service().settings().flow_lifespan;
+        self.set(response, TRIED, proof.expose(), Some(age));
+    }
+
+    /// Takes that away.
+    pub(super) fn clear_tried(&self, response: &mut Response) {
+        self.set(response, TRIED, "", Some(Duration::ZERO));
     }
 
     fn set(&self, response: &mut Response, name: &str, value: &str, age: Option<Duration>) {

@@ -138,8 +138,7 @@ pub(super) fn check_token(
 
 impl CsrfSecret {
     fn check_brought(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), ApiError> {
-        let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
-        let Some(token) = token.filter(|token| !token.is_empty()).or(header) else {
+        let Some(token) = brought(headers, token) else {
             return Err(violation("The form and the header X-CSRF-Token brought no token."));
         };
         if !self.is_in(token) {
@@ -147,6 +146,12 @@ impl CsrfSecret {
         }
         Ok(())
     }
+}
+
+/// The token that a form brings, or the header in its place.
+pub(super) fn brought<'a>(headers: &'a HeaderMap, token: Option<&'a str>) -> Option<&'a str> {
+    let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
+    token.filter(|token| !token.is_empty()).or(header)
 }
 
 pub(super) fn violation(reject_reason: &'static str) -> ApiError {

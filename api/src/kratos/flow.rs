@@ -17,7 +17,9 @@ use serde_json::{Map, Value, json as value};
 use super::{
     Kratos,
     browser::{refuse_browsers, see_other},
+    cookie::TRIED,
     csrf::{CsrfSecret, check_form, check_owner, not_begun_here},
+    dry_run,
     manner::Manner,
     rejection::{Refused, not_begun, not_shown, not_taken},
     social,
@@ -80,6 +82,22 @@ pub(super) fn sender(
     headers: &HeaderMap,
     body: &Map<String, Value>,
 ) -> Result<Client, ApiError> {
+    let name = flow.purpose.name();
+    let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
+    sender_to(kratos, client, &url, headers, body)
+}
+
+/// The same, where there is no flow yet.
+///
+/// # Errors
+/// 400 if it sends along more than is taken.
+pub(super) fn sender_to(
+    kratos: &Kratos,
+    client: &Client,
+    url: &str,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Client, ApiError> {
     let transient_payload = match body.get("transient_payload") {
         // In a form it is a text.
         Some(Value::String(text)) => {
@@ -92,9 +110,7 @@ pub(super) fn sender(
             "The transient payload may have at most {TRANSIENT_PAYLOAD_BYTES_MAX} bytes of JSON."
         )));
     }
-    let name = flow.purpose.name();
-    let url = format!("{}/self-service/{name}?flow={}", kratos.public_url(), flow.id);
-    let asked = asked(kratos, ("POST", &url), headers);
+    let asked = asked(kratos, ("POST", url), headers);
     let proof_of_work = match body.get("captcha_proof") {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
@@ -114,7 +130,7 @@ pub(super) fn asked(
     }
     let told =
         headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let hidden = [kratos.options().cookies.name.as_str(), kratos.csrf_cookie()];
+    let hidden = [kratos.options().cookies.name.as_str(), kratos.csrf_cookie(), TRIED];
     Some(Arc::new(Asked::new(what, told, cookies(headers), &hidden)))
 }
 
@@ -199,6 +215,9 @@ pub(super) async fn owned(
 ) -> Result<(Flow, Option<CsrfSecret>, bool), ApiError> {
     let found = kratos.service().flow(scope, purpose, id).await;
     let flow = found.map_err(|rejection| not_shown(rejection, purpose, kratos.public_url()))?;
+    if flow.dry_run.as_ref().is_some_and(|run| run.is_captured()) {
+        return Ok((dry_run::told(kratos, scope, flow, headers)?, None, false));
+    }
     if flow.unclaimed {
         let secret = Browser::of(kratos, headers).secret;
         if !kratos.service().claim_flow(scope, id, secret.digest()).await? {
@@ -227,7 +246,7 @@ pub(super) async fn open(
         Err(error) => return Err(kratos.answer(scope, manner, Err(error)).await),
     };
     match kratos.service().flow(scope, purpose, id).await {
-        Ok(flow) if flow.browser.is_some() => Ok((flow, manner)),
+        Ok(flow) if flow.browser.is_some() || flow.dry_run.is_some() => Ok((flow, manner)),
         Ok(flow) => Ok((flow, Manner::Native)),
         Err(rejection) => {
             let (error, next) = not_taken(rejection);

@@ -17,6 +17,7 @@ use super::{
     Kratos,
     browser::see_other,
     csrf::CsrfSecret,
+    dry_run,
     flow::{
         Browser, Opened, admit, answer_text, beginner, begun, open, organization, place_after,
         refused, request_url, return_to, second_step, sender, show, shown, text, wants_exchange,
@@ -126,7 +127,11 @@ pub(super) async fn submit(
         Ok(opened) => opened,
         Err(answer) => return answer,
     };
-    let done = take(&kratos, &caller, proof, (flow, manner), &headers, &sent).await;
+    let done = if flow.dry_run.is_some() {
+        dry_run::submit(&kratos, &caller, (flow, manner), &headers, &sent).await
+    } else {
+        take(&kratos, &caller, proof, (flow, manner), &headers, &sent).await
+    };
     kratos.answer(caller.scope, manner, done).await
 }
 

@@ -20,8 +20,10 @@ mod code;
 mod cookie;
 mod courier;
 mod csrf;
+mod dry_run;
 mod erasure;
 mod errors;
+mod fedcm;
 mod flow;
 mod hooks;
 mod identities;
@@ -30,6 +32,7 @@ mod login;
 mod logout;
 mod manner;
 mod oneself;
+mod operation;
 mod registration;
 mod rejection;
 mod schemas;
@@ -42,12 +45,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::{
-    Router, middleware,
-    routing::{MethodFilter, MethodRouter, on},
-};
+use axum::{Router, middleware, routing::MethodFilter};
 use cardea_identity::Service;
 use http::Method;
+use operation::Operation;
 use options::Options;
 
 use crate::{
@@ -89,269 +90,6 @@ impl Kratos {
 
     pub(crate) fn public_url(&self) -> &str {
         &self.service.settings().public_url
-    }
-}
-
-/// The operations that are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    CreateIdentity,
-    GetIdentity,
-    GetIdentityByExternalId,
-    ListIdentities,
-    BatchPatchIdentities,
-    DeleteIdentityCredentials,
-    ImportIdentities,
-    ListAuditEvents,
-    VerifyAudit,
-    ExportIdentity,
-    EraseIdentity,
-    GetErasure,
-    ListSessions,
-    ManageSessions,
-    UpdateIdentity,
-    PatchIdentity,
-    DeleteIdentity,
-    ListIdentitySessions,
-    DeleteIdentitySessions,
-    GetSession,
-    DisableSession,
-    ExtendSession,
-    CreateNativeRegistrationFlow,
-    CreateBrowserRegistrationFlow,
-    GetRegistrationFlow,
-    UpdateRegistrationFlow,
-    CreateNativeLoginFlow,
-    CreateBrowserLoginFlow,
-    GetLoginFlow,
-    UpdateLoginFlow,
-    ToSession,
-    CreateNativeSettingsFlow,
-    CreateBrowserSettingsFlow,
-    GetSettingsFlow,
-    UpdateSettingsFlow,
-    CreateNativeRecoveryFlow,
-    CreateBrowserRecoveryFlow,
-    GetRecoveryFlow,
-    UpdateRecoveryFlow,
-    CreateNativeVerificationFlow,
-    CreateBrowserVerificationFlow,
-    GetVerificationFlow,
-    UpdateVerificationFlow,
-    CreateRecoveryCodeForIdentity,
-    CreateRecoveryLinkForIdentity,
-    FollowRecoveryLink,
-    FollowVerificationLink,
-    ListCourierMessages,
-    GetCourierMessage,
-    ListHookCalls,
-    GetHookCall,
-    RetryHookCall,
-    PageLogin,
-    PageRegistration,
-    PageRecovery,
-    PageVerification,
-    PageSettings,
-    PageError,
-    PageStart,
-    PageWelcome,
-    PageStyle,
-    PageEndSession,
-    PageErasure,
-    PageErased,
-    ExportMyself,
-    EraseMyself,
-    GetWebAuthnJavaScript,
-    GetWellKnownChangePassword,
-    PerformNativeLogout,
-    CreateBrowserLogoutFlow,
-    UpdateLogoutFlow,
-    GetFlowError,
-    ListMySessions,
-    DisableMySession,
-    DisableMyOtherSessions,
-    ListIdentitySchemas,
-    GetIdentitySchema,
-    PutIdentitySchema,
-    RemoveIdentitySchema,
-    SocialCallback,
-    SocialCallbackByForm,
-    ExchangeSessionToken,
-}
-
-impl Operation {
-    const fn id(self) -> &'static str {
-        match self {
-            Self::CreateIdentity => "createIdentity",
-            Self::GetIdentity => "getIdentity",
-            Self::GetIdentityByExternalId => "getIdentityByExternalID",
-            Self::BatchPatchIdentities => "batchPatchIdentities",
-            Self::DeleteIdentityCredentials => "deleteIdentityCredentials",
-            Self::ImportIdentities => "importIdentities",
-            Self::ListAuditEvents => "listAuditEvents",
-            Self::VerifyAudit => "verifyAudit",
-            Self::ExportIdentity => "exportIdentity",
-            Self::EraseIdentity => "eraseIdentity",
-            Self::GetErasure => "getErasure",
-            Self::ListSessions => "listSessions",
-            Self::ManageSessions => "manageSessions",
-            Self::ListIdentities => "listIdentities",
-            Self::UpdateIdentity => "updateIdentity",
-            Self::PatchIdentity => "patchIdentity",
-            Self::DeleteIdentity => "deleteIdentity",
-            Self::ListIdentitySessions => "listIdentitySessions",
-            Self::DeleteIdentitySessions => "deleteIdentitySessions",
-            Self::GetSession => "getSession",
-            Self::DisableSession => "disableSession",
-            Self::ExtendSession => "extendSession",
-            Self::CreateNativeRegistrationFlow => "createNativeRegistrationFlow",
-            Self::CreateBrowserRegistrationFlow => "createBrowserRegistrationFlow",
-            Self::GetRegistrationFlow => "getRegistrationFlow",
-            Self::UpdateRegistrationFlow => "updateRegistrationFlow",
-            Self::CreateNativeLoginFlow => "createNativeLoginFlow",
-            Self::CreateBrowserLoginFlow => "createBrowserLoginFlow",
-            Self::GetLoginFlow => "getLoginFlow",
-            Self::UpdateLoginFlow => "updateLoginFlow",
-            Self::ToSession => "toSession",
-            Self::CreateNativeSettingsFlow => "createNativeSettingsFlow",
-            Self::CreateBrowserSettingsFlow => "createBrowserSettingsFlow",
-            Self::GetSettingsFlow => "getSettingsFlow",
-            Self::UpdateSettingsFlow => "updateSettingsFlow",
-            Self::CreateNativeRecoveryFlow => "createNativeRecoveryFlow",
-            Self::CreateBrowserRecoveryFlow => "createBrowserRecoveryFlow",
-            Self::GetRecoveryFlow => "getRecoveryFlow",
-            Self::UpdateRecoveryFlow => "updateRecoveryFlow",
-            Self::CreateNativeVerificationFlow => "createNativeVerificationFlow",
-            Self::CreateBrowserVerificationFlow => "createBrowserVerificationFlow",
-            Self::GetVerificationFlow => "getVerificationFlow",
-            Self::UpdateVerificationFlow => "updateVerificationFlow",
-            Self::CreateRecoveryCodeForIdentity => "createRecoveryCodeForIdentity",
-            Self::CreateRecoveryLinkForIdentity => "createRecoveryLinkForIdentity",
-            Self::FollowRecoveryLink => "followRecoveryLink",
-            Self::FollowVerificationLink => "followVerificationLink",
-            Self::ListCourierMessages => "listCourierMessages",
-            Self::GetCourierMessage => "getCourierMessage",
-            Self::ListHookCalls => "listHookCalls",
-            Self::GetHookCall => "getHookCall",
-            Self::RetryHookCall => "retryHookCall",
-            Self::PageLogin => "pageLogin",
-            Self::PageRegistration => "pageRegistration",
-            Self::PageRecovery => "pageRecovery",
-            Self::PageVerification => "pageVerification",
-            Self::PageSettings => "pageSettings",
-            Self::PageError => "pageError",
-            Self::PageStart => "pageStart",
-            Self::PageWelcome => "pageWelcome",
-            Self::PageStyle => "pageStyle",
-            Self::PageEndSession => "pageEndSession",
-            Self::PageErasure => "pageErasure",
-            Self::PageErased => "pageErased",
-            Self::ExportMyself => "exportMyself",
-            Self::EraseMyself => "eraseMyself",
-            Self::GetWebAuthnJavaScript => "getWebAuthnJavaScript",
-            Self::GetWellKnownChangePassword => "getWellKnownChangePassword",
-            Self::PerformNativeLogout => "performNativeLogout",
-            Self::CreateBrowserLogoutFlow => "createBrowserLogoutFlow",
-            Self::UpdateLogoutFlow => "updateLogoutFlow",
-            Self::GetFlowError => "getFlowError",
-            Self::ListMySessions => "listMySessions",
-            Self::DisableMySession => "disableMySession",
-            Self::DisableMyOtherSessions => "disableMyOtherSessions",
-            Self::ListIdentitySchemas => "listIdentitySchemas",
-            Self::GetIdentitySchema => "getIdentitySchema",
-            Self::PutIdentitySchema => "putIdentitySchema",
-            Self::RemoveIdentitySchema => "removeIdentitySchema",
-            Self::SocialCallback => "socialCallback",
-            Self::SocialCallbackByForm => "socialCallbackByForm",
-            Self::ExchangeSessionToken => "exchangeSessionToken",
-        }
-    }
-
-    fn handler(self, filter: MethodFilter) -> MethodRouter<Kratos> {
-        match self {
-            Self::CreateIdentity => on(filter, identities::create),
-            Self::GetIdentity => on(filter, identities::get),
-            Self::GetIdentityByExternalId => on(filter, identities::by_external_id),
-            Self::BatchPatchIdentities => on(filter, batch::patch),
-            Self::DeleteIdentityCredentials => on(filter, identities::delete_credential),
-            Self::ImportIdentities => on(filter, import::import),
-            Self::ListAuditEvents => on(filter, audit::events),
-            Self::VerifyAudit => on(filter, audit::verify),
-            Self::ExportIdentity => on(filter, audit::export),
-            Self::EraseIdentity => on(filter, erasure::request),
-            Self::GetErasure => on(filter, erasure::get),
-            Self::ListSessions => on(filter, sessions_admin::list),
-            Self::ManageSessions => on(filter, sessions_admin::manage),
-            Self::ListIdentities => on(filter, identities::list),
-            Self::UpdateIdentity => on(filter, identities::update),
-            Self::PatchIdentity => on(filter, identities::patch),
-            Self::DeleteIdentity => on(filter, identities::delete),
-            Self::ListIdentitySessions => on(filter, sessions_admin::list_of_identity),
-            Self::DeleteIdentitySessions => on(filter, sessions_admin::delete_of_identity),
-            Self::GetSession => on(filter, sessions_admin::get),
-            Self::DisableSession => on(filter, sessions_admin::disable),
-            Self::ExtendSession => on(filter, sessions_admin::extend),
-            Self::CreateNativeRegistrationFlow => on(filter, registration::create_native),
-            Self::CreateBrowserRegistrationFlow => on(filter, registration::create_browser),
-            Self::GetRegistrationFlow => on(filter, registration::get),
-            Self::UpdateRegistrationFlow => on(filter, registration::submit),
-            Self::CreateNativeLoginFlow => on(filter, login::create_native),
-            Self::CreateBrowserLoginFlow => on(filter, login::create_browser),
-            Self::GetLoginFlow => on(filter, login::get),
-            Self::UpdateLoginFlow => on(filter, login::submit),
-            Self::ToSession => on(filter, sessions::whoami),
-            Self::CreateNativeSettingsFlow => on(filter, settings::create_native),
-            Self::CreateBrowserSettingsFlow => on(filter, settings::create_browser),
-            Self::GetSettingsFlow => on(filter, settings::get),
-            Self::UpdateSettingsFlow => on(filter, settings::submit),
-            Self::CreateNativeRecoveryFlow => on(filter, code::recovery::create_native),
-            Self::CreateBrowserRecoveryFlow => on(filter, code::recovery::create_browser),
-            Self::GetRecoveryFlow => on(filter, code::recovery::get),
-            Self::UpdateRecoveryFlow => on(filter, code::recovery::submit),
-            Self::CreateNativeVerificationFlow => on(filter, code::verification::create_native),
-            Self::CreateBrowserVerificationFlow => on(filter, code::verification::create_browser),
-            Self::GetVerificationFlow => on(filter, code::verification::get),
-            Self::UpdateVerificationFlow => on(filter, code::verification::submit),
-            Self::CreateRecoveryCodeForIdentity => on(filter, code::create_code),
-            Self::CreateRecoveryLinkForIdentity => on(filter, code::create_link),
-            Self::FollowRecoveryLink => on(filter, code::recovery::follow_link),
-            Self::FollowVerificationLink => on(filter, code::verification::follow_link),
-            Self::ListCourierMessages => on(filter, courier::list),
-            Self::GetCourierMessage => on(filter, courier::get),
-            Self::ListHookCalls => on(filter, hooks::list),
-            Self::GetHookCall => on(filter, hooks::get),
-            Self::RetryHookCall => on(filter, hooks::retry),
-            Self::PageLogin => on(filter, pages::login),
-            Self::PageRegistration => on(filter, pages::registration),
-            Self::PageRecovery => on(filter, pages::recovery),
-            Self::PageVerification => on(filter, pages::verification),
-            Self::PageSettings => on(filter, pages::settings),
-            Self::PageError => on(filter, pages::error),
-            Self::PageStart => on(filter, pages::start),
-            Self::PageWelcome => on(filter, pages::welcome),
-            Self::PageStyle => on(filter, pages::style),
-            Self::PageEndSession => on(filter, pages::end_session),
-            Self::PageErasure => on(filter, pages::erasure),
-            Self::PageErased => on(filter, pages::erased),
-            Self::ExportMyself => on(filter, oneself::export),
-            Self::EraseMyself => on(filter, oneself::erase),
-            Self::GetWebAuthnJavaScript => on(filter, pages::key_script),
-            Self::GetWellKnownChangePassword => on(filter, settings::change_password),
-            Self::PerformNativeLogout => on(filter, logout::native),
-            Self::CreateBrowserLogoutFlow => on(filter, logout::create),
-            Self::UpdateLogoutFlow => on(filter, logout::perform),
-            Self::GetFlowError => on(filter, errors::get),
-            Self::ListMySessions => on(filter, sessions::list),
-            Self::DisableMySession => on(filter, sessions::disable),
-            Self::DisableMyOtherSessions => on(filter, sessions::disable_others),
-            Self::ListIdentitySchemas => on(filter, schemas::list),
-            Self::GetIdentitySchema => on(filter, schemas::get),
-            Self::PutIdentitySchema => on(filter, schemas::put),
-            Self::RemoveIdentitySchema => on(filter, schemas::remove),
-            Self::SocialCallback => on(filter, social::arrive),
-            Self::SocialCallbackByForm => on(filter, social::arrive_by_form),
-            Self::ExchangeSessionToken => on(filter, social::exchange),
-        }
     }
 }
 
@@ -429,6 +167,8 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
         Operation::CreateRecoveryLinkForIdentity,
         "identity",
     ),
+    write(Method::POST, "/admin/test-login-flows", Operation::CreateTestLoginFlow, "identity"),
+    public(Method::DELETE, "/self-service/login/test", Operation::DeleteTestLoginFlow),
     public(Method::GET, "/self-service/recovery", Operation::FollowRecoveryLink),
     public(Method::GET, "/self-service/verification", Operation::FollowVerificationLink),
     read(Method::GET, "/admin/courier/messages", Operation::ListCourierMessages, "courier"),
@@ -494,6 +234,9 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::POST, CALLBACK, Operation::SocialCallbackByForm),
     public(Method::GET, "/self-service/methods/oidc/callback", Operation::SocialCallback),
     public(Method::POST, "/self-service/methods/oidc/callback", Operation::SocialCallbackByForm),
+    public(Method::GET, "/self-service/fed-cm/parameters", Operation::CreateFedcmFlow),
+    public(Method::POST, "/self-service/fed-cm/token", Operation::UpdateFedcmFlow),
+    public(Method::GET, pages::FEDCM_SCRIPT, Operation::PageFedcmScript),
     public(Method::GET, "/sessions/token-exchange", Operation::ExchangeSessionToken),
     public(Method::GET, "/sessions", Operation::ListMySessions),
     public(Method::DELETE, "/sessions", Operation::DisableMyOtherSessions),
@@ -510,7 +253,7 @@ static TABLE: [(RouteInfo, Operation); COUNT] = [
     public(Method::TRACE, WHOAMI, Operation::ToSession),
 ];
 
-const COUNT: usize = 94;
+const COUNT: usize = 99;
 
 /// Every route that is answered here.
 pub fn routes() -> impl Iterator<Item = &'static RouteInfo> {

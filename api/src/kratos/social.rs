@@ -24,6 +24,7 @@ use super::{
     Kratos,
     browser::see_other,
     csrf::{self, CsrfSecret},
+    dry_run,
     flow::{Opened, asked, place_after, text},
     login,
     manner::Manner,
@@ -181,6 +182,7 @@ async fn take_in(
         Arrived::Form(flow) => {
             see_other(&kratos.options().urls.page(flow.purpose, &flow.id.to_string()))
         }
+        Arrived::Tried => dry_run::tried(kratos, caller.scope, Manner::Page, &flow),
         Arrived::Unverified(started) => {
             see_other(&kratos.options().urls.page(Purpose::Verification, &started.flow.to_string()))
         }
@@ -203,7 +205,7 @@ fn back_to_application(kratos: &Kratos, arrival: &Arrival) -> Result<Response, A
     }
 }
 
-fn not_let_in(rejection: ArrivalRejection) -> ApiError {
+pub(super) fn not_let_in(rejection: ArrivalRejection) -> ApiError {
     match rejection {
         ArrivalRejection::BadState => csrf::violation(
             "The state is of no flow that this browser began, or was brought before.",

@@ -240,6 +240,39 @@ impl Service {
         Ok(flow)
     }
 
+    /// Keeps a flow that somebody begins under an id that was drawn before, if hooks let it;
+    /// `None` if one began under it already.
+    pub(super) async fn keep_begun_once(
+        &self,
+        scope: Scope,
+        (id, record): (Uuid, FlowRecord),
+        client: &Client,
+    ) -> Result<Option<Flow>, BeginRejection> {
+        let (record, purpose, moment) = (&record, Purpose::Login, Moment::Before);
+        let flow = (FlowId(id), record);
+        let key = &FlowKey { tenant: scope.tenant, id };
+        if self.store.view(Consistency::Strong).peek::<Flows>(key).await?.is_some() {
+            return Ok(None);
+        }
+        let occasion = &Occasion { moment, purpose, method: "", flow, client };
+        self.ask_hooks(occasion, None, None).await?;
+        let calls = &self.draw_calls(occasion, Slot::of_id(&id));
+        let kept = self.flow_kept_until(record);
+        let done = self.store.transact(|t| async move {
+            if t.get::<Flows>(key).await?.is_some() {
+                return Ok(false);
+            }
+            t.put::<Flows>(key, record, Some(kept)).await?;
+            self.post_calls((&t, scope), occasion, calls, None, None);
+            Ok::<_, StoreError>(true)
+        });
+        if !done.await?.value {
+            return Ok(None);
+        }
+        self.calls_posted(calls);
+        Ok(Some(self.show_flow(FlowId(id), record)))
+    }
+
     pub(super) async fn keep_flow(
         &self,
         scope: Scope,

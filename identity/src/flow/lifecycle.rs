@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     AddressProof, Flow, FlowState, Purpose, login::second_code::shown_as,
-    organization::organization_of,
+    organization::organization_of, social::dry_run,
 };
 use crate::{
     Service,
@@ -53,7 +53,11 @@ impl Service {
         purpose: Purpose,
         id: FlowId,
     ) -> Result<Flow, FlowRejection> {
-        let record = self.latest_flow(scope, purpose, id).await?;
+        let found = self.peek_flow(scope, id, Consistency::Strong).await?;
+        if let Some(tried) = found.as_ref().filter(|record| dry_run::is_one(record)) {
+            return self.dry_run(purpose, id, tried);
+        }
+        let record = self.not_over(scope, purpose, found).await?;
         let mut flow = self.show_flow(id, &record);
         Self::refill(&mut flow, &record);
         Ok(flow)
@@ -86,7 +90,7 @@ impl Service {
         self.not_over(scope, purpose, found).await
     }
 
-    async fn peek_flow(
+    pub(super) async fn peek_flow(
         &self,
         scope: Scope,
         id: FlowId,
@@ -261,6 +265,7 @@ impl Service {
             exchange_code: None,
             identity: None,
             verification: None,
+            dry_run: None,
             ui,
         };
         if state == FlowState::PassedChallenge && purpose == Purpose::Verification {

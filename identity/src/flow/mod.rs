@@ -50,7 +50,8 @@ pub use recovery::{NewRecovery, RecoveryCode, RecoveryCodeRejection};
 pub use registration::{Registered, RegistrationRejection, RegistrationSubmission};
 pub use settings::{BeginSettings, SettingsRejection, SettingsSubmission};
 pub use social::{
-    Arrival, ArrivalRejection, Arrived, Brought, ExchangeRejection, SocialSubmission,
+    Arrival, ArrivalRejection, Arrived, Brought, DryRun, DryRunDeparture, DryRunRejection,
+    ExchangeRejection, FedcmProvider, FedcmRejection, FedcmSubmission, SocialSubmission,
 };
 pub use throttle::TooEarly;
 
@@ -200,6 +201,8 @@ pub struct Flow {
     pub identity: Option<Identity>,
     /// The verification that began with the last submission.
     pub verification: Option<StartedVerification>,
+    /// The provider that it tries, where nobody is to be logged in.
+    pub dry_run: Option<Box<DryRun>>,
     /// The form.
     pub ui: Container,
 }

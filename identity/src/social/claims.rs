@@ -86,35 +86,8 @@ pub fn judge(
 ) -> Result<Stranger, Untrusted> {
     let wrong = |what: &'static str| Err(Untrusted::Token(what));
     let Value::Object(mut claims) = claims else { return wrong("it says nothing") };
+    let issuer = addressed(provider, &claims)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    let issuer = text("iss").unwrap_or_default().to_owned();
-    // Microsoft's tenants are issuers of one provider, each named in its tokens.
-    let tenant = text("tid").filter(|tid| uuid::Uuid::parse_str(tid).is_ok());
-    let wanted = match tenant {
-        Some(tenant) => provider.issuer.replace("{tenantid}", tenant),
-        None => provider.issuer.clone(),
-    };
-    if issuer != wanted {
-        return wrong("it is another issuer's");
-    }
-    let ours = |audience: &str| {
-        audience == provider.client_id || provider.audiences.iter().any(|other| other == audience)
-    };
-    let audiences: Vec<&str> = match claims.get("aud") {
-        Some(Value::String(one)) => vec![one.as_str()],
-        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    if !audiences.iter().any(|audience| ours(audience)) {
-        return wrong("it is for another client");
-    }
-    match text("azp") {
-        Some(party) if !ours(party) => return wrong("it was issued to another client"),
-        None if audiences.len() > 1 && !audiences.iter().all(|a| ours(a)) => {
-            return wrong("it is for several clients and says not to whom");
-        }
-        _ => {}
-    }
     let at = |name: &str| {
         let seconds = claims.get(name)?.as_f64().filter(|seconds| *seconds >= 0.0)?;
         Some(Timestamp((seconds * 1000.0) as u64))
@@ -146,6 +119,44 @@ pub fn judge(
     let upstream = Upstream::of(&claims);
     normalise(&mut claims);
     Ok(Stranger { upstream, issuer, subject, claims })
+}
+
+/// Whether claims are a provider's, and meant for us; gives their issuer.
+///
+/// # Errors
+/// If they are not.
+pub fn addressed(provider: &Provider, claims: &Map<String, Value>) -> Result<String, Untrusted> {
+    let wrong = |what: &'static str| Err(Untrusted::Token(what));
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let issuer = text("iss").unwrap_or_default().to_owned();
+    // Microsoft's tenants are issuers of one provider, each named in its tokens.
+    let tenant = text("tid").filter(|tid| uuid::Uuid::parse_str(tid).is_ok());
+    let wanted = match tenant {
+        Some(tenant) => provider.issuer.replace("{tenantid}", tenant),
+        None => provider.issuer.clone(),
+    };
+    if issuer != wanted {
+        return wrong("it is another issuer's");
+    }
+    let ours = |audience: &str| {
+        audience == provider.client_id || provider.audiences.iter().any(|other| other == audience)
+    };
+    let audiences: Vec<&str> = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !audiences.iter().any(|audience| ours(audience)) {
+        return wrong("it is for another client");
+    }
+    match text("azp") {
+        Some(party) if !ours(party) => return wrong("it was issued to another client"),
+        None if audiences.len() > 1 && !audiences.iter().all(|a| ours(a)) => {
+            return wrong("it is for several clients and says not to whom");
+        }
+        _ => {}
+    }
+    Ok(issuer)
 }
 
 /// Claims of a provider without ID tokens.

@@ -6,17 +6,19 @@
 //!    keys, and what it says is judged.
 //! 3. Where claims are at the userinfo endpoint, they are asked for with the access
 //!    token; their subject must be the ID token's.
+//!
+//! How far that came is told in a [`Trace`].
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cardea_storage::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Cache, ClaimsSource, ClientSecret, Provider, Untrusted,
     authorize::Journey,
     claims::{Expected, Stranger, judge, normalise, shaped, subject},
-    jws::{TOKEN_BYTES_MAX, Token},
+    jws::{Algorithm, TOKEN_BYTES_MAX, Token},
     metadata::Metadata,
 };
 use crate::outbound::{Outbound, Question};
@@ -44,6 +46,31 @@ struct Answer {
     tokens: Tokens,
     // GitHub answers errors with 200.
     error: Option<String>,
+}
+
+/// How far a code came on its way to claims, and what was read on it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Trace {
+    /// What was being done last.
+    pub step: Step,
+    /// What the ID token says, once its signature was verified.
+    pub id_token_claims: Option<Map<String, Value>>,
+    /// What the userinfo endpoint says.
+    pub userinfo: Option<Map<String, Value>>,
+}
+
+/// A step on the way from a code to claims.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Step {
+    /// What the provider says of itself is read.
+    #[default]
+    Discovery,
+    /// The code goes to the token endpoint.
+    TokenExchange,
+    /// The ID token is verified, or claims are made of what the userinfo endpoint says.
+    ClaimsDecode,
+    /// The userinfo endpoint is asked.
+    Userinfo,
 }
 
 /// How a provider is asked.
@@ -77,8 +104,10 @@ impl Desk<'_> {
         journey: &Journey,
         code: &str,
         redirect_uri: &str,
+        trace: &mut Trace,
     ) -> Result<(Stranger, Tokens), Untrusted> {
         let metadata = self.metadata().await?;
+        trace.step = Step::TokenExchange;
         let mut form = vec![
             ("grant_type", "authorization_code".to_owned()),
             ("code", code.to_owned()),
@@ -89,7 +118,10 @@ impl Desk<'_> {
         }
         let tokens = self.tokens(&metadata, form).await?;
         if !self.provider.is_openid() {
+            trace.step = Step::Userinfo;
             let userinfo = self.userinfo(&metadata, &tokens).await?;
+            trace.userinfo = userinfo.as_object().cloned();
+            trace.step = Step::ClaimsDecode;
             let stranger = shaped(self.provider, &userinfo, &self.provider.preset.shape)?;
             return Ok((stranger, tokens));
         }
@@ -98,11 +130,16 @@ impl Desk<'_> {
             access_token: Some(&tokens.access_token),
             now: self.now,
         };
-        let mut stranger = self.read(&metadata, &tokens.id_token, expected).await?;
+        trace.step = Step::ClaimsDecode;
+        let (algorithm, claims) = self.verified(&metadata, &tokens.id_token).await?;
+        trace.id_token_claims = claims.as_object().cloned();
+        let mut stranger = judge(self.provider, algorithm, claims, expected)?;
         if self.provider.claims_source == ClaimsSource::Userinfo {
+            trace.step = Step::Userinfo;
             let Value::Object(more) = self.userinfo(&metadata, &tokens).await? else {
                 return Err(Untrusted::Malformed("its userinfo is no object"));
             };
+            trace.userinfo = Some(more.clone());
             // OpenID Connect Core 1.0 § 5.3.2.
             if subject(more.get("sub").and_then(Value::as_str))? != stranger.subject {
                 return Err(Untrusted::Token("its userinfo is somebody else's"));
@@ -124,11 +161,21 @@ impl Desk<'_> {
         id_token: &str,
         expected: Expected<'_>,
     ) -> Result<Stranger, Untrusted> {
+        let (algorithm, claims) = self.verified(metadata, id_token).await?;
+        judge(self.provider, algorithm, claims, expected)
+    }
+
+    /// What an ID token says that the provider signed.
+    async fn verified(
+        &self,
+        metadata: &Metadata,
+        id_token: &str,
+    ) -> Result<(Algorithm, Value), Untrusted> {
         let token = Token::read(id_token)?;
         let place = (self.provider, metadata);
         let keys = self.cache.keys(self.outbound, place, token.kid.as_deref(), self.now).await?;
         let claims = token.verify(&keys)?;
-        judge(self.provider, token.algorithm, claims, expected)
+        Ok((token.algorithm, claims))
     }
 
     async fn tokens(

@@ -10,7 +10,7 @@ use ring::{
         RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Untrusted;
 
@@ -183,6 +183,11 @@ impl<'a> Token<'a> {
             payload: decode(payload)?,
             signature: decode(signature)?,
         })
+    }
+
+    /// What it claims to say, of which nothing is to be believed before it is verified.
+    pub fn unverified(&self) -> Option<Map<String, Value>> {
+        serde_json::from_slice(&self.payload).ok()
     }
 
     /// What it says, if one of these keys signed it.

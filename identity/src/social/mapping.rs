@@ -56,16 +56,28 @@ pub async fn map(
     stranger: &Stranger,
     identity: Value,
 ) -> Result<Mapped, Untrusted> {
-    let claims = Value::Object(stranger.claims.clone());
-    let variables = vec![
-        ("claims".to_owned(), claims),
-        ("identity".to_owned(), identity),
-        ("provider".to_owned(), Value::from(provider.id.as_str())),
-    ];
+    let variables = variables(provider, stranger, identity);
     read(provider.mapper.run(variables, Value::Null).await?)
 }
 
-fn read(mut given: Value) -> Result<Mapped, Untrusted> {
+/// What the program reads.
+pub fn variables(
+    provider: &Provider,
+    stranger: &Stranger,
+    identity: Value,
+) -> Vec<(String, Value)> {
+    vec![
+        ("claims".to_owned(), Value::Object(stranger.claims.clone())),
+        ("identity".to_owned(), identity),
+        ("provider".to_owned(), Value::from(provider.id.as_str())),
+    ]
+}
+
+/// Reads what a program gave.
+///
+/// # Errors
+/// If it is something else than is understood.
+pub fn read(mut given: Value) -> Result<Mapped, Untrusted> {
     let Some(identity) = given.get_mut("identity").and_then(Value::as_object_mut) else {
         return Err(Untrusted::Mapped("no object \"identity\""));
     };

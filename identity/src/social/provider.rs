@@ -90,6 +90,9 @@ pub struct Provider {
     pub userinfo_url: Option<String>,
     /// Audiences of ID tokens beside our id: those of native applications.
     pub audiences: Vec<String>,
+    /// Where it tells browsers that ask it themselves how they do (FedCM); `None`: they do
+    /// not.
+    pub fedcm_config_url: Option<String>,
     /// Whether codes are bound.
     pub pkce: Pkce,
     /// Where claims come from.
@@ -98,6 +101,8 @@ pub struct Provider {
     pub requested_claims: Option<Value>,
     /// Makes traits of claims.
     pub mapper: Program,
+    /// Where the operator has that program from; `None` for the included one.
+    pub mapper_url: Option<String>,
     /// The organization whose people alone come through it; `None`: anybody may.
     pub organization: Option<Uuid>,
     /// Whether an identity becomes what its claims are mapped to, at each login by it.

@@ -25,7 +25,8 @@ key_of_id! {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct FlowRecord {
     /// What it is for: 1 login, 2 registration, 3 settings, 4 recovery,
-    /// 5 verification.
+    /// 5 verification, 6 a provider that is tried: no node takes that for a login, nor does
+    /// one that does not know it.
     #[prost(uint32, tag = "1")]
     pub purpose: u32,
     /// When it began; milliseconds.
@@ -147,6 +148,24 @@ pub struct FlowRecord {
     /// subject. Those of an identifier that nobody has are drawn from it.
     #[prost(message, repeated, tag = "39")]
     pub passwordless_keys: Vec<KnownKeyRecord>,
+    /// The provider that is tried; nothing where none is.
+    #[prost(message, optional, boxed, tag = "40")]
+    pub tried: Option<Box<TriedRecord>>,
+}
+
+/// A provider that is tried.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TriedRecord {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub provider: String,
+    /// The digest of what a form brings in place of a browser's secret, of which whoever
+    /// began to try a provider knows nothing.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub bearer: Bytes,
+    /// What came of it, in JSON, sealed; empty as long as nothing did.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub payload: Bytes,
 }
 
 /// A key that may answer a challenge.

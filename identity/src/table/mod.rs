@@ -105,7 +105,7 @@ pub use external::{
     BatchReceiptKey, BatchReceiptRecord, BatchReceipts, ExternalIdKey, ExternalIds,
 };
 pub use flow::{
-    FlowKey, FlowRecord, Flows, KnownKeyRecord, UsedFlowKey, UsedFlowRecord, UsedFlows,
+    FlowKey, FlowRecord, Flows, KnownKeyRecord, TriedRecord, UsedFlowKey, UsedFlowRecord, UsedFlows,
 };
 pub use flow_error::{FlowErrorKey, FlowErrorRecord, FlowErrors};
 pub use identity::{

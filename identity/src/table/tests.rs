@@ -177,6 +177,9 @@ fn accounts_at_providers_and_what_flows_know_of_them_are_frozen() {
     let flow =
         FlowRecord { code_account: "a".into(), code_traits: "t".into(), ..FlowRecord::default() };
     assert_eq!(hex(&flow.encode_to_vec()), "9a020161a2020174");
+    let tried = TriedRecord { provider: "p".to_owned(), bearer: "b".into(), payload: "c".into() };
+    let flow = FlowRecord { purpose: 6, tried: Some(tried.into()), ..FlowRecord::default() };
+    assert_eq!(hex(&flow.encode_to_vec()), "0806c202090a01701201621a0163");
 }
 
 #[test]

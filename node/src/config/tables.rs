@@ -66,6 +66,8 @@ pub struct ProviderTable {
     pub userinfo_url: Option<String>,
     /// Audiences of ID tokens that applications got by themselves.
     pub additional_id_token_audiences: Vec<String>,
+    /// Where it tells browsers that ask it themselves how they do (FedCM).
+    pub fedcm_config_url: Option<String>,
     /// `auto`, `force` or `never`.
     pub pkce: Option<String>,
     /// `id_token` or `userinfo`.

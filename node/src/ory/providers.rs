@@ -25,6 +25,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("apple_team_id", "apple_team_id"),
     ("apple_private_key_id", "apple_private_key_id"),
     ("organization_id", "organization_id"),
+    ("fedcm_config_url", "fedcm_config_url"),
 ];
 
 /// What is a list of texts, there and here.
@@ -169,6 +170,7 @@ selfservice:
             requested_claims: {id_token: {email: null}}
             update_identity_on_login: automatic
             aal2_amr_values: [mfa]
+            fedcm_config_url: https://id.acme.example/fedcm.json
   flows:
     login: {after: {hooks: [{hook: b2b_sso, config: {}}]}}
 "#;
@@ -181,6 +183,7 @@ selfservice:
             "[oidc.\"acme\"]\nprovider = \"generic\"\nclient_id = \"cardea\"",
             "organization_id = \"6bb1c7d1-3b3e-4995-9e09-35649dc45a2b\"",
             "update_identity_on_login = \"automatic\"",
+            "fedcm_config_url = \"https://id.acme.example/fedcm.json\"",
             "scope = [\"openid\", \"email\"]\naal2_amr_values = [\"mfa\"]\n\
              mapper = \"base64://e30=\"",
             "client_secret_file = \"acme.secret\"",

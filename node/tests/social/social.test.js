@@ -364,3 +364,36 @@ test("who has no verified address is led to verify one, and is not let in before
   assert.equal(answer.status, 200);
   assert.equal((await again.whoami()).status, 401);
 });
+
+test("a provider is tried, an organization's too, and nobody is signed in by it", async () => {
+  people.erin = { email: "erin@example.org", email_verified: true };
+  const tryOut = async (provider, account) => {
+    const made = await new Browser().json(`${urls.admin}/admin/test-login-flows`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ provider_id: provider }),
+    });
+    assert.equal(made.status, 201, JSON.stringify(made.body));
+    const browser = new Browser();
+    const url = await browser.visit(made.body, { method: "oidc", provider }, account);
+    const { text } = await browser.follow(url);
+    assert.match(text, /What came of the test/);
+    assert.equal((await browser.whoami()).status, 401);
+    const read = `${urls.public}/self-service/login/flows?id=${made.body.id}`;
+    assert.equal((await new Browser().json(read)).status, 403);
+    const told = await browser.json(read);
+    assert.equal(told.status, 200, JSON.stringify(told.body));
+    return { text, told: told.body.test_context.debug_payload };
+  };
+  for (const provider of ["idp", "corp"]) {
+    const { told } = await tryOut(provider, "erin");
+    assert.equal(told.error, undefined, JSON.stringify(told));
+    assert.equal(told.id_token_claims.sub, "erin");
+    assert.equal(told.jsonnet_output.identity.traits.email, "erin@example.org");
+  }
+  const found = `${urls.admin}/admin/identities?credentials_identifier=erin@example.org`;
+  assert.deepEqual((await new Browser().json(found)).body, []);
+  const { text, told } = await tryOut("idp", null);
+  assert.deepEqual([told.error.step, told.error.reason], ["authorize", "access_denied"]);
+  assert.doesNotMatch(text, /<b>no/);
+});

@@ -12,9 +12,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
 use super::{
-    factors,
+    dry_run, factors, fedcm,
     form::{Form, notices},
-    layout::{Width, brand, flow_page, page},
+    layout::{Width, asking_page, brand, flow_page, page},
     oneself, sessions,
     words::Words,
 };
@@ -38,10 +38,14 @@ pub(in super::super) async fn login(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let flow = match find(&kratos, &caller, Purpose::Login, (&query, &uri), &headers).await {
-        Ok((flow, _)) => flow,
+    let found = find(&kratos, &caller, Purpose::Login, (&query, &uri), &headers).await;
+    let (flow, fresh) = match found {
+        Ok(found) => found,
         Err(answer) => return answer,
     };
+    if let Some(run) = &flow.dry_run {
+        return Ok(dry_run::page_of(&kratos, &caller, (&flow, run), fresh.as_ref()));
+    }
     if flow.requested_aal == Aal::Aal2 {
         return factors::second_step(&kratos, &caller, proof.as_ref(), &flow).await;
     }
@@ -69,6 +73,7 @@ pub(in super::super) async fn login(
     // The flow says it in its own words, which are the title's.
     let said = |id: u32| id != 1_010_003 && !is_sent(id);
     let said: Vec<_> = flow.ui.messages.iter().filter(|m| said(m.id)).cloned().collect();
+    let asked = fedcm::Asked::of(&kratos, &caller, &flow, &headers);
     let content = html! {
         (brand(&kratos.options().theme))
         section.card {
@@ -77,6 +82,7 @@ pub(in super::super) async fn login(
             (notices(words, &said))
             (factors::complaint(words, &flow.ui))
             (form.html())
+            @if let Some(asked) = &asked { (asked.html()) }
         }
         @if !flow.refresh {
             p.after {
@@ -85,7 +91,8 @@ pub(in super::super) async fn login(
             }
         }
     };
-    Ok(flow_page(&kratos, (words, title, Width::Narrow), content, &flow.ui))
+    let about = (words, title, Width::Narrow);
+    Ok(asking_page(&kratos, about, content, &flow.ui, asked.as_ref()))
 }
 
 pub(in super::super) async fn registration(
@@ -378,6 +385,8 @@ async fn find(
             flow.ui.fill("csrf_token", token.into());
             Ok((flow, Some(secret).filter(|_| is_new)))
         }
+        // What came of a provider that was tried: there is nothing more to send.
+        Ok((flow, None, _)) if flow.dry_run.is_some() => Ok((flow, None)),
         // A native client's: no browser can complete it.
         Ok((_, None, _)) => Err(see_other(&anew)),
         Err(error) if error.status().is_server_error() => Err(Err(error)),

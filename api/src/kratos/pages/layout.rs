@@ -6,7 +6,7 @@ use cardea_identity::ui::{Attributes, Container, node::ScriptAttributes};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{theme::Theme, words::Words};
+use super::{fedcm::Asked, theme::Theme, words::Words};
 use crate::kratos::Kratos;
 
 const CSP: HeaderName = HeaderName::from_static("content-security-policy");
@@ -16,6 +16,15 @@ const MARK: &str = "<svg viewBox=\"0 0 24 24\" aria-hidden=\"true\" fill=\"none\
     stroke=\"currentColor\" stroke-width=\"2\" stroke-linecap=\"round\" stroke-linejoin=\"round\">\
     <path d=\"M12 3v18\"/><path d=\"M12 5H6.5A1.5 1.5 0 0 0 5 6.5v11A1.5 1.5 0 0 0 6.5 19H12\"/>\
     <path d=\"M12 7l5.6 1.7a1 1 0 0 1 .7 1v4.6a1 1 0 0 1-.7 1L12 17\"/></svg>";
+
+/// A script that a page loads.
+#[derive(Debug, Clone)]
+pub(super) struct Loaded {
+    /// Where it is.
+    pub(super) src: String,
+    /// Its digest.
+    pub(super) integrity: String,
+}
 
 /// How wide a page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +42,7 @@ pub(super) fn page(
     about: (Words, &str, Width),
     content: Markup,
 ) -> Response {
-    framed(kratos, status, about, content, None)
+    framed(kratos, status, about, content, &[], &[])
 }
 
 /// A page of a flow, with the script that its form names, if it names one.
@@ -43,11 +52,27 @@ pub(super) fn flow_page(
     content: Markup,
     ui: &Container,
 ) -> Response {
-    let script = ui.nodes.iter().find_map(|node| match &node.attributes {
-        Attributes::Script(script) => Some(script),
+    asking_page(kratos, about, content, ui, None)
+}
+
+/// The same, where the browser may ask providers itself.
+pub(super) fn asking_page(
+    kratos: &Kratos,
+    about: (Words, &str, Width),
+    content: Markup,
+    ui: &Container,
+    asked: Option<&Asked>,
+) -> Response {
+    let named = ui.nodes.iter().find_map(|node| match &node.attributes {
+        Attributes::Script(ScriptAttributes { src, integrity, .. }) => {
+            Some(Loaded { src: src.clone(), integrity: integrity.clone() })
+        }
         _ => None,
     });
-    framed(kratos, StatusCode::OK, about, content, script)
+    let scripts: Vec<_> =
+        named.into_iter().chain(asked.map(|asked| asked.script(kratos))).collect();
+    let connects = asked.map(Asked::origins).unwrap_or_default();
+    framed(kratos, StatusCode::OK, about, content, &scripts, &connects)
 }
 
 fn framed(
@@ -55,7 +80,8 @@ fn framed(
     status: StatusCode,
     (words, title, width): (Words, &str, Width),
     content: Markup,
-    script: Option<&ScriptAttributes>,
+    scripts: &[Loaded],
+    connects: &[String],
 ) -> Response {
     let theme = &kratos.options().theme;
     let text = html! {
@@ -72,9 +98,9 @@ fn framed(
             }
             body class=[(width == Width::Narrow).then_some("centred")] {
                 main class=[(width == Width::Wide).then_some("wide")] { (content) }
-                @if let Some(script) = script {
+                @for script in scripts {
                     script src=(script.src) integrity=(script.integrity) defer
-                        crossorigin=(script.crossorigin) referrerpolicy=(script.referrerpolicy) {}
+                        crossorigin="anonymous" referrerpolicy="no-referrer" {}
                 }
             }
         }
@@ -83,8 +109,7 @@ fn framed(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    let script = script.map(|script| script.src.as_str());
-    if let Ok(policy) = HeaderValue::from_str(&policy(kratos, script)) {
+    if let Ok(policy) = HeaderValue::from_str(&policy(kratos, scripts, connects)) {
         headers.insert(CSP, policy);
     }
     // A form tells its own origin where it came from, and nobody else anything.
@@ -92,15 +117,21 @@ fn framed(
     response
 }
 
-/// No script at all, or one; forms go to this origin and end where flows may lead.
-fn policy(kratos: &Kratos, script: Option<&str>) -> String {
+/// No script but those that are named, which connect to nobody but whom they are to ask;
+/// forms go to this origin and end where flows may lead.
+fn policy(kratos: &Kratos, scripts: &[Loaded], connects: &[String]) -> String {
     let urls = &kratos.options().urls;
     let mut forms = urls.origins();
     forms.insert(0, "'self'".to_owned());
     let logo = kratos.options().theme.logo_url.as_deref().unwrap_or_default();
-    let script = script.map(|url| format!("script-src {url}; ")).unwrap_or_default();
+    let directive = |name: &str, all: Vec<&str>| match all.is_empty() {
+        true => String::new(),
+        false => format!("{name} {}; ", all.join(" ")),
+    };
+    let script = directive("script-src", scripts.iter().map(|one| one.src.as_str()).collect());
+    let connect = directive("connect-src", connects.iter().map(String::as_str).collect());
     format!(
-        "default-src 'none'; {script}style-src 'self'; img-src 'self' data: {logo}; \
+        "default-src 'none'; {script}{connect}style-src 'self'; img-src 'self' data: {logo}; \
          form-action {}; base-uri 'none'; frame-ancestors 'none'",
         forms.join(" ")
     )

@@ -1,10 +1,12 @@
 //! The pages that come with the API: log in, sign up, recover, verify, settings,
 //! errors, and where somebody arrives. They show the same flows that any application's
-//! own pages would, have no script but the one that passkeys and security keys need, and
-//! are replaced by naming other URLs.
+//! own pages would, have no script but the one that passkeys and security keys need and one
+//! by which a browser asks providers itself, and are replaced by naming other URLs.
 
 mod device;
+mod dry_run;
 mod factors;
+mod fedcm;
 mod flows;
 mod form;
 mod layout;
@@ -32,6 +34,7 @@ use crate::{
 };
 
 pub use super::manner::asks_for_page;
+pub(super) use fedcm::{SCRIPT as FEDCM_SCRIPT, script as fedcm_script};
 pub(super) use flows::{login, recovery, registration, settings, verification};
 pub(super) use oneself::{erased, erasure};
 pub(super) use sessions::end as end_session;
@@ -42,7 +45,11 @@ pub(super) async fn style(State(kratos): State<Kratos>, _caller: Caller) -> Resp
 
 /// The script that passkeys and security keys need; pages of any origin may load it.
 pub(super) async fn key_script(_caller: Caller) -> Response {
-    let mut response = Response::new(Body::from(script::TEXT));
+    scripted(script::TEXT)
+}
+
+fn scripted(text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),

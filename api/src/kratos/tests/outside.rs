@@ -39,7 +39,7 @@ impl Outbound for Others {
     }
 }
 
-fn provider() -> Provider {
+pub(super) fn provider() -> Provider {
     let preset = preset::find("discord").unwrap();
     Provider {
         id: "discord".to_owned(),
@@ -53,10 +53,12 @@ fn provider() -> Provider {
         token_url: None,
         userinfo_url: None,
         audiences: Vec::new(),
+        fedcm_config_url: None,
         pkce: Pkce::Auto,
         claims_source: ClaimsSource::Userinfo,
         requested_claims: None,
         mapper: mapping::default_program().unwrap(),
+        mapper_url: None,
         organization: None,
         renews: false,
         aal2_acr: Vec::new(),
@@ -65,7 +67,7 @@ fn provider() -> Provider {
     }
 }
 
-fn cheap() -> Settings {
+pub(super) fn cheap() -> Settings {
     let argon2 = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
     Settings { argon2, ..Settings::default() }
 }

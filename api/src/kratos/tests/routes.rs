@@ -86,6 +86,11 @@ async fn every_operation_tells_what_the_store_tells() {
         "getWebAuthnJavaScript",
         "getWellKnownChangePassword",
         "socialCallbackByForm",
+        // There is no such provider.
+        "createTestLoginFlow",
+        // What it gives is kept nowhere, and what was not given is refused first.
+        "createFedcmFlow",
+        "updateFedcmFlow",
     ];
     let unavailable = StoreError::unavailable("node 3");
     *world.store.reads.lock() = Some(unavailable.clone());
@@ -132,6 +137,7 @@ async fn every_operation_tells_what_the_store_tells() {
             "updateVerificationFlow" => format!("?flow={verification}"),
             "getSettingsFlow" => format!("?id={login}"),
             "updateSettingsFlow" => format!("?flow={login}"),
+            "deleteTestLoginFlow" => format!("?id={login}"),
             "getFlowError" => format!("?id={login}"),
             "updateLogoutFlow" => format!("?token={logout}"),
             "socialCallback" => format!("?state={}", "A".repeat(64)),

@@ -7,6 +7,7 @@ use cardea_identity::{
     ui::Container,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     identity::{IdentityBody, Reader},
@@ -30,6 +31,8 @@ pub struct FlowBody<'a> {
     ui: &'a Container,
     #[serde(flatten)]
     login: Option<LoginMembers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_context: Option<TestContext<'a>>,
     #[serde(flatten)]
     exchange: Option<ExchangeMembers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +51,14 @@ struct LoginMembers {
     updated_at: String,
     refresh: bool,
     requested_aal: &'static str,
+}
+
+/// `loginFlowTestContext`: the provider that is tried, and what came of it.
+#[derive(Debug, Serialize)]
+struct TestContext<'a> {
+    provider_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debug_payload: Option<&'a Value>,
 }
 
 /// What a native client gets when it begins a flow, and never again.
@@ -75,6 +86,10 @@ impl<'a> FlowBody<'a> {
                 updated_at: issued_at,
                 refresh: flow.refresh,
                 requested_aal: flow.requested_aal.name(),
+            }),
+            test_context: flow.dry_run.as_ref().map(|run| TestContext {
+                provider_id: &run.provider,
+                debug_payload: run.payload.as_ref(),
             }),
             exchange: flow
                 .exchange_code

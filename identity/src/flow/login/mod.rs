@@ -220,14 +220,17 @@ impl Service {
             self.keep_form(scope, &flow).await?;
             return Err(LoginRejection::Invalid(Box::new(flow)));
         }
+        // Each is large, and would else be part of what stands on the stack for the others.
         let done = match submission.method() {
-            "password" => self.log_in_by_password(sender, submission).await,
-            "oidc" if self.offers_social() => self.log_in_by_provider(sender, submission).await,
-            "code" => self.log_in_by_code(sender, submission).await,
-            "totp" => self.log_in_by_totp(sender, submission).await,
-            "lookup_secret" => self.log_in_by_lookup_secret(sender, submission).await,
-            "webauthn" => self.log_in_by_webauthn(sender, submission).await,
-            "passkey" => self.log_in_by_passkey(sender, submission).await,
+            "password" => Box::pin(self.log_in_by_password(sender, submission)).await,
+            "oidc" if self.offers_social() => {
+                Box::pin(self.log_in_by_provider(sender, submission)).await
+            }
+            "code" => Box::pin(self.log_in_by_code(sender, submission)).await,
+            "totp" => Box::pin(self.log_in_by_totp(sender, submission)).await,
+            "lookup_secret" => Box::pin(self.log_in_by_lookup_secret(sender, submission)).await,
+            "webauthn" => Box::pin(self.log_in_by_webauthn(sender, submission)).await,
+            "passkey" => Box::pin(self.log_in_by_passkey(sender, submission)).await,
             _ => self.log_in_by_nothing(sender).await,
         };
         if let Err(LoginRejection::Invalid(flow)) = &done {

@@ -50,7 +50,7 @@ impl Service {
                 }
             },
             Ok(Arrived::Unverified(started)) => Err(LoginRejection::Unverified(started)),
-            Ok(Arrived::Linked) => Err(LoginRejection::IdentityMismatch),
+            Ok(Arrived::Linked | Arrived::Tried) => Err(LoginRejection::IdentityMismatch),
             Err(ArrivalRejection::Disabled) => Err(LoginRejection::Disabled),
             Err(ArrivalRejection::Flow(rejection)) => Err(rejection.into()),
             Err(ArrivalRejection::Throttled(early)) => Err(LoginRejection::Throttled(early)),

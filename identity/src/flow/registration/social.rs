@@ -54,7 +54,7 @@ impl Service {
             Err(ArrivalRejection::Throttled(early)) => Err(RegistrationRejection::Throttled(early)),
             Err(ArrivalRejection::Hook(failed)) => Err(RegistrationRejection::Hook(failed)),
             Err(ArrivalRejection::Store(error)) => Err(error.into()),
-            Ok(Arrived::Linked) | Err(_) => Err(RegistrationRejection::Disabled),
+            Ok(Arrived::Linked | Arrived::Tried) | Err(_) => Err(RegistrationRejection::Disabled),
         }
     }
 }

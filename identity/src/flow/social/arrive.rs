@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::{
     depart::{journey_of, say_untrusted},
+    dry_run,
     exchange::ReturnCode,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         Provider,
         authorize::{Journey, State, callback_url},
         claims::{Expected, Stranger},
-        exchange::Tokens,
+        exchange::{Tokens, Trace},
     },
     table::{FlowKey, FlowRecord, Flows},
     ui::Text,
@@ -68,6 +69,8 @@ pub enum Arrived {
     Form(Box<Flow>),
     /// None of its addresses is verified, and a hook requires it; a verification has begun.
     Unverified(StartedVerification),
+    /// Its provider was tried, and nobody is let in.
+    Tried,
 }
 
 /// Somebody who came back.
@@ -146,17 +149,14 @@ impl Service {
         if !state.is(&record.social_state) || !is_of(&record, brought.browser) {
             return Err(ArrivalRejection::BadState);
         }
+        if dry_run::is_one(&record) {
+            return self.arrive_dry(scope, (id, &state), record, &brought).await;
+        }
         let purpose = Purpose::from_number(record.purpose).ok_or(ArrivalRejection::BadState)?;
         // Answers with the flow's expiry where it is over.
         self.open_flow(scope, purpose, id).await?;
         let journey = self.journey(id, &record).ok_or(ArrivalRejection::BadState)?;
-        let provider = self.settings.providers.get(&journey.provider);
-        let provider = provider.ok_or(ArrivalRejection::MixedUp)?;
-        let elsewhere = brought.provider.as_ref().is_some_and(|named| *named != journey.provider);
-        let of_another = provider.organization != organization_of(&record);
-        if elsewhere || of_another || provider.issuer != journey.issuer {
-            return Err(ArrivalRejection::MixedUp);
-        }
+        let provider = self.came_from(&record, &journey, &brought)?;
         if !self.spend(scope, id, &state).await? {
             return Err(ArrivalRejection::BadState);
         }
@@ -235,13 +235,35 @@ impl Service {
         }
     }
 
-    fn journey(&self, id: FlowId, record: &FlowRecord) -> Option<Journey> {
+    /// The provider that somebody was sent to, and came back from.
+    pub(super) fn came_from(
+        &self,
+        record: &FlowRecord,
+        journey: &Journey,
+        brought: &Brought,
+    ) -> Result<&Provider, ArrivalRejection> {
+        let provider = self.settings.providers.get(&journey.provider);
+        let provider = provider.ok_or(ArrivalRejection::MixedUp)?;
+        let elsewhere = brought.provider.as_ref().is_some_and(|named| *named != journey.provider);
+        let of_another = provider.organization != organization_of(record);
+        if elsewhere || of_another || provider.issuer != journey.issuer {
+            return Err(ArrivalRejection::MixedUp);
+        }
+        Ok(provider)
+    }
+
+    pub(super) fn journey(&self, id: FlowId, record: &FlowRecord) -> Option<Journey> {
         let opened = self.keys.seal.open(&journey_of(id), &record.social_journey).ok()?;
         serde_json::from_slice(opened.expose()).ok()
     }
 
     /// Spends a state; `false` if it was before.
-    async fn spend(&self, scope: Scope, id: FlowId, state: &State) -> Result<bool, StoreError> {
+    pub(super) async fn spend(
+        &self,
+        scope: Scope,
+        id: FlowId,
+        state: &State,
+    ) -> Result<bool, StoreError> {
         let key = &FlowKey { tenant: scope.tenant, id: id.0 };
         let done = self
             .store
@@ -296,7 +318,7 @@ impl Service {
             return Ok(None);
         }
         let back = callback_url(&self.settings.public_url, &provider.id);
-        match desk.redeem(journey, &brought.code, &back).await {
+        match desk.redeem(journey, &brought.code, &back, &mut Trace::default()).await {
             Ok((mut stranger, tokens)) => {
                 add_name(&mut stranger, brought.user.as_deref());
                 Ok(Some((stranger, tokens)))
@@ -322,7 +344,7 @@ pub(super) fn not_shown(rejection: SettingsRejection) -> ArrivalRejection {
 
 /// A name that came beside the ID token, by the browser: it is what somebody says of
 /// itself, and overrides nothing that the provider signed.
-fn add_name(stranger: &mut Stranger, user: Option<&str>) {
+pub(super) fn add_name(stranger: &mut Stranger, user: Option<&str>) {
     let user = user.and_then(|user| serde_json::from_str::<Value>(user).ok());
     let name = user.as_ref().map(|user| &user["name"]);
     for (claim, member) in [("given_name", "firstName"), ("family_name", "lastName")] {
@@ -342,12 +364,14 @@ fn is_of(record: &FlowRecord, browser: Option<CsrfDigest>) -> bool {
     browser.is_some_and(|browser| bool::from(browser.0.ct_eq(record.csrf_digest.as_ref())))
 }
 
+/// What a provider says, without what could be markup, and not too long.
+pub(super) fn plain(text: &str) -> String {
+    let kept = text.chars().filter(|c| !c.is_control() && !"<>\"'&`".contains(*c));
+    kept.take(ERROR_CHARS_MAX).collect()
+}
+
 /// A provider's error, in words that it may choose, but neither how long nor of what.
-fn refused_there(provider: &Provider, brought: &Brought) -> Text {
-    let plain = |text: &str| -> String {
-        let kept = text.chars().filter(|c| !c.is_control() && !"<>\"'&`".contains(*c));
-        kept.take(ERROR_CHARS_MAX).collect()
-    };
+pub(super) fn refused_there(provider: &Provider, brought: &Brought) -> Text {
     let label = &provider.label;
     let (error, description) = (plain(&brought.error), plain(&brought.error_description));
     let more = if description.is_empty() { String::new() } else { format!(" ({description})") };

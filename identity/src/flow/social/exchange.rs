@@ -51,7 +51,7 @@ impl Service {
         let issued = match arrived {
             Arrived::LoggedIn(issued) => Some(issued.as_ref()),
             Arrived::Registered(registered) => registered.issued.as_ref(),
-            Arrived::Linked | Arrived::Form(_) | Arrived::Unverified(_) => None,
+            Arrived::Linked | Arrived::Form(_) | Arrived::Unverified(_) | Arrived::Tried => None,
         };
         let Some(issued) = issued.filter(|_| !guest.record.exchange_init.is_empty()) else {
             return Ok(None);

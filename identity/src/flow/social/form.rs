@@ -14,7 +14,7 @@ use crate::{
     ui::{Container, Group, InputAttributes, InputType, Node, Text},
 };
 
-fn button(name: &str, value: &str, label: Text) -> Node {
+pub(super) fn button(name: &str, value: &str, label: Text) -> Node {
     let mut attributes = InputAttributes::new(name, InputType::Submit);
     attributes.value = Some(json!(value));
     Node::input(Group::Oidc, attributes, Some(label))

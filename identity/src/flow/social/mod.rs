@@ -21,11 +21,14 @@
 
 pub mod arrive;
 pub(super) mod depart;
+pub mod dry_run;
 mod exchange;
+pub mod fedcm;
 mod form;
 mod known;
 mod link;
 mod newcomer;
+mod rehearsal;
 #[cfg(test)]
 mod tests;
 mod unlink;
@@ -36,7 +39,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use arrive::{Arrival, ArrivalRejection, Arrived, Brought};
+pub use dry_run::{DryRun, DryRunDeparture, DryRunRejection};
 pub use exchange::{ExchangeRejection, ReturnCode};
+pub use fedcm::{FedcmProvider, FedcmRejection, FedcmSubmission};
 pub(in crate::flow) use known::Renewal;
 
 use crate::social::{

@@ -1,5 +1,7 @@
 //! Whole journeys against a provider that is told what to say.
 
+mod dry_run;
+mod fedcm;
 mod hooked;
 mod linked;
 mod member_addresses;
@@ -116,10 +118,12 @@ fn provider(id: &str, mapper: &str) -> Provider {
         token_url: None,
         userinfo_url: None,
         audiences: Vec::new(),
+        fedcm_config_url: None,
         pkce: Pkce::Auto,
         claims_source: ClaimsSource::IdToken,
         requested_claims: None,
         mapper: Program::parse(mapper, Limits::default()).unwrap(),
+        mapper_url: None,
         organization: None,
         authoritative_domains: vec!["example.org".to_owned()],
         renews: false,

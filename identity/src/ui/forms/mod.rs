@@ -223,7 +223,8 @@ pub fn say_violations(form: &mut Container, violations: &[Violation]) {
     }
 }
 
-fn begin(action: &str) -> Container {
+/// A form of which nothing is asked yet.
+pub fn begin(action: &str) -> Container {
     let mut form = Container::new(action);
     form.nodes.push(csrf_token());
     form

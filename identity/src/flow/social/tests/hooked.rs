@@ -33,6 +33,12 @@ pub(super) fn awaited(purpose: Purpose) -> Hook {
     Hook { purpose, moment, method, action: Action::WebHook(Arc::new(hook)) }
 }
 
+/// Hooks before logins, and after whatever is done by an account elsewhere.
+pub(super) fn everywhere() -> Hooks {
+    let before = Hook { moment: Moment::Before, method: None, ..awaited(Purpose::Login) };
+    Hooks::new(vec![before, awaited(Purpose::Login), awaited(Purpose::Registration)])
+}
+
 fn town() -> Town {
     let hook = awaited(Purpose::Settings);
     let providers = Providers::new(vec![provider("idp", MAPPER), provider("other", MAPPER)]);

@@ -9,7 +9,7 @@ help:
 	@echo 'make stop    stops the nodes that the demo left running'
 	@echo 'make test    every test, the official clients, and the pages in a real browser'
 	@echo 'make lint    format, clippy, documentation, house rules'
-	@echo 'make build   the release binary, target/release/cardea'
+	@echo 'make build   the binary for production, target/dist/cardea; it takes twice as long as that of the demo'
 	@echo 'make bench   the load generator, beside etcd (arguments in BENCH=...)'
 	@echo 'make chaos   the scoreboard: real processes under harm, as root (rows in CHAOS=...)'
 	@echo 'make clean   removes what was built here (the RocksDB library stays in the cache)'

@@ -255,6 +255,9 @@ pub fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join("cardea"));
     let path = named.or_else(beside).context("the binary of cardea is not known; see --cardea")?;
     path.canonicalize().with_context(|| {
-        format!("{} is not there; `scripts/build` makes one, and `scripts/bench` both", path.display())
+        format!(
+            "{} is not there; `scripts/build` makes one, and `scripts/bench` both",
+            path.display()
+        )
     })
 }

@@ -1,5 +1,5 @@
-//! `cardea-bench load`: fills a cluster with identities through the admin API, as
-//! fast as that answers.
+//! `cardea-bench load`: fills a cluster with identities through the admin API, by batches
+//! (`batchPatchIdentities`), as fast as that answers.
 //!
 //! Each identity has a name that its number gives, so a run that was cut short goes
 //! on where it ended, from any machine: what is there is found by asking. Numbers are
@@ -9,6 +9,7 @@
 use std::{
     collections::BTreeSet,
     net::{SocketAddr, ToSocketAddrs as _},
+    ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -16,8 +17,8 @@ use std::{
 
 use anyhow::Context as _;
 use http::Method;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::progress::Progress;
@@ -34,7 +35,9 @@ use crate::{
 
 /// How far claims run ahead of the lowest number that is not done.
 const WINDOW: u64 = 4096;
-/// Attempts at one identity before the whole gives up: minutes.
+/// Identities of one request.
+const BATCH: u64 = 100;
+/// Attempts at one batch before the whole gives up: minutes.
 const ATTEMPTS_MAX: u32 = 300;
 
 /// How it is run.
@@ -56,7 +59,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub api_key_file: Option<PathBuf>,
     /// Requests under way at once
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 16)]
     pub connections: usize,
     /// Where results are kept
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
@@ -72,13 +75,13 @@ pub struct Loaded {
     pub created: u64,
     /// Of these, found already there, one by one.
     pub found: u64,
-    /// Requests that were sent again: refused for a while, or not answered.
+    /// Batches that were sent again: refused for a while, or not answered.
     pub retried: u64,
     /// How long it took.
     pub seconds: f64,
     /// Created a second.
     pub rate: f64,
-    /// Of creations.
+    /// Of batches.
     pub latency: Summary,
     /// What each process used.
     pub costs: Vec<Cost>,
@@ -134,16 +137,17 @@ fn name(number: u64) -> String {
     format!("user{number:09}@load.example.org")
 }
 
-/// Numbers that are claimed in order.
+/// Numbers that are claimed in order, by batches.
 #[derive(Debug)]
 struct Claims {
     next: u64,
     end: u64,
+    /// Where batches begin that are not done.
     open: BTreeSet<u64>,
 }
 
 enum Claimed {
-    Number(u64),
+    Batch(Range<u64>),
     Later,
     Nothing,
 }
@@ -154,13 +158,13 @@ impl Claims {
             return Claimed::Nothing;
         }
         let lowest = self.open.first().copied().unwrap_or(self.next);
-        if self.next - lowest >= WINDOW {
+        if self.next + BATCH - lowest > WINDOW {
             return Claimed::Later;
         }
-        let number = self.next;
-        self.next += 1;
-        self.open.insert(number);
-        Claimed::Number(number)
+        let batch = self.next..self.end.min(self.next + BATCH);
+        self.next = batch.end;
+        self.open.insert(batch.start);
+        Claimed::Batch(batch)
     }
 }
 
@@ -185,7 +189,7 @@ struct Counts {
 /// If one is refused for good, or not taken for minutes.
 pub async fn fill(
     target: Target,
-    numbers: std::ops::Range<u64>,
+    numbers: Range<u64>,
     connections: usize,
     meter: Meter,
 ) -> anyhow::Result<Loaded> {
@@ -237,44 +241,58 @@ async fn work(shared: Arc<Shared>, worker: usize) -> anyhow::Result<()> {
     let mut connection = Connection::new(address);
     loop {
         let claimed = shared.claims.lock().unwrap_or_else(PoisonError::into_inner).claim();
-        let number = match claimed {
+        let batch = match claimed {
             Claimed::Nothing => return Ok(()),
             Claimed::Later => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             }
-            Claimed::Number(number) => number,
+            Claimed::Batch(batch) => batch,
         };
-        create(&shared, &mut connection, number).await?;
-        shared.claims.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&number);
+        let first = batch.start;
+        create(&shared, &mut connection, batch).await?;
+        shared.claims.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&first);
     }
 }
 
-/// Creates one identity, as often as it takes. An outcome that is not known is asked
+/// Creates identities, as often as it takes. An outcome that is not known is asked
 /// for again: the name is taken then.
-async fn create(shared: &Shared, connection: &mut Connection, number: u64) -> anyhow::Result<()> {
-    let template = shared.target.request(Method::POST, "/admin/identities")?;
-    let template = template.json(&people::creation(&name(number), &shared.hash));
+async fn create(
+    shared: &Shared,
+    connection: &mut Connection,
+    batch: Range<u64>,
+) -> anyhow::Result<()> {
+    let item = |number| json!({"create": people::creation(&name(number), &shared.hash)});
+    let items: Vec<Value> = batch.clone().map(item).collect();
+    let template = shared.target.request(Method::PATCH, "/admin/identities")?;
+    let template = template.json(&json!({ "identities": items }));
+    let from = name(batch.start);
     for attempt in 0..ATTEMPTS_MAX {
         let asked = Instant::now();
         let answer = connection.ask(&template).await;
         let took = asked.elapsed();
         let pause = match answer {
             Ok(answer) => match answer.status.as_u16() {
-                201 => {
-                    let mut counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
-                    counts.created += 1;
-                    counts.latencies.record(took);
-                    return Ok(());
-                }
-                409 => {
-                    shared.counts.lock().unwrap_or_else(PoisonError::into_inner).found += 1;
-                    return Ok(());
+                200 => {
+                    let made: Made = answer.json().with_context(|| from.clone())?;
+                    if let Some(failed) = made.fails_for_good() {
+                        anyhow::bail!("of the batch from {from} on one was refused: {failed}");
+                    }
+                    if made.is_whole(&batch) {
+                        let found = made.codes().count() as u64;
+                        let mut counts =
+                            shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+                        counts.found += found;
+                        counts.created += batch.end - batch.start - found;
+                        counts.latencies.record(took);
+                        return Ok(());
+                    }
+                    None
                 }
                 429 | 500..=599 => answer.retry_after.map(Duration::from_secs),
                 _ => {
-                    answer.json::<Value>().with_context(|| name(number))?;
-                    anyhow::bail!("{} was answered {}", name(number), answer.status);
+                    answer.json::<Value>().with_context(|| from.clone())?;
+                    anyhow::bail!("the batch from {from} on was answered {}", answer.status);
                 }
             },
             Err(_) => None,
@@ -283,7 +301,32 @@ async fn create(shared: &Shared, connection: &mut Connection, number: u64) -> an
         let backoff = Duration::from_millis(20 << attempt.min(6));
         tokio::time::sleep(pause.unwrap_or(backoff)).await;
     }
-    anyhow::bail!("{} was not taken after {ATTEMPTS_MAX} attempts", name(number))
+    anyhow::bail!("the batch from {from} on was not taken after {ATTEMPTS_MAX} attempts")
+}
+
+/// What a batch is answered.
+#[derive(Deserialize)]
+struct Made {
+    identities: Vec<Value>,
+}
+
+impl Made {
+    fn codes(&self) -> impl Iterator<Item = u64> {
+        self.identities.iter().filter_map(|item| item["error"]["code"].as_u64())
+    }
+
+    /// What one was refused with that no other attempt would be taken for.
+    fn fails_for_good(&self) -> Option<&Value> {
+        self.identities.iter().map(|item| &item["error"]).find(|error| {
+            error["code"].as_u64().is_some_and(|code| !matches!(code, 409 | 429 | 500..=599))
+        })
+    }
+
+    /// Whether each is there now: made, or its name taken, by an attempt before.
+    fn is_whole(&self, batch: &Range<u64>) -> bool {
+        self.identities.len() as u64 == batch.end - batch.start
+            && self.codes().all(|code| code == 409)
+    }
 }
 
 /// Runs it.
@@ -318,7 +361,7 @@ pub async fn run(args: &LoadArgs) -> anyhow::Result<()> {
     }
     write_json(
         &args.dir.join("load.json"),
-        &serde_json::json!({ "machine": Machine::here(), "loaded": loaded }),
+        &json!({ "machine": Machine::here(), "loaded": loaded }),
     )?;
     say(&markdown(&loaded));
     Ok(())
@@ -331,8 +374,8 @@ fn markdown(loaded: &Loaded) -> String {
         ("created by this run", whole(loaded.created as f64)),
         ("seconds", figure(loaded.seconds)),
         ("created/s", whole(loaded.rate)),
-        ("p50 ms", figure(loaded.latency.p50_ms)),
-        ("p99 ms", figure(loaded.latency.p99_ms)),
+        ("a batch, p50 ms", figure(loaded.latency.p50_ms)),
+        ("a batch, p99 ms", figure(loaded.latency.p99_ms)),
         ("sent again", whole(loaded.retried as f64)),
     ];
     for (name, found) in rows {
@@ -367,6 +410,23 @@ mod tests {
     struct Toy {
         names: BTreeSet<String>,
         asked: u64,
+        items: u64,
+    }
+
+    impl Toy {
+        /// One of 250 is not taken now.
+        fn answer(&mut self, item: &Value) -> Value {
+            let email = item["create"]["traits"]["email"].as_str().unwrap();
+            self.items += 1;
+            let code = if self.items.is_multiple_of(250) {
+                503
+            } else if self.names.insert(email.to_owned()) {
+                return json!({"action": "create", "identity": email});
+            } else {
+                409
+            };
+            json!({"action": "error", "error": {"code": code}})
+        }
     }
 
     /// A toy of the admin API: creates, knows duplicates, and is overloaded at times.
@@ -384,14 +444,14 @@ mod tests {
                 }
                 toy.asked += 1;
                 let body: Value = serde_json::from_slice(request.body()).unwrap();
-                let email = body["traits"]["email"].as_str().unwrap().to_owned();
-                *response.status_mut() = if toy.asked.is_multiple_of(10) {
-                    StatusCode::SERVICE_UNAVAILABLE
-                } else if toy.names.insert(email) {
-                    StatusCode::CREATED
-                } else {
-                    StatusCode::CONFLICT
-                };
+                let items = body["identities"].as_array().unwrap();
+                if toy.asked % 3 == 1 {
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    return response;
+                }
+                let made: Vec<Value> = items.iter().map(|item| toy.answer(item)).collect();
+                let body = json!({ "identities": made }).to_string();
+                *response.body_mut() = Full::new(Bytes::from(body));
                 response
             }
         })
@@ -403,32 +463,38 @@ mod tests {
         let names = Arc::new(Mutex::new(Toy::default()));
         let target = Target { admin: vec![toy(names.clone()).await], api_key: None };
         assert_eq!(target.resume(100).await.unwrap(), 0);
-        let first = fill(target.clone(), 0..60, 8, Meter::start(&[])).await.unwrap();
-        assert_eq!((first.created, first.found), (60, 0));
-        assert!(first.retried >= 5, "{first:?}");
+        let first = fill(target.clone(), 0..6, 1, Meter::start(&[])).await.unwrap();
+        assert_eq!((first.created, first.found), (6, 0));
+        assert_eq!(first.retried, 1);
+        let first = fill(target.clone(), 6..660, 4, Meter::start(&[])).await.unwrap();
+        assert_eq!(first.created + first.found, 654);
+        assert!(first.retried >= 3 && first.found >= 99, "{first:?}");
         // One in the middle was still under way when it was cut short.
-        names.lock().unwrap().names.remove(&name(57));
-        let from = target.resume(100).await.unwrap();
-        let second = fill(target.clone(), from..100, 8, Meter::start(&[])).await.unwrap();
-        assert_eq!(second.created, 41);
-        let all: BTreeSet<String> = (0..100).map(name).collect();
+        names.lock().unwrap().names.remove(&name(657));
+        let from = target.resume(700).await.unwrap();
+        let second = fill(target.clone(), from..700, 4, Meter::start(&[])).await.unwrap();
+        assert_eq!(second.created + second.found, 700 - from);
+        let all: BTreeSet<String> = (0..700).map(name).collect();
         assert_eq!(names.lock().unwrap().names, all);
-        assert_eq!(target.resume(100).await.unwrap(), 100);
+        assert_eq!(target.resume(700).await.unwrap(), 700);
     }
 
     #[test]
     fn claims_do_not_run_away_from_one_that_hangs() {
-        let mut claims = Claims { next: 0, end: WINDOW + 10, open: BTreeSet::new() };
-        for number in 0..WINDOW {
-            assert!(matches!(claims.claim(), Claimed::Number(claimed) if claimed == number));
+        let most = WINDOW / BATCH;
+        let end = (most + 1) * BATCH + 10;
+        let mut claims = Claims { next: 0, end, open: BTreeSet::new() };
+        for number in 0..most {
+            let batch = number * BATCH..(number + 1) * BATCH;
+            assert!(matches!(claims.claim(), Claimed::Batch(claimed) if claimed == batch));
             if number > 0 {
-                claims.open.remove(&number);
+                claims.open.remove(&batch.start);
             }
         }
         assert!(matches!(claims.claim(), Claimed::Later));
         claims.open.remove(&0);
-        assert!(matches!(claims.claim(), Claimed::Number(WINDOW)));
-        claims.next = claims.end;
+        assert!(matches!(claims.claim(), Claimed::Batch(claimed) if claimed.start == most * BATCH));
+        assert!(matches!(claims.claim(), Claimed::Batch(claimed) if claimed.end == end));
         assert!(matches!(claims.claim(), Claimed::Nothing));
     }
 

@@ -192,15 +192,21 @@ impl Service {
             metadata_admin: metadata(&before.metadata_admin),
             ..IdentityChange::default()
         };
-        // The schema may have changed, too: what waited is no more.
-        let gone = || Unverified::Refused(Text::duplicate_identifier());
         self.become_changed(t, key, before.clone(), &change, None).await.map_err(|rejection| {
             match rejection {
                 ChangeRejection::Store(error) => Unverified::Store(error),
-                _ => gone(),
+                ChangeRejection::DuplicateIdentifier => {
+                    Unverified::Refused(Text::duplicate_identifier())
+                }
+                // The schema changed while this waited.
+                ChangeRejection::InvalidTraits(violations) if !violations.is_empty() => {
+                    Unverified::Refused(violations[0].text())
+                }
+                other => Unverified::Refused(Text::generic(&other.to_string())),
             }
         })?;
-        let after = t.get::<Identities>(&key).await?.ok_or_else(gone)?.record;
+        let after = t.get::<Identities>(&key).await?;
+        let after = after.ok_or(StoreError::Illegal("what was written is not there"))?.record;
         match self.left_behind(before, &after) {
             Some(text) => Err(Unverified::Refused(text)),
             None => Ok(after),

@@ -2,7 +2,12 @@
 
 use super::*;
 use crate::{
-    flow::{BeginSettings, SettingsRejection, SettingsSubmission},
+    flow::{
+        BeginSettings, CodeOutcome, CodeRejection, CodeSubmission, SettingsRejection,
+        SettingsSubmission,
+    },
+    model::FlowId,
+    schema::{NewSchema, preset},
     session::Proof,
 };
 
@@ -151,10 +156,24 @@ async fn hooks_are_asked_about_who_somebody_has_become_meanwhile() {
     assert!(asked_again > 0);
 }
 
+/// Somebody whose new address waits for its code: the flow, and the code.
+async fn waits(world: &World, mine: &Proof) -> (FlowId, Option<Secret<String>>) {
+    let flow = world.settings(mine).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    let submission = SettingsSubmission {
+        method: "profile".to_owned(),
+        traits: traits("new@example.com"),
+        ..SettingsSubmission::default()
+    };
+    let begun = world.change(&flow, mine, submission).await.unwrap().verification.unwrap();
+    let mails = world.service.list_messages(world.scope, &Default::default(), &PAGE).await.unwrap();
+    let digits = mails.items[0].body.chars().filter(char::is_ascii_digit);
+    (begun.flow, Some(secret(&digits.take(6).collect::<String>())))
+}
+
 /// What waits for its address is saved once that is verified; what runs then, runs.
 #[tokio::test]
 async fn what_waited_for_its_address_runs_what_is_after_a_profile() {
-    use crate::flow::{CodeOutcome, CodeSubmission};
     let told = Action::WebHook(Arc::new(web_hook(Response::Ignored)));
     let actions = [Action::VerifyNewAddress, Action::RevokeActiveSessions, told];
     let after = |action| hook(Purpose::Settings, Moment::After, action);
@@ -163,25 +182,40 @@ async fn what_waited_for_its_address_runs_what_is_after_a_profile() {
     world.register("ann@example.com").await;
     let (mine, other) =
         (world.proof("ann@example.com").await, world.proof("ann@example.com").await);
-    let flow = world.settings(&mine).await.unwrap();
-    world.clock.advance(Duration::from_secs(1));
-    let submission = SettingsSubmission {
-        method: "profile".to_owned(),
-        traits: traits("new@example.com"),
-        ..SettingsSubmission::default()
-    };
-    let begun = world.change(&flow, &mine, submission).await.unwrap().verification.unwrap();
+    let (flow, code) = waits(&world, &mine).await;
     world.service.make_calls().await.unwrap();
     assert!(receiver.asked() == 0 && world.recognised(&other).await, "nothing has changed");
-    let mails = world.service.list_messages(world.scope, &Default::default(), &PAGE).await.unwrap();
-    let digits = mails.items[0].body.chars().filter(char::is_ascii_digit);
-    let code = Some(secret(&digits.take(6).collect::<String>()));
     let submission = CodeSubmission { code, ..CodeSubmission::default() };
-    let what = (Purpose::Verification, begun.flow);
+    let what = (Purpose::Verification, flow);
     let done = world.service.submit_code(world.scope, what, submission, &client("192.0.2.1")).await;
     assert!(matches!(done, Ok(CodeOutcome::Verified(_))), "{done:?}");
     world.service.make_calls().await.unwrap();
     assert_eq!(receiver.body(0)["event"]["flow"], "settings");
     assert_eq!(receiver.body(0)["identity"]["traits"]["email"], "new@example.com");
     assert!(!world.recognised(&other).await);
+}
+
+#[tokio::test]
+async fn what_waits_is_told_what_its_schema_asks_for_by_then() {
+    let verifies = Settings { verification: true, ..settings() };
+    let hooks = [hook(Purpose::Settings, Moment::After, Action::VerifyNewAddress)];
+    let (world, _) = with(hooks.into(), verifies);
+    let put = async |document| {
+        let schema = NewSchema { id: "people".to_owned(), document, is_default: true };
+        world.service.put_schema(schema).await.unwrap();
+    };
+    put(preset::email()).await;
+    world.register("ann@example.com").await;
+    let (flow, code) = waits(&world, &world.proof("ann@example.com").await).await;
+    let mut stricter = preset::email();
+    let traits = &mut stricter["properties"]["traits"];
+    traits["properties"]["nick"] = json!({"type": "string"});
+    traits["required"] = json!(["email", "nick"]);
+    put(stricter).await;
+    let submission = CodeSubmission { code, ..CodeSubmission::default() };
+    let what = (Purpose::Verification, flow);
+    let done = world.service.submit_code(world.scope, what, submission, &client("192.0.2.1")).await;
+    let Err(CodeRejection::Invalid(flow)) = done else { panic!("{done:?}") };
+    let said: Vec<_> = flow.ui.messages.iter().map(|text| (text.id, &text.text)).collect();
+    assert_eq!(said, [(4_000_002, &"Property nick is missing.".to_owned())]);
 }

@@ -41,6 +41,7 @@ use crate::{
     readiness::NodeReadiness,
     stall::WatchedLog,
     telemetry::{
+        certificate::Certificates,
         cluster::ClusterMetrics,
         http::HttpMetrics,
         outbox::OutboxMetrics,
@@ -290,6 +291,9 @@ pub async fn serve_listeners(
     let shown = http.clone();
     let metrics = Arc::new(Metrics::new(|registry| shown.register(registry)));
     metrics.add(Arc::new(ProcessMetrics));
+    let certificates = Certificates::of(config);
+    metrics.add(Arc::new(certificates.clone()));
+    tokio::spawn(certificates.warn(SystemClock::new(), stop.clone()));
     services.metrics.into_iter().for_each(|source| metrics.add(source));
     let own = || health::routes().into_iter().chain(grpc::routes());
     let table = Arc::new(RouteTable::new(own().chain(services.routes))?);

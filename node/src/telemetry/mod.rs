@@ -3,6 +3,7 @@
 //! No secret enters a log line: types that hold one redact themselves, the
 //! access log writes route patterns instead of paths, and a test greps.
 
+pub mod certificate;
 pub mod cluster;
 pub mod http;
 pub mod logs;

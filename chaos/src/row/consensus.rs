@@ -141,7 +141,8 @@ pub async fn flapping(bench: &Bench) -> Lines {
         let elections = blow.elections as f64 / minutes / groups;
         // Beyond those that are due: a leader that a swizzle cuts off for longer than
         // followers wait is, and ought to be, followed by another.
-        let bar = Bar::Below(3.01 + blow.due / minutes);
+        let due = (100.0 * blow.due / minutes).round() / 100.0;
+        let bar = Bar::Below(3.01 + due);
         lines.push(Line::new(&format!("R10.{name}.elections"), elections, "/min/shard", bar));
         // A swizzle takes the majority away now and then, and nobody can write then.
         let bar = Bar::AtLeast(if nemesis == Nemesis::Flap { 70.0 } else { 20.0 });

@@ -11,6 +11,7 @@ pub mod refusal;
 pub mod relying_party;
 mod rules;
 pub mod secret;
+mod setting;
 pub mod settings;
 pub mod share;
 pub mod tables;

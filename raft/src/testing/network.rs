@@ -49,6 +49,7 @@ struct State {
     cut: BTreeSet<(NodeId, NodeId)>,
     hung: BTreeSet<(NodeId, NodeId)>,
     refused: BTreeSet<(NodeId, NodeId)>,
+    withheld: BTreeSet<(NodeId, NodeId)>,
 }
 
 /// Every node of a test and the links between them.
@@ -84,6 +85,12 @@ impl MemoryNetwork {
         self.state.lock().cut.insert((from, to));
     }
 
+    /// What one node's replicas tell another's is lost from now on; it may ask, and is
+    /// answered.
+    pub fn withhold(&self, from: NodeId, to: NodeId) {
+        self.state.lock().withheld.insert((from, to));
+    }
+
     /// Questions from one node to another are never answered from now on, as by a
     /// process that was stopped.
     pub fn hang(&self, from: NodeId, to: NodeId) {
@@ -114,6 +121,10 @@ impl MemoryNetwork {
     /// Mends every link.
     pub fn heal(&self) {
         self.state.lock().cut.clear();
+    }
+
+    fn tells(&self, from: NodeId, to: NodeId) -> bool {
+        self.passes(from, to) && !self.state.lock().withheld.contains(&(from, to))
     }
 
     fn passes(&self, from: NodeId, to: NodeId) -> bool {
@@ -221,7 +232,7 @@ impl Way {
 
     /// The replica, if the way there is open.
     fn go(&self) -> Result<Replica, RPCError<Config>> {
-        if !self.network.passes(self.from, self.to) {
+        if !self.network.tells(self.from, self.to) {
             return Err(self.unreachable().into());
         }
         self.network
@@ -317,8 +328,8 @@ impl RaftNetworkV2<Config> for MemoryClient {
             let replica = client.way.go()?;
             let there = client.way.clone();
             let input = client.tenure.appends(input).take_while(move |_| {
-                let passes = there.network.passes(there.from, there.to);
-                async move { passes }
+                let tells = there.network.tells(there.from, there.to);
+                async move { tells }
             });
             let answers = replica.raft.stream_append(input);
             let answers = answers.map(move |answer| client.way.back(answer));

@@ -6,11 +6,11 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     exit::{Failure, Outcome},
     keto::{self, Tuples},
     output::{Printer, Table, Tone},
+    progress::{Bar, again},
     schema,
 };
 use crate::{
@@ -31,7 +32,12 @@ const AT_ONCE: usize = 100;
 const BYTES_AT_ONCE: usize = 512 * 1024;
 /// Refusals that are shown; a report holds them all.
 const SHOWN_MAX: usize = 20;
+/// How often an identity is sent that the store could not take, and how long it rests between.
+const ATTEMPTS_MAX: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a batch may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+const IMPORT: &str = "/admin/import/identities";
 
 /// From where identities and relation tuples may be brought.
 #[derive(Debug, clap::Subcommand)]
@@ -97,6 +103,12 @@ struct Report {
     refused: Vec<Value>,
 }
 
+/// What a node says of a batch, in the order of the batch.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    identities: Vec<Value>,
+}
+
 pub(super) fn run(command: ImportCommand, connection: &Connection, printer: Printer) -> Outcome {
     let ImportCommand::Ory(args) = command;
     let client = OperatorClient::new(connection)?;
@@ -125,6 +137,8 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
     if let Some(file) = &args.config {
         report.schemas = put_schemas(file, args.dry_run, client).await?;
     }
+    // A batch waits for a node that comes back, but not for one that was never there.
+    let _: Value = client.get("/health/alive").await?;
     // The database is read as fast as the cluster takes what it holds.
     let (sender, mut batches) = tokio::sync::mpsc::channel(4);
     let with_sessions = args.sessions;
@@ -135,16 +149,20 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
         };
         (database, read)
     });
+    let total = report.survey.as_ref().map(|survey| survey.identities);
+    let (began, mut bar, mut sent) = (Instant::now(), Bar::new("identities", total), 0);
     while let Some(batch) = batches.recv().await {
-        let body = json!({ "identities": batch, "dry_run": args.dry_run });
-        let done: Value = client.put("/admin/import/identities", &body, PATIENCE).await?;
-        for item in done["identities"].as_array().into_iter().flatten() {
+        sent += batch.len() as u64;
+        let told = send(client, batch, args.dry_run).await.inspect_err(|_| bar.clear())?;
+        for item in &told {
             let is_whole = report.note(item);
             if let Some(lines) = lines.as_mut().filter(|_| !is_whole) {
                 writeln!(lines, "{item}").map_err(anyhow::Error::from)?;
             }
         }
+        bar.show(sent, sent, began.elapsed());
     }
+    bar.clear();
     let (database, read) =
         reader.join().map_err(|_| anyhow::anyhow!("reading the database ended early"))?;
     read?;
@@ -169,6 +187,40 @@ async fn bring(args: OryArgs, client: &OperatorClient, printer: Printer) -> Outc
             "{missing} identities and {refused} relation tuples were not brought"
         ))),
     }
+}
+
+/// Sends a batch, and of it again what nobody could take now: taking it twice does no harm,
+/// but what was brought by a request whose answer was lost is told as unchanged. Gives what
+/// became of each.
+async fn send(
+    client: &OperatorClient,
+    mut batch: Vec<Value>,
+    dry_run: bool,
+) -> Result<Vec<Value>, Failure> {
+    let mut done = Vec::new();
+    for attempt in 1.. {
+        let body = json!({ "identities": batch, "dry_run": dry_run });
+        let sent = again(async || client.put(IMPORT, &body, PATIENCE).await);
+        let answer: Answer = sent.await?;
+        if answer.identities.len() != batch.len() {
+            let (told, sent) = (answer.identities.len(), batch.len());
+            return Err(anyhow::anyhow!("{told} answers to {sent} identities").into());
+        }
+        let mut left = Vec::new();
+        for (identity, told) in batch.into_iter().zip(answer.identities) {
+            if told["outcome"] == "failed" && attempt < ATTEMPTS_MAX {
+                left.push(identity);
+            } else {
+                done.push(told);
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+        batch = left;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(done)
 }
 
 /// Puts the schemas of a configuration in force; of a rehearsal only reads them.
@@ -315,6 +367,12 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::response::IntoResponse as _;
+    use http::StatusCode;
+    use parking_lot::Mutex;
+
     use super::*;
 
     #[tokio::test]
@@ -324,13 +382,7 @@ mod tests {
         let schemas = "identity: {schemas: [{id: a, url: 'base64://e30='}]}";
         std::fs::write(&config, schemas).unwrap();
         let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = OperatorClient::new(&Connection {
-            url: format!("http://{}", node.local_addr().unwrap()),
-            api_key_file: None,
-            ca_file: None,
-            certificate_file: None,
-            certificate_key_file: None,
-        });
+        let client = client_of(format!("http://{}", node.local_addr().unwrap()));
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let args = OryArgs {
             database: fixtures.join("kratos.postgres.sql"),
@@ -342,9 +394,70 @@ mod tests {
             report: Some(folder.path().join("none/report")),
         };
         let printer = Printer::new(super::super::output::Format::Json);
-        let refused = bring(args, &client.unwrap(), printer).await.unwrap_err().to_string();
+        let refused = bring(args, &client, printer).await.unwrap_err().to_string();
         assert!(refused.contains("none/report"), "{refused}");
         node.set_nonblocking(true).unwrap();
         assert!(node.accept().is_err(), "nobody was asked for anything");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_taken_now_is_sent_again_and_nothing_else_is() {
+        let told = |id: u8, outcome: &str| json!({"id": id, "outcome": outcome});
+        let answer = |identities: &[Value]| Ok(json!({ "identities": identities }));
+        let (client, asked) = node_that_says(vec![
+            Err(503),
+            answer(&[told(1, "created"), told(2, "failed"), told(3, "refused")]),
+            answer(&[told(2, "created")]),
+        ])
+        .await;
+        let batch = (1..=3).map(|id| json!({"id": id})).collect();
+        let mut done = send(&client, batch, false).await.unwrap();
+        done.sort_by_key(|told| told["id"].as_u64());
+        assert_eq!(done, [told(1, "created"), told(2, "created"), told(3, "refused")]);
+        let asked = asked.lock().clone();
+        let all = json!([{"id": 1}, {"id": 2}, {"id": 3}]);
+        assert_eq!(asked, [all.clone(), all, json!([{"id": 2}])]);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_not_sent_again() {
+        let (client, asked) = node_that_says(vec![Err(403)]).await;
+        assert!(matches!(send(&client, vec![json!({})], false).await, Err(Failure::Failed(_))));
+        let one_too_few = vec![Ok(json!({"identities": []}))];
+        let (other, _) = node_that_says(one_too_few).await;
+        let told = send(&other, vec![json!({})], false).await.unwrap_err().to_string();
+        assert!(told.contains("0 answers to 1 identities"), "{told}");
+        assert_eq!(asked.lock().len(), 1);
+    }
+
+    /// A node that says one thing after the other, and the identities that it was sent.
+    async fn node_that_says(
+        answers: Vec<Result<Value, u16>>,
+    ) -> (OperatorClient, Arc<Mutex<Vec<Value>>>) {
+        let (asked, answers) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(answers)));
+        let for_node = asked.clone();
+        let says = async move |body: axum::Json<Value>| {
+            for_node.lock().push(body["identities"].clone());
+            match answers.lock().remove(0) {
+                Ok(answer) => axum::Json(answer).into_response(),
+                Err(status) => StatusCode::from_u16(status).unwrap().into_response(),
+            }
+        };
+        let router = axum::Router::new().route(IMPORT, axum::routing::put(says));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, router).into_future());
+        (client_of(url), asked)
+    }
+
+    fn client_of(url: String) -> OperatorClient {
+        OperatorClient::new(&Connection {
+            url,
+            api_key_file: None,
+            ca_file: None,
+            certificate_file: None,
+            certificate_key_file: None,
+        })
+        .unwrap()
     }
 }

@@ -17,6 +17,7 @@ pub mod node;
 pub mod opl;
 pub mod output;
 pub mod permission;
+mod progress;
 pub mod schema;
 pub mod shard;
 pub mod start;

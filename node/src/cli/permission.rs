@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, BufWriter, IsTerminal as _, Read as _, Write as _},
+    io::{BufRead, BufReader, BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     exit::{Failure, Outcome},
     output::Printer,
+    progress::{Bar, again},
 };
 use crate::operator::client::OperatorClient;
 
@@ -29,10 +30,6 @@ pub(super) const PART_BYTES: usize = 2 << 20;
 pub(super) const PART_LINES: u64 = 20_000;
 /// How long one part may take: longer than a node waits for itself.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a part is sent again that no node could take now.
-const ATTEMPTS_MAX: u32 = 30;
-/// How often progress is shown.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// What may be done with relation tuples.
 #[derive(Debug, clap::Subcommand)]
@@ -188,7 +185,7 @@ async fn import(
     // A part waits for a node that comes back, but not for one that was never there.
     let _: serde_json::Value = client.get("/health/alive").await?;
     let (began, total) = (Instant::now(), parts.total);
-    let mut bar = Bar::new(total);
+    let mut bar = Bar::new("tuples", total);
     let mut done = Imported::default();
     // Answers are taken in order, so that everything before the last one is there.
     let mut under_way = FuturesOrdered::new();
@@ -243,17 +240,7 @@ pub(super) async fn send(
     client: &OperatorClient,
     text: bytes::Bytes,
 ) -> Result<PartTaken, Failure> {
-    let mut attempt = 0;
-    loop {
-        match client.post_bytes(IMPORT, text.clone(), PATIENCE).await {
-            Err(Failure::Unavailable(_)) if attempt < ATTEMPTS_MAX => {
-                attempt += 1;
-                let wait = Duration::from_millis(100 << attempt.min(5));
-                tokio::time::sleep(wait).await;
-            }
-            answered => return answered,
-        }
-    }
+    again(async || client.post_bytes(IMPORT, text.clone(), PATIENCE).await).await
 }
 
 async fn export(
@@ -292,7 +279,8 @@ async fn export(
         )),
         None => Box::new(BufWriter::new(std::io::stdout())),
     };
-    let (began, mut bar, mut bytes, mut lines) = (Instant::now(), Bar::new(None), 0_u64, 0_u64);
+    let (began, mut bar, mut bytes, mut lines) =
+        (Instant::now(), Bar::new("tuples", None), 0_u64, 0_u64);
     if file.is_none() {
         bar.hide();
     }
@@ -345,52 +333,6 @@ fn is_closed(failure: &Failure) -> bool {
         .root_cause()
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// Progress on standard error, if that is a terminal.
-struct Bar {
-    total: Option<u64>,
-    shown: Option<Instant>,
-    visible: bool,
-}
-
-impl Bar {
-    fn new(total: Option<u64>) -> Self {
-        Self { total, shown: None, visible: std::io::stderr().is_terminal() }
-    }
-
-    fn hide(&mut self) {
-        self.visible = false;
-    }
-
-    fn show(&mut self, bytes: u64, tuples: u64, elapsed: Duration) {
-        if !self.visible || self.shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let text = told(self.total, bytes, tuples, elapsed);
-        std::io::stderr().write_all(format!("\r\x1b[K{text}").as_bytes()).ok();
-    }
-
-    fn clear(&mut self) {
-        if self.visible && self.shown.is_some() {
-            std::io::stderr().write_all(b"\r\x1b[K").ok();
-        }
-    }
-}
-
-/// A line of progress.
-fn told(total: Option<u64>, bytes: u64, tuples: u64, elapsed: Duration) -> String {
-    const WIDTH: usize = 30;
-    let rate = tuples as f64 / elapsed.as_secs_f64().max(0.001);
-    let Some(total) = total.filter(|total| *total > 0) else {
-        return format!("{tuples} tuples, {rate:.0}/s");
-    };
-    let share = (bytes as f64 / total as f64).min(1.0);
-    let full = (share * WIDTH as f64) as usize;
-    let bar = format!("{}{}", "█".repeat(full), "░".repeat(WIDTH - full));
-    let left = elapsed.as_secs_f64() * (1.0 - share) / share.max(0.001);
-    format!("{bar} {:3.0} %  {tuples} tuples, {rate:.0}/s, {left:.0} s left", share * 100.0)
 }
 
 #[cfg(test)]

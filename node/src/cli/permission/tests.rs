@@ -1,4 +1,4 @@
-//! Parts of an import, exports that fail, and progress.
+//! Parts of an import, and exports that fail.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -127,13 +127,4 @@ fn lines_are_counted_over_parts_and_skipped() {
 fn an_array_is_taken_line_by_line() {
     let parts = parts_of(" [{\"object\": \"1\"},\n {\"object\": \"2\"}]", 1).unwrap();
     assert_eq!(parts, [(1..3, "{\"object\":\"1\"}\n{\"object\":\"2\"}\n".to_owned())]);
-}
-
-#[test]
-fn progress_is_told() {
-    let told = told(Some(200), 50, 1_000, Duration::from_secs(2));
-    assert_eq!(
-        told,
-        format!("{}{}  25 %  1000 tuples, 500/s, 6 s left", "█".repeat(7), "░".repeat(23))
-    );
 }

@@ -23,6 +23,8 @@ pub mod outbound;
 pub mod outbox;
 pub mod page;
 pub mod password;
+#[cfg(test)]
+mod rounds;
 pub mod schema;
 pub mod service;
 pub mod session;

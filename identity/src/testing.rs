@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use cardea_storage::{
-    Clock, Consistency, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Slot, Space, Store,
-    StoreError, Through, Timestamp,
+    Clock, Consistency, KeyId, Keyring, ManualClock, Secret, SeededEntropy, Slot, Snaptoken, Space,
+    Store, StoreError, Through, Timestamp,
     engine::memory::MemoryDisk,
     key::slot_of,
     local::LocalShards,
@@ -67,6 +67,10 @@ pub(crate) struct Counted {
     /// What the last commit named lay in these.
     pub(crate) spaces: Mutex<BTreeSet<Space>>,
     pub(crate) fails: AtomicBool,
+    /// How often a quorum was asked, one question after the other: those asked at once
+    /// count as one.
+    pub(crate) rounds: AtomicUsize,
+    asking: AtomicUsize,
     /// What local reads have answered, and answer again: a replica that falls behind.
     pub(crate) behind: Mutex<Option<Vec<Given>>>,
     /// This node's own clock, where it is not the store's.
@@ -79,6 +83,16 @@ impl Counted {
     /// Reads, rows asked for, commits and changes since the last call.
     pub(crate) fn take(&self) -> [usize; 4] {
         [&self.reads, &self.rows, &self.commits, &self.ops].map(|n| n.swap(0, Ordering::SeqCst))
+    }
+
+    /// Asks a quorum so often.
+    async fn ask(&self, rounds: usize) {
+        if self.asking.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.rounds.fetch_add(rounds, Ordering::SeqCst);
+        }
+        // Whoever is to ask at the same time does.
+        tokio::task::yield_now().await;
+        self.asking.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn is_due(&self) -> Option<BoxFuture<'static, ()>> {
@@ -106,14 +120,22 @@ impl Through for Counted {
         if let Some(what) = self.is_due() {
             what.await;
         }
-        let (reads, local) = (request.reads.clone(), request.consistency == Consistency::Eventual);
+        let nobody = Consistency::AtLeast(Snaptoken::default());
+        let local = [Consistency::Eventual, nobody].contains(&request.consistency);
+        let reads = request.reads.clone();
         if local && let Some(given) = self.behind.lock().as_ref() {
             let before = given.iter().find(|(asked, _)| *asked == reads);
             if let Some((_, answer)) = before {
                 return Ok(answer.clone());
             }
         }
+        let strong = request.consistency == Consistency::Strong;
+        let seen = request.seen.clone();
         let answer = self.inner.read(request).await?;
+        let asks = answer.snaptoken.positions.iter().any(|at| seen.revision(at.shard).is_none());
+        if strong && asks {
+            self.ask(1).await;
+        }
         if local && let Some(given) = self.behind.lock().as_mut() {
             given.push((reads, answer.clone()));
         }
@@ -126,7 +148,12 @@ impl Through for Counted {
         let checked = draft.checks.iter().filter_map(|check| check.condition.as_ref());
         let changed = draft.ops.iter().filter_map(|op| op.effect.as_ref());
         let places = checked.map(Condition::place).chain(changed.map(Effect::key));
-        *self.spaces.lock() = places.filter_map(|at| slot_of(at)).map(Slot::space).collect();
+        let spaces: BTreeSet<Space> =
+            places.filter_map(|at| slot_of(at)).map(Slot::space).collect();
+        // Over several shards one is asked after the others.
+        let rounds = spaces.len().min(2);
+        *self.spaces.lock() = spaces;
+        self.ask(rounds).await;
         if self.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Unknown);
         }
@@ -208,6 +235,8 @@ impl World {
             commits: AtomicUsize::new(0),
             ops: AtomicUsize::new(0),
             spaces: Mutex::default(),
+            rounds: AtomicUsize::new(0),
+            asking: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
             behind: Mutex::default(),
             skewed: OnceLock::new(),

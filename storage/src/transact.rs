@@ -19,7 +19,8 @@
 //! replica as it is, since the commit validates it anyway, and no quorum is asked
 //! before the one that commits. What nothing validates is read strongly: reads that
 //! do not become checks, and everything whenever the closure refuses or writes
-//! nothing, for then it runs again with strong reads before its word counts.
+//! nothing, for then it runs again with strong reads before its word counts. A record
+//! that only [leads](Transaction::lead) to another, which proves it, is neither.
 
 mod state;
 
@@ -162,6 +163,31 @@ impl Transaction {
     pub async fn peek<T: Table>(&self, key: &T::Key) -> Result<Option<Entry<T>>, StoreError> {
         let rows = self.rows(&[T::key(key)], false).await?;
         Ok(rows.into_iter().flatten().next().map(|row| T::decode(&row)).transpose()?)
+    }
+
+    /// Reads a record that leads to others, without a check: its caller takes nothing from it
+    /// that they do not prove. The optimistic attempt takes what the nearest replica has, and
+    /// asks for more only where that has nothing; so who finds that it leads nowhere must
+    /// [`peek`](Self::peek) before he says so, if [`may_mislead`](Self::may_mislead).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn lead<T: Table>(&self, key: &T::Key) -> Result<Option<Entry<T>>, StoreError> {
+        if self.may_mislead() && self.state.lock().written(&T::key(key)).is_none() {
+            let seen = self.state.lock().seen.clone();
+            let mut request = ReadRequest::new(Consistency::AtLeast(seen)).get(T::key(key));
+            request.partial = self.state.lock().partial;
+            let answer = self.store.read(request).await?;
+            if let Some(row) = answer.results.into_iter().next().and_then(Rows::into_row) {
+                return Ok(Some(T::decode(&row)?));
+            }
+        }
+        self.peek::<T>(key).await
+    }
+
+    /// Whether what [leads](Self::lead) may be older than what a [`peek`](Self::peek) finds.
+    pub fn may_mislead(&self) -> bool {
+        matches!(self.state.lock().freshness, Freshness::Optimistic)
     }
 
     /// Reads several records at once, each with a check.

@@ -145,3 +145,31 @@ async fn a_transaction_of_fresh_reads_asks_nobody_but_the_commit() {
     open(&store, 3, 1).await.unwrap();
     assert_eq!(lagging.strong_reads.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test]
+async fn what_leads_is_the_nearest_replicas_but_for_absence() {
+    let (lagging, store) = lagging().await;
+    for there in [&lagging.behind, &lagging.current] {
+        open(there, 2, 20).await.unwrap();
+    }
+    let strong_reads = || lagging.strong_reads.load(Ordering::Relaxed);
+    let led = store.transact(|t| async move {
+        let leads = async |number| {
+            let found = t.lead::<Accounts>(&AccountKey(number)).await?;
+            Ok::<_, StoreError>(found.map(|account| account.record.balance))
+        };
+        assert!(t.may_mislead());
+        assert_eq!((leads(2).await?, strong_reads()), (Some(20), 0));
+        // It may only not have arrived.
+        assert_eq!((leads(1).await?, strong_reads()), (Some(10), 1));
+        assert_eq!(leads(9).await?, None);
+        t.put::<Accounts>(&AccountKey(9), &Account { balance: 90 }, None).await?;
+        assert_eq!(leads(9).await?, Some(90));
+        Ok::<_, StoreError>(())
+    });
+    led.await.unwrap();
+    let view = store.view(Consistency::Strong);
+    let before = strong_reads();
+    view.lead::<Accounts>(&AccountKey(2)).await.unwrap().unwrap();
+    assert!(!view.may_mislead() && strong_reads() == before + 1);
+}

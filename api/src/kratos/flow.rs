@@ -245,7 +245,7 @@ pub(super) async fn open(
         Ok(id) => id,
         Err(error) => return Err(kratos.answer(scope, manner, Err(error)).await),
     };
-    match kratos.service().flow(scope, purpose, id).await {
+    match kratos.service().flow_sent_to(scope, purpose, id).await {
         Ok(flow) if flow.browser.is_some() || flow.dry_run.is_some() => Ok((flow, manner)),
         Ok(flow) => Ok((flow, Manner::Native)),
         Err(rejection) => {

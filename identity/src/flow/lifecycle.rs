@@ -63,6 +63,27 @@ impl Service {
         Ok(flow)
     }
 
+    /// A flow that something is sent to, for what of it never changes: read here, and
+    /// strongly where that may not be all. What comes of it is decided by the commit.
+    ///
+    /// # Errors
+    /// As those of [`flow`](Self::flow).
+    pub async fn flow_sent_to(
+        &self,
+        scope: Scope,
+        purpose: Purpose,
+        id: FlowId,
+    ) -> Result<Flow, FlowRejection> {
+        let found = self.peek_flow(scope, id, Consistency::Eventual).await?;
+        // Whose browser's it is may have been told elsewhere a moment ago.
+        let sure = |record: &&FlowRecord| !record.unclaimed && !dry_run::is_one(record);
+        if found.as_ref().filter(sure).is_none() {
+            return self.flow(scope, purpose, id).await;
+        }
+        let record = self.not_over(scope, purpose, found).await?;
+        Ok(self.show_flow(id, &record))
+    }
+
     /// Reads a flow that is to be shown, strongly: what somebody is to be told was written a
     /// moment ago, perhaps through another node.
     pub(super) async fn latest_flow(

@@ -7,7 +7,7 @@
 //! the identity is there and active. Strong reads, which are the default, see
 //! every revocation that was acknowledged before the question was asked.
 
-use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp, Transaction};
+use cardea_storage::{Consistency, Entry, Secret, StoreError, Table, Timestamp, Transaction};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use uuid::Uuid;
@@ -18,8 +18,8 @@ use crate::{
     model::{Identity, IdentityId, Scope, Session, SessionId, Standing},
     table::{
         Identities, IdentityKey, IdentityRecord, ImportedTokenKey, ImportedTokens, MethodRecord,
-        SessionEraKey, SessionEras, SessionKey, SessionRecord, SessionTokenKey, SessionTokens,
-        Sessions, id_of,
+        SessionEraKey, SessionEras, SessionKey, SessionRecord, SessionTokenKey, SessionTokenRecord,
+        SessionTokens, Sessions, id_of,
     },
 };
 
@@ -122,16 +122,26 @@ impl Service {
             SessionTokenKey { slot: parsed.slot, tenant: scope.tenant, digest: parsed.digest.0 };
         // The session says whether it is its token still: the row that leads to it goes
         // when it gets another, and may have been read just before.
-        let Some(lead) = t.peek::<SessionTokens>(&key).await? else { return Ok(None) };
-        let session = SessionKey { tenant: scope.tenant, id: id_of(&lead.record.session) };
-        let found = self.find_by_id(t, session, id_of(&lead.record.identity), tracked).await?;
-        Ok(found.filter(|found| {
-            let own = match kind {
-                TokenKind::Session => &found.session.token_digest,
-                TokenKind::Logout => &found.session.logout_digest,
+        let follow = async |lead: Option<Entry<SessionTokens>>| {
+            let Some(SessionTokenRecord { session, identity }) = lead.map(|lead| lead.record)
+            else {
+                return Ok(None);
             };
-            own.ct_eq(&key.digest).into()
-        }))
+            let session = SessionKey { tenant: scope.tenant, id: id_of(&session) };
+            let found = self.find_by_id(t, session, id_of(&identity), tracked).await?;
+            Ok::<_, StoreError>(found.filter(|found| {
+                let own = match kind {
+                    TokenKind::Session => &found.session.token_digest,
+                    TokenKind::Logout => &found.session.logout_digest,
+                };
+                own.ct_eq(&key.digest).into()
+            }))
+        };
+        let found = follow(t.lead(&key).await?).await?;
+        if found.is_some() || !t.may_mislead() {
+            return Ok(found);
+        }
+        follow(t.peek(&key).await?).await
     }
 
     /// Reads the session of a token that another system made, where such are taken.

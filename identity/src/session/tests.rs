@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use cardea_storage::{Clock as _, Consistency, ManualClock, StoreError, Tenant};
+use cardea_storage::{Clock as _, Consistency, ManualClock, Secret, StoreError, Tag, Tenant};
 
 use super::*;
 use crate::{
-    PageRequest, Scope, Settings,
+    PageRequest, Scope, Service, Settings,
     flow::{BeginLogin, LoginSubmission},
-    model::Session,
+    model::{Issued, Session},
     testing::{BROWSER, PASSWORD, START, World, client, keys, secret, settings},
 };
 
@@ -379,40 +379,73 @@ async fn revoked_session_does_not_slide_nor_does_any_where_they_do_not() {
     }
 }
 
+/// The holder of a cookie proves itself again, and its browser gets another token.
+async fn prove_again(service: &Service, scope: Scope, cookie: Secret<String>) -> Issued {
+    let proof = Some(Proof::Cookie(cookie));
+    let begin = BeginLogin {
+        refresh: true,
+        proof: proof.clone(),
+        browser: Some(BROWSER),
+        ..BeginLogin::default()
+    };
+    let flow = service.begin_login(scope, begin).await.unwrap();
+    let submission = LoginSubmission {
+        method: "password".to_owned(),
+        identifier: Some("ann@example.org".to_owned()),
+        password: Some(secret(PASSWORD)),
+        proof,
+        ..LoginSubmission::default()
+    };
+    let guest = client("192.0.2.1");
+    service.submit_login(scope, flow.id, submission, &guest).await.unwrap().issued
+}
+
+/// Somebody's first token, and the cookie with it.
+async fn first_token(world: &World) -> (Secret<String>, Secret<String>) {
+    world.register("ann@example.org").await;
+    let issued = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
+    let (service, end) = (&world.service, issued.session.expires_at);
+    let cookies = &service.keys().cookies;
+    let cookie = cookies.seal(service.entropy(), world.scope.tenant, &issued.token, end);
+    (issued.token, cookie)
+}
+
 /// Whoever knew a browser's token before its holder proved itself again does not rise with
 /// it, however close it comes.
 #[tokio::test]
 async fn token_that_is_replaced_meanwhile_is_no_token() {
     for reads in 0..2 {
         let world = World::new();
-        world.register("ann@example.org").await;
-        let issued = world.log_in("ann@example.org", PASSWORD).await.unwrap().issued;
-        let (service, scope) = (world.service.clone(), world.scope);
-        let (keys, end) = (service.keys(), issued.session.expires_at);
-        let cookie = keys.cookies.seal(service.entropy(), scope.tenant, &issued.token, end);
-        let again = {
-            let (service, proof) = (service.clone(), Proof::Cookie(cookie.clone()));
-            async move {
-                let begin = BeginLogin {
-                    refresh: true,
-                    proof: Some(proof.clone()),
-                    browser: Some(BROWSER),
-                    ..BeginLogin::default()
-                };
-                let flow = service.begin_login(scope, begin).await.unwrap();
-                let submission = LoginSubmission {
-                    method: "password".to_owned(),
-                    identifier: Some("ann@example.org".to_owned()),
-                    password: Some(secret(PASSWORD)),
-                    proof: Some(proof),
-                    ..LoginSubmission::default()
-                };
-                let guest = client("192.0.2.1");
-                service.submit_login(scope, flow.id, submission, &guest).await.unwrap();
-            }
-        };
+        let (_, cookie) = first_token(&world).await;
+        let (service, scope, holder) = (world.service.clone(), world.scope, cookie.clone());
+        let again = async move { drop(prove_again(&service, scope, holder).await) };
         *world.counted.meanwhile.lock() = Some((reads, Box::pin(again)));
         assert!(!world.recognised(&Proof::Cookie(cookie)).await, "before read {reads}");
         assert!(world.counted.meanwhile.lock().take().is_none());
+    }
+}
+
+/// A node that has not heard of it yet takes the former token for nothing, either, and the
+/// new one for what it is.
+#[tokio::test]
+async fn token_that_was_replaced_elsewhere_ends_nothing() {
+    for lags in ["in its row alone", "in everything"] {
+        let world = World::new();
+        let (service, scope) = (&world.service, world.scope);
+        let (former, cookie) = first_token(&world).await;
+        *world.counted.behind.lock() = Some(Vec::new());
+        service.logout_token(scope, &Proof::Cookie(cookie.clone())).await.unwrap();
+        if let Some(given) = world.counted.behind.lock().as_mut().filter(|_| lags.contains("row")) {
+            given.retain(|(reads, _)| reads[0].tag() == Some(Tag::SESSION_TOKEN));
+            assert_eq!(given.len(), 1);
+        }
+        let held = world.counted.behind.lock().take();
+        let issued = prove_again(service, scope, cookie).await;
+        *world.counted.behind.lock() = held;
+        let ended = service.log_out(scope, &former).await;
+        assert!(matches!(ended, Err(RevokeRejection::NotFound)), "{lags}: {ended:?}");
+        assert!(world.recognised(&Proof::Token(issued.token.clone())).await, "{lags}");
+        service.log_out(scope, &issued.token).await.unwrap();
+        assert!(!world.recognised(&Proof::Token(issued.token)).await, "{lags}");
     }
 }

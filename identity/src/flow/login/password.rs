@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cardea_storage::{Consistency, Secret, StoreError, Table, Timestamp};
+use futures::try_join;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -42,9 +43,10 @@ impl Service {
             return Err(LoginRejection::Invalid(Box::new(flow)));
         };
         let source = self.source(scope, client);
-        self.source_may_try(scope, &source).await?.map_err(LoginRejection::Throttled)?;
-
-        let account = self.account(scope, &identifier).await?;
+        // Both ask other shards, perhaps far away.
+        let (may, account) =
+            try_join!(self.source_may_try(scope, &source), self.account(scope, &identifier))?;
+        may.map_err(LoginRejection::Throttled)?;
         let attempt = Attempt {
             scope,
             flow: (id, &record),

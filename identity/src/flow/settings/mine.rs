@@ -1,6 +1,7 @@
 //! Whose settings they are: the session that may see them, and what it is shown.
 
-use cardea_storage::{Consistency, StoreError, Timestamp};
+use cardea_storage::{Consistency, StoreError, Timestamp, Transaction};
+use futures::join;
 
 use super::SettingsRejection;
 use crate::{
@@ -20,19 +21,23 @@ impl Service {
         view.satisfies(self.settings.settings_required_aal)
     }
 
-    /// A settings flow, with the session of a proof that may see it.
+    /// A settings flow, with the session of a proof that may see it; what that needs is read
+    /// in a view.
     pub(super) async fn my_settings(
         &self,
-        scope: Scope,
-        id: FlowId,
+        view: &Transaction,
+        (scope, id): (Scope, FlowId),
         proof: Option<&Proof>,
     ) -> Result<(FlowRecord, Found), SettingsRejection> {
-        let record = self.latest_flow(scope, Purpose::Settings, id).await?;
-        let me = match proof {
-            Some(proof) => self.me(scope, proof).await?,
-            None => None,
+        let me = async {
+            match proof {
+                Some(proof) => self.me_in(view, scope, proof).await,
+                None => Ok(None),
+            }
         };
-        let me = me.ok_or(SettingsRejection::NoSession)?;
+        let (record, me) = join!(self.latest_flow(scope, Purpose::Settings, id), me);
+        let record = record?;
+        let me = me?.ok_or(SettingsRejection::NoSession)?;
         if me.identity_id != id_of(&record.subject) {
             return Err(SettingsRejection::IdentityMismatch);
         }
@@ -48,8 +53,18 @@ impl Service {
         scope: Scope,
         proof: &Proof,
     ) -> Result<Option<Found>, StoreError> {
-        let view = self.store.view(Consistency::Strong);
-        let found = self.find_session(&view, scope, proof, false).await?;
+        self.me_in(&self.store.view(Consistency::Strong), scope, proof).await
+    }
+
+    /// The same, read in a view: what is read in it next of where the identity lives asks
+    /// nobody again.
+    pub(crate) async fn me_in(
+        &self,
+        view: &Transaction,
+        scope: Scope,
+        proof: &Proof,
+    ) -> Result<Option<Found>, StoreError> {
+        let found = self.find_session(view, scope, proof, false).await?;
         let now = view.judged_at();
         Ok(found.filter(|found| found.accepted(now).is_some()))
     }

@@ -135,7 +135,8 @@ impl Service {
         begin: BeginSettings,
     ) -> Result<Flow, BeginRejection> {
         let proof = begin.proof.as_ref().ok_or(BeginRejection::SessionRequired)?;
-        let me = self.me(scope, proof).await?.ok_or(BeginRejection::SessionRequired)?;
+        let view = &self.store.view(Consistency::Strong);
+        let me = self.me_in(view, scope, proof).await?.ok_or(BeginRejection::SessionRequired)?;
         if !self.may_see_settings(&me) {
             return Err(BeginRejection::SecondFactorRequired);
         }
@@ -143,12 +144,11 @@ impl Service {
         record.schema_id.clone_from(&me.identity.schema_id);
         record.subject = id_bytes(&me.identity_id);
         record.csrf_digest = csrf_bytes(begin.browser);
-        let view = self.store.view(Consistency::Strong);
-        let factors = self.factors_of(&view, scope, me.identity_id).await?;
+        let factors = self.factors_of(view, scope, me.identity_id).await?;
         self.draw_offers(&mut record, &factors);
         let flow = self.keep_begun(scope, record.clone(), false, &begin.client).await?;
         let mut flow = self.show_settings(flow.id, &record, &me.identity, &factors);
-        self.show_links(scope, &mut flow, me.identity_id).await?;
+        self.show_links(view, scope, &mut flow, me.identity_id).await?;
         Ok(flow)
     }
 
@@ -174,11 +174,11 @@ impl Service {
         id: FlowId,
         proof: Option<&Proof>,
     ) -> Result<(Flow, FlowRecord), SettingsRejection> {
-        let (record, me) = self.my_settings(scope, id, proof).await?;
-        let view = self.store.view(Consistency::Strong);
-        let factors = self.factors_of(&view, scope, me.identity_id).await?;
+        let view = &self.store.view(Consistency::Strong);
+        let (record, me) = self.my_settings(view, (scope, id), proof).await?;
+        let factors = self.factors_of(view, scope, me.identity_id).await?;
         let mut flow = self.show_settings(id, &record, &me.identity, &factors);
-        self.show_links(scope, &mut flow, me.identity_id).await?;
+        self.show_links(view, scope, &mut flow, me.identity_id).await?;
         Ok((flow, record))
     }
 
@@ -218,16 +218,16 @@ impl Service {
         submission: SettingsSubmission,
     ) -> Result<Option<Flow>, SettingsRejection> {
         let (proof, client) = (submission.proof.clone(), submission.client.clone());
-        let (record, me) = self.my_settings(scope, id, proof.as_ref()).await?;
+        let view = &self.store.view(Consistency::Strong);
+        let (record, me) = self.my_settings(view, (scope, id), proof.as_ref()).await?;
         let Some(proof) = &proof else { return Err(SettingsRejection::NoSession) };
         // What hooks are asked and waited for is decided by the schema that the transaction
         // will take, though another node may have put it in force a moment ago.
         self.newest_schema(&me.identity.schema_id).await?;
         let subject = me.identity_id;
-        let view = self.store.view(Consistency::Strong);
-        let factors = self.factors_of(&view, scope, subject).await?;
+        let factors = self.factors_of(view, scope, subject).await?;
         let mut flow = self.show_settings(id, &record, &me.identity, &factors);
-        self.show_links(scope, &mut flow, subject).await?;
+        self.show_links(view, scope, &mut flow, subject).await?;
         let method = submission.method().to_owned();
         flow.active = Some(method.clone());
         if method == "oidc" && self.offers_social() {
@@ -326,7 +326,8 @@ impl Service {
                     self.calls_posted(calls);
                 }
                 let mut flow = self.show_settings(id, &record, &identity, &factors);
-                self.show_links(scope, &mut flow, subject).await?;
+                let view = &self.store.view(Consistency::Strong);
+                self.show_links(view, scope, &mut flow, subject).await?;
                 flow.active = Some(occasion.method.to_owned());
                 if !shows {
                     flow.state = FlowState::Success;

@@ -1,6 +1,6 @@
 //! The nodes of providers: a button for each, and in settings one for each account.
 
-use cardea_storage::{Consistency, StoreError};
+use cardea_storage::{StoreError, Transaction};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -51,9 +51,10 @@ impl Service {
         ui.nodes.extend(offered.map(|p| button("provider", &p.id, label(p))));
     }
 
-    /// Adds the accounts of an identity to its settings.
+    /// Adds the accounts of an identity to its settings, as a view shows them.
     pub(in crate::flow) async fn show_links(
         &self,
+        view: &Transaction,
         scope: Scope,
         flow: &mut Flow,
         identity: Uuid,
@@ -63,7 +64,7 @@ impl Service {
         }
         let kind = CredentialKind::Oidc.number();
         let key = CredentialKey { tenant: scope.tenant, identity, kind };
-        let found = self.store.view(Consistency::Strong).peek::<Credentials>(&key).await?;
+        let found = view.peek::<Credentials>(&key).await?;
         let organization = flow.identity.as_ref().and_then(|identity| identity.organization);
         flow.organization = self.bound_to(organization);
         self.offer_links(flow, found.as_ref().map(|entry| &entry.record));

@@ -46,6 +46,8 @@ pub struct NodePicture {
     pub silent_ms: u64,
     /// Whether it hands leaderships over and takes none, whatever its row says.
     pub draining: bool,
+    /// Whether its disk hangs, or did lately.
+    pub disk_hangs: bool,
     /// Milliseconds since another took a leadership that it had not handed over, if the
     /// planner has seen that.
     pub deposed_ms: Option<u64>,
@@ -226,6 +228,13 @@ impl Picture {
 
     /// Whether a node may get replicas now.
     fn takes(&self, node: NodeId, rules: &Rules) -> bool {
+        self.fills(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_hangs)
+    }
+
+    /// Whether a node goes on with replicas that it was given. A disk that hangs does not
+    /// keep it from that: filling them is what a disk may be too slow for, and whoever
+    /// begins anew each time never ends.
+    fn fills(&self, node: NodeId, rules: &Rules) -> bool {
         self.is_alive(node, rules)
             && self
                 .nodes

@@ -88,7 +88,8 @@ pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
                 state: record.state(),
                 silent_ms: observed.silent_ms(id),
                 draining: record.state() != NodeState::Live
-                    || report.is_some_and(|report| report.draining || report.disk_hangs),
+                    || report.is_some_and(|report| report.draining),
+                disk_hangs: report.is_some_and(|report| report.disk_hangs),
                 deposed_ms: observed.deposed_ms.get(&id).copied(),
             };
             (id, picture)

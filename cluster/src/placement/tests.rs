@@ -14,6 +14,7 @@ fn node(region: &str) -> NodePicture {
         state: NodeState::Live,
         silent_ms: 0,
         draining: false,
+        disk_hangs: false,
         deposed_ms: None,
     }
 }
@@ -141,6 +142,39 @@ fn a_change_that_is_under_way_is_waited_for() {
         picture.nodes.insert(NodeId(4), node("d"));
         assert_eq!(steps(&picture), []);
     }
+}
+
+/// Whoever is filled may well be too slow for it, and would else begin anew for ever.
+#[test]
+fn a_node_whose_disk_hangs_goes_on_with_what_it_was_given_and_gets_no_more() {
+    let all = || vec![voter(1), voter(2), voter(3)];
+    let nodes = [(1, "a"), (2, "b"), (3, "c"), (4, "a")];
+    let mut picture = picture_of(&nodes, (0..4).map(|_| shard(2, all())).collect());
+    assert!(steps(&picture).contains(&add(4)));
+    picture.nodes.get_mut(&NodeId(4)).unwrap().disk_hangs = true;
+    let adds = |picture: &Picture| {
+        steps(picture).iter().any(|step| matches!(step, Step::AddReplica { .. }))
+    };
+    assert!(!adds(&picture));
+
+    let shards = &mut picture.shards;
+    shards
+        .get_mut(&GROUP)
+        .unwrap()
+        .replicas
+        .push(ReplicaPicture { caught_up: false, ..learner(4) });
+    let of_the_shard = |picture: &Picture| {
+        let mut steps = steps(picture);
+        steps.retain(|step| matches!(step, Step::SetRoles { .. }));
+        steps
+    };
+    assert_eq!(of_the_shard(&picture), []);
+    assert!(!adds(&picture));
+    picture.shards.get_mut(&GROUP).unwrap().replicas[3].caught_up = true;
+    assert_eq!(of_the_shard(&picture), [roles(&[(4, Voter), (1, Leaving)])]);
+    // Who drains gives it back.
+    picture.nodes.get_mut(&NodeId(4)).unwrap().draining = true;
+    assert_eq!(of_the_shard(&picture), [roles(&[(4, Leaving)])]);
 }
 
 #[test]

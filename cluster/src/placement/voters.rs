@@ -249,7 +249,7 @@ impl Planner<'_> {
             .nodes
             .keys()
             .copied()
-            .filter(|node| self.is_within(*node) && self.picture.takes(*node, self.rules))
+            .filter(|node| self.is_within(*node) && self.may_hold(*node))
             .collect();
         while target.len() < wanted {
             let Some(best) = self.best_addition(&target, &candidates) else { break };
@@ -280,6 +280,14 @@ impl Planner<'_> {
         }
         self.improve(&mut target, &candidates);
         target
+    }
+
+    /// Whether a node may get a replica, or is being given one.
+    fn may_hold(&self, node: NodeId) -> bool {
+        let is_coming = self
+            .replica_on(node)
+            .is_some_and(|replica| !is_voter(replica) && replica.role != ReplicaRole::Leaving);
+        self.picture.takes(node, self.rules) || is_coming && self.picture.fills(node, self.rules)
     }
 
     /// Nodes that could hold a voter if all of them were alive.

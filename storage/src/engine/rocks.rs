@@ -28,6 +28,9 @@ use crate::fault::Fault;
 
 /// A day: how long an expired row may stay in a file that nothing else rewrites.
 const PERIODIC_COMPACTION_SECONDS: u64 = 24 * 60 * 60;
+/// Files of the first level from which on writes are held back, of a tablet and of the log.
+const TABLET_FILES_SLOW: i32 = 64;
+const LOG_FILES_SLOW: i32 = 1_000;
 
 /// What all engines of a disk share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +140,10 @@ impl RocksDisk {
         rocks.set_target_file_size_base(16 << 20);
         rocks.set_max_bytes_for_level_base(64 << 20);
         rocks.set_level_compaction_dynamic_level_bytes(true);
+        // Merging files comes after everything else for the processor: while a replica is
+        // filled more of them wait than RocksDB's own bounds allow for.
+        rocks.set_level_zero_slowdown_writes_trigger(TABLET_FILES_SLOW);
+        rocks.set_level_zero_stop_writes_trigger(2 * TABLET_FILES_SLOW);
         rocks.set_periodic_compaction_seconds(PERIODIC_COMPACTION_SECONDS);
         blocks.set_block_size(8 << 10);
         blocks.set_bloom_filter(10.0, false);
@@ -151,7 +158,14 @@ impl RocksDisk {
 
     fn tune_log(&self, rocks: &mut Options, blocks: &mut BlockBasedOptions) {
         rocks.set_write_buffer_size(self.settings.log_write_buffer_bytes);
-        rocks.set_max_write_buffer_number(4);
+        rocks.set_max_write_buffer_number(8);
+        // Entries are read in order and go in order, so files that wait to be merged harm
+        // nobody; but a write that is held back for them looks like a disk that hangs, for
+        // which a node hands its leaderships over, and stops.
+        rocks.set_level_zero_slowdown_writes_trigger(LOG_FILES_SLOW);
+        rocks.set_level_zero_stop_writes_trigger(2 * LOG_FILES_SLOW);
+        rocks.set_soft_pending_compaction_bytes_limit(0);
+        rocks.set_hard_pending_compaction_bytes_limit(0);
         // Two memtables in one flush: what was purged between them is not written.
         rocks.set_min_write_buffer_number_to_merge(2);
         rocks.set_compression_type(DBCompressionType::None);

@@ -382,7 +382,7 @@ mod tests {
         let schemas = "identity: {schemas: [{id: a, url: 'base64://e30='}]}";
         std::fs::write(&config, schemas).unwrap();
         let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = client_of(format!("http://{}", node.local_addr().unwrap()));
+        let client = OperatorClient::of_this_machine(node.local_addr().unwrap().port()).unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let args = OryArgs {
             database: fixtures.join("kratos.postgres.sql"),
@@ -445,19 +445,8 @@ mod tests {
         };
         let router = axum::Router::new().route(IMPORT, axum::routing::put(says));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
         tokio::spawn(axum::serve(listener, router).into_future());
-        (client_of(url), asked)
-    }
-
-    fn client_of(url: String) -> OperatorClient {
-        OperatorClient::new(&Connection {
-            url,
-            api_key_file: None,
-            ca_file: None,
-            certificate_file: None,
-            certificate_key_file: None,
-        })
-        .unwrap()
+        (OperatorClient::of_this_machine(port).unwrap(), asked)
     }
 }

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{cli::output::Format, operator::client::Connection};
+use crate::cli::output::Format;
 
 /// Reads a request to its end.
 async fn whole_request(stream: &mut TcpStream) {
@@ -28,7 +28,7 @@ async fn whole_request(stream: &mut TcpStream) {
 /// A node that answers everything so.
 async fn node(body: String) -> OperatorClient {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -37,14 +37,7 @@ async fn node(body: String) -> OperatorClient {
             stream.write_all(answer.as_bytes()).await.ok();
         }
     });
-    OperatorClient::new(&Connection {
-        url,
-        api_key_file: None,
-        ca_file: None,
-        certificate_file: None,
-        certificate_key_file: None,
-    })
-    .unwrap()
+    OperatorClient::of_this_machine(port).unwrap()
 }
 
 #[tokio::test]

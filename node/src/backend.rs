@@ -274,6 +274,7 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
         },
         rest_beats: if raft.rest { cardea_raft::Settings::REST_BEATS } else { 0 },
         snapshot_entries: u64::from(raft.snapshot_entries),
+        snapshot_bytes_per_second: raft.snapshot_rate.bytes(),
         ..cardea_raft::Settings::default()
     }
 }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use openraft::{
     ChangeMembers,
+    async_runtime::WatchReceiver as _,
     errors::{ClientWriteError, InitializeError, RaftError},
     raft::Precondition,
 };
@@ -19,10 +21,14 @@ use crate::{
     group::Group,
     host::Host,
     ids::{GroupId, NodeId, ReplicaId},
+    keeper,
     machine::Position,
     propose::leader_named,
-    types::{Member, TypeConfig},
+    types::{LogId, Member, TypeConfig},
 };
+
+/// How long whoever begins to follow may wait for a snapshot that is taken for it.
+const SHORTEN_MS_MAX: u64 = 5_000;
 
 /// Why a group was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +106,33 @@ impl Group {
         }
     }
 
+    /// Who begins to follow is sent the last snapshot and every entry behind it, which may be
+    /// as much again, and has to be applied. Sees to it that this is little, if that can be
+    /// done soon.
+    async fn shorten_log(self: &Arc<Self>) {
+        let (entries, bytes) = self.progress.since_snapshot();
+        let leads = self.status().leader.is_some_and(|(id, _)| id == self.replica);
+        let little = bytes <= self.settings.bytes_kept && entries <= self.settings.entries_kept;
+        if little || !leads {
+            return;
+        }
+        let Some(applied) = self.progress.applied() else { return };
+        let soon = Duration::from_millis(SHORTEN_MS_MAX);
+        let shortened = timeout(soon, async {
+            self.raft.trigger().snapshot().await.ok()?;
+            let mut metrics = self.raft.metrics();
+            let taken = |at: Option<LogId>| at.is_some_and(|id| id.index >= applied);
+            while !taken(metrics.borrow_watched().snapshot) {
+                metrics.changed().await.ok()?;
+            }
+            keeper::purge_if_long(self).await;
+            Some(())
+        });
+        if shortened.await.ok().flatten().is_none() {
+            tracing::debug!(group = %self.id, "who follows is given the log from far behind");
+        }
+    }
+
     async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ChangeError> {
         let mut watcher = self.status.subscribe();
         let status = self.status();
@@ -124,7 +157,8 @@ impl Group {
 
 impl Host {
     /// Adds a replica that learns; it votes only after
-    /// [`change_voters`](Self::change_voters). `decided_on` is
+    /// [`change_voters`](Self::change_voters). Where the log is long, a snapshot is taken
+    /// first, with which the replica begins. `decided_on` is
     /// [`membership_at`](crate::GroupStatus::membership_at). Gives the position
     /// of the new membership.
     pub async fn add_learner(
@@ -134,8 +168,10 @@ impl Host {
         node: NodeId,
         decided_on: Option<Position>,
     ) -> Result<Position, ChangeError> {
+        let running = self.running(group)?;
+        running.shorten_log().await;
         let change = ChangeMembers::AddNodes(BTreeMap::from([(replica, Member { node })]));
-        self.running(group)?.change(change, true, decided_on).await
+        running.change(change, true, decided_on).await
     }
 
     /// Makes exactly `voters` vote, by way of a joint membership if more than

@@ -44,6 +44,8 @@ use crate::{
 
 /// How long a stopping group waits for the last call of its machine.
 const RELEASE_SECONDS_MAX: u64 = 30;
+/// Of what is kept behind a snapshot, the parts in which its bytes are known.
+const STRETCHES_KEPT: u64 = 64;
 
 /// What a host needs.
 pub struct HostOptions {
@@ -245,8 +247,8 @@ impl Host {
             Ok(next(applied).saturating_sub(next(held)))
         });
         let since_snapshot = since_snapshot.await??;
-        let progress = Arc::new(Progress::new());
-        progress.count(since_snapshot, 0);
+        let progress = Arc::new(Progress::new(self.settings.bytes_kept / STRETCHES_KEPT));
+        progress.owe(since_snapshot);
         let (release, released) = oneshot::channel();
         let adapter =
             StateMachine::new(machine.clone(), progress.clone(), self.reporter(), release);

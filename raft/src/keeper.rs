@@ -1,6 +1,6 @@
 //! What a host does for its groups now and then: it asks for snapshots when
-//! enough was applied since the last, and notices replicas that stopped by
-//! themselves.
+//! enough was applied since the last, lets go of what is too long behind them, and
+//! notices replicas that stopped by themselves.
 
 use std::{
     sync::{Arc, Weak},
@@ -26,6 +26,7 @@ pub(crate) async fn keep(host: Weak<Host>) {
                 host.alarm.raise(fault);
             }
             snapshot_if_due(&group).await;
+            purge_if_long(&group).await;
         }
     }
 }
@@ -40,6 +41,8 @@ fn stopped_by_itself(group: &Arc<Group>) -> Option<Fault> {
 
 /// What the log may be of the machine, at least, before a snapshot lets go of it.
 const LOG_PARTS: u64 = 4;
+/// What may stay of it behind the snapshot.
+const KEPT_PARTS: u64 = 16;
 
 async fn snapshot_if_due(group: &Arc<Group>) {
     let since = group.progress.since_snapshot();
@@ -47,6 +50,33 @@ async fn snapshot_if_due(group: &Arc<Group>) {
     // A replica that is stopping needs no snapshot.
     if due && group.raft.trigger().snapshot().await.is_err() {
         tracing::debug!(group = %group.id, "no snapshot: the replica is stopping");
+    }
+}
+
+/// Lets go of what the log holds behind the snapshot beyond what may stay. openraft keeps a
+/// number of entries; ten thousand that people write one by one are little, but as many
+/// that bring batches are more than the machine itself, and who follows from the beginning
+/// would be given them all instead of a snapshot.
+pub(crate) async fn purge_if_long(group: &Arc<Group>) {
+    let (snapshot, purged) = {
+        let metrics = group.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.snapshot.map(|id| id.index), metrics.purged.map(|id| id.index))
+    };
+    if let Some(purged) = purged {
+        group.progress.forget(purged);
+    }
+    let Some(snapshot) = snapshot else { return };
+    let beyond = |bytes| group.progress.before(snapshot, bytes).filter(|at| Some(*at) > purged);
+    let least = group.settings.bytes_kept;
+    if beyond(least).is_none() {
+        return;
+    }
+    let long = beyond(least.max(group.machine.size_bytes() / KEPT_PARTS));
+    if let Some(index) = long
+        && group.raft.trigger().purge_log(index).await.is_err()
+    {
+        tracing::debug!(group = %group.id, "no purge: the replica is stopping");
     }
 }
 

@@ -101,12 +101,17 @@ pub struct Settings {
     /// Bytes of commands applied since the last snapshot that call for a new one; or a quarter
     /// of the machine's, if that is more.
     pub snapshot_bytes: u64,
-    /// Entries kept behind a snapshot, for followers that lag.
+    /// Entries kept behind a snapshot, at most, for followers that lag.
     pub entries_kept: u64,
+    /// Bytes of commands kept behind a snapshot, at most, of a small machine; or a sixteenth of
+    /// the machine's, if that is more.
+    pub bytes_kept: u64,
     /// Entries in one append call between nodes, at most.
     pub append_entries_max: u64,
     /// Milliseconds for sending and installing a snapshot.
     pub snapshot_ms_max: u64,
+    /// Bytes of snapshots that a node sends to others in a second, all groups together.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Default for Settings {
@@ -126,8 +131,10 @@ impl Default for Settings {
             snapshot_entries: 100_000,
             snapshot_bytes: 64 << 20,
             entries_kept: 10_000,
+            bytes_kept: 16 << 20,
             append_entries_max: 1_024,
             snapshot_ms_max: 30 * 60_000,
+            snapshot_bytes_per_second: Self::SNAPSHOT_BYTES_PER_SECOND,
         }
     }
 }
@@ -135,6 +142,8 @@ impl Default for Settings {
 impl Settings {
     /// [`rest_beats`](Self::rest_beats), by default.
     pub const REST_BEATS: u64 = 10;
+    /// [`snapshot_bytes_per_second`](Self::snapshot_bytes_per_second), by default.
+    pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 20;
 
     /// How long a proposal may take.
     pub(crate) fn proposal_time(&self) -> Duration {

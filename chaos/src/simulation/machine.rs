@@ -180,6 +180,7 @@ impl Machine {
                 },
                 snapshot_entries: parameters.snapshot_entries,
                 entries_kept: parameters.entries_kept,
+                bytes_kept: parameters.bytes_kept,
                 ..Settings::default()
             },
             flush: FlushSettings {

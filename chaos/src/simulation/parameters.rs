@@ -112,6 +112,8 @@ pub struct Parameters {
     pub harms: Harms,
     /// Heartbeats that tell nothing new after which a replica rests; 0: never.
     pub rest_beats: u64,
+    /// Bytes of commands kept behind a snapshot.
+    pub bytes_kept: u64,
 }
 
 impl Parameters {
@@ -159,6 +161,7 @@ impl Parameters {
                 backups: up_to(0, 99) < 40,
             },
             rest_beats: [0, 1, 3, 10][up_to(0, 3) as usize],
+            bytes_kept: if up_to(0, 1) == 0 { 1 << 20 } else { up_to(0, 4_096) },
         }
     }
 }

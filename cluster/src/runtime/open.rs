@@ -55,7 +55,10 @@ impl ClusterNode {
             node,
             channels.clone(),
             options.disk.clone(),
-            TransportSettings::default(),
+            TransportSettings {
+                snapshot_bytes_per_second: options.raft.snapshot_bytes_per_second,
+                ..TransportSettings::default()
+            },
         ));
         let host = Host::open(
             HostOptions {

@@ -206,6 +206,8 @@ sections! {
         rest: bool = "true",
         /// Entries between snapshots of a shard.
         snapshot_entries: u32 = "50000",
+        /// Bytes of snapshots that the node sends to others in a second, at most.
+        snapshot_rate: Size = "64MiB",
     }
 
     /// Password hashing: argon2id, by OWASP's recommendation.

@@ -116,7 +116,7 @@ impl StateMachine {
             self.reporter.alarm.raise(fault.clone());
             return Err(fault.into());
         }
-        self.progress.count(count as u64, bytes);
+        self.progress.count(last, count as u64, bytes);
         self.progress.advance(last);
         for (responder, answer) in responders.into_iter().zip(answers) {
             if let Some(responder) = responder {

@@ -76,3 +76,25 @@ async fn concurrent_proposals_are_all_applied_once() {
     assert!(counts.syncs < 1_280, "{} syncs for 1280 proposals", counts.syncs);
     cluster.close().await;
 }
+
+/// Few entries were kept behind a snapshot, but each brought a batch: the log was larger than
+/// what it had made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_cut_behind_a_snapshot_by_its_bytes() {
+    let settings =
+        Settings { snapshot_bytes: 16 << 10, bytes_kept: 8 << 10, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    for number in 0..64 {
+        cluster.put(leader, "k", &format!("{number:01024}")).await;
+    }
+    let held = || {
+        let statuses = cluster.nodes.keys().map(|node| cluster.status(*node));
+        statuses.map(|status| status.snapshot.zip(status.purged)).collect::<Vec<_>>()
+    };
+    // A kibibyte each: eight entries hold what may be kept, and one more the stretch it ends in.
+    let is_cut = |at: &Option<(u64, u64)>| at.is_some_and(|(held, purged)| held - purged <= 9);
+    eventually("the log is not cut", || held().iter().all(is_cut)).await;
+    assert!(held().iter().flatten().all(|(held, purged)| held - purged >= 8), "{:?}", held());
+    cluster.close().await;
+}

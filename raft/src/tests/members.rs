@@ -40,6 +40,30 @@ async fn a_replica_is_replaced_by_one_on_another_node() {
     cluster.close().await;
 }
 
+/// Whoever joined was given the whole log to apply, which took longer than to send it what
+/// the log had made.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_a_group_with_a_long_log_begins_with_a_snapshot() {
+    let settings = Settings { bytes_kept: 8 << 10, ..Settings::default() };
+    let mut cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    for number in 0..64 {
+        cluster.put(leader, "k", &format!("{number:01024}")).await;
+    }
+    assert_eq!(cluster.status(leader).snapshot, None, "none is due");
+    let newcomer = NodeId(4);
+    cluster.add_node(newcomer).await;
+    cluster.start(newcomer, GROUP).await;
+    let decided_on = cluster.status(leader).membership_at;
+    let host = cluster.host(leader);
+    host.add_learner(GROUP, replica_of(newcomer), newcomer, decided_on).await.unwrap();
+    cluster.converged(&[leader, newcomer]).await;
+    let begins = cluster.status(newcomer).snapshot;
+    assert!(begins.is_some_and(|at| at >= 64), "it applied everything: {begins:?}");
+    assert!(cluster.status(leader).purged.is_some_and(|at| at <= 60), "all was purged");
+    cluster.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_groups_live_on_one_log() {
     let mut cluster = Cluster::new(3, Settings::default()).await;

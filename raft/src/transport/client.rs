@@ -27,6 +27,7 @@ use super::{
     beats::Beats,
     channels::{Channels, Line, Purpose},
     confirmed::{Account, Confirmed},
+    convoy::Convoy,
     ending::{self, Ending},
     proto::raft_client::RaftClient,
     refusal::Refusal,
@@ -58,6 +59,7 @@ struct Shared {
     beats: Mutex<HashMap<NodeId, Beats>>,
     confirmed: Confirmed,
     assents: Assents,
+    convoy: Convoy,
 }
 
 impl Shared {
@@ -82,7 +84,9 @@ impl GrpcTransport {
         settings: TransportSettings,
     ) -> Self {
         let (beats, confirmed, assents) = Default::default();
-        let shared = Shared { cluster, node, channels, disk, settings, beats, confirmed, assents };
+        let convoy = Convoy::new(settings.snapshot_bytes_per_second);
+        let shared =
+            Shared { cluster, node, channels, disk, settings, beats, confirmed, assents, convoy };
         Self { shared: Arc::new(shared) }
     }
 
@@ -340,7 +344,11 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         };
         let line = shared.channels.line(self.route.to.0, Purpose::Snapshots);
         let client = raft_client(&line);
-        let sending = shipment::send(client, self.route, vote, snapshot, &shared.disk, bounds);
+        let sending = async {
+            let _turn = shared.convoy.turn().await;
+            let (disk, convoy) = (&shared.disk, &shared.convoy);
+            shipment::send(client, self.route, vote, snapshot, disk, convoy, bounds).await
+        };
         tokio::select! {
             // Dropping the call resets the stream; the receiver removes what it has.
             closed = cancel => Err(StreamingError::Closed(closed)),

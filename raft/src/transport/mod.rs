@@ -14,7 +14,8 @@
 //!   answer is never taken for that of another request.
 //! - Heartbeats of all groups to one node share one stream, several to a
 //!   message when they come together.
-//! - Snapshots are files in checked pieces, with the stream's back-pressure.
+//! - Snapshots are files in checked pieces, with the stream's back-pressure; all that a
+//!   node sends share a bound of speed, and few are on their way at once.
 //!
 //! Messages are in `proto/raft.proto`; their bytes are frozen.
 
@@ -25,6 +26,7 @@ mod channels;
 mod client;
 mod confirmed;
 mod connection;
+mod convoy;
 mod ending;
 mod listener;
 mod network;
@@ -73,6 +75,8 @@ pub struct TransportSettings {
     pub chunk_ms_max: u64,
     /// Milliseconds for a whole snapshot, its installation included.
     pub snapshot_ms_max: u64,
+    /// Bytes of snapshots that the node sends in a second, all of them together.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Default for TransportSettings {
@@ -85,6 +89,7 @@ impl Default for TransportSettings {
             chunk_bytes: 512 << 10,
             chunk_ms_max: 10_000,
             snapshot_ms_max: 30 * 60_000,
+            snapshot_bytes_per_second: crate::Settings::SNAPSHOT_BYTES_PER_SECOND,
         }
     }
 }

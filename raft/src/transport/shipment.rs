@@ -14,6 +14,7 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     client::describe,
+    convoy::Convoy,
     proto::{self, raft_client::RaftClient, snapshot_chunk::Chunk},
     wire::{self, Route},
 };
@@ -60,6 +61,7 @@ pub(super) async fn send(
     vote: Vote,
     snapshot: RaftSnapshot,
     disk: &Arc<dyn Disk>,
+    convoy: &Convoy,
     bounds: Bounds,
 ) -> Result<Vote, Failure> {
     let begin = proto::SnapshotBegin {
@@ -83,7 +85,17 @@ pub(super) async fn send(
 
     let progress = Arc::new(Mutex::new(Progress { at: started, complete: false }));
     let moved = progress.clone();
-    let stream = ReceiverStream::new(outgoing).inspect(move |piece: &proto::SnapshotChunk| {
+    let convoy = convoy.clone();
+    let paced = ReceiverStream::new(outgoing).then(move |piece: proto::SnapshotChunk| {
+        let convoy = convoy.clone();
+        async move {
+            if let Some(Chunk::Data(data)) = &piece.chunk {
+                convoy.pass(data.data.len()).await;
+            }
+            piece
+        }
+    });
+    let stream = paced.inspect(move |piece: &proto::SnapshotChunk| {
         let complete = matches!(piece.chunk, Some(Chunk::Manifest(_)));
         *moved.lock() = Progress { at: Instant::now(), complete };
     });

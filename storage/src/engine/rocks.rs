@@ -42,7 +42,7 @@ pub struct RocksSettings {
     pub write_buffer_bytes: usize,
     /// One memtable of one tablet, in bytes at most.
     pub tablet_write_buffer_bytes: usize,
-    /// One memtable of the log, in bytes; it may have four.
+    /// One memtable of the log, in bytes; it may have eight.
     pub log_write_buffer_bytes: usize,
     /// Threads that compact, at the lowest priority.
     pub compaction_threads: i32,

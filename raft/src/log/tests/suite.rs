@@ -46,7 +46,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, ()> for &Builder {
         let at = self.root.join(format!("machine-{number}"));
         let machine = Ledger::open(self.disk.clone(), &at).unwrap();
         let (release, _) = oneshot::channel();
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(1));
         let reporter = Reporter { alarm: self.alarm.clone(), applies: Arc::default() };
         Ok(((), store, StateMachine::new(machine, progress, reporter, release)))
     }

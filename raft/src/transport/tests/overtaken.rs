@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     Host, HostOptions, Settings,
     testing::{Gate, GatedDisk, Ledger},
-    transport::{GrpcTransport, Refusal, shipment},
+    transport::{GrpcTransport, Refusal, convoy::Convoy, shipment},
     types::{
         Command, LeaderId, LogEntry, LogId, Member, RaftSnapshot, SnapshotData, SnapshotMeta,
         StoredMembership, TypeConfig, Vote,
@@ -122,7 +122,8 @@ impl Follower {
         };
         let (client, disk): (_, Arc<dyn Disk>) = (client_of(&self.channels), Arc::new(disk));
         let snapshot = RaftSnapshot { meta, snapshot };
-        shipment::send(client, route(), vote(), snapshot, &disk, bounds).await
+        let convoy = Convoy::new(u64::MAX);
+        shipment::send(client, route(), vote(), snapshot, &disk, &convoy, bounds).await
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     transport::{
         Refusal,
+        convoy::Convoy,
         proto::{self, snapshot_chunk::Chunk},
         shipment,
     },
@@ -105,6 +106,10 @@ fn snapshot() -> RaftSnapshot {
     }
 }
 
+fn unbounded() -> Convoy {
+    Convoy::new(u64::MAX)
+}
+
 fn bounds() -> shipment::Bounds {
     shipment::Bounds {
         chunk_bytes: 256 << 10,
@@ -119,8 +124,9 @@ async fn a_snapshot_arrives_byte_for_byte() {
     let vote = Vote::new_committed(3, ReplicaId(11));
     let disk: Arc<dyn Disk> = Arc::new(scene.here.clone());
     let client = client_of(&scene.channels);
-    let answered =
-        shipment::send(client, route(), vote, snapshot(), &disk, bounds()).await.unwrap();
+    let answered = shipment::send(client, route(), vote, snapshot(), &disk, &unbounded(), bounds())
+        .await
+        .unwrap();
     assert_eq!(answered, vote);
 
     let mut names: Vec<std::path::PathBuf> =
@@ -244,7 +250,8 @@ async fn a_file_that_cannot_be_sent_is_our_own_failure() {
     let disk: Arc<dyn Disk> = Arc::new(scene.here.clone());
     let vote = Vote::new_committed(3, ReplicaId(11));
     let client = client_of(&scene.channels);
-    let sent = shipment::send(client, route(), vote, snapshot(), &disk, bounds()).await;
+    let sent =
+        shipment::send(client, route(), vote, snapshot(), &disk, &unbounded(), bounds()).await;
     assert!(matches!(sent, Err(shipment::Failure::Local(_))), "{sent:?}");
     eventually("removal", || scene.left_over() == 0).await;
 }

@@ -1,0 +1,93 @@
+//! How many snapshots a node sends at once, and how fast: what fills a replica takes the same
+//! disks and wires as what people wait for.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+/// Snapshots on their way from one node at once. Each is given up when it takes too long as a
+/// whole, so those that wait for their turn are faster than all of them side by side.
+const AT_ONCE: usize = 4;
+
+/// What all snapshots that a node sends have in common.
+#[derive(Clone)]
+pub(super) struct Convoy {
+    turns: Arc<Semaphore>,
+    road: Arc<Mutex<Instant>>,
+    bytes_per_second: u64,
+}
+
+impl Convoy {
+    /// `bytes_per_second` of all of them together; at least one.
+    pub(super) fn new(bytes_per_second: u64) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            road: Arc::new(Mutex::new(Instant::now())),
+            bytes_per_second: bytes_per_second.max(1),
+        }
+    }
+
+    /// Waits until one more snapshot may be sent. It is on its way for as long as the turn is kept.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits until `bytes` more may be sent.
+    pub(super) async fn pass(&self, bytes: usize) {
+        let nanos = u128::from(bytes as u64) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let at = {
+            let mut free = self.road.lock();
+            let at = (*free).max(Instant::now());
+            *free = at + takes;
+            at
+        };
+        sleep_until(at).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_together_are_no_faster_than_they_may_be() {
+        let convoy = Convoy::new(1 << 20);
+        let began = Instant::now();
+        let senders = (0..8).map(|_| {
+            let convoy = convoy.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    convoy.pass(128 << 10).await;
+                }
+            })
+        });
+        futures::future::join_all(senders).await;
+        // Ten mebibytes, of which the last piece has just been let go.
+        assert_eq!(began.elapsed().as_millis(), 9_875);
+        // What was not used is not saved up.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        convoy.pass(1 << 20).await;
+        convoy.pass(1).await;
+        assert_eq!(began.elapsed().as_millis(), 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_four_are_on_their_way_at_once() {
+        let convoy = Convoy::new(u64::MAX);
+        let mut turns = Vec::new();
+        for _ in 0..AT_ONCE {
+            turns.push(convoy.turn().await.unwrap());
+        }
+        let wait = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(wait, convoy.turn()).await.is_err());
+        turns.pop();
+        assert!(tokio::time::timeout(wait, convoy.turn()).await.is_ok());
+    }
+}

@@ -27,6 +27,8 @@ use crate::{
 /// Bounds of how long the voters asked first may take before others are asked, too.
 const HEDGE_MIN: Duration = Duration::from_millis(2);
 const HEDGE_MAX: Duration = Duration::from_millis(50);
+/// Of so many confirmations one asks all voters, to learn who is quick.
+const TRIED_EVERY: u64 = 32;
 
 /// The node that answered last: the first to be asked again, by every group, so that
 /// the questions of many groups go together.
@@ -38,16 +40,24 @@ pub(crate) struct Confirmations {
     brisk: Brisk,
     /// How long a confirmation takes, smoothed, in microseconds.
     took_us: AtomicU64,
+    /// How many there were.
+    made: AtomicU64,
 }
 
 impl Confirmations {
     pub(crate) fn new(brisk: Brisk) -> Self {
-        Self { brisk, took_us: AtomicU64::new(0) }
+        Self { brisk, took_us: AtomicU64::new(0), made: AtomicU64::new(0) }
     }
 
     fn hedge(&self) -> Duration {
         let took = Duration::from_micros(self.took_us.load(Ordering::Relaxed));
         (3 * took).clamp(HEDGE_MIN, HEDGE_MAX)
+    }
+
+    /// Whether this one asks all voters. Who answered last is asked first for ever, as long as
+    /// it answers, though another may be nearer.
+    fn tries_all(&self) -> bool {
+        self.made.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIED_EVERY)
     }
 
     fn took(&self, time: Duration) {
@@ -196,6 +206,10 @@ impl Group {
             && (!tally.is_quorum_with(&others[..first]) || first == 0 && told.is_none())
         {
             first += 1;
+        }
+        // Where the leader is not enough.
+        if others[..first].iter().any(|voter| *voter != leader) && self.confirmations.tries_all() {
+            first = others.len();
         }
         let mut rest = others.split_off(first).into_iter();
         let ask = |voter: ReplicaId| {

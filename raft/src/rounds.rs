@@ -1,14 +1,25 @@
-//! Rounds: many callers, one question at a time.
+//! Rounds: many callers, one question.
 //!
 //! Whoever comes while a round is under way joins the next one, so the answer
 //! he gets was asked for after he came. Under load a round gathers for a
 //! moment before it starts: it yields to other tasks as long as that brings
-//! new callers, up to a bound.
+//! new callers, up to a bound. Where an answer takes long, the next round does
+//! not wait for it: over regions nobody waits for a trip that is not his.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::oneshot, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, interval},
+};
+
+/// How long a round keeps the next one waiting.
+const HOLD: Duration = Duration::from_millis(5);
+/// Rounds under way at once.
+const UNDER_WAY_MAX: usize = 64;
 
 /// One question, asked in rounds.
 pub(crate) struct Rounds<T> {
@@ -53,23 +64,36 @@ impl<T: Clone + Send + 'static> Rounds<T> {
         F: Future<Output = T>,
     {
         let mut loaded = false;
+        let mut under_way = FuturesUnordered::new();
+        let mut hold = interval(HOLD);
         loop {
             if loaded {
                 self.gather().await;
             }
             let callers = {
                 let mut state = self.state.lock();
-                if state.waiting.is_empty() {
+                if state.waiting.is_empty() && under_way.is_empty() {
                     state.running = false;
                     return;
                 }
                 std::mem::take(&mut state.waiting)
             };
-            loaded = callers.len() > 1;
-            let answer = ask().await;
-            for caller in callers {
-                // A caller that went away needs no answer.
-                drop(caller.send(answer.clone()));
+            if !callers.is_empty() {
+                loaded = callers.len() > 1;
+                hold.reset();
+                let asked = ask();
+                under_way.push(async move {
+                    let answer = asked.await;
+                    for caller in callers {
+                        // A caller that went away needs no answer.
+                        drop(caller.send(answer.clone()));
+                    }
+                });
+            }
+            tokio::select! {
+                biased;
+                Some(()) = under_way.next() => {}
+                _ = hold.tick(), if under_way.len() < UNDER_WAY_MAX => {}
             }
         }
     }
@@ -96,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn callers_during_a_round_share_the_next_one() {
         let rounds = Arc::new(Rounds::new(Duration::from_micros(500)));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -129,6 +153,56 @@ mod tests {
             assert_eq!(caller.await.unwrap(), Some(1));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    /// One round at a time: over regions of 60 ms a reader waited for 90 on average, for
+    /// 120 at worst.
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_takes_long_keeps_nobody_waiting() {
+        let rounds = Arc::new(Rounds::new(Duration::from_micros(500)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut callers = Vec::new();
+        for _ in 0..300 {
+            let (rounds, asked) = (rounds.clone(), asked.clone());
+            callers.push(tokio::spawn(async move {
+                let came = Instant::now();
+                let ask = move || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    async {
+                        let at = Instant::now();
+                        tokio::time::sleep(Duration::from_millis(60)).await;
+                        at
+                    }
+                };
+                let at = rounds.join(&Handle::current(), ask).await.unwrap();
+                (came, at, Instant::now())
+            }));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for caller in callers {
+            let (came, at, told) = caller.await.unwrap();
+            assert!(at >= came, "asked before he came");
+            let took = told - came;
+            assert!(took <= Duration::from_millis(60) + HOLD, "{took:?}");
+        }
+        let asked = asked.load(Ordering::SeqCst);
+        assert!((50..=120).contains(&asked), "{asked} rounds in 300 ms");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_that_nobody_answers_do_not_grow_without_end() {
+        let rounds = Arc::new(Rounds::new(Duration::ZERO));
+        let asked = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 * UNDER_WAY_MAX {
+            let (rounds, counted) = (rounds.clone(), asked.clone());
+            let ask = move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>()
+            };
+            tokio::spawn(async move { rounds.join(&Handle::current(), ask).await });
+            tokio::time::sleep(2 * HOLD).await;
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), UNDER_WAY_MAX);
     }
 
     #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -94,13 +97,14 @@ pub struct Client {
     /// Sessions that may be ended; the first is kept.
     sessions: Vec<Held>,
     snaptoken: Option<String>,
-    member: usize,
+    /// Tuples written, in all scenes: one that is there already is another operation.
+    written: Arc<AtomicUsize>,
 }
 
 impl Client {
     /// Somebody who asks a node.
     pub fn new(run: Arc<Run>, node: Endpoint) -> Self {
-        Self { run, node, email: None, sessions: Vec::new(), snaptoken: None, member: 0 }
+        Self { run, node, email: None, sessions: Vec::new(), snaptoken: None, written: Arc::default() }
     }
 
     /// Does it once and says how long that took; `None` if it was not done.
@@ -145,10 +149,10 @@ impl Client {
                 reply.done().map(|_| took)
             }
             Operation::TupleWrite => {
-                self.member += 1;
+                let member = 1 + self.written.fetch_add(1, Ordering::Relaxed);
                 let object = self.name();
                 let tuple = json!({"namespace": "Group", "object": object,
-                    "relation": "members", "subject_id": format!("member-{}", self.member)});
+                    "relation": "members", "subject_id": format!("member-{member}")});
                 let began = Instant::now();
                 let reply = self.node.send("PUT", "/admin/relation-tuples", &tuple).await;
                 let took = began.elapsed();

@@ -24,6 +24,9 @@ async fn a_follower_names_the_leader() {
     let leader = cluster.leader(GROUP).await;
     for node in cluster.others(leader) {
         let host = cluster.host(node);
+        // One that voted for nobody hears of the leader by its first heartbeat.
+        let knows = || cluster.status(node).leader.is_some_and(|(_, at)| at == leader);
+        eventually("a follower does not hear of the leader", knows).await;
         let refused = host.propose(GROUP, Bytes::from_static(b"x"), Admission::Ordinary).await;
         assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(leader) }));
     }

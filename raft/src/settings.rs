@@ -143,7 +143,7 @@ impl Settings {
     /// [`rest_beats`](Self::rest_beats), by default.
     pub const REST_BEATS: u64 = 10;
     /// [`snapshot_bytes_per_second`](Self::snapshot_bytes_per_second), by default.
-    pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 20;
+    pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 32 << 20;
 
     /// How long a proposal may take.
     pub(crate) fn proposal_time(&self) -> Duration {

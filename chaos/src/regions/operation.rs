@@ -104,7 +104,14 @@ pub struct Client {
 impl Client {
     /// Somebody who asks a node.
     pub fn new(run: Arc<Run>, node: Endpoint) -> Self {
-        Self { run, node, email: None, sessions: Vec::new(), snaptoken: None, written: Arc::default() }
+        Self {
+            run,
+            node,
+            email: None,
+            sessions: Vec::new(),
+            snaptoken: None,
+            written: Arc::default(),
+        }
     }
 
     /// Does it once and says how long that took; `None` if it was not done.

@@ -196,6 +196,9 @@ pub async fn join(bench: &Bench) -> Lines {
     let changed = changed.count();
     let before = load.pulses.p99(calm, began).context("no write before")?;
     let meanwhile = load.pulses.p99(began, ended).context("no write meanwhile")?;
+    (bench.say)(&format!(
+        "of a hundred writes 99 took {before:.1?} before, {meanwhile:.1?} in these {took:.1?}"
+    ));
     let findings = load.end(&mut lab, bench).await?;
     let ratio = meanwhile.as_secs_f64() / before.as_secs_f64().max(1e-9);
     Ok(vec![

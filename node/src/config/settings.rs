@@ -207,7 +207,7 @@ sections! {
         /// Entries between snapshots of a shard.
         snapshot_entries: u32 = "50000",
         /// Bytes of snapshots that the node sends to others in a second, at most.
-        snapshot_rate: Size = "64MiB",
+        snapshot_rate: Size = "32MiB",
     }
 
     /// Password hashing: argon2id, by OWASP's recommendation.

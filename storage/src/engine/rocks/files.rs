@@ -123,17 +123,28 @@ pub(super) fn write_stream(path: &Path) -> Result<Box<dyn FileSink>, Fault> {
         create_directory(parent)?;
     }
     let file = File::create_new(path).map_err(|error| fault("create", path, error))?;
-    Ok(Box::new(Sink { file, path: path.to_path_buf() }))
+    Ok(Box::new(Sink { file, path: path.to_path_buf(), unsynced: 0 }))
 }
+
+/// Bytes of a long file that wait to be synced at most. A sync of another file, of the log
+/// before all, may have to wait for them.
+const UNSYNCED_MAX: usize = 2 << 20;
 
 struct Sink {
     file: File,
     path: PathBuf,
+    unsynced: usize,
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= UNSYNCED_MAX {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

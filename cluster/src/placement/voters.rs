@@ -25,14 +25,68 @@ pub fn voters_wanted(group: GroupId, placed: u32, nodes: usize) -> usize {
     if most.is_multiple_of(2) { most - 1 } else { most }
 }
 
-/// Replicas on each node, by its load.
-type Load = BTreeMap<NodeId, usize>;
+/// Replicas on each node, once what is under way has been done.
+struct Load {
+    replicas: BTreeMap<NodeId, usize>,
+    /// What is under way of each shard.
+    shifts: BTreeMap<GroupId, Shift>,
+}
+
+/// Nodes that get a replica of a shard, and nodes that lose one.
+#[derive(Default)]
+struct Shift {
+    into: Vec<NodeId>,
+    out: Vec<NodeId>,
+}
+
+impl Load {
+    fn of(picture: &Picture) -> Self {
+        let mut replicas: BTreeMap<NodeId, usize> =
+            picture.nodes.keys().map(|node| (*node, 0)).collect();
+        for replica in picture.shards.values().flat_map(|shard| &shard.replicas) {
+            if replica.role != ReplicaRole::Leaving {
+                *replicas.entry(replica.node).or_default() += 1;
+            }
+        }
+        Self { replicas, shifts: BTreeMap::new() }
+    }
+
+    fn begin(&mut self, group: GroupId, shift: Shift) {
+        self.count(&shift.into, &shift.out);
+        self.shifts.insert(group, shift);
+    }
+
+    /// What is under way of a shard does not count any more. It decides by this: by what it
+    /// has decided already it would change its mind.
+    fn end(&mut self, group: GroupId) {
+        let Shift { into, out } = self.shifts.remove(&group).unwrap_or_default();
+        self.count(&out, &into);
+    }
+
+    fn count(&mut self, more: &[NodeId], fewer: &[NodeId]) {
+        for node in more {
+            *self.replicas.entry(*node).or_default() += 1;
+        }
+        for node in fewer {
+            let count = self.replicas.entry(*node).or_default();
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn on(&self, node: NodeId) -> usize {
+        self.replicas.get(&node).copied().unwrap_or(0)
+    }
+}
 
 pub(super) fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
-    let mut load: Load = picture.nodes.keys().map(|node| (*node, 0)).collect();
-    for replica in picture.shards.values().flat_map(|shard| &shard.replicas) {
-        if replica.role != ReplicaRole::Leaving {
-            *load.entry(replica.node).or_default() += 1;
+    let mut load = Load::of(picture);
+    // Who is being replaced still has his replica. Did it count, he would be relieved of more
+    // than he has too many, and some would have to come back.
+    for (group, shard) in &picture.shards {
+        let planner = Planner { picture, rules, group: *group, shard, load: &load };
+        if planner.is_under_way() {
+            let shift = planner.shift();
+            load.begin(*group, shift);
         }
     }
     let mut steps = Vec::new();
@@ -42,30 +96,20 @@ pub(super) fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
         if !shard.formed || shard.leader.is_none() {
             continue;
         }
+        let is_settled = is_settled(shard);
+        if is_settled && under_way >= rules.changes_max {
+            continue;
+        }
+        load.end(*group);
         let planner = Planner { picture, rules, group: *group, shard, load: &load };
-        if !is_settled(shard) {
-            if let Some(step) = planner.give_up_what_cannot_arrive() {
-                steps.push(step);
-                continue;
-            }
-            // A learner that came and caught up is what was waited for.
-            if !planner.is_ready() {
-                continue;
-            }
-        } else if under_way >= rules.changes_max {
-            continue;
-        }
-        let next = planner.next();
-        if next.is_empty() {
-            continue;
-        }
-        if is_settled(shard) && next.iter().any(|step| !matches!(step, Step::MoveLeader { .. })) {
+        let next = planner.due();
+        let begins = next.iter().any(|step| matches!(step, Step::AddReplica { .. }));
+        if is_settled && next.iter().any(|step| !matches!(step, Step::MoveLeader { .. })) {
             under_way += 1;
         }
-        for step in &next {
-            if let Step::AddReplica { node, .. } = step {
-                *load.entry(*node).or_default() += 1;
-            }
+        if begins || planner.is_under_way() {
+            let shift = planner.shift();
+            load.begin(*group, shift);
         }
         steps.extend(next);
     }
@@ -140,6 +184,38 @@ impl Planner<'_> {
             voter.id != except.id && voter.votes && self.picture.is_alive(voter.node, self.rules)
         });
         2 * there.count() > self.voters().count()
+    }
+
+    /// Whether a replica has come to take another's place, and has not yet done so.
+    fn is_under_way(&self) -> bool {
+        let comes = |replica: &ReplicaPicture| replica.role == ReplicaRole::Learner;
+        // On nodes that stay, learners of the directory do so, too.
+        self.group != DIRECTORY && self.shard.replicas.iter().any(comes)
+    }
+
+    /// What the way to where the voters should be brings to nodes, and takes from them.
+    fn shift(&self) -> Shift {
+        let target = self.target();
+        let lacks = |node: &NodeId| self.replica_on(*node).is_none();
+        let goes = |node: &NodeId| self.group != DIRECTORY && !target.contains(node);
+        Shift {
+            out: self.voters().map(|voter| voter.node).filter(goes).collect(),
+            into: target.iter().copied().filter(lacks).collect(),
+        }
+    }
+
+    /// The steps to take now.
+    fn due(&self) -> Vec<Step> {
+        if !is_settled(self.shard) {
+            if let Some(step) = self.give_up_what_cannot_arrive() {
+                return vec![step];
+            }
+            // A learner that came and caught up is what was waited for.
+            if !self.is_ready() {
+                return Vec::new();
+            }
+        }
+        self.next()
     }
 
     /// The next steps of the shard.
@@ -357,7 +433,7 @@ impl Planner<'_> {
     }
 
     fn load(&self, node: NodeId) -> usize {
-        self.load.get(&node).copied().unwrap_or(0)
+        self.load.on(node)
     }
 
     fn has_quorum(&self, voters: &[NodeId]) -> bool {

@@ -119,7 +119,7 @@ impl Group {
         let Some(applied) = self.progress.applied() else { return };
         let soon = Duration::from_millis(SHORTEN_MS_MAX);
         let shortened = timeout(soon, async {
-            self.raft.trigger().snapshot().await.ok()?;
+            keeper::begin_snapshot(self).await.ok()?;
             let mut metrics = self.raft.metrics();
             let taken = |at: Option<LogId>| at.is_some_and(|id| id.index >= applied);
             while !taken(metrics.borrow_watched().snapshot) {

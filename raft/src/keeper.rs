@@ -10,7 +10,7 @@ use std::{
 use cardea_storage::Fault;
 use openraft::async_runtime::WatchReceiver as _;
 
-use crate::{group::Group, host::Host, settings::Settings};
+use crate::{blocking, group::Group, host::Host, settings::Settings};
 
 const PERIOD_MS: u64 = 500;
 
@@ -25,7 +25,9 @@ pub(crate) async fn keep(host: Weak<Host>) {
             if let Some(fault) = stopped_by_itself(&group) {
                 host.alarm.raise(fault);
             }
-            snapshot_if_due(&group).await;
+            if let Err(fault) = snapshot_if_due(&group).await {
+                host.alarm.raise(fault);
+            }
             purge_if_long(&group).await;
         }
     }
@@ -44,13 +46,24 @@ const LOG_PARTS: u64 = 4;
 /// What may stay of it behind the snapshot.
 const KEPT_PARTS: u64 = 16;
 
-async fn snapshot_if_due(group: &Arc<Group>) {
+async fn snapshot_if_due(group: &Arc<Group>) -> Result<(), Fault> {
     let since = group.progress.since_snapshot();
-    let due = is_due(&group.settings, since, || group.machine.size_bytes());
+    if is_due(&group.settings, since, || group.machine.size_bytes()) {
+        begin_snapshot(group).await?;
+    }
+    Ok(())
+}
+
+/// Has a snapshot taken soon. Applying waits while it is, so what can be done before is.
+pub(crate) async fn begin_snapshot(group: &Arc<Group>) -> Result<(), Fault> {
+    let machine = group.machine.clone();
+    let flushed = blocking::spawn(move || machine.flush_ahead()).await;
+    flushed.map_err(|error| Fault::caused("flush a machine", error))??;
     // A replica that is stopping needs no snapshot.
-    if due && group.raft.trigger().snapshot().await.is_err() {
+    if group.raft.trigger().snapshot().await.is_err() {
         tracing::debug!(group = %group.id, "no snapshot: the replica is stopping");
     }
+    Ok(())
 }
 
 /// Lets go of what the log holds behind the snapshot beyond what may stay. openraft keeps a

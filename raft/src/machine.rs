@@ -112,6 +112,12 @@ pub trait Machine: Send + Sync + 'static {
         vec![answer]
     }
 
+    /// Makes what was applied durable, beside applies, so that a snapshot that is begun next
+    /// has little to wait for.
+    fn flush_ahead(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Makes everything applied so far durable, and keeps a consistent copy of
     /// it as the current snapshot in place of the older one. Called between
     /// applies, so it must be quick (a checkpoint). `None` if nothing was

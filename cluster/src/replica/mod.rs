@@ -357,6 +357,10 @@ impl cardea_raft::Machine for Replica {
         pack::split(&answer)
     }
 
+    fn flush_ahead(&self) -> Result<(), Fault> {
+        self.flush()
+    }
+
     fn begin_snapshot(&self, required: bool) -> Result<Option<Snapshot>, Fault> {
         let state = self.machine.state();
         let (Some(position), Some(membership)) = (state.position, state.membership.clone()) else {

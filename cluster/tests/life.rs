@@ -190,6 +190,51 @@ async fn a_fourth_and_a_fifth_node_join_under_load_and_take_their_share() {
     town.stop().await;
 }
 
+/// Who read a replica while it was moved to another node waited for it until his time was up,
+/// and was told that there is no leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_a_replica_that_moves_away_are_answered_by_others() {
+    log();
+    let mut town = Town::in_memory().await;
+    let slots = |space| (0..8).map(move |at| key(space, at * 512, u64::from(at)));
+    let spaces = [Space::Home, Space::Index, Space::Graph];
+    let rows: Vec<_> = spaces.into_iter().flat_map(slots).collect();
+    for row in &rows {
+        town::write(&town.store(0), vec![], vec![put(row, "kept")]).await;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|at| {
+            let (store, rows, stop) = (town.store(at), rows.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut refused = Vec::new();
+                while !stop.load(Ordering::Acquire) {
+                    for row in &rows {
+                        match read(&store, row, Consistency::Strong).await {
+                            Ok(seen) => assert_eq!(seen.as_deref(), Some("kept")),
+                            Err(error) => refused.push(error),
+                        }
+                    }
+                }
+                refused
+            })
+        })
+        .collect();
+    let fourth = join(&mut town, 4).await;
+    eventually("replicas move to the newcomer", async || {
+        is_settled(&town.nodes[0], 3, 3)
+            && replicas_on(&town.nodes[0], fourth) >= 3
+            && town.nodes.iter().all(|node| runs_what_it_should(node))
+    })
+    .await;
+    stop.store(true, Ordering::Release);
+    for reader in readers {
+        let refused = reader.await.unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+    }
+    town.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_drained_node_leads_nothing_until_it_is_taken_back() {
     let town = Town::in_memory().await;

@@ -27,7 +27,7 @@ use crate::{
     rest::Rest,
     rounds::Rounds,
     settings::Settings,
-    status::GroupStatus,
+    status::{GroupStatus, Role},
     types::{Command, Raft},
 };
 
@@ -282,10 +282,17 @@ impl Group {
                 self.leader_news().await;
             }
         });
-        match asked.await {
-            Ok(result) => result,
-            Err(_) => Err(last),
+        tokio::select! {
+            asked = asked => asked.unwrap_or(Err(last)),
+            () = self.stopped() => Err(ReadError::Stopped),
         }
+    }
+
+    /// Waits until the replica stops. What waits for it to come further would wait in vain.
+    pub(crate) async fn stopped(&self) {
+        let mut status = self.status.subscribe();
+        // It fails if it is gone, which is no different.
+        drop(status.wait_for(|status| status.role == Role::Stopped).await);
     }
 
     /// Waits for a change of leader, or a short while.

@@ -379,10 +379,13 @@ impl Host {
             }
             true
         };
-        match tokio::time::timeout(self.settings.read_time(), reached).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ReadError::Stopped),
-            Err(_) => Err(ReadError::Lagging),
+        tokio::select! {
+            reached = tokio::time::timeout(self.settings.read_time(), reached) => match reached {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(ReadError::Stopped),
+                Err(_) => Err(ReadError::Lagging),
+            },
+            () = running.stopped() => Err(ReadError::Stopped),
         }
     }
 

@@ -47,7 +47,10 @@ pub(crate) async fn read(
     if let Some(replica) = here {
         // A replica that its leader does not reach cannot become fresh; others can.
         if read.freshness == Freshness::Eventual || !is_cut_off(member, group) {
-            return read_here(member, &replica, read).await;
+            let answer = read_here(member, &replica, read.clone()).await;
+            if !was_removed(member, &replica, &answer) {
+                return answer;
+            }
         }
     }
     let nodes = nodes_with(member, group).into_iter().take(ASKED_MAX);
@@ -145,9 +148,20 @@ pub(crate) async fn pin(
     if freshness != Freshness::Eventual && is_cut_off(member, group) {
         return Ok(None);
     }
-    let now = wait(member, &replica, freshness).await?;
+    let waited = wait(member, &replica, freshness).await;
+    if was_removed(member, &replica, &waited) {
+        return Ok(None);
+    }
+    let now = waited?;
     let pinned = Pinned::new(replica.machine().view()?, ShardId(group.0), now)?;
     Ok(Some(pinned.of_incarnation(member.directory.view().incarnation())))
+}
+
+/// Whether a replica could not answer because it left this node meanwhile: others can.
+fn was_removed<T>(member: &Member, replica: &Arc<Replica>, answer: &Result<T, StoreError>) -> bool {
+    let stays = |now: Arc<Replica>| Arc::ptr_eq(&now, replica);
+    matches!(answer, Err(StoreError::Unavailable { .. }))
+        && !member.replica(replica.group()).is_some_and(stays)
 }
 
 /// Whether this node's replica does not hear from a leader that others hear.

@@ -170,6 +170,7 @@ mod tests {
                     asked.fetch_add(1, Ordering::SeqCst);
                     async {
                         let at = Instant::now();
+                        // On a paused clock: a trip between regions.
                         tokio::time::sleep(Duration::from_millis(60)).await;
                         at
                     }

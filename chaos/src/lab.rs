@@ -112,7 +112,7 @@ impl Lab {
         let folder = node.launch.config.parent().context("no folder")?.to_owned();
         let environment = &mut node.launch.environment;
         if let Some(bug) = &self.plan.planted {
-            environment.push(("CARDEA_PLANTED".to_owned(), bug.clone()));
+            environment.push(("PLANTED_BUG".to_owned(), bug.clone()));
         }
         if self.plan.clocks {
             let clock = folder.join("clock");

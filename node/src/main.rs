@@ -12,7 +12,8 @@ fn main() -> std::process::ExitCode {
 /// whoever hunts it would find nothing.
 #[cfg(feature = "planted")]
 fn plant() -> Option<std::process::ExitCode> {
-    let name = std::env::var("CARDEA_PLANTED").ok()?;
+    // Not under `CARDEA_`: those are settings, and what is none is refused.
+    let name = std::env::var("PLANTED_BUG").ok()?;
     let Some(bug) = cardea_storage::planted::Bug::named(&name) else {
         return Some(std::process::ExitCode::from(2));
     };

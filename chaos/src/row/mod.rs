@@ -13,6 +13,8 @@ pub mod simulated;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
+
 use crate::{
     campaign::{self, Campaign, Report},
     dice::Dice,
@@ -133,8 +135,19 @@ async fn campaign_of(
     strikes: usize,
     hold: Duration,
 ) -> anyhow::Result<Report> {
-    let is_control = plan.planted.is_some();
-    let mut lab = Lab::start(plan).await?;
+    campaign_in(Lab::start(plan).await?, size, bench, nemeses, strikes, hold).await
+}
+
+/// The same, in a laboratory that stands.
+async fn campaign_in(
+    mut lab: Lab,
+    size: Size,
+    bench: &Bench,
+    nemeses: Vec<Nemesis>,
+    strikes: usize,
+    hold: Duration,
+) -> anyhow::Result<Report> {
+    let is_control = lab.plan.planted.is_some();
     let campaign = Campaign {
         // However short a part of a run is, each nemesis has its turn.
         strikes: bench.part(strikes).max(nemeses.len()),
@@ -196,8 +209,10 @@ async fn control(
     (bench.say)(&format!("{row}: the same with {bug} planted, which must be found"));
     plan.plan.binary = binary.clone();
     plan.planted = Some(bug.to_owned());
+    // One that does not even start proves nothing.
+    let lab = Lab::start(plan).await.with_context(|| format!("the control with {bug}"))?;
     // What a broken cluster does not survive was found, too.
-    let broken = match campaign(plan, bench, nemeses, strikes, hold).await {
+    let broken = match campaign_in(lab, SIZE, bench, nemeses, strikes, hold).await {
         Ok(report) => report.findings.violations.len(),
         Err(error) => {
             (bench.say)(&format!("  broken: {error:#}"));

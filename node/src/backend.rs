@@ -258,6 +258,12 @@ fn dialled(rules: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         .collect()
 }
 
+/// What is sent is read, hashed, encrypted and carried by the cores that people wait for.
+fn snapshot_rate_here() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores as u64).clamp(1, 8) * (8 << 20)
+}
+
 fn raft_settings(config: &Config) -> cardea_raft::Settings {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = &config.raft;
@@ -274,7 +280,9 @@ fn raft_settings(config: &Config) -> cardea_raft::Settings {
         },
         rest_beats: if raft.rest { cardea_raft::Settings::REST_BEATS } else { 0 },
         snapshot_entries: u64::from(raft.snapshot_entries),
-        snapshot_bytes_per_second: raft.snapshot_rate.bytes(),
+        snapshot_bytes_per_second: raft
+            .snapshot_rate
+            .map_or_else(snapshot_rate_here, |rate| rate.bytes()),
         ..cardea_raft::Settings::default()
     }
 }

@@ -354,7 +354,9 @@ fn check_bounds(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     at_least("limits.head", config.limits.head, Size(8 << 10));
     at_least("memory.block_cache", config.memory.block_cache.of(memory_here()), Size(1 << 20));
     at_least("memory.write_buffers", config.memory.write_buffers, Size(1 << 20));
-    at_least("raft.snapshot_rate", config.raft.snapshot_rate, Size(1 << 20));
+    if let Some(rate) = config.raft.snapshot_rate {
+        at_least("raft.snapshot_rate", rate, Size(1 << 20));
+    }
     let (wanted, usual) = (argon2_cost(config), Argon2Cost::default());
     for (name, cost) in [
         ("argon2.memory", Argon2Cost { memory_kib: wanted.memory_kib, ..usual }),

@@ -206,8 +206,8 @@ sections! {
         rest: bool = "true",
         /// Entries between snapshots of a shard.
         snapshot_entries: u32 = "50000",
-        /// Bytes of snapshots that the node sends to others in a second, at most.
-        snapshot_rate: Size = "32MiB",
+        /// Bytes of snapshots that the node sends to others in a second, at most; by default 8 MiB for each core, up to 64 MiB.
+        snapshot_rate: Option<Size> = "",
     }
 
     /// Password hashing: argon2id, by OWASP's recommendation.

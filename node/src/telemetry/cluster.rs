@@ -4,9 +4,21 @@
 use std::sync::Arc;
 
 use cardea_raft::{BOUNDS_US, DurationCounts, GroupId, Host, Role};
+use cardea_storage::engine::DiskMemory;
 
 use super::registry::{Labels, MetricsSource, Samples};
 use crate::backend::Backend;
+
+/// What of the node's memory is RocksDB's: it fills its cache, and is no leak.
+fn memory(samples: &mut Samples, held: DiskMemory) {
+    for (name, help, bytes) in [
+        ("block_cache_bytes", "What was read of tablets and is kept in memory", held.cache_bytes),
+        ("block_cache_bytes_max", "What that may grow to", held.cache_bytes_max),
+        ("write_buffers_bytes", "What no flush of a tablet has written yet", held.unflushed_bytes),
+    ] {
+        samples.gauge(name, help, vec![], number(bytes));
+    }
+}
 
 /// Transactions that are counted at a scrape.
 const OUTSTANDING_MAX: usize = 1_000;
@@ -27,6 +39,7 @@ impl MetricsSource for ClusterMetrics {
         let Some(member) = node.member() else { return };
         let host = member.host();
         log(samples, host);
+        memory(samples, member.disk().memory());
         for group in host.groups() {
             raft(samples, host, group);
         }

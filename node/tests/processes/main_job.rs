@@ -171,6 +171,8 @@ fn status_and_metrics_tell_what_is_there() {
         "cardea_cluster_version ",
         "cardea_tablet_disk_bytes{",
         "cardea_tablet_keys{",
+        "cardea_block_cache_bytes_max ",
+        "cardea_write_buffers_bytes ",
         "cardea_transactions_outstanding{",
         "cardea_argon2_done_total",
         "cardea_directory_confirmed 1",

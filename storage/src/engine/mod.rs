@@ -305,6 +305,22 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Bytes free for this process where `path` lies.
     fn free_bytes(&self, path: &Path) -> Result<u64, Fault>;
+
+    /// What its engines hold in memory, as far as it is known.
+    fn memory(&self) -> DiskMemory {
+        DiskMemory::default()
+    }
+}
+
+/// What the engines of a disk hold in memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskMemory {
+    /// Blocks, indexes and filters that were read.
+    pub cache_bytes: u64,
+    /// What they may grow to.
+    pub cache_bytes_max: u64,
+    /// What no flush of a tablet has written yet.
+    pub unflushed_bytes: u64,
 }
 
 /// Where [`Disk::replace_file`] writes before it renames. A crash between the two

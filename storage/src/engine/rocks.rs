@@ -23,7 +23,7 @@ use rocksdb::{
 };
 
 use self::instance::RocksEngine;
-use super::{Disk, Engine, EngineOptions, FileSink, Purpose, Retention};
+use super::{Disk, DiskMemory, Engine, EngineOptions, FileSink, Purpose, Retention};
 use crate::fault::Fault;
 
 /// A day: how long an expired row may stay in a file that nothing else rewrites.
@@ -252,6 +252,14 @@ impl Disk for RocksDisk {
 
     fn free_bytes(&self, path: &Path) -> Result<u64, Fault> {
         files::free_bytes(path)
+    }
+
+    fn memory(&self) -> DiskMemory {
+        DiskMemory {
+            cache_bytes: self.cache.get_usage() as u64,
+            cache_bytes_max: self.settings.block_cache_bytes as u64,
+            unflushed_bytes: self.buffers.get_usage() as u64,
+        }
     }
 }
 

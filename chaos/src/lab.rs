@@ -5,7 +5,11 @@
 //! machine. The operator (this process) reaches every node at all times; what it
 //! sees is no part of any history but the last questions.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -72,6 +76,19 @@ pub struct Lab {
     _outposts: Vec<Outpost>,
 }
 
+/// The variable that names a bug to a build that has them.
+const PLANTED: &str = "PLANTED_BUG";
+
+/// Whether a binary was built with this bug to be planted: it refuses one that is none.
+pub fn has_bug(binary: &Path, bug: &str) -> anyhow::Result<bool> {
+    let takes = |bug: &str| {
+        let mut version = std::process::Command::new(binary);
+        let ended = version.arg("version").env(PLANTED, bug).output();
+        ended.map(|ended| ended.status.success()).context("ask a binary for its version")
+    };
+    Ok(takes(bug)? && !takes("no bug")?)
+}
+
 impl Lab {
     /// Builds the network, starts the nodes, and waits until they serve.
     pub async fn start(mut plan: LabPlan) -> anyhow::Result<Self> {
@@ -106,13 +123,26 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Starts every node again, one after the other, with a bug in it.
+    pub async fn plant(&mut self, bug: &str) -> anyhow::Result<()> {
+        self.plan.planted = Some(bug.to_owned());
+        for index in 0..self.cluster.nodes.len() {
+            self.cluster.stop(index).await?;
+            let environment = &mut self.cluster.nodes[index].launch.environment;
+            environment.push((PLANTED.to_owned(), bug.to_owned()));
+            self.cluster.launch(index)?;
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
     /// What a node gets beside its configuration.
     fn furnish(&mut self, index: usize) -> anyhow::Result<()> {
         let node = &mut self.cluster.nodes[index];
         let folder = node.launch.config.parent().context("no folder")?.to_owned();
         let environment = &mut node.launch.environment;
         if let Some(bug) = &self.plan.planted {
-            environment.push(("PLANTED_BUG".to_owned(), bug.clone()));
+            environment.push((PLANTED.to_owned(), bug.clone()));
         }
         if self.plan.clocks {
             let clock = folder.join("clock");

@@ -13,13 +13,13 @@ pub mod simulated;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{
     campaign::{self, Campaign, Report},
     dice::Dice,
     judgement::{Findings, judge},
-    lab::{Lab, LabPlan},
+    lab::{Lab, LabPlan, has_bug},
     nemesis::Nemesis,
     scoreboard::{Bar, Bench, Line, Row},
     workload::{
@@ -208,11 +208,15 @@ async fn control(
     };
     (bench.say)(&format!("{row}: the same with {bug} planted, which must be found"));
     plan.plan.binary = binary.clone();
-    plan.planted = Some(bug.to_owned());
-    // One that does not even start proves nothing.
-    let lab = Lab::start(plan).await.with_context(|| format!("the control with {bug}"))?;
-    // What a broken cluster does not survive was found, too.
-    let broken = match campaign_in(lab, SIZE, bench, nemeses, strikes, hold).await {
+    ensure!(has_bug(binary, bug)?, "{} has no bug {bug} to be planted", binary.display());
+    // It has to stand first: one that never did would prove nothing.
+    let mut lab = Lab::start(plan).await.with_context(|| format!("the control with {bug}"))?;
+    // What it does not survive from now on was found, too.
+    let broken = async {
+        lab.plant(bug).await?;
+        campaign_in(lab, SIZE, bench, nemeses, strikes, hold).await
+    };
+    let broken = match broken.await {
         Ok(report) => report.findings.violations.len(),
         Err(error) => {
             (bench.say)(&format!("  broken: {error:#}"));

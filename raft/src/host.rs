@@ -44,8 +44,6 @@ use crate::{
 
 /// How long a stopping group waits for the last call of its machine.
 const RELEASE_SECONDS_MAX: u64 = 30;
-/// Of what is kept behind a snapshot, the parts in which its bytes are known.
-const STRETCHES_KEPT: u64 = 64;
 
 /// What a host needs.
 pub struct HostOptions {
@@ -247,7 +245,7 @@ impl Host {
             Ok(next(applied).saturating_sub(next(held)))
         });
         let since_snapshot = since_snapshot.await??;
-        let progress = Arc::new(Progress::new(self.settings.bytes_kept / STRETCHES_KEPT));
+        let progress = Arc::new(Progress::keeping(self.settings.bytes_kept));
         progress.owe(since_snapshot);
         let (release, released) = oneshot::channel();
         let adapter =

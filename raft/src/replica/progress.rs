@@ -25,7 +25,15 @@ struct Stretch {
     bytes: u64,
 }
 
+/// Of what is kept behind a snapshot, the parts in which its bytes are known.
+const STRETCHES_KEPT: u64 = 64;
+
 impl Progress {
+    /// Nothing applied yet, of a log that keeps so many bytes behind a snapshot.
+    pub(crate) fn keeping(bytes: u64) -> Self {
+        Self::new(bytes / STRETCHES_KEPT)
+    }
+
     /// Nothing applied yet. Where bytes lie is known to `stretch_bytes`.
     pub(crate) fn new(stretch_bytes: u64) -> Self {
         Self {

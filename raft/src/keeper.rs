@@ -25,7 +25,14 @@ pub(crate) async fn keep(host: Weak<Host>) {
             if let Some(fault) = stopped_by_itself(&group) {
                 host.alarm.raise(fault);
             }
-            if let Err(fault) = snapshot_if_due(&group).await {
+            // One that was removed meanwhile has lost its files, and no disk has failed.
+            let stays = || host.group(group.id).is_some_and(|now| Arc::ptr_eq(&now, &group));
+            if !stays() {
+                continue;
+            }
+            if let Err(fault) = snapshot_if_due(&group).await
+                && stays()
+            {
                 host.alarm.raise(fault);
             }
             purge_if_long(&group).await;

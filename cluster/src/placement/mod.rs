@@ -257,13 +257,8 @@ impl Picture {
 /// The next steps, most urgent first; all may be taken at once.
 pub fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
     let mut steps = voters::plan(picture, rules);
-    let mut moving: Vec<GroupId> = Vec::new();
-    for step in &steps {
-        if let Step::MoveLeader { group, .. } | Step::SetRoles { group, .. } = step {
-            moving.push(*group);
-        }
-    }
-    steps.extend(leaders::plan(picture, rules, &moving));
+    let leaders = leaders::plan(picture, rules, &steps);
+    steps.extend(leaders);
     steps.extend(departures(picture));
     steps
 }

@@ -4,7 +4,9 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use cardea_raft::{GroupId, NodeId};
 
-use super::{Picture, ReplicaPicture, RoleChange, Rules, ShardPicture, Step, spread::spread};
+use super::{
+    Picture, ReplicaPicture, RoleChange, Rules, ShardPicture, Step, leaders::Leads, spread::spread,
+};
 use crate::{
     DIRECTORY,
     directory::records::{NodeState, ReplicaRole, Survive},
@@ -28,6 +30,7 @@ pub fn voters_wanted(group: GroupId, placed: u32, nodes: usize) -> usize {
 /// Replicas on each node, once what is under way has been done.
 struct Load {
     replicas: BTreeMap<NodeId, usize>,
+    leads: Leads,
     /// What is under way of each shard.
     shifts: BTreeMap<GroupId, Shift>,
 }
@@ -48,7 +51,7 @@ impl Load {
                 *replicas.entry(replica.node).or_default() += 1;
             }
         }
-        Self { replicas, shifts: BTreeMap::new() }
+        Self { replicas, leads: Leads::of(picture), shifts: BTreeMap::new() }
     }
 
     fn begin(&mut self, group: GroupId, shift: Shift) {
@@ -110,6 +113,11 @@ pub(super) fn plan(picture: &Picture, rules: &Rules) -> Vec<Step> {
         if begins || planner.is_under_way() {
             let shift = planner.shift();
             load.begin(*group, shift);
+        }
+        for step in &next {
+            if let Step::MoveLeader { from, to, .. } = step {
+                load.leads.moved(*from, *to);
+            }
         }
         steps.extend(next);
     }
@@ -253,13 +261,16 @@ impl Planner<'_> {
         let leader_goes = going.iter().find(|voter| Some(voter.node) == self.shard.leader);
         let mut going = going.to_vec();
         if let Some(leader) = leader_goes {
-            let heir = self.voters().find(|voter| {
+            let heirs = self.voters().filter(|voter| {
                 !going.contains(voter)
                     && voter.votes
                     && voter.caught_up
                     && self.picture.is_alive(voter.node, self.rules)
             });
-            if let Some(heir) = heir {
+            // Another would soon hand it on, for balance.
+            if let Some(heir) =
+                heirs.min_by_key(|voter| (self.load.leads.on(voter.node), voter.node))
+            {
                 let (group, from, to) = (self.group, leader.node, heir.node);
                 return vec![Step::MoveLeader { group, from, to }];
             }

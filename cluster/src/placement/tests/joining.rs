@@ -46,3 +46,51 @@ fn a_node_that_comes_is_given_no_more_than_it_keeps() {
         }
     }
 }
+
+/// Old nodes evened their leaderships among each other while the new one was being filled, and
+/// handed them on to it afterwards: each time, clients wait for a new leader.
+#[test]
+fn leaders_are_not_moved_among_old_nodes_while_one_comes() {
+    let all = || vec![voter(1), voter(2), voter(3)];
+    for shards in 1..24 {
+        let leads = |at: u64| 1 + at % 3;
+        let mut picture = three((0..shards).map(|at| shard(leads(at), all())).collect());
+        picture.shards.insert(DIRECTORY, shard(leads(shards), all()));
+        picture.nodes.insert(NodeId(4), node("a"));
+        let (mut next_id, mut moved) = (1_000, Vec::new());
+        for round in 0.. {
+            assert!(round < 500, "replicas or leaders flap");
+            let taken = steps(&picture);
+            let adds = taken.iter().any(|step| matches!(step, Step::AddReplica { .. }));
+            let shards = picture.shards.iter().filter(|(group, _)| **group != DIRECTORY);
+            let mut replicas = shards.flat_map(|(_, shard)| &shard.replicas);
+            let comes = adds || replicas.any(|replica| replica.role == Learner);
+            for step in &taken {
+                if let Step::MoveLeader { group, from, to } = step
+                    && comes
+                {
+                    moved.push((*group, *from, *to));
+                }
+            }
+            let is_idle = taken.is_empty();
+            let known = next_id;
+            take(&mut picture, taken, &mut next_id);
+            let replicas = picture.shards.values_mut().flat_map(|shard| &mut shard.replicas);
+            let late: Vec<_> = replicas.filter(|replica| !replica.caught_up).collect();
+            if is_idle && late.is_empty() {
+                break;
+            }
+            late.into_iter()
+                .for_each(|replica| replica.caught_up = is_idle && replica.id.0 <= known);
+        }
+        for (group, from, to) in &moved {
+            let stays = picture.shards[group].replicas.iter().any(|at| at.node == *from);
+            assert!(*to == NodeId(4) || !stays, "{shards}: {group} {from} to {to}: {moved:?}");
+        }
+        let mut leads: Vec<usize> = (1..=4)
+            .map(|node| picture.shards.values().filter(|s| s.leader == Some(NodeId(node))).count())
+            .collect();
+        leads.sort_unstable();
+        assert!(leads[3] <= leads[0] + 2, "{shards}: {leads:?}");
+    }
+}

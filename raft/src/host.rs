@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cardea_storage::{
     Fault,
-    engine::{Disk, Engine},
+    engine::{Claim, Disk},
     planted::{self, Bug},
 };
 use parking_lot::RwLock;
@@ -453,9 +453,9 @@ impl Host {
         self.log.positions(group, from)
     }
 
-    /// The engine of the log. While it lives, the log is open on its disk.
-    pub fn log_engine(&self) -> Weak<dyn Engine> {
-        self.log.engine()
+    /// What the log has on its files. While it lives, they are open.
+    pub fn log_claim(&self) -> Weak<Claim> {
+        self.log.claim()
     }
 
     /// Stops every group and closes the log.

@@ -11,7 +11,7 @@ use std::{
 use cardea_raft::{GroupId, ReplicaId, StartError};
 use cardea_storage::Fault;
 
-use super::{open::start_replica, stop::let_go};
+use super::{open::start_replica, stop::close};
 use crate::{
     DIRECTORY,
     directory::TombstoneKey,
@@ -134,23 +134,24 @@ async fn remove(
     found: &Found,
 ) -> Result<(), StartError> {
     let running = member.replica(group).filter(|running| running.id() == replica);
-    let engine = running.as_ref().map(|running| Arc::downgrade(&running.machine().engine()));
-    let is_running = running.is_some();
-    drop(running);
-    if is_running {
+    if running.is_some() {
         member.replicas.write().remove(&group);
         member.offices.write().remove(&group);
     }
     let has_log = found.logs.get(&group) == Some(&replica);
     let has_tablet = found.tablets.contains(&tablet_name(group, replica));
-    if is_running || has_log {
+    if running.is_some() || has_log {
         member.host.remove_group(group, replica).await?;
     }
+    // From now on it is replaced by no other.
+    let engine = running.map(|running| running.machine().engine());
     if !has_tablet {
         return Ok(());
     }
-    // Who still flushes it would fail, and a node whose disk fails stops.
-    if !let_go(engine.into_iter().collect()).await {
+    // Who still writes it would fail, and a node whose disk fails stops.
+    if let Some(engine) = engine
+        && !close(engine).await
+    {
         tracing::warn!(%group, %replica, "something still reads a replica that is removed");
     }
     let (disk, at) = (member.disk.clone(), member.tablet_at(group, replica));

@@ -1,11 +1,14 @@
 //! Stopping a node.
 
 use std::{
-    sync::{Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use cardea_storage::{Fault, engine::Engine};
+use cardea_storage::{
+    Fault,
+    engine::{Claim, Engine},
+};
 use futures::future::join_all;
 
 use super::{ClusterNode, lead};
@@ -51,7 +54,7 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
     drop(node.listener.lock().take());
     let Some(member) = node.member.send_replace(None) else { return Ok(()) };
     node.shards.release();
-    let engines = engines(&member);
+    let claims = claims(&member);
     let mut outcome = member.host.close().await;
     let replicas = std::mem::take(&mut *member.replicas.write());
     member.offices.write().clear();
@@ -65,27 +68,40 @@ async fn end(node: &ClusterNode, gracefully: bool) -> Result<(), Fault> {
         drop(replicas);
     }
     drop(member);
-    if !let_go(engines).await {
+    if !let_go(claims).await {
         tracing::warn!("something still reads the data directory of the node that stopped");
     }
     outcome
 }
 
 /// What the node has open: its log, and its tablets.
-fn engines(member: &Member) -> Vec<Weak<dyn Engine>> {
+fn claims(member: &Member) -> Vec<Weak<Claim>> {
     let tablets = member.replicas().into_iter();
-    let tablets = tablets.map(|replica| std::sync::Arc::downgrade(&replica.machine().engine()));
-    tablets.chain([member.host.log_engine()]).collect()
+    let tablets = tablets.map(|replica| replica.machine().engine().claim());
+    tablets.chain([member.host.log_claim()]).collect()
 }
 
 /// Waits until none of these is open; whether that is so. A task that ended a moment ago may
 /// still have somebody on a thread of its own read a tablet for it; whoever opens the data
 /// directory when this node has stopped must not be told that it is in use, and whoever
 /// removes a tablet is not to have it fail who still writes to it.
-pub(super) async fn let_go(engines: Vec<Weak<dyn Engine>>) -> bool {
-    let is_open = || engines.iter().any(|engine| engine.strong_count() > 0);
+async fn let_go(claims: Vec<Weak<Claim>>) -> bool {
+    until(|| claims.iter().all(|claim| claim.strong_count() == 0)).await
+}
+
+/// Closes an engine that nobody is to use any more, as soon as all others have let it go;
+/// whether they did. Closing may write and wait, so it is done where that holds nobody up: who
+/// drops the last handle closes it, and that could be anybody.
+pub(super) async fn close(engine: Arc<dyn Engine>) -> bool {
+    let claim = engine.claim();
+    until(|| Arc::strong_count(&engine) == 1).await;
+    let closed = cardea_raft::blocking::spawn(move || drop(engine)).await;
+    closed.is_ok() && let_go(vec![claim]).await
+}
+
+async fn until(done: impl Fn() -> bool) -> bool {
     let waited = tokio::time::timeout(LET_GO_MAX, async {
-        while is_open() {
+        while !done() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     });
@@ -109,7 +125,7 @@ async fn hand_over(member: &Member) {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::Arc};
+    use std::path::Path;
 
     use cardea_storage::engine::{Disk, EngineOptions, Purpose, memory::MemoryDisk};
 
@@ -123,7 +139,7 @@ mod tests {
         let at = Path::new("/data/log");
         let options = || EngineOptions { purpose: Purpose::Log, retention: None };
         let engine = disk.open(at, options()).unwrap();
-        let held = Arc::downgrade(&engine);
+        let held = engine.claim();
         assert!(disk.open(at, options()).is_err());
         let (read, reading) = std::sync::mpsc::channel::<()>();
         let reader = std::thread::spawn(move || {

@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use cardea_storage::{
     Fault,
-    engine::{Batch, Disk, Engine, EngineOptions, Order, Purpose},
+    engine::{Batch, Claim, Disk, Engine, EngineOptions, Order, Purpose},
 };
 use parking_lot::Mutex;
 
@@ -251,9 +251,9 @@ impl Log {
         self.writer.queued()
     }
 
-    /// The engine, which others keep open.
-    pub(crate) fn engine(&self) -> Weak<dyn Engine> {
-        Arc::downgrade(&self.engine)
+    /// Alive while anybody has its engine open.
+    pub(crate) fn claim(&self) -> Weak<Claim> {
+        self.engine.claim()
     }
 
     /// Writes what is queued and ends the writer. Blocks.

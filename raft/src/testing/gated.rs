@@ -3,13 +3,13 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
 use cardea_storage::{
     Fault,
-    engine::{Batch, Disk, Durability, Engine, EngineOptions, FileSink, Usage, View},
+    engine::{Batch, Claim, Disk, Durability, Engine, EngineOptions, FileSink, Usage, View},
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -93,6 +93,10 @@ impl Engine for GatedEngine {
 
     fn usage(&self) -> Usage {
         self.inner.usage()
+    }
+
+    fn claim(&self) -> Weak<Claim> {
+        self.inner.claim()
     }
 }
 

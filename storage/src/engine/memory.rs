@@ -94,6 +94,7 @@ impl Disk for MemoryDisk {
             id,
             at: at.to_path_buf(),
             options,
+            claim: Arc::default(),
         }))
     }
 

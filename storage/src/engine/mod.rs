@@ -17,7 +17,7 @@ use std::{
     ops::{Bound, ControlFlow},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -135,7 +135,15 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What the engine costs now.
     fn usage(&self) -> Usage;
+
+    /// Alive for as long as the engine, or a view of it, has files open. Only then may its
+    /// directory be opened again, or removed; a handle that is gone may be closing still.
+    fn claim(&self) -> Weak<Claim>;
 }
+
+/// What an engine has on its files, until all of them are closed. See [`Engine::claim`].
+#[derive(Debug, Default)]
+pub struct Claim(());
 
 /// A consistent view of an [`Engine`]: later writes do not show. It outlives
 /// them, and the engine's handle, and holds what they would free: keep it short.

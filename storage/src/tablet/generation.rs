@@ -5,7 +5,7 @@ use std::{
     ops::{Bound, ControlFlow},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    engine::{Batch, Disk, Durability, Engine, Order, Usage, View},
+    engine::{Batch, Claim, Disk, Durability, Engine, Order, Usage, View},
     fault::Fault,
 };
 
@@ -93,6 +93,10 @@ impl Engine for Generation {
 
     fn usage(&self) -> Usage {
         self.shared.engine().map(|engine| engine.usage()).unwrap_or_default()
+    }
+
+    fn claim(&self) -> Weak<Claim> {
+        self.shared.engine().map(|engine| engine.claim()).unwrap_or_default()
     }
 }
 

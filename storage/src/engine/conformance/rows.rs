@@ -30,6 +30,7 @@ pub(super) const BEHAVIOURS: &[Behaviour] = &[
     ("synced batches of a log survive reopening", synced_batches_survive_reopening),
     ("a synced write to a tablet is refused", synced_write_to_a_tablet_is_refused),
     ("opening twice is refused until the first is closed", opening_twice_is_refused),
+    ("a claim ends when the files are closed, not before", claim_ends_when_files_are_closed),
     ("a flush leaves nothing unflushed", flush_leaves_nothing_unflushed),
     ("a checkpoint is a point in time and independent", checkpoint_is_independent),
     ("a checkpoint over something is refused", checkpoint_over_something_is_refused),
@@ -303,6 +304,28 @@ fn synced_write_to_a_tablet_is_refused(place: &Place) -> Result<(), Fault> {
     let engine = place.tablet("t")?;
     assert!(engine.write(batch(&[("a", "1")]), Durability::Synced).is_err());
     assert_eq!(engine.get(b"a")?, None);
+    Ok(())
+}
+
+/// Its handle ends earlier: what was not flushed is still written then.
+fn claim_ends_when_files_are_closed(place: &Place) -> Result<(), Fault> {
+    let value = Bytes::from(vec![7; 1 << 20]);
+    for round in 0..3 {
+        let engine = place.tablet("t")?;
+        let claim = engine.claim();
+        for at in 0..4 {
+            let mut batch = Batch::default();
+            batch.put(Bytes::from(format!("{round}-{at}")), value.clone());
+            engine.write(batch, Durability::Buffered)?;
+        }
+        assert!(claim.upgrade().is_some());
+        let closing = std::thread::spawn(move || drop(engine));
+        while claim.strong_count() > 0 {
+            std::thread::yield_now();
+        }
+        drop(place.tablet("t")?);
+        assert!(closing.join().is_ok());
+    }
     Ok(())
 }
 

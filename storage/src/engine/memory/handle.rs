@@ -3,7 +3,7 @@
 use std::{
     ops::{Bound, ControlFlow},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::{
     rows::Rows,
 };
 use crate::{
-    engine::{Batch, Durability, Engine, EngineOptions, Order, Purpose, Usage, View},
+    engine::{Batch, Claim, Durability, Engine, EngineOptions, Order, Purpose, Usage, View},
     fault::Fault,
 };
 
@@ -28,6 +28,7 @@ pub(super) struct MemoryEngine {
     /// Where it was opened; for messages.
     pub(super) at: PathBuf,
     pub(super) options: EngineOptions,
+    pub(super) claim: Arc<Claim>,
 }
 
 impl MemoryEngine {
@@ -131,6 +132,10 @@ impl Engine for MemoryEngine {
             }
             Err(_) => Usage::default(),
         }
+    }
+
+    fn claim(&self) -> Weak<Claim> {
+        Arc::downgrade(&self.claim)
     }
 }
 

@@ -1,9 +1,9 @@
 //! One RocksDB instance, and its views.
 
 use std::{
-    ops::{Bound, ControlFlow},
+    ops::{Bound, ControlFlow, Deref},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use self_cell::self_cell;
 
 use super::{files, prefix};
 use crate::{
-    engine::{Batch, Change, Durability, Engine, Order, Purpose, Usage, View},
+    engine::{Batch, Change, Claim, Durability, Engine, Order, Purpose, Usage, View},
     fault::Fault,
 };
 
@@ -26,8 +26,22 @@ const BATCH_HEAD: usize = 12;
 /// Bytes of a change beside key and value, at most: a kind, and two lengths.
 const CHANGE_HEAD_MAX: usize = 11;
 
+/// What an engine and its views share. The claim ends after the database is closed.
+struct Opened {
+    db: DB,
+    claim: Arc<Claim>,
+}
+
+impl Deref for Opened {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
+
 pub(super) struct RocksEngine {
-    db: Arc<DB>,
+    db: Arc<Opened>,
     /// Of every [`get`](Engine::get).
     get: ReadOptions,
     purpose: Purpose,
@@ -36,7 +50,8 @@ pub(super) struct RocksEngine {
 
 impl RocksEngine {
     pub(super) fn new(db: DB, purpose: Purpose, at: &Path) -> Self {
-        Self { db: Arc::new(db), get: ReadOptions::default(), purpose, at: at.to_path_buf() }
+        let db = Arc::new(Opened { db, claim: Arc::default() });
+        Self { db, get: ReadOptions::default(), purpose, at: at.to_path_buf() }
     }
 
     fn fault(&self, what: &str, error: rocksdb::Error) -> Fault {
@@ -58,7 +73,7 @@ impl Engine for RocksEngine {
     }
 
     fn view(&self) -> Result<Box<dyn View>, Fault> {
-        let held = HeldSnapshot::new(Arc::clone(&self.db), |db| db.snapshot());
+        let held = HeldSnapshot::new(Arc::clone(&self.db), |opened| opened.db.snapshot());
         Ok(Box::new(RocksView {
             held: Arc::new(held),
             few: Kept::default(),
@@ -141,12 +156,16 @@ impl Engine for RocksEngine {
             keys_estimate: self.property(properties::ESTIMATE_NUM_KEYS),
         }
     }
+
+    fn claim(&self) -> Weak<Claim> {
+        Arc::downgrade(&self.db.claim)
+    }
 }
 
 self_cell!(
     /// A snapshot together with the database from which it came.
     struct HeldSnapshot {
-        owner: Arc<DB>,
+        owner: Arc<Opened>,
         #[covariant]
         dependent: Snapshot,
     }

@@ -97,6 +97,18 @@ fn scan_of_few_gives_up_where_much_was_deleted() {
     assert_eq!(few(view.as_ref(), "a", "d").as_deref(), Some("13"));
 }
 
+/// A view keeps the database open that it reads.
+#[test]
+fn a_claim_outlives_its_engine_as_long_as_a_view_does() {
+    let guard = tempfile::tempdir().unwrap();
+    let engine = disk().open(&guard.path().join("t"), tablet()).unwrap();
+    let (claim, view) = (engine.claim(), engine.view().unwrap());
+    drop(engine);
+    assert_eq!(claim.strong_count(), 1);
+    drop(view);
+    assert_eq!(claim.strong_count(), 0);
+}
+
 #[test]
 fn a_directory_with_tables_but_no_current_file_is_refused() {
     let disk = disk();

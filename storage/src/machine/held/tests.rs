@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -13,7 +13,9 @@ use prost::Message;
 
 use super::*;
 use crate::{
-    engine::{Batch, Disk, Durability, Engine, EngineOptions, Purpose, Usage, memory::MemoryDisk},
+    engine::{
+        Batch, Claim, Disk, Durability, Engine, EngineOptions, Purpose, Usage, memory::MemoryDisk,
+    },
     key::{KeyWriter, Tenant},
     machine::{
         LogEntry, Machine, Payload, read_state,
@@ -65,6 +67,10 @@ impl Engine for Faulty {
 
     fn usage(&self) -> Usage {
         self.engine.usage()
+    }
+
+    fn claim(&self) -> Weak<Claim> {
+        self.engine.claim()
     }
 }
 

@@ -49,9 +49,11 @@ pub(super) fn plan(picture: &Picture, rules: &Rules, replicas: &[Step]) -> Vec<S
             continue;
         }
         let (now, then) = (at_home(picture, shard, from), at_home(picture, shard, to));
-        // Soon another may lead what would be moved now, and it would be moved twice.
-        let waits =
-            !coming.contains(&to) && coming.iter().any(|node| leads.on(*node) <= leads.on(to));
+        // Soon another may lead what would be moved now, and it would be moved twice; or a shard
+        // that rests still has a better place.
+        let waits = !coming.contains(&to)
+            && coming.iter().any(|node| leads.on(*node) <= leads.on(to))
+            || gives_another(picture, rules, from, &leads, leads.on(to));
         let evens = now == then && !waits && leads.on(from) >= leads.on(to) + LEAD_SLACK;
         if (then && !now) || evens {
             leads.moved(from, to);
@@ -78,6 +80,22 @@ fn best(picture: &Picture, rules: &Rules, shard: &ShardPicture, leads: &Leads) -
 fn at_home(picture: &Picture, shard: &ShardPicture, node: NodeId) -> bool {
     !shard.home_region.is_empty()
         && picture.nodes.get(&node).is_some_and(|node| node.region == shard.home_region)
+}
+
+/// Whether a node could hand over a shard of its own to one that leads fewer than so many.
+fn gives_another(
+    picture: &Picture,
+    rules: &Rules,
+    from: NodeId,
+    leads: &Leads,
+    fewer: usize,
+) -> bool {
+    picture.shards.values().filter(|shard| shard.leader == Some(from)).any(|shard| {
+        best(picture, rules, shard, leads).is_some_and(|to| {
+            let evens = at_home(picture, shard, from) == at_home(picture, shard, to);
+            to != from && evens && leads.on(to) < fewer && picture.is_trusted(to, rules)
+        })
+    })
 }
 
 /// Nodes that replicas are on their way to, and that may lead once they are there.

@@ -87,3 +87,23 @@ fn a_node_that_has_just_lost_a_leadership_is_given_none_for_balance() {
 fn at_home_of_none(picture: &mut Picture) {
     picture.shards.values_mut().for_each(|shard| shard.home_region.clear());
 }
+
+/// A shard that had just been handed over rested, and another was handed to an old node in its
+/// stead; when it had rested, it was moved, too.
+#[test]
+fn a_shard_that_rests_is_waited_for_where_it_has_the_better_place() {
+    let at = |leader: u64, nodes: [u64; 3]| shard(leader, nodes.map(voter).into());
+    let shards = [[1, 2, 3], [2, 3, 4], [3, 4, 1], [4, 1, 2]].repeat(2).into_iter();
+    let leaders = [2, 2, 1, 2, 2, 3, 3, 1];
+    let shards = shards.zip(leaders).map(|(nodes, leader)| at(leader, nodes));
+    let mut picture = three(shards.collect());
+    picture.nodes.insert(NodeId(4), node("d"));
+    let rest = |picture: &mut Picture, led_ms: u64| {
+        let shards = picture.shards.values_mut();
+        shards.filter(|shard| shard.replicas.contains(&voter(4))).for_each(|s| s.led_ms = led_ms);
+    };
+    rest(&mut picture, 1_000);
+    assert_eq!(steps(&picture), []);
+    rest(&mut picture, 60_000);
+    assert_eq!(steps(&picture), [lead(2, 2, 4), lead(4, 2, 4)]);
+}

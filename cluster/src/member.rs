@@ -346,6 +346,17 @@ impl Member {
         });
     }
 
+    /// As [`raise`](Self::raise), for what a replica failed at: one that was removed meanwhile has
+    /// lost its files, and no disk has failed.
+    pub(crate) fn raise_for(&self, replica: &Arc<Replica>, fault: Fault) {
+        let now = self.replica(replica.group());
+        if now.is_some_and(|now| Arc::ptr_eq(&now, replica)) {
+            self.raise(fault);
+        } else {
+            tracing::debug!(group = %replica.group(), ?fault, "of a replica that was removed");
+        }
+    }
+
     /// The directory of the tablets.
     pub(crate) fn tablets(&self) -> PathBuf {
         self.data_dir.join("tablets")

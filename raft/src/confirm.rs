@@ -148,7 +148,8 @@ impl Group {
     fn leads(&self, term: u64) -> Option<Leads> {
         // Before all else: if a quorum agrees later, this replica led at this time.
         let leaders_now = self.machine.leader_now();
-        let applied = self.progress.applied();
+        // What is being applied shows before it counts as applied.
+        let applied = self.progress.applied().max(self.machine.shown());
         let log_end = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -242,7 +243,8 @@ impl Group {
             }
             let (voter, answer) = tokio::select! {
                 // A leader that hangs is not waited for once there is another.
-                Ok(()) = news.changed() => {
+                // With nobody left to answer there is nothing to wait for.
+                Ok(()) = news.changed(), if !asked.is_empty() || rest.len() > 0 => {
                     if self.followed() != Some(Followed { term, leader }) {
                         return Err(unconfirmed("the leader changed"));
                     }

@@ -1,7 +1,7 @@
 //! What a group replicates: the seam between consensus and state.
 //!
 //! The host drives a [`Machine`] from blocking threads. Calls that change it
-//! are serial; [`Machine::leader_now`] and [`Machine::begin_receive`] may come
+//! are serial; [`Machine::leader_now`], [`Machine::shown`] and [`Machine::begin_receive`] may come
 //! at any time from any thread.
 
 use std::{any::Any, fmt, path::PathBuf, sync::Arc};
@@ -95,6 +95,11 @@ pub trait Machine: Send + Sync + 'static {
 
     /// How far the machine has come; read at start.
     fn applied(&self) -> Result<Applied, Fault>;
+
+    /// The index of the last entry whose effects readers may see by now, or an earlier one where
+    /// [`apply`](Self::apply) has returned for all later ones; `None` before the first. It is
+    /// asked from any thread, at any time, also while entries are being applied.
+    fn shown(&self) -> Option<u64>;
 
     /// Applies entries in order; position and membership go into the same batch
     /// as the effects. One answer per entry, empty for `Blank` and `Membership`.

@@ -108,7 +108,7 @@ pub struct Settings {
     pub bytes_kept: u64,
     /// Entries in one append call between nodes, at most.
     pub append_entries_max: u64,
-    /// Milliseconds for sending and installing a snapshot.
+    /// Milliseconds for installing a snapshot that has arrived.
     pub snapshot_ms_max: u64,
     /// Bytes of snapshots that a node sends to others in a second, all groups together.
     pub snapshot_bytes_per_second: u64,

@@ -184,7 +184,7 @@ async fn settle_left(member: &Arc<Member>, replica: &Arc<Replica>) {
     let (outstanding, slot) = match looked.await {
         Ok(Ok((outstanding, Some(slot)))) => (outstanding, slot),
         Ok(Ok(_)) | Err(_) => return,
-        Ok(Err(fault)) => return member.raise(fault),
+        Ok(Err(fault)) => return member.raise_for(replica, fault),
     };
     let now = member.clock.now();
     let left: Vec<Outstanding> = outstanding

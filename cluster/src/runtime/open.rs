@@ -389,11 +389,14 @@ async fn flush(member: Arc<Member>, settings: flusher::FlushSettings) {
             let member = member.clone();
             cardea_raft::blocking::spawn(move || {
                 let due = flusher::most_due(&member.replicas(), &settings);
-                due.iter().try_for_each(|due| due.flush())
+                for due in due {
+                    if let Err(fault) = due.flush() {
+                        member.raise_for(&due, fault);
+                    }
+                }
             })
         };
-        if let Ok(Err(fault)) = flushed.await {
-            member.raise(fault);
-        }
+        // An error says that the runtime ends.
+        drop(flushed.await);
     }
 }

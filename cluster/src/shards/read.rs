@@ -94,7 +94,7 @@ pub(crate) async fn read_here(
 ) -> Result<Option<ShardSeen>, StoreError> {
     look(member, replica, read).await.inspect_err(|error| {
         if let StoreError::Fault(fault) = error {
-            member.raise(fault.clone());
+            member.raise_for(replica, fault.clone());
         }
     })
 }

@@ -40,15 +40,17 @@ pub struct Ledger {
     received: AtomicU64,
     new: bool,
     held: AtomicBool,
+    lingers: AtomicBool,
     applied_entries: AtomicU64,
 }
 
-/// A ledger that waits before it applies.
+/// A ledger that waits before it applies, or before it says that it has.
 pub struct Held(Arc<Ledger>);
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.held.store(false, Ordering::SeqCst);
+        self.0.lingers.store(false, Ordering::SeqCst);
     }
 }
 
@@ -73,6 +75,7 @@ impl Ledger {
             received: AtomicU64::new(0),
             new,
             held: AtomicBool::new(false),
+            lingers: AtomicBool::new(false),
             applied_entries: AtomicU64::new(0),
         }))
     }
@@ -97,6 +100,13 @@ impl Ledger {
     #[must_use]
     pub fn hold(self: &Arc<Self>) -> Held {
         self.held.store(true, Ordering::SeqCst);
+        Held(self.clone())
+    }
+
+    /// As [`hold`](Self::hold), with everything written already, for all to see.
+    #[must_use]
+    pub fn linger(self: &Arc<Self>) -> Held {
+        self.lingers.store(true, Ordering::SeqCst);
         Held(self.clone())
     }
 
@@ -188,6 +198,10 @@ impl Machine for Ledger {
         read_applied(self.engine().as_ref())
     }
 
+    fn shown(&self) -> Option<u64> {
+        self.applied().ok()?.position.map(|position| position.index)
+    }
+
     fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Bytes>, Fault> {
         while self.held.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
@@ -227,6 +241,9 @@ impl Machine for Ledger {
         }
         batch.put(CHAIN, chain);
         engine.write(batch, Durability::Buffered)?;
+        while self.lingers.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.applied_entries.fetch_add(answers.len() as u64, Ordering::SeqCst);
         Ok(answers)
     }

@@ -1,7 +1,7 @@
 //! A read behind a barrier sees everything acknowledged before it.
 
 use super::*;
-use crate::{Question, ReadError, Testimony};
+use crate::{Machine as _, Question, ReadError, Testimony};
 
 async fn barrier_read(cluster: &Cluster, node: NodeId, key: &str) -> Option<Bytes> {
     cluster.host(node).read_barrier(GROUP).await.unwrap();
@@ -70,6 +70,53 @@ async fn a_leader_that_applies_later_than_its_followers_shows_nothing_older() {
     assert!(read.is_err(), "{read:?}");
     writing.await.unwrap().unwrap();
     assert_eq!(barrier_read(&cluster, leader, "k").await.unwrap(), "new");
+    cluster.close().await;
+}
+
+/// What a leader has written is seen by its own readers before it counts as applied; whoever
+/// asks it for a read index afterwards must be given one that covers that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_index_covers_what_the_leader_shows_already() {
+    let cluster = Cluster::formed(Settings::default()).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.put(leader, "k", "old").await;
+    let question = Question {
+        group: GROUP,
+        replica: replica_of(leader),
+        term: cluster.status(leader).term,
+        leader: replica_of(leader),
+    };
+    let held = cluster.ledger(leader).linger();
+    let host = cluster.host(leader);
+    let writing = tokio::spawn(async move {
+        host.propose(GROUP, Bytes::from_static(b"k=new"), Admission::Ordinary).await
+    });
+    eventually("the leader does not show it", || {
+        cluster.ledger(leader).get("k").unwrap().is_some_and(|value| value == "new")
+    })
+    .await;
+    let shown = cluster.ledger(leader).shown();
+    let told = cluster.host(leader).testify(&question);
+    drop(held);
+    let Some(Testimony::Leads(leads)) = told else { panic!("{told:?}") };
+    assert!(Some(leads.index) >= shown, "{leads:?}, but {shown:?} is seen");
+    writing.await.unwrap().unwrap();
+    cluster.close().await;
+}
+
+/// Whoever had been refused by all waited for as long as a read may take, for nobody to answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whom_all_have_refused_is_told_so() {
+    // Whoever waited would wait for an hour, or until another leads.
+    let settings = Settings { read_ms_max: 3_600_000, ..Settings::default() };
+    let cluster = Cluster::formed(settings).await;
+    let leader = cluster.leader(GROUP).await;
+    cluster.network.isolate(leader);
+    let told = cluster.host(leader).read_index(GROUP).await;
+    let Err(ReadError::Unconfirmed(why)) = told else { panic!("{told:?}") };
+    assert!(why.contains("is unreachable"), "{why}");
+    cluster.network.heal();
+    assert!(cluster.host(leader).read_barrier(GROUP).await.is_ok());
     cluster.close().await;
 }
 
@@ -165,6 +212,8 @@ async fn a_replica_that_missed_a_change_of_voters_does_not_count_by_the_old_ones
     let leader = cluster.leader(GROUP).await;
     let [missing, other] = cluster.others(leader)[..] else { panic!("three nodes") };
     let newcomer = NodeId(4);
+    // Until what formed the group is committed, it takes no other change.
+    cluster.put(leader, "k", "v").await;
     cluster.add_node(newcomer).await;
     cluster.start(newcomer, GROUP).await;
     // It asks, but hears nothing of itself.

@@ -40,14 +40,12 @@ impl Inner {
         if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
             return Err(Refusal::Malformed.status("a snapshot from beyond its leader"));
         }
-        let ms = Duration::from_millis;
         let receiver = replica.clone();
         let directory = reception::receive(
             &mut incoming,
             self.disk.clone(),
             move || receiver.begin_receive(),
-            ms(self.settings.chunk_ms_max),
-            ms(self.settings.snapshot_ms_max),
+            Duration::from_millis(self.settings.chunk_ms_max),
         )
         .await?;
 

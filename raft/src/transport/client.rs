@@ -340,13 +340,13 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         let bounds = shipment::Bounds {
             chunk_bytes: shared.settings.chunk_bytes,
             chunk_max: Duration::from_millis(shared.settings.chunk_ms_max),
-            whole_max: Duration::from_millis(shared.settings.snapshot_ms_max),
+            install_max: Duration::from_millis(shared.settings.snapshot_ms_max),
         };
         let line = shared.channels.line(self.route.to.0, Purpose::Snapshots);
         let client = raft_client(&line);
         let sending = async {
-            let _turn = shared.convoy.turn().await;
             let (disk, convoy) = (&shared.disk, &shared.convoy);
+            let _turn = convoy.turn(shipment::bytes_of(disk, &snapshot).await).await;
             shipment::send(client, self.route, vote, snapshot, disk, convoy, bounds).await
         };
         tokio::select! {

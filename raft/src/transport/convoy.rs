@@ -9,9 +9,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Snapshots on their way from one node at once. Each is given up when it takes too long as a
-/// whole, so those that wait for their turn are faster than all of them side by side.
-const AT_ONCE: usize = 4;
+/// Large snapshots on their way from one node at once. While one is, its log grows behind it, so
+/// those that wait for their turn get by with less than all of them side by side.
+const AT_ONCE: usize = 2;
+/// Bytes of a snapshot that waits for nobody. Where the directory is, or a group without a
+/// quorum, others cannot do without it until then.
+const SMALL_MAX: u64 = 32 << 20;
 
 /// What all snapshots that a node sends have in common.
 #[derive(Clone)]
@@ -31,8 +34,12 @@ impl Convoy {
         }
     }
 
-    /// Waits until one more snapshot may be sent. It is on its way for as long as the turn is kept.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits until one more snapshot of so many bytes may be sent. It is on its way for as long
+    /// as the turn is kept.
+    pub(super) async fn turn(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SMALL_MAX {
+            return None;
+        }
         // It is never closed.
         self.turns.clone().acquire_owned().await.ok()
     }
@@ -79,15 +86,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_than_four_are_on_their_way_at_once() {
+    async fn no_more_than_two_large_ones_are_on_their_way_at_once() {
         let convoy = Convoy::new(u64::MAX);
         let mut turns = Vec::new();
         for _ in 0..AT_ONCE {
-            turns.push(convoy.turn().await.unwrap());
+            turns.push(convoy.turn(u64::MAX).await.unwrap());
         }
         let wait = Duration::from_secs(3_600);
-        assert!(tokio::time::timeout(wait, convoy.turn()).await.is_err());
+        assert!(tokio::time::timeout(wait, convoy.turn(SMALL_MAX + 1)).await.is_err());
+        assert!(tokio::time::timeout(wait, convoy.turn(SMALL_MAX)).await.is_ok());
         turns.pop();
-        assert!(tokio::time::timeout(wait, convoy.turn()).await.is_ok());
+        assert!(tokio::time::timeout(wait, convoy.turn(SMALL_MAX + 1)).await.is_ok());
     }
 }

@@ -73,7 +73,7 @@ pub struct TransportSettings {
     pub chunk_bytes: usize,
     /// Milliseconds without progress after which a snapshot is given up.
     pub chunk_ms_max: u64,
-    /// Milliseconds for a whole snapshot, its installation included.
+    /// Milliseconds for the installation of a snapshot that has arrived.
     pub snapshot_ms_max: u64,
     /// Bytes of snapshots that the node sends in a second, all of them together.
     pub snapshot_bytes_per_second: u64,

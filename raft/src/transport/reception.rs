@@ -13,7 +13,7 @@ use cardea_storage::{
     Fault,
     engine::{Disk, FileSink},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::{
@@ -37,13 +37,10 @@ pub(super) async fn receive(
     disk: Arc<dyn Disk>,
     begin: impl FnOnce() -> Result<PathBuf, Fault> + Send + 'static,
     chunk_max: Duration,
-    whole_max: Duration,
 ) -> Result<PathBuf, Status> {
-    let whole_until = Instant::now() + whole_max;
     let (pieces, writing) = blocking::consume(AHEAD, move |arriving| write(disk, begin, arriving));
     loop {
-        let until = whole_until.min(Instant::now() + chunk_max);
-        let message = timeout_at(until, incoming.message())
+        let message = timeout(chunk_max, incoming.message())
             .await
             .map_err(|_| Refusal::Stalled.status("no piece of the snapshot came in time"))??;
         let chunk = match message {

@@ -31,8 +31,10 @@ const AHEAD: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) chunk_bytes: usize,
+    /// Between two pieces. How long all of them take depends on how many there are.
     pub(super) chunk_max: Duration,
-    pub(super) whole_max: Duration,
+    /// From the last piece to the answer.
+    pub(super) install_max: Duration,
 }
 
 /// Why a transfer ended.
@@ -101,7 +103,7 @@ pub(super) async fn send(
     });
     let answer = tokio::select! {
         answer = client.snapshot(stream) => answer,
-        () = stalled(&progress, started, bounds) => return Err(Failure::Stalled),
+        () = stalled(&progress, bounds) => return Err(Failure::Stalled),
     };
     let status = match answer {
         Ok(response) => {
@@ -124,12 +126,10 @@ pub(super) async fn send(
 }
 
 /// Returns once nothing has moved for too long.
-async fn stalled(progress: &Mutex<Progress>, started: Instant, bounds: Bounds) {
+async fn stalled(progress: &Mutex<Progress>, bounds: Bounds) {
     loop {
         let Progress { at, complete } = *progress.lock();
-        let whole = started + bounds.whole_max;
-        // Installing takes the receiver as long as it takes.
-        let until = if complete { whole } else { whole.min(at + bounds.chunk_max) };
+        let until = at + if complete { bounds.install_max } else { bounds.chunk_max };
         if until <= Instant::now() {
             return;
         }
@@ -158,6 +158,17 @@ impl From<Fault> for Interrupted {
     fn from(fault: Fault) -> Self {
         Self::Disk(fault)
     }
+}
+
+/// Bytes of a snapshot's files; 0 where they cannot be read, which sending them finds out.
+pub(super) async fn bytes_of(disk: &Arc<dyn Disk>, snapshot: &RaftSnapshot) -> u64 {
+    let (disk, files) = (disk.clone(), snapshot.snapshot.clone());
+    let measured = blocking::spawn(move || {
+        let below = disk.files_below(&files.directory)?;
+        let length = |file| disk.read_stream(&files.directory.join(file)).map(|(_, length)| length);
+        below.iter().map(length).sum::<Result<u64, Fault>>()
+    });
+    measured.await.ok().and_then(Result::ok).unwrap_or(0)
 }
 
 /// Gives every file below `directory` to `send`, in pieces.
@@ -216,4 +227,35 @@ fn read_piece(reader: &mut dyn Read, len: usize) -> std::io::Result<Bytes> {
     }
     piece.truncate(filled);
     Ok(piece.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot of many gigabytes was given up after half an hour, whatever its pace, and begun
+    /// anew, for ever.
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_is_not_given_up_however_long_it_takes() {
+        let secs = Duration::from_secs;
+        let bounds = Bounds { chunk_bytes: 1, chunk_max: secs(10), install_max: secs(60) };
+        let progress = Arc::new(Mutex::new(Progress { at: Instant::now(), complete: false }));
+        let watched = progress.clone();
+        let watch = tokio::spawn(async move { stalled(&watched, bounds).await });
+        for _ in 0..1_000 {
+            // Time is what is tested, and it is paused.
+            tokio::time::sleep(secs(9)).await;
+            progress.lock().at = Instant::now();
+        }
+        *progress.lock() = Progress { at: Instant::now(), complete: true };
+        // Likewise.
+        tokio::time::sleep(secs(59)).await;
+        assert!(!watch.is_finished());
+        // Likewise.
+        tokio::time::sleep(secs(2)).await;
+        assert!(watch.is_finished(), "an installation has an end");
+        // And so has silence.
+        let silent = Mutex::new(Progress { at: Instant::now(), complete: false });
+        assert!(tokio::time::timeout(secs(11), stalled(&silent, bounds)).await.is_ok());
+    }
 }

@@ -118,7 +118,7 @@ impl Follower {
         let bounds = shipment::Bounds {
             chunk_bytes: 1 << 10,
             chunk_max: Duration::from_secs(10),
-            whole_max: Duration::from_secs(30),
+            install_max: Duration::from_secs(30),
         };
         let (client, disk): (_, Arc<dyn Disk>) = (client_of(&self.channels), Arc::new(disk));
         let snapshot = RaftSnapshot { meta, snapshot };

@@ -183,13 +183,12 @@ impl Raft for Scripted {
             let begin = incoming.message().await?;
             let disk: Arc<dyn Disk> = Arc::new(script.disk.clone());
             let chunk_max = Duration::from_millis(script.chunk_ms_max);
-            let whole_max = Duration::from_secs(60);
             let fresh = script.disk.clone();
             let make = move || -> Result<_, Fault> {
                 fresh.create_directory(RECEIVED.as_ref())?;
                 Ok(RECEIVED.into())
             };
-            reception::receive(&mut incoming, disk, make, chunk_max, whole_max).await?;
+            reception::receive(&mut incoming, disk, make, chunk_max).await?;
             let Some(proto::SnapshotChunk {
                 chunk: Some(proto::snapshot_chunk::Chunk::Begin(begin)),
             }) = begin

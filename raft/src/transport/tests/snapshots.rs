@@ -114,7 +114,7 @@ fn bounds() -> shipment::Bounds {
     shipment::Bounds {
         chunk_bytes: 256 << 10,
         chunk_max: Duration::from_millis(500),
-        whole_max: Duration::from_secs(30),
+        install_max: Duration::from_secs(30),
     }
 }
 

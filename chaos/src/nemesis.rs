@@ -5,164 +5,19 @@
 //! write that took long, a byte that the power cut swallowed. A run in which a
 //! nemesis never hit proves nothing about it.
 
+mod kind;
+
 use std::{
     collections::BTreeMap,
-    fmt,
+    fs::File,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use cardea_raft::Timing;
 
-use crate::{dice::Dice, lab::Lab, wan::Pair};
-
-/// What is done. *Leader* is the one of a drawn home shard; it may lead others too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nemesis {
-    /// Nothing: what a run looks like then.
-    Nothing,
-    /// SIGKILL of the leader.
-    KillLeader,
-    /// SIGKILL of another node.
-    KillFollower,
-    /// SIGKILL of all nodes at once.
-    KillAll,
-    /// SIGTERM of the leader: it hands over and ends.
-    StopLeader,
-    /// SIGSTOP of the leader, SIGCONT later.
-    PauseLeader,
-    /// SIGSTOP of another node.
-    PauseFollower,
-    /// No node reaches the leader, nor it them; clients do.
-    IsolateLeader,
-    /// The same of another node.
-    IsolateFollower,
-    /// What nodes send to the leader is lost; what it sends arrives.
-    DeafLeader,
-    /// What the leader sends to nodes is lost; what they send arrives.
-    MuteLeader,
-    /// The leader and one follower do not reach each other; both reach the rest.
-    PartLeader,
-    /// The leader's links come and go.
-    Flap,
-    /// Every link between nodes loses, doubles, delays and reorders.
-    Mess,
-    /// A random set of nodes is clogged one by one, and unclogged in another order.
-    Swizzle,
-    /// The leader's region is cut off from all others, clients included.
-    CutRegion,
-    /// SIGKILL of every node in the leader's region.
-    KillRegion,
-    /// The leader's disk makes a few writes a second.
-    SlowDisk,
-    /// Another node's disk makes one write a second.
-    StalledDisk,
-    /// Every write of the leader's disk fails.
-    FailedDisk,
-    /// All disks lose what was not synced, at once, and all processes end.
-    PowerCut,
-    /// Every disk has less room than its reserve.
-    FullDisks,
-    /// The leader's wall clock jumps by so many milliseconds.
-    ClockJump(i64),
-    /// Another node's wall clock jumps so.
-    FollowerClockJump(i64),
-    /// The leader's wall clock runs a fifth too fast.
-    ClockDrift,
-}
-
-impl fmt::Display for Nemesis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Nemesis::ClockJump(ms) => write!(f, "clock-jump {ms:+} ms"),
-            Nemesis::FollowerClockJump(ms) => write!(f, "follower-clock-jump {ms:+} ms"),
-            other => {
-                let mut name = String::new();
-                for (at, letter) in format!("{other:?}").char_indices() {
-                    if letter.is_uppercase() && at > 0 {
-                        name.push('-');
-                    }
-                    name.extend(letter.to_lowercase());
-                }
-                f.write_str(&name)
-            }
-        }
-    }
-}
-
-impl Nemesis {
-    /// Those that need neither disks nor clocks of their own.
-    pub const PLAIN: [Self; 16] = [
-        Self::KillLeader,
-        Self::KillFollower,
-        Self::KillAll,
-        Self::StopLeader,
-        Self::PauseLeader,
-        Self::PauseFollower,
-        Self::IsolateLeader,
-        Self::IsolateFollower,
-        Self::DeafLeader,
-        Self::MuteLeader,
-        Self::PartLeader,
-        Self::Flap,
-        Self::Mess,
-        Self::Swizzle,
-        Self::CutRegion,
-        Self::KillRegion,
-    ];
-
-    /// Those of disks.
-    pub const DISKS: [Self; 5] =
-        [Self::SlowDisk, Self::StalledDisk, Self::FailedDisk, Self::PowerCut, Self::FullDisks];
-
-    /// The nemesis of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        let others = [Self::Nothing, Self::ClockDrift];
-        let all = Self::PLAIN.into_iter().chain(Self::DISKS).chain(others);
-        let found = all.into_iter().find(|nemesis| nemesis.to_string() == name);
-        found.or_else(|| {
-            let (kind, ms) = name.split_once('=')?;
-            let ms: i64 = ms.parse().ok()?;
-            match kind {
-                "clock-jump" => Some(Self::ClockJump(ms)),
-                "follower-clock-jump" => Some(Self::FollowerClockJump(ms)),
-                _ => None,
-            }
-        })
-    }
-
-    /// Whether nodes need disks of their own.
-    pub fn needs_disks(self) -> bool {
-        Self::DISKS.contains(&self)
-    }
-
-    /// Whether nodes need clocks of their own.
-    pub fn needs_clocks(self) -> bool {
-        matches!(self, Self::ClockJump(_) | Self::FollowerClockJump(_) | Self::ClockDrift)
-    }
-
-    /// Whether a majority of every shard goes on working, so that writes must soon
-    /// be acknowledged again while it lasts.
-    pub fn spares_a_majority(self) -> bool {
-        !matches!(self, Self::KillAll | Self::PowerCut | Self::FullDisks | Self::Swizzle)
-    }
-
-    /// Whether the leader cannot go on as such.
-    pub fn deposes(self) -> bool {
-        matches!(
-            self,
-            Self::KillLeader
-                | Self::StopLeader
-                | Self::PauseLeader
-                | Self::IsolateLeader
-                | Self::DeafLeader
-                | Self::MuteLeader
-                | Self::CutRegion
-                | Self::KillRegion
-                | Self::FailedDisk
-        )
-    }
-}
+pub use self::kind::Nemesis;
+use crate::{dice::Dice, disk::Disk, lab::Lab, wan::Pair};
 
 /// A strike under way.
 #[derive(Debug, Clone)]
@@ -176,8 +31,8 @@ pub struct Strike {
     pairs: Vec<Pair>,
     met: u64,
     lost: u64,
-    /// How often the first victim had said that its disk hangs.
-    hung: usize,
+    /// How often each victim had said before what shows that this hits.
+    said: Vec<usize>,
 }
 
 /// What shows that a strike hit.
@@ -191,11 +46,16 @@ pub struct Evidence {
 
 /// The bytes of a file that is not synced before the power is cut.
 const UNSYNCED: [u8; 5000] = [7; 5000];
+/// How long disks are slow before the power is cut.
+const SLOW_FOR: Duration = Duration::from_millis(600);
 /// What a slow disk makes of writes a second, and a stalled one.
 const SLOW: u32 = 60;
 const STALLED: u32 = 1;
-/// What a node says whose disk does not answer.
+/// What a node says whose disk does not answer, and one whose disk has no room.
 const HUNG: &str = "the disk hangs";
+const FULL: &str = "the disk is full";
+/// A clock that is off by no more may be off by itself, ms.
+const CLOCK_NOISE_MS: i64 = 40;
 /// What a synced write takes at least on a slow one: it is several writes of the device.
 const SLOW_SYNC: Duration = Duration::from_millis(40);
 
@@ -216,7 +76,9 @@ pub async fn begin(
         Nemesis::Nothing | Nemesis::Mess | Nemesis::Swizzle => {
             (Vec::new(), lab.wan.between_nodes())
         }
-        Nemesis::KillAll | Nemesis::PowerCut | Nemesis::FullDisks => (all, Vec::new()),
+        Nemesis::KillAll | Nemesis::PowerCut | Nemesis::PowerCutWhileSlow | Nemesis::FullDisks => {
+            (all, Vec::new())
+        }
         Nemesis::KillRegion => (lab.nodes_of(region), Vec::new()),
         Nemesis::CutRegion => (lab.nodes_of(region), lab.wan.around_region(region)),
         Nemesis::KillFollower
@@ -241,11 +103,26 @@ pub async fn begin(
         | Nemesis::ClockDrift => (vec![leader], Vec::new()),
     };
     let count = lab.wan.count(&pairs);
-    let hung = victims.first().map_or(0, |at| lab.cluster.log(*at).matches(HUNG).count());
+    let said = how_often_said(lab, nemesis, &victims);
     let (met, lost) = (count.cut, count.lost);
-    let strike = Strike { nemesis, victims, leaders, pairs, met, lost, hung };
+    let strike = Strike { nemesis, victims, leaders, pairs, met, lost, said };
     do_it(lab, &strike).await?;
     Ok(strike)
+}
+
+/// How often each victim has said, in all its life, what shows that a nemesis hit.
+fn how_often_said(lab: &Lab, nemesis: Nemesis, victims: &[usize]) -> Vec<usize> {
+    let words = match nemesis {
+        Nemesis::StalledDisk => HUNG,
+        Nemesis::FullDisks => FULL,
+        _ => return Vec::new(),
+    };
+    victims.iter().map(|victim| lab.cluster.log(*victim).matches(words).count()).collect()
+}
+
+/// How many of them said it since.
+fn said_since(before: &[usize], now: &[usize]) -> usize {
+    before.iter().zip(now).filter(|(before, now)| now > before).count()
 }
 
 async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
@@ -254,9 +131,7 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
     match strike.nemesis {
         Nemesis::Nothing | Nemesis::Flap | Nemesis::Swizzle => {}
         Nemesis::KillLeader | Nemesis::KillFollower | Nemesis::KillAll | Nemesis::KillRegion => {
-            for victim in victims {
-                lab.cluster.kill(*victim)?;
-            }
+            kill_all(lab, victims)?;
         }
         Nemesis::StopLeader => lab.cluster.stop(first).await?,
         Nemesis::PauseLeader | Nemesis::PauseFollower => lab.cluster.process(first)?.pause()?,
@@ -276,15 +151,21 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
         Nemesis::StalledDisk => lab.disks[first].throttle(Some(STALLED))?,
         Nemesis::FailedDisk => lab.disks[first].power_cut()?,
         Nemesis::PowerCut => {
+            cut_power(&lab.disks)?;
+            kill_all(lab, victims)?;
+        }
+        Nemesis::PowerCutWhileSlow => {
+            tokio::task::block_in_place(|| sync_all(&lab.disks))?;
             for disk in &lab.disks {
-                std::fs::write(disk.folder().join("unsynced"), UNSYNCED)?;
+                disk.throttle(Some(SLOW))?;
             }
+            tokio::time::sleep(SLOW_FOR).await;
+            cut_power(&lab.disks)?;
             for disk in &lab.disks {
-                disk.power_cut()?;
+                // A process that waits for a slow one ends only when it is through.
+                disk.throttle(None)?;
             }
-            for victim in victims {
-                lab.cluster.kill(*victim)?;
-            }
+            kill_all(lab, victims)?;
         }
         Nemesis::FullDisks => {
             for disk in &lab.disks {
@@ -299,6 +180,28 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
         Nemesis::ClockDrift => lab.set_clock(first, "+0 x1.2")?,
     }
     Ok(())
+}
+
+/// All that was written is on the disks, whoever asked for it or did not.
+fn sync_all(disks: &[Disk]) -> anyhow::Result<()> {
+    for disk in disks {
+        rustix::fs::syncfs(File::open(disk.folder())?)?;
+    }
+    Ok(())
+}
+
+fn cut_power(disks: &[Disk]) -> anyhow::Result<()> {
+    for disk in disks {
+        std::fs::write(disk.folder().join("unsynced"), UNSYNCED)?;
+    }
+    for disk in disks {
+        disk.power_cut()?;
+    }
+    Ok(())
+}
+
+fn kill_all(lab: &mut Lab, victims: &[usize]) -> anyhow::Result<()> {
+    victims.iter().try_for_each(|victim| lab.cluster.kill(*victim))
 }
 
 /// Lets a strike last. How often it cut a machine off for as long as followers wait
@@ -390,7 +293,8 @@ pub async fn relent(lab: &mut Lab, strike: &Strike) -> anyhow::Result<Evidence> 
         }
         Nemesis::StalledDisk => {
             // Who is not answered by its disk says so, and ends after a while.
-            let hung = lab.cluster.log(first).matches(HUNG).count() > strike.hung;
+            let now = how_often_said(lab, strike.nemesis, &strike.victims);
+            let hung = said_since(&strike.said, &now) > 0;
             lab.disks[first].throttle(None)?;
             let ended = lab.cluster.process(first)?.ended()?;
             if ended.is_some() {
@@ -419,7 +323,7 @@ pub async fn relent(lab: &mut Lab, strike: &Strike) -> anyhow::Result<Evidence> 
             ensure!(ended.is_ok(), "{shown}");
             evidence(true, shown)
         }
-        Nemesis::PowerCut => {
+        Nemesis::PowerCut | Nemesis::PowerCutWhileSlow => {
             let mut lost = 0;
             for disk in &mut lab.disks {
                 disk.power_on()?;
@@ -431,24 +335,34 @@ pub async fn relent(lab: &mut Lab, strike: &Strike) -> anyhow::Result<Evidence> 
             evidence(lost > 0, format!("{lost} disks lost what was not synced"))
         }
         Nemesis::FullDisks => {
-            let told = (0..lab.cluster.nodes.len())
-                .filter(|node| lab.cluster.log(*node).contains("disk is full"))
-                .count();
+            let now = how_often_said(lab, strike.nemesis, &strike.victims);
+            let told = said_since(&strike.said, &now);
             for disk in &lab.disks {
                 disk.free()?;
             }
             evidence(told > 0, format!("{told} nodes say that their disk is full"))
         }
         Nemesis::ClockJump(_) | Nemesis::FollowerClockJump(_) | Nemesis::ClockDrift => {
-            let offset = clock_offset(lab, first).await;
+            let offset = clock_offset(lab, first, strike.nemesis).await;
             lab.set_clock(first, "+0")?;
-            let hit = offset.is_some_and(|offset| offset != 0);
+            let hit = offset.is_some_and(|offset| is_off_as_asked(strike.nemesis, offset));
             evidence(hit, format!("its clock was said to be {offset:?} ms off"))
         }
     }
 }
 
-async fn clock_offset(lab: &Lab, node: usize) -> Option<i64> {
+/// Whether a clock is off by what was asked for, give or take a half, and by more than
+/// clocks are by themselves.
+fn is_off_as_asked(nemesis: Nemesis, offset_ms: i64) -> bool {
+    match nemesis {
+        Nemesis::ClockJump(ms) | Nemesis::FollowerClockJump(ms) => {
+            offset_ms.abs() > CLOCK_NOISE_MS && (offset_ms - ms).abs() <= ms.abs() / 2
+        }
+        _ => offset_ms > CLOCK_NOISE_MS,
+    }
+}
+
+async fn clock_offset(lab: &Lab, node: usize, nemesis: Nemesis) -> Option<i64> {
     let until = Instant::now() + Duration::from_secs(5);
     let mut seen = None;
     while Instant::now() < until {
@@ -458,7 +372,7 @@ async fn clock_offset(lab: &Lab, node: usize) -> Option<i64> {
             let told = status.nodes.iter().find(|told| positions.get(&told.id) == Some(&node));
             seen = told.and_then(|told| told.clock_offset_ms).or(seen);
         }
-        if seen.is_some_and(|offset| offset.abs() > 40) {
+        if seen.is_some_and(|offset| is_off_as_asked(nemesis, offset)) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -471,12 +385,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_nemesis_has_a_name_by_which_it_is_found() {
-        for nemesis in Nemesis::PLAIN.into_iter().chain(Nemesis::DISKS) {
-            assert_eq!(Nemesis::named(&nemesis.to_string()), Some(nemesis));
-        }
-        assert_eq!(Nemesis::KillLeader.to_string(), "kill-leader");
-        assert_eq!(Nemesis::named("clock-jump=-250"), Some(Nemesis::ClockJump(-250)));
-        assert_eq!(Nemesis::named("earthquake"), None);
+    fn what_a_node_said_of_an_earlier_strike_shows_nothing_of_this_one() {
+        assert_eq!(said_since(&[0, 0, 0], &[1, 0, 1]), 2);
+        assert_eq!(said_since(&[1, 1, 1], &[1, 1, 1]), 0);
+        assert_eq!(said_since(&[1, 2, 1], &[1, 3, 1]), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_by_something_else_was_not_hit() {
+        let jump = |ms, offset| is_off_as_asked(Nemesis::FollowerClockJump(ms), offset);
+        assert!(jump(-100, -92) && jump(100, 100) && jump(3_600_000, 3_599_998));
+        assert!(!jump(100, 1) && !jump(100, -100) && !jump(-500, -3_599_000) && !jump(100, 40));
+        assert!(is_off_as_asked(Nemesis::ClockDrift, 2341));
+        assert!(!is_off_as_asked(Nemesis::ClockDrift, 1));
     }
 }

@@ -27,6 +27,8 @@ const CREATIONS_MAX: usize = 2000;
 #[derive(Debug, Default)]
 pub struct Pulses {
     acknowledged: Mutex<BTreeMap<u64, Vec<Moment>>>,
+    /// When each was last acknowledged by each node that it is written through.
+    through: Mutex<BTreeMap<(usize, u64), Moment>>,
     spans: Mutex<Vec<Span>>,
     failures: Mutex<Vec<Moment>>,
 }
@@ -39,6 +41,13 @@ impl Pulses {
         let mut acknowledged = self.acknowledged.lock().get(&group)?.clone();
         acknowledged.sort_unstable();
         longest_gap(&acknowledged, from, to)
+    }
+
+    /// The longest of all groups; without end if there is one that was not heard on
+    /// both sides, for nobody knows then how long it was.
+    pub fn worst_gap(&self, from: Moment, to: Moment) -> Duration {
+        let gaps = self.groups().into_iter().map(|group| self.gap(group, from, to));
+        longest(gaps).unwrap_or(Duration::MAX)
     }
 
     /// Acknowledgements a second of all groups between two moments.
@@ -69,15 +78,31 @@ impl Pulses {
         self.acknowledged.lock().get(&group)?.iter().max().copied()
     }
 
+    /// When a node that is written through last acknowledged a write to a group.
+    pub fn last_through(&self, node: usize, group: u64) -> Option<Moment> {
+        self.through.lock().get(&(node, group)).copied()
+    }
+
+    /// The nodes that are written through, each with a group.
+    pub fn paths(&self) -> Vec<(usize, u64)> {
+        self.through.lock().keys().copied().collect()
+    }
+
     /// The groups that have pulses.
     pub fn groups(&self) -> Vec<u64> {
         self.acknowledged.lock().keys().copied().collect()
     }
 
-    fn beat(&self, group: u64, span: Span) {
+    fn beat(&self, node: usize, group: u64, span: Span) {
+        self.through.lock().insert((node, group), span.ended);
         self.acknowledged.lock().entry(group).or_default().push(span.ended);
         self.spans.lock().push(span);
     }
+}
+
+/// The longest; without end if one of them could not be measured. `None` if there is none.
+pub fn longest(gaps: impl IntoIterator<Item = Option<Duration>>) -> Option<Duration> {
+    gaps.into_iter().map(|gap| gap.unwrap_or(Duration::MAX)).max()
 }
 
 fn longest_gap(sorted: &[Moment], from: Moment, to: Moment) -> Option<Duration> {
@@ -134,7 +159,7 @@ pub async fn beat(
         let span = run.since(began);
         let fate = reply.fate();
         if fate == Fate::Done {
-            pulses.beat(group, span);
+            pulses.beat(node, group, span);
         } else {
             pulses.failures.lock().push(span.ended);
             if reply.is_odd() {
@@ -171,5 +196,20 @@ mod tests {
         assert_eq!(gap(505, 505), Some(Duration::from_micros(10)));
         assert_eq!(gap(505, 600), Some(Duration::from_micros(390)));
         assert_eq!(gap(505, 901), None);
+    }
+
+    #[test]
+    fn a_group_that_is_not_heard_again_is_the_worst_and_not_none() {
+        let pulses = Pulses::default();
+        let beat = |group, at| {
+            pulses.beat(0, group, Span { began: Moment(at), ended: Moment(at) });
+        };
+        assert_eq!(pulses.worst_gap(Moment(15), Moment(25)), Duration::MAX);
+        for (group, at) in [(1, 10), (1, 20), (1, 30), (2, 10), (2, 20)] {
+            beat(group, at);
+        }
+        assert_eq!(pulses.worst_gap(Moment(12), Moment(25)), Duration::MAX);
+        beat(2, 70);
+        assert_eq!(pulses.worst_gap(Moment(12), Moment(25)), Duration::from_micros(50));
     }
 }

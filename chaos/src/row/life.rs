@@ -115,9 +115,7 @@ pub async fn rolling(bench: &Bench) -> Lines {
     let raised = lab.cluster.status(0).await?.version - version;
     let ended = lab.run.now();
     tokio::time::sleep(CALM / 2).await;
-    let groups = load.pulses.groups();
-    let gaps = groups.iter().filter_map(|group| load.pulses.gap(*group, began, ended));
-    let worst = gaps.max().unwrap_or(Duration::MAX);
+    let worst = load.pulses.worst_gap(began, ended);
     let findings = load.end(&mut lab, bench).await?;
     Ok(vec![
         broken("R18", &findings),

@@ -23,7 +23,6 @@ pub async fn loss(bench: &Bench) -> Lines {
     let (median, worst) = gaps.unwrap_or((Duration::MAX, Duration::MAX));
     lines.push(Line::ms("region-loss.median", median, Bar::Below(1500.0)));
     lines.push(Line::ms("region-loss.worst", worst, Bar::Below(2500.0)));
-    let recovery = report.blows.iter().map(|blow| blow.recovery).max().unwrap_or(Duration::MAX);
-    lines.push(Line::ms("region-loss.whole-again", recovery, Bar::Below(60_000.0)));
+    lines.push(Line::ms("region-loss.whole-again", report.recovery(), Bar::Below(60_000.0)));
     Ok(lines)
 }

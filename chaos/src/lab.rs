@@ -123,13 +123,14 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Starts every node again, one after the other, with a bug in it.
-    pub async fn plant(&mut self, bug: &str) -> anyhow::Result<()> {
-        self.plan.planted = Some(bug.to_owned());
+    /// Starts every node again, one after the other, with a bug in it if one is named.
+    pub async fn restart(&mut self, bug: Option<&str>) -> anyhow::Result<()> {
+        self.plan.planted = bug.map(str::to_owned);
         for index in 0..self.cluster.nodes.len() {
             self.cluster.stop(index).await?;
             let environment = &mut self.cluster.nodes[index].launch.environment;
-            environment.push((PLANTED.to_owned(), bug.to_owned()));
+            environment.retain(|(name, _)| name != PLANTED);
+            environment.extend(bug.map(|bug| (PLANTED.to_owned(), bug.to_owned())));
             self.cluster.launch(index)?;
             self.settle().await?;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Lines, campaign, control, kept};
+use super::{Bug, Lines, campaign, control, kept};
 use crate::{nemesis::Nemesis, scoreboard::Bench, wan::profile::Profile};
 
 /// R16: clocks of leaders and others jump and drift.
@@ -20,9 +20,9 @@ pub async fn wrong(bench: &Bench) -> Lines {
     plan.clocks = true;
     let hold = Duration::from_secs(6);
     let report = campaign(plan.clone(), bench, nemeses.clone(), nemeses.len(), hold).await?;
-    let struck: Vec<Nemesis> = report.hits().into_keys().collect();
-    let mut lines = kept("R16", &report, &struck);
+    let mut lines = kept("R16", &report, &nemeses);
     let hour = vec![Nemesis::ClockJump(3_600_000), Nemesis::FollowerClockJump(-3_600_000)];
-    lines.extend(control("R16", bench, plan, "ExpiryByWallClock", hour, 4, hold).await?);
+    let bug = Bug::EXPIRY_BY_WALL_CLOCK;
+    lines.extend(control("R16", bench, plan, bug, hour, 4, hold).await?);
     Ok(lines)
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod consensus;
+mod control;
 pub mod corruption;
 pub mod cut_off;
 pub mod disk;
@@ -13,13 +14,12 @@ pub mod simulated;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
-
+use self::control::{Bug, control};
 use crate::{
     campaign::{self, Campaign, Report},
     dice::Dice,
     judgement::{Findings, judge},
-    lab::{Lab, LabPlan, has_bug},
+    lab::{Lab, LabPlan},
     nemesis::Nemesis,
     scoreboard::{Bar, Bench, Line, Row},
     workload::{
@@ -71,6 +71,9 @@ pub const ROWS: &[Row] = &[
 
 /// The longest that a row's load runs, so that all of it ends within ten minutes.
 const LENGTH_MAX: Duration = Duration::from_secs(480);
+
+/// How long load alone is measured, before what is then compared with it.
+const BASELINE: Duration = Duration::from_secs(10);
 
 /// Those who work during most rows.
 const SIZE: Size = Size { people: 2, registers: 3, contests: true };
@@ -135,20 +138,32 @@ async fn campaign_of(
     strikes: usize,
     hold: Duration,
 ) -> anyhow::Result<Report> {
-    campaign_in(Lab::start(plan).await?, size, bench, nemeses, strikes, hold).await
+    let mut lab = Lab::start(plan).await?;
+    let campaign = planned(bench, size, nemeses, strikes, hold);
+    campaign_in(&mut lab, bench, &campaign, Duration::ZERO).await
 }
 
-/// The same, in a laboratory that stands.
-async fn campaign_in(
-    mut lab: Lab,
-    size: Size,
+/// The same as [`campaign`], with a baseline before the first strike.
+async fn campaign_from_baseline(
+    plan: LabPlan,
     bench: &Bench,
     nemeses: Vec<Nemesis>,
     strikes: usize,
     hold: Duration,
 ) -> anyhow::Result<Report> {
-    let is_control = lab.plan.planted.is_some();
-    let campaign = Campaign {
+    let mut lab = Lab::start(plan).await?;
+    let campaign = planned(bench, SIZE, nemeses, strikes, hold);
+    campaign_in(&mut lab, bench, &campaign, BASELINE).await
+}
+
+fn planned(
+    bench: &Bench,
+    size: Size,
+    nemeses: Vec<Nemesis>,
+    strikes: usize,
+    hold: Duration,
+) -> Campaign {
+    Campaign {
         // However short a part of a run is, each nemesis has its turn.
         strikes: bench.part(strikes).max(nemeses.len()),
         nemeses,
@@ -156,13 +171,22 @@ async fn campaign_in(
         length_max: LENGTH_MAX,
         size,
         say: bench.say,
-    };
-    let report = campaign::run(&mut lab, &campaign).await?;
+    }
+}
+
+/// The same, in a laboratory that stands.
+async fn campaign_in(
+    lab: &mut Lab,
+    bench: &Bench,
+    campaign: &Campaign,
+    calm: Duration,
+) -> anyhow::Result<Report> {
+    let report = campaign::run_after(lab, campaign, calm).await?;
     (bench.say)(&report.to_string());
     for violation in report.findings.violations.iter().take(20) {
         (bench.say)(&format!("  broken: {violation}"));
     }
-    if !report.findings.violations.is_empty() && !is_control {
+    if !report.findings.violations.is_empty() && lab.plan.planted.is_none() {
         lab.cluster.keep();
         (bench.say)(&lab.cluster.tails(25));
     }
@@ -191,38 +215,8 @@ fn kept(row: &str, report: &Report, nemeses: &[Nemesis]) -> Vec<Line> {
     ]
 }
 
-/// The line of a control: with a bug in it, the same campaign must find something.
-/// `None` without a binary for planted bugs.
-async fn control(
-    row: &str,
-    bench: &Bench,
-    mut plan: LabPlan,
-    bug: &str,
-    nemeses: Vec<Nemesis>,
-    strikes: usize,
-    hold: Duration,
-) -> anyhow::Result<Option<Line>> {
-    let Some(binary) = &bench.planted else {
-        (bench.say)(&format!("{row}: no binary for planted bugs, so no control with {bug}"));
-        return Ok(None);
-    };
-    (bench.say)(&format!("{row}: the same with {bug} planted, which must be found"));
-    plan.plan.binary = binary.clone();
-    ensure!(has_bug(binary, bug)?, "{} has no bug {bug} to be planted", binary.display());
-    // It has to stand first: one that never did would prove nothing.
-    let mut lab = Lab::start(plan).await.with_context(|| format!("the control with {bug}"))?;
-    // What it does not survive from now on was found, too.
-    let broken = async {
-        lab.plant(bug).await?;
-        campaign_in(lab, SIZE, bench, nemeses, strikes, hold).await
-    };
-    let broken = match broken.await {
-        Ok(report) => report.findings.violations.len(),
-        Err(error) => {
-            (bench.say)(&format!("  broken: {error:#}"));
-            1
-        }
-    };
-    let name = format!("{row}.control-{bug}");
-    Ok(Some(Line::count(&name, broken, "promises", Bar::AtLeast(1.0))))
+/// The line of what shares are of.
+fn baseline(row: &str, report: &Report) -> Line {
+    let name = format!("{row}.baseline");
+    Line::new(&name, report.baseline.unwrap_or_default(), "writes/s", Bar::AtLeast(1.0))
 }

@@ -56,6 +56,9 @@ const OUTVOTED: &str = "a majority has another digest at index";
 const GONE: [&str; 2] =
     ["the directory's state on this node is lost", "the state of this replica is lost"];
 
+/// Parts of what a node writes last that ends by itself.
+const ENDED: [&str; 3] = ["fatal fault", "this node stops", "error: "];
+
 impl Bug {
     pub(super) const ANSWERED_BEFORE_QUORUM: Self =
         Self { name: "AnsweredBeforeQuorum", breaks: LOST, refused: &[SHORT, OUTVOTED] };
@@ -125,8 +128,10 @@ async fn run(
         let said = log.get(before..).unwrap_or_default();
         let lines = refusing(said, bug.refused);
         refusals += lines.len();
-        let ended = said.lines().rfind(|line| line.starts_with("error:"));
-        for line in lines.into_iter().take(2).chain(ended) {
+        // Why it ended, if it did, whether the bug is known by that or not.
+        let ended = refusing(said, &ENDED);
+        let last = ended.len().saturating_sub(2);
+        for line in lines.into_iter().take(2).chain(ended[last..].iter().copied()) {
             (bench.say)(&format!("  node {} said: {line}", node + 1));
         }
     }

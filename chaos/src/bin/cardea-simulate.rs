@@ -244,22 +244,30 @@ struct Hunted {
 
 impl Hunted {
     /// Looks for so many seconds, where it left off; whether it was found, which it says.
+    /// A world that is broken without the bug, too, tells nothing of it.
     fn look(&mut self, worlds: &Worlds, seconds: f64) -> anyhow::Result<bool> {
         let began = kernel_seconds();
         let worlds = Worlds { seed: worlds.seed.saturating_add(self.seeds), ..*worlds };
         let mut found = None;
+        let mut failed = None;
         each(&worlds, Some(&self.name), |lived| {
             self.seeds += 1;
             if matches!(lived.fate, Fate::Broken) {
                 let told = (lived.seed, lived.broken());
-                if is_meant(self.bug, &told.1) {
-                    found = Some(told);
-                } else {
-                    self.otherwise.get_or_insert(told);
+                match is_meant(self.bug, &told.1)
+                    && is_good_without(&worlds, lived.seed, &mut failed)
+                {
+                    true => found = Some(told),
+                    false => {
+                        self.otherwise.get_or_insert(told);
+                    }
                 }
             }
-            found.is_none() && kernel_seconds() - began < seconds
+            found.is_none() && failed.is_none() && kernel_seconds() - began < seconds
         })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         self.took += kernel_seconds() - began;
         if let Some((seed, what)) = &found {
             say(&format!("{} found {}: seed {seed}: {what}", self.named(), self.after()));
@@ -276,6 +284,17 @@ impl Hunted {
     }
 }
 
+/// Whether the world of a seed is good without a bug.
+fn is_good_without(worlds: &Worlds, seed: u64, failed: &mut Option<anyhow::Error>) -> bool {
+    match Running::start(worlds, seed, None).and_then(Running::end) {
+        Ok(lived) => matches!(lived.fate, Fate::Good),
+        Err(error) => {
+            failed.get_or_insert(error);
+            false
+        }
+    }
+}
+
 /// Plants one bug after the other and looks for it, for a while each, and in further
 /// rounds for those that were not found.
 fn hunt(
@@ -284,6 +303,9 @@ fn hunt(
     minutes: f64,
     in_all: Option<f64>,
 ) -> anyhow::Result<ExitCode> {
+    for bug in bugs {
+        Bug::named(bug).with_context(|| format!("there is no bug named {bug}"))?;
+    }
     let worlds = Worlds { seeds: if worlds.seeds > 1 { worlds.seeds } else { 100_000 }, ..*worlds };
     let (most, in_all) = (minutes * 60.0, in_all.map_or(f64::INFINITY, |minutes| minutes * 60.0));
     let began = kernel_seconds();

@@ -1,12 +1,14 @@
 //! Rows about simulated worlds: they run `cardea-simulate`, and count.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
+use cardea_storage::planted::Bug;
 
 use super::Lines;
 use crate::scoreboard::{Bar, Bench, Line};
@@ -20,6 +22,9 @@ const LENGTH: Duration = Duration::from_secs(500);
 const BATCH: u64 = 20;
 /// Minutes for all planted bugs.
 const HUNT_MINUTES: f64 = 9.0;
+/// What a hunt says of a bug, behind its name.
+const FOUND: &str = " found after ";
+const MISSED: &str = " NOT FOUND after ";
 
 fn simulate(named: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
     let program = program(named)?;
@@ -61,13 +66,43 @@ pub async fn worlds(bench: &Bench) -> Lines {
 pub async fn hunt(bench: &Bench) -> Lines {
     let minutes = (HUNT_MINUTES * bench.percent as f64 / 100.0).to_string();
     let arguments = ["planted", "--in-all", &minutes, "--jobs", "2"];
-    let (_, said) = tokio::task::block_in_place(|| simulate(PLANTED, &arguments))?;
+    let (good, said) = tokio::task::block_in_place(|| simulate(PLANTED, &arguments))?;
     (bench.say)(&said);
-    let count = |what: &str| said.lines().filter(|line| line.contains(what)).count();
-    let (found, missed) = (count(" found after "), count(" NOT FOUND after "));
-    ensure!(found + missed > 0, "no bug was looked for: a build with --features planted is needed");
-    Ok(vec![
-        Line::count("R5.found", found, "bugs", Bar::AtLeast(15.0)),
-        Line::count("R5.missed", missed, "bugs", Bar::Is(0.0)),
-    ])
+    let looked_for = said.contains(FOUND) || said.contains(MISSED);
+    ensure!(looked_for, "no bug was looked for: a build with --features planted is needed");
+    Ok(found(good, &said))
+}
+
+/// What a hunt gave, by how it ended and what it said. A bug that it says nothing of is
+/// missed: it may have ended early.
+fn found(good: bool, said: &str) -> Vec<Line> {
+    let found = said.lines().filter_map(|line| line.split_once(FOUND));
+    let found: BTreeSet<Bug> = found.filter_map(|(name, _)| Bug::named(name.trim())).collect();
+    let bugs = Bug::ALL.len();
+    vec![
+        Line::count("R5.found", found.len(), "bugs", Bar::Is(bugs as f64)),
+        Line::count("R5.missed", bugs - found.len(), "bugs", Bar::Is(0.0)),
+        Line::count("R5.ended-badly", usize::from(!good), "hunts", Bar::Is(0.0)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hunt_that_ends_early_has_missed_what_it_says_nothing_of() {
+        let good = |lines: &[Line]| lines.iter().all(Line::is_good);
+        let say =
+            |bug: &Bug| format!("{:<26} found after 3 seeds, 2 s: seed 3: …\n", format!("{bug:?}"));
+        let all: String = Bug::ALL.iter().map(say).collect();
+        assert!(good(&found(true, &all)));
+        assert!(!good(&found(false, &all)));
+        let early: String = Bug::ALL.iter().take(15).map(say).collect();
+        assert!(!good(&found(true, &early)));
+        // One that is told twice is one.
+        let twice = early.repeat(2);
+        assert!(!good(&found(true, &twice)));
+        assert!(!good(&found(true, &format!("{early}LocksOnWritesOnly NOT FOUND after 9 seeds"))));
+    }
 }

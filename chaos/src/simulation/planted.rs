@@ -76,5 +76,9 @@ mod tests {
         }
         assert!(is_meant(Bug::LocksOnWritesOnly, "no write skew: client 3 …"));
         assert!(!is_meant(Bug::LocksOnWritesOnly, "it heals: …"));
+        // Nothing that was done to it can be to blame.
+        for bug in Bug::ALL {
+            assert!(!is_meant(bug, "it forms: the cluster is formed: not within …"), "{bug:?}");
+        }
     }
 }

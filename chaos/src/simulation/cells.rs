@@ -359,22 +359,21 @@ async fn renew(store: &Arc<dyn Store>, key: CellKey, time: Duration) -> Result<R
     Ok(Reply::Until(done.value, done.time))
 }
 
-/// Both rows, with their expiry; a row that is not there has none.
+/// Until when both rows live, in milliseconds: 0 for one that is not there, and the end
+/// of time for one without an expiry.
 async fn loan(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {
     let seen = store
         .transact(|t| async move {
             let rows = t.rows(&[Loans::key(&key), lender(key.number)], true).await?;
-            let until = |row: &Option<Row>| row.as_ref().and_then(|row| row.expires_at);
-            let [row, index] = &rows[..] else { return Ok((0, 0)) };
-            if row.is_none() || index.is_none() {
-                // One of them may have expired a moment before the other.
-                return Ok((0, 0));
-            }
-            let ms = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
-            Ok::<_, Refused>((ms(until(row)), ms(until(index))))
+            let until = |at: usize| rows.get(at).and_then(Option::as_ref).map_or(0, lives_until);
+            Ok::<_, Refused>((until(0), until(1)))
         })
         .await?;
     Ok(Reply::Both(seen.value.0, seen.value.1))
+}
+
+fn lives_until(row: &Row) -> u64 {
+    row.expires_at.map_or(u64::MAX, Timestamp::as_millis)
 }
 
 async fn lent(store: &Arc<dyn Store>, key: CellKey) -> Result<Reply, Refused> {

@@ -56,7 +56,8 @@ pub enum Request {
     Renew(u64, u64),
     /// Whether that row is there.
     Lent(u64),
-    /// Until when the row and its index row live, in one transaction.
+    /// Until when the row and its index row live, in one transaction; 0 for one that is
+    /// not there.
     Loan(u64),
     /// So much is to move from one part of a purse to the other.
     Move(u64, u64, bool),

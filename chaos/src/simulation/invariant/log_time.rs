@@ -6,7 +6,7 @@ use super::{Invariant, Seen};
 
 /// How far clocks may be off that are called right, twice: the leader's, and that of
 /// who read ahead of it; and a millisecond's turn.
-const AHEAD_MS_MAX: u64 = 2 * 500 + 500 + 5;
+pub const AHEAD_MS_MAX: u64 = 2 * 500 + 500 + 5;
 
 /// Log time against the world's.
 pub(super) struct LogTime;

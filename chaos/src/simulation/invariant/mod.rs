@@ -13,6 +13,7 @@ mod state_safety;
 
 use cardea_raft::{GroupId, GroupStatus, LogPositions, Position, ReplicaId};
 
+pub use self::log_time::AHEAD_MS_MAX;
 use crate::history::Violation;
 
 /// What a replica shows at a moment.

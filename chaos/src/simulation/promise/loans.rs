@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use cardea_storage::Timestamp;
 
 use super::{Answered, BackedUp, Promise};
-use crate::simulation::cells::{Reply, Request};
+use crate::simulation::{
+    cells::{Reply, Request},
+    invariant::AHEAD_MS_MAX,
+    time::EPOCH_MS,
+};
 
 /// Until when each row lives at least: each is lent once, and then only extended.
 #[derive(Debug, Default)]
@@ -71,7 +75,15 @@ impl Promise for IndexedAsLong {
 
     fn answered(&mut self, answered: &Answered) -> Result<(), String> {
         match (&answered.request, &answered.reply) {
-            (Request::Loan(_), Reply::Both(row, index)) if row != index => {
+            (Request::Loan(_), Reply::Both(0, until)) if is_live(*until, answered.ended) => {
+                Err(format!("the index row lives until {until}, its record is gone"))
+            }
+            (Request::Loan(_), Reply::Both(until, 0)) if is_live(*until, answered.ended) => {
+                Err(format!("the record lives until {until}, its index row is gone"))
+            }
+            (Request::Loan(_), Reply::Both(row, index))
+                if 0 < *row && 0 < *index && row != index =>
+            {
                 Err("they live for different times".to_owned())
             }
             _ => Ok(()),
@@ -85,6 +97,12 @@ impl Promise for IndexedAsLong {
             Err(format!("loan {loan} lives until {row:?} and its index row until {index:?}"))
         })
     }
+}
+
+/// Whether a row must be there by the time of any group, at a time of the world. By that
+/// of one group it may have expired while it lives by another's.
+fn is_live(until: u64, at: u64) -> bool {
+    until > EPOCH_MS + at + AHEAD_MS_MAX
 }
 
 #[cfg(test)]
@@ -112,9 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn one_of_both_rows_that_is_gone_before_its_time_is_told() {
+        let kept =
+            |row, index| ask(&mut IndexedAsLong, Request::Loan(1), Reply::Both(row, index), 1, 9);
+        // The time of the other group may be ahead by so much.
+        let expired = EPOCH_MS + 9 + AHEAD_MS_MAX;
+        assert!(kept(0, 0) && kept(expired, 0) && kept(0, expired));
+        assert!(!kept(expired + 1, 0));
+        assert!(!kept(0, expired + 1));
+        // Without an expiry: it would stay for ever.
+        assert!(!kept(0, u64::MAX));
+    }
+
+    #[test]
     fn an_index_row_that_lives_for_another_time_is_told() {
         assert!(ask(&mut IndexedAsLong, Request::Loan(1), Reply::Both(7, 7), 1, 2));
-        assert!(!ask(&mut IndexedAsLong, Request::Loan(1), Reply::Both(7, 0), 1, 2));
+        assert!(!ask(&mut IndexedAsLong, Request::Loan(1), Reply::Both(7, 8), 1, 2));
         let mut backup = BackedUp::default();
         backup.loans.insert(1, (Some(Timestamp(7)), Some(Timestamp(7))));
         assert!(IndexedAsLong.backed_up(&backup).is_ok());

@@ -184,6 +184,8 @@ const PEAK: Duration = Duration::from_secs(20);
 const OVERLOAD: Duration = Duration::from_secs(180);
 /// How many times the peak is asked for.
 const TIMES: f64 = 3.0;
+/// How much of that is sent at least: the clock of this program is not exact.
+const ASKED_MIN: f64 = 2.9;
 /// How long a client waits under overload.
 const IMPATIENCE: Duration = Duration::from_secs(3);
 /// Requests under way at once, each about a person of its own; a client who comes then is
@@ -308,8 +310,7 @@ pub async fn overload(bench: &Bench) -> Lines {
     let share = 100.0 * goodput / peak;
     Ok(vec![
         Line::new("R21.peak", peak, "writes/s", Bar::AtLeast(1.0)),
-        // What is due in the last moment may not have been sent.
-        Line::new("R21.asked", asked, "times the peak", Bar::AtLeast(0.95 * TIMES)),
+        Line::new("R21.asked", asked, "times the peak", Bar::AtLeast(ASKED_MIN)),
         Line::new("R21.goodput", share, "% of peak", Bar::AtLeast(80.0)),
         Line::new("R21.resident", resident as f64 / 1024.0, "MiB", Bar::Below(1024.0)),
         Line::ms("R21.recovery", recovery, Bar::Below(5_000.0)),

@@ -73,10 +73,11 @@ pub(crate) async fn begin_snapshot(group: &Arc<Group>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Lets go of what the log holds behind the snapshot beyond what may stay. openraft keeps a
-/// number of entries; ten thousand that people write one by one are little, but as many
-/// that bring batches are more than the machine itself, and who follows from the beginning
-/// would be given them all instead of a snapshot.
+/// Lets go of what the log holds behind the snapshot beyond what may stay: a number of entries,
+/// and so many bytes. Ten thousand that people write one by one are little, but as many that
+/// bring batches are more than the machine itself, and who follows from the beginning would be
+/// given them all instead of a snapshot. openraft could count the entries, but would by this
+/// take back what was to go by bytes and had to wait for its readers.
 pub(crate) async fn purge_if_long(group: &Arc<Group>) {
     let (snapshot, purged) = {
         let metrics = group.raft.metrics();
@@ -87,13 +88,12 @@ pub(crate) async fn purge_if_long(group: &Arc<Group>) {
         group.progress.forget(purged);
     }
     let Some(snapshot) = snapshot else { return };
+    let many = snapshot.checked_sub(group.settings.entries_kept);
     let beyond = |bytes| group.progress.before(snapshot, bytes).filter(|at| Some(*at) > purged);
     let least = group.settings.bytes_kept;
-    if beyond(least).is_none() {
-        return;
-    }
-    let long = beyond(least.max(group.machine.size_bytes() / KEPT_PARTS));
-    if let Some(index) = long
+    let long =
+        beyond(least).and_then(|_| beyond(least.max(group.machine.size_bytes() / KEPT_PARTS)));
+    if let Some(index) = many.max(long).filter(|at| Some(*at) > purged)
         && group.raft.trigger().purge_log(index).await.is_err()
     {
         tracing::debug!(group = %group.id, "no purge: the replica is stopping");

@@ -176,7 +176,8 @@ impl Settings {
             // We decide when to take a snapshot; lagging alone never sends one.
             snapshot_policy: SnapshotPolicy::Never,
             replication_lag_threshold: u64::MAX,
-            max_in_snapshot_log_to_keep: self.entries_kept,
+            // The keeper lets go of the log.
+            max_in_snapshot_log_to_keep: u64::MAX,
             // Purging comes with snapshots, which are seldom.
             purge_batch_size: 1,
             install_snapshot_timeout: self.snapshot_ms_max,

@@ -7,13 +7,12 @@ use futures::{StreamExt as _, stream};
 
 use crate::{
     check::{
-        identifier,
-        identity::{self},
-        permission,
+        identifier, identity,
+        permission::{self, Fresh},
         register::{self, Linearizable, Operation},
         session,
     },
-    history::Violation,
+    history::{Moment, Violation},
     workload::{
         Ledger, Life, Run,
         contest::ask_holders,
@@ -47,6 +46,8 @@ pub struct Findings {
     pub registers: (usize, usize),
     /// Changes of permissions, and answers about them.
     pub permissions: (usize, usize),
+    /// Answers as of a change's token, and answers about new enemies as of their beginning.
+    pub as_of: (usize, usize),
 }
 
 impl Findings {
@@ -66,6 +67,13 @@ impl Findings {
     /// Fails with every violation, or if the run proved too little.
     pub fn expect_good(&self) -> anyhow::Result<()> {
         self.expect_kept()?;
+        let lacks = self.lacks();
+        anyhow::ensure!(lacks.is_empty(), "the run proves nothing: no {}", lacks.join(", no "));
+        Ok(())
+    }
+
+    /// What the run never saw, and so proves nothing about.
+    pub fn lacks(&self) -> Vec<&'static str> {
         let proof = self.proof;
         let shown = [
             ("acknowledged writes", proof.acknowledged),
@@ -76,11 +84,10 @@ impl Findings {
             ("operations on registers", self.registers.1 as u64),
             ("changes of permissions", self.permissions.0 as u64),
             ("answers about permissions", self.permissions.1 as u64),
+            ("answers as of a token", self.as_of.0 as u64),
+            ("answers about new enemies", self.as_of.1 as u64),
         ];
-        for (what, count) in shown {
-            anyhow::ensure!(count > 0, "the run proves nothing: no {what}");
-        }
-        Ok(())
+        shown.into_iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect()
     }
 }
 
@@ -109,6 +116,7 @@ impl fmt::Display for Findings {
 /// The clients have ended, the nodes are up.
 pub async fn judge(run: &Arc<Run>) -> anyhow::Result<Findings> {
     let mut ledger = run.take_ledger();
+    let last = run.now();
     ledger.lives = stream::iter(ledger.lives)
         .map(|life| ask_all(run, life))
         .buffer_unordered(AT_ONCE)
@@ -126,7 +134,7 @@ pub async fn judge(run: &Arc<Run>) -> anyhow::Result<Findings> {
     ledger.odd.append(&mut run.take_ledger().odd);
     let nodes = run.nodes.len();
     // The search for an order is computation, not waiting.
-    Ok(tokio::task::spawn_blocking(move || find(&ledger, nodes)).await?)
+    Ok(tokio::task::spawn_blocking(move || find(&ledger, nodes, last)).await?)
 }
 
 async fn ask_all(run: &Run, mut life: Life) -> Life {
@@ -149,11 +157,12 @@ async fn ask_all(run: &Run, mut life: Life) -> Life {
     life
 }
 
-fn find(ledger: &Ledger, nodes: usize) -> Findings {
+/// `last` is when the last questions began.
+fn find(ledger: &Ledger, nodes: usize, last: Moment) -> Findings {
     let mut findings = Findings::default();
     for life in &ledger.lives {
         findings.violations.extend(identity::check(&life.identity));
-        findings.violations.extend(unasked(life, nodes));
+        findings.violations.extend(unasked(life, nodes, last));
         for (_, story) in &life.sessions {
             findings.violations.extend(session::check(story));
         }
@@ -163,6 +172,8 @@ fn find(ledger: &Ledger, nodes: usize) -> Findings {
     findings.identities = ledger.lives.len();
     for contest in &ledger.contests {
         findings.violations.extend(identifier::check(contest));
+        let asked = |node| contest.holders.iter().any(|(at, _)| *at == node);
+        findings.violations.extend(silent(nodes, "identifier", &contest.identifier, &asked));
         let looked_at = contest.claims.iter().filter(|claim| {
             !matches!(claim.claimed, identifier::Claimed::NotDone | identifier::Claimed::Unknown)
         });
@@ -178,27 +189,34 @@ fn find(ledger: &Ledger, nodes: usize) -> Findings {
         findings.violations.extend(permission::check(story));
         findings.permissions.0 += story.changes.len();
         findings.permissions.1 += story.checks.len();
+        for check in &story.checks {
+            findings.as_of.0 += usize::from(matches!(check.fresh, Fresh::Since(_)));
+            findings.as_of.1 += usize::from(check.fresh == Fresh::Begun);
+        }
     }
     findings.violations.extend(ledger.odd.iter().cloned().map(Violation));
     findings
 }
 
-/// Nodes that never answered the last questions.
-fn unasked(life: &Life, nodes: usize) -> Vec<Violation> {
-    let silent = |what: &str, id: &str, asked: &dyn Fn(usize) -> bool| {
-        (0..nodes)
-            .filter(|node| !asked(*node))
-            .map(|node| Violation(format!("node {} never answered about {what} {id}", node + 1)))
-            .collect::<Vec<_>>()
-    };
+/// Nodes that did not answer the last questions.
+fn unasked(life: &Life, nodes: usize, last: Moment) -> Vec<Violation> {
     let reads = &life.identity.reads;
-    let mut violations =
-        silent("identity", &life.identity.id, &|node| reads.iter().any(|read| read.node == node));
+    let asked = |node| reads.iter().any(|read| read.node == node && read.span.began >= last);
+    let mut violations = silent(nodes, "identity", &life.identity.id, &asked);
     for (_, story) in &life.sessions {
-        let asked = |node| story.checks.iter().any(|check| check.node == node);
-        violations.extend(silent("session", &story.id, &asked));
+        let checks = &story.checks;
+        let asked =
+            |node| checks.iter().any(|check| check.node == node && check.span.began >= last);
+        violations.extend(silent(nodes, "session", &story.id, &asked));
     }
     violations
+}
+
+fn silent(nodes: usize, what: &str, id: &str, asked: &dyn Fn(usize) -> bool) -> Vec<Violation> {
+    (0..nodes)
+        .filter(|node| !asked(*node))
+        .map(|node| Violation(format!("node {} never answered about {what} {id}", node + 1)))
+        .collect()
 }
 
 fn not_linearizable(id: &str, history: &[Operation]) -> Option<Violation> {

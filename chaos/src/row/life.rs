@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::{Lines, Load, SIZE, broken, load};
+use super::{Lines, Load, SIZE, broken, load, unproved};
 use crate::{
     check::session::Verdict,
     cluster::{Cluster, Plan},
@@ -119,6 +119,7 @@ pub async fn rolling(bench: &Bench) -> Lines {
     let findings = load.end(&mut lab, bench).await?;
     Ok(vec![
         broken("R18", &findings),
+        unproved("R18", &findings),
         Line::ms("R18.worst", worst, Bar::Below(1000.0)),
         Line::count(
             "R18.versions",
@@ -201,6 +202,7 @@ pub async fn join(bench: &Bench) -> Lines {
     let ratio = meanwhile.as_secs_f64() / before.as_secs_f64().max(1e-9);
     Ok(vec![
         broken("R19", &findings),
+        unproved("R19", &findings),
         Line::count("R19.identities", made, "identities", Bar::AtLeast(wanted as f64)),
         Line::ms("R19.joined", took, Bar::Below(60_000.0)),
         Line::new("R19.p99", ratio, "times before", Bar::Below(2.0)),

@@ -117,6 +117,13 @@ fn broken(row: &str, findings: &Findings) -> Line {
     Line::count(&format!("{row}.broken"), findings.violations.len(), "promises", Bar::Is(0.0))
 }
 
+/// Kinds of promises that nothing was seen of.
+fn unproved(row: &str, findings: &Findings) -> Line {
+    let lacks = findings.lacks();
+    lacks.iter().for_each(|what| tracing::warn!(row, "no {what}"));
+    Line::count(&format!("{row}.unproved"), lacks.len(), "kinds", Bar::Is(0.0))
+}
+
 /// A campaign against a laboratory of its own. After broken promises the nodes'
 /// files are kept, unless they were to be broken.
 async fn campaign(
@@ -206,6 +213,7 @@ fn kept(row: &str, report: &Report, nemeses: &[Nemesis]) -> Vec<Line> {
             Bar::Is(0.0),
         ),
         Line::count(&format!("{row}.missed"), missed.count(), "nemeses", Bar::Is(0.0)),
+        unproved(row, &report.findings),
         Line::new(
             &format!("{row}.acknowledged"),
             proof.acknowledged as f64,

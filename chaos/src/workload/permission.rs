@@ -56,8 +56,12 @@ pub async fn guard(run: Arc<Run>, mut dice: Dice) {
     let files = json!({"files": [{"name": "gates.ts", "text": LANGUAGE}], "force": true});
     while !run.is_stopped() {
         let node = run.any_node(&mut dice);
-        if node.send("PUT", "/admin/opl", &files).await.done().is_some() {
+        let reply = node.send("PUT", "/admin/opl", &files).await;
+        if reply.done().is_some() {
             break;
+        }
+        if reply.is_odd() {
+            run.note_odd(node.node, &format!("a language of permissions: {reply:?}"));
         }
         tokio::time::sleep(dice.pause_ms(10, 50)).await;
     }
@@ -162,7 +166,11 @@ async fn patch(run: &Run, dice: &mut Dice, action: &str, tuple: &Value) -> Optio
     if reply.is_odd() {
         run.note_odd(node.node, &format!("{action} of {tuple}: {reply:?}"));
     }
-    (reply.fate() == Fate::Done).then_some(token)
+    let is_done = reply.fate() == Fate::Done;
+    if is_done && token.is_none() {
+        run.note_odd(node.node, &format!("{action} of {tuple} gave no token"));
+    }
+    is_done.then_some(token)
 }
 
 /// Gives and takes in turn, until an outcome stays unknown: what may still happen
@@ -202,6 +210,12 @@ async fn change(run: &Run, permission: &Permission, mut dice: Dice) {
             Fate::NotDone => {}
             Fate::Done => {
                 gives = !gives;
+                if token.is_none() {
+                    run.note_odd(
+                        node.node,
+                        &format!("{action} on {} gave no token", permission.name),
+                    );
+                }
                 *permission.token.lock() = token.map(|token| (at, token));
             }
         }

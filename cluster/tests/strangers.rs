@@ -50,7 +50,10 @@ async fn nodes_with_certificates_form_a_cluster_that_is_named_by_them() {
     let joining = tokio::time::timeout(Duration::from_secs(2), stranger.join(&seeds));
     assert!(joining.await.is_err());
     assert_eq!(first.directory().view().nodes.len(), 2);
-    for node in [first, second, stranger] {
+    // Who has them from the right one gets in by the same way.
+    let third = Site::in_memory(4).open_with(credentials(&authority, "three")).await.unwrap();
+    assert_eq!(third.join(&seeds).await.unwrap(), NodeId(3));
+    for node in [first, second, stranger, third] {
         node.abandon().await;
     }
 }

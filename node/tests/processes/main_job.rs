@@ -118,7 +118,8 @@ fn no_secret_is_in_any_log_line() {
     let body = json!({"schema_id": "default", "traits": {"email": "bob@example.org"},
         "credentials": {"password": {"config": {"password": PASSWORD}}}});
     assert_eq!(cluster.admin(1, "POST", "/admin/identities", Some(body)).status, 201);
-    cluster.try_log_in(0, "ann@example.org", "a wrong password of hers");
+    let wrong = cluster.try_log_in(0, "ann@example.org", "a wrong password of hers");
+    assert_eq!(wrong.status, 400, "{}", wrong.text);
 
     let logs = cluster.logs();
     assert!(logs.contains("/sessions/whoami"), "requests are logged");

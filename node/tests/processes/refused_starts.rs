@@ -112,6 +112,7 @@ fn a_data_directory_in_use_is_refused() {
     fs::write(&other, text.join("\n")).unwrap();
     let refused = start(&other);
     assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
+    assert!(told(&refused).contains("is in use"), "{}", told(&refused));
     cluster.wait_ready(0);
 }
 

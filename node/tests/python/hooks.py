@@ -70,7 +70,14 @@ class Hooks(NodeThatCalls):
         self.assertEqual([m["text"] for m in node["messages"]], ["Not you."])
         found = ask("GET", f"{self.admin}/admin/identities?credentials_identifier={email}")
         self.assertEqual(found, (200, []))
-        self.assertFalse([c for c in Receiver.calls if c[0] == "/crm" and email.encode() in c[2]])
+        # Were anybody told of it, it would be before this one.
+        later = f"bob-{uuid.uuid4().hex[:8]}@example.org"
+        self.assertEqual(self.register(later)[0], 200)
+
+        def told(of):
+            return [c for c in Receiver.calls if c[0] == "/crm" and of.encode() in c[2]]
+        until("somebody is told of who signed up later", lambda: told(later), 30)
+        self.assertFalse(told(email))
 
     def test_a_hook_changes_what_is_written_and_another_is_told_of_it(self):
         email = f"ann-{uuid.uuid4().hex[:8]}@example.org"

@@ -199,11 +199,12 @@ class EveryOperation(unittest.TestCase):
         self.assertIn("flow=", sent.headers["Location"])
 
         made = self.call("createBrowserLogoutFlow", cookies=cookies, status=200).body
+        sent = self.call("updateLogoutFlow", query={"token": "forged"}, cookies=cookies,
+                         headers={"Accept": "text/html"}, status=303)
+        self.call("toSession", cookies=cookies, status=200)
         self.call("updateLogoutFlow", query={"token": made["logout_token"]}, cookies=cookies,
                   status=204)
         self.call("createBrowserLogoutFlow", cookies=cookies, status=401)
-        sent = self.call("updateLogoutFlow", query={"token": "forged"}, cookies=cookies,
-                         headers={"Accept": "text/html"}, status=303)
         error = re.search(r"/error\?id=([0-9a-f-]{36})", sent.headers["Location"]).group(1)
         self.call("getFlowError", query={"id": error}, status=200)
         self.call("getFlowError", query={"id": str(uuid.uuid4())}, status=404)

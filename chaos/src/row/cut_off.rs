@@ -112,13 +112,13 @@ pub async fn cut_off(bench: &Bench) -> Lines {
     Ok(lines)
 }
 
-fn questions<T>(homes: &BTreeMap<u64, (String, T)>, token: &str) -> Vec<Question> {
+fn questions(homes: &pulse::Homes, token: &str) -> Vec<Question> {
     let mut questions = Vec::new();
     let mut add = |what, side, method, path: &str, body| {
         let token = Some(token.to_owned()).filter(|_| what == "whoami");
         questions.push(Question { what, side, method, path: path.to_owned(), body, token });
     };
-    for (identity, _) in homes.values() {
+    for (identity, _) in homes.values().filter_map(|made| made.first()) {
         let path = format!("/admin/identities/{identity}");
         let seen = json!([{"op": "add", "path": "/metadata_admin/seen", "value": true}]);
         add("a write", Side::Admin, "PATCH", &path, seen);

@@ -1,12 +1,12 @@
 //! Everybody who works with a cluster during a run: people, registers, contests,
 //! permissions and pulses, at one or more places.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{Run, contest, counter, permission, person, pulse};
-use crate::{dice::Dice, history::Span};
+use crate::dice::Dice;
 
 /// A place where clients stand: its runtime, whose sockets are of that place, and
 /// how the run looks from there.
@@ -38,19 +38,14 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Sets them to work. `homes` are identities for the pulses, by group: each is
-    /// written through every near node of every stand.
-    pub fn gather(
-        stands: &[Stand],
-        homes: &BTreeMap<u64, (String, Span)>,
-        size: Size,
-        dice: &mut Dice,
-    ) -> Self {
+    /// Sets them to work. `homes` are identities for the pulses.
+    pub fn gather(stands: &[Stand], homes: &pulse::Homes, size: Size, dice: &mut Dice) -> Self {
         let pulses = Arc::new(pulse::Pulses::default());
         let mut clients = JoinSet::new();
         for Stand { handle, run } in stands {
-            for (group, (identity, created)) in homes {
+            for (group, made) in homes {
                 for node in &run.near {
+                    let Some((identity, created)) = made.get(*node) else { continue };
                     let home = (*group, identity.clone(), *created);
                     let (run, pulses) = (Arc::clone(run), Arc::clone(&pulses));
                     let beat = pulse::beat(run, pulses, home, *node, dice.split());

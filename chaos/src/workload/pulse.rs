@@ -1,6 +1,7 @@
-//! Pulses: small writes to one identity of every home shard, through every node,
-//! all the time. The longest time between two acknowledgements of a shard is how
-//! long nobody could write there.
+//! Pulses: small writes to every home shard, through every node, all the time. The
+//! longest time between two acknowledgements of a shard is how long nobody could write
+//! there. Each writes an identity of its own: of those who write the same one, whoever is
+//! far from its leader loses to the others, and is not heard though he could be.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -112,15 +113,15 @@ fn longest_gap(sorted: &[Moment], from: Moment, to: Moment) -> Option<Duration> 
     window.windows(2).map(|pair| pair[0].until(pair[1])).max()
 }
 
-/// Makes an identity in every home shard, and answers with them by group.
-pub async fn find_homes(
-    run: &Run,
-    status: &Status,
-) -> anyhow::Result<BTreeMap<u64, (String, Span)>> {
+/// Identities by home group, one for each node that they are written through.
+pub type Homes = BTreeMap<u64, Vec<(String, Span)>>;
+
+/// Makes identities in every home shard, as many as there are nodes.
+pub async fn find_homes(run: &Run, status: &Status) -> anyhow::Result<Homes> {
     let shards: Vec<&ShardStatus> = status.shards.iter().filter(|s| s.space == "home").collect();
-    let mut homes = BTreeMap::new();
+    let mut homes: Homes = shards.iter().map(|shard| (shard.group, Vec::new())).collect();
     for attempt in 0..CREATIONS_MAX {
-        if homes.len() == shards.len() {
+        if homes.values().all(|made| made.len() == run.nodes.len()) {
             return Ok(homes);
         }
         let node = &run.nodes[attempt % run.nodes.len()];
@@ -131,11 +132,15 @@ pub async fn find_homes(
             anyhow::ensure!(!reply.is_odd(), "an identity could not be made: {reply:?}");
             continue;
         };
-        if let Some(shard) = shards.iter().find(|shard| shard.is_home_of(id)) {
-            homes.entry(shard.group).or_insert_with(|| (id.to_owned(), run.since(began)));
+        let shard = shards.iter().find(|shard| shard.is_home_of(id));
+        if let Some(made) = shard.and_then(|shard| homes.get_mut(&shard.group))
+            && made.len() < run.nodes.len()
+        {
+            made.push((id.to_owned(), run.since(began)));
         }
     }
-    anyhow::bail!("of {} home shards only {:?} got identities", shards.len(), homes.keys())
+    let made = homes.iter().map(|(group, made)| (group, made.len()));
+    anyhow::bail!("not every home shard got its identities: {:?}", made.collect::<Vec<_>>())
 }
 
 /// Writes through one node until the run stops, then hands its story over.

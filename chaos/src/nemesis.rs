@@ -151,7 +151,7 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
         Nemesis::StalledDisk => lab.disks[first].throttle(Some(STALLED))?,
         Nemesis::FailedDisk => lab.disks[first].power_cut()?,
         Nemesis::PowerCut => {
-            cut_power(&lab.disks)?;
+            cut_power(lab, victims)?;
             kill_all(lab, victims)?;
         }
         Nemesis::PowerCutWhileSlow => {
@@ -160,7 +160,7 @@ async fn do_it(lab: &mut Lab, strike: &Strike) -> anyhow::Result<()> {
                 disk.throttle(Some(SLOW))?;
             }
             tokio::time::sleep(SLOW_FOR).await;
-            cut_power(&lab.disks)?;
+            cut_power(lab, victims)?;
             for disk in &lab.disks {
                 // A process that waits for a slow one ends only when it is through.
                 disk.throttle(None)?;
@@ -190,11 +190,17 @@ fn sync_all(disks: &[Disk]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cut_power(disks: &[Disk]) -> anyhow::Result<()> {
-    for disk in disks {
+/// Without power nobody says anything, so everybody is stopped first. Who went on would: ext4
+/// tells some that wait for a sync while it is shut down that they have it, for what they wait
+/// for has been given up when it looks (slow disks make that likely).
+fn cut_power(lab: &mut Lab, victims: &[usize]) -> anyhow::Result<()> {
+    for disk in &lab.disks {
         std::fs::write(disk.folder().join("unsynced"), UNSYNCED)?;
     }
-    for disk in disks {
+    for victim in victims {
+        lab.cluster.process(*victim)?.pause()?;
+    }
+    for disk in &lab.disks {
         disk.power_cut()?;
     }
     Ok(())

@@ -150,7 +150,7 @@ async fn campaign_of(
     campaign_in(&mut lab, bench, &campaign, Duration::ZERO).await
 }
 
-/// The same as [`campaign`], with a baseline before the first strike.
+/// The same as [`campaign()`], with a baseline before the first strike.
 async fn campaign_from_baseline(
     plan: LabPlan,
     bench: &Bench,

@@ -70,6 +70,18 @@ pub fn has_left(machines: &[Machine], node: NodeId) -> bool {
     })
 }
 
+/// Whether every machine's own row says that it is live.
+pub fn are_live(machines: &[Machine]) -> bool {
+    let members = members(machines);
+    members.len() == machines.len() && members.iter().all(|member| is_live(member))
+}
+
+/// Whether a node's own row says that it is live.
+pub fn is_live(member: &Member) -> bool {
+    let view = member.directory().view();
+    view.nodes.get(&member.node()).is_some_and(|row| row.state() == NodeState::Live)
+}
+
 /// Whether all machines are members and every shard has a leader and three voters.
 pub fn is_formed(machines: &[Machine], parameters: &Parameters) -> bool {
     let members = members(machines);

@@ -12,6 +12,7 @@ use super::{ASTRAY_MS, Backup, DOOM_MS_MAX, World};
 use crate::simulation::{
     harm::{self, Harm},
     machine::{Machine, Power},
+    sight,
 };
 
 impl World {
@@ -157,6 +158,17 @@ impl World {
             self.machines[machine].run(async move {
                 node.set_node_state(own, harm::state_of(drains)).await.ok();
             });
+        }
+    }
+
+    /// Once harm has ceased, has each node that drains serve again, as an operator would who
+    /// looks: a drain that was asked for before may take hold after the first call.
+    pub(super) fn call_up(&self) {
+        for machine in 0..self.machines.len() {
+            let member = self.machines[machine].node().and_then(|node| node.member());
+            if self.heals && member.is_some_and(|member| !sight::is_live(&member)) {
+                self.tell_state(machine, false);
+            }
         }
     }
 

@@ -41,9 +41,8 @@ impl World {
         self.until("every machine is a member again", HEALED_MS_MAX, |world| {
             sight::members(&world.machines).len() == world.machines.len()
         })?;
-        for machine in 0..self.machines.len() {
-            self.tell_state(machine, false);
-        }
+        self.heals = true;
+        self.until("every node is live", HEALED_MS_MAX, |world| sight::are_live(&world.machines))?;
         self.until("every group has its leader and voters", HEALED_MS_MAX, |world| {
             sight::is_formed(&world.machines, &world.parameters)
         })?;

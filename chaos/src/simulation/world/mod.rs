@@ -73,6 +73,8 @@ pub struct World {
     nodes: BTreeMap<usize, NodeId>,
     /// The node of a machine that was lost.
     lost: Option<NodeId>,
+    /// Whether harm has ceased.
+    heals: bool,
     backups: Vec<Backup>,
     /// What nobody could decide at the end.
     pub undecided: Option<String>,
@@ -123,6 +125,7 @@ impl World {
             astray_until: BTreeMap::new(),
             nodes: BTreeMap::new(),
             lost: None,
+            heals: false,
             backups: Vec::new(),
             undecided: None,
             harmed: BTreeMap::new(),
@@ -255,6 +258,7 @@ impl World {
         }
         if self.now.is_multiple_of(1_000) {
             self.let_go();
+            self.call_up();
         }
         Ok(())
     }

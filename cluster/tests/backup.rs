@@ -32,7 +32,7 @@ use cardea_storage::{
     Key, Slot, Space, Store, Tag, Tenant,
     engine::Disk,
     key::KeyWriter,
-    protocol::shards::{Admission, ShardId},
+    protocol::shards::{ShardId, Terms},
     store::{Consistency, Draft, ReadRequest, Verdict},
     txn::{
         Condition, Effect, Put, Txn,
@@ -242,7 +242,7 @@ async fn a_backup_whose_fence_lapses_fails_and_leaves_no_manifest_and_no_fence()
         }),
         decider: account(7).as_bytes().clone(),
     });
-    asked.shards().propose(ShardId(group.0), prepare, Admission::Ordinary).await.unwrap();
+    asked.shards().propose(ShardId(group.0), prepare, Terms::ORDINARY).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let (store, stopped) = (town.store(1), stop.clone());
     // Log time goes on with what is written.

@@ -125,9 +125,9 @@ impl Load {
                 }
                 let row = key(Space::Home, (number * 37 % 4_096) as u16, number);
                 let draft = Draft {
-                    checks: vec![],
                     ops: vec![put(&row, "kept").into()],
                     read_time: store.clock().now(),
+                    ..Draft::default()
                 };
                 if store.commit(draft).await.is_ok() {
                     done.push(number);

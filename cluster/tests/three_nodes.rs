@@ -107,9 +107,9 @@ async fn the_cluster_goes_on_without_the_node_that_led_everything() {
     let store = town.store(0);
     eventually("a write commits", async || {
         let draft = cardea_storage::store::Draft {
-            checks: vec![],
             ops: vec![put(&row, "after").into()],
             read_time: store.clock().now(),
+            ..cardea_storage::store::Draft::default()
         };
         store.commit(draft).await.is_ok()
     })
@@ -381,9 +381,9 @@ async fn a_leader_with_room_refuses_writes_that_need_a_voter_without() {
     town.nodes[0].move_leader(group, cardea_cluster::NodeId(1)).await.unwrap();
     let attempt = async || {
         let draft = Draft {
-            checks: vec![],
             ops: vec![put(&row, "v").into()],
             read_time: town.store(0).clock().now(),
+            ..Draft::default()
         };
         town.store(0).commit(draft).await
     };

@@ -29,7 +29,7 @@ fn version(node: &ClusterNode) -> u32 {
 async fn write(node: &ClusterNode, number: u64, value: &str) -> Result<Verdict, StoreError> {
     let ops = vec![put(&key(Space::Home, 1, number), value).into()];
     let read_time = node.store().clock().now();
-    node.store().commit(Draft { checks: Vec::new(), ops, read_time }).await
+    node.store().commit(Draft { ops, read_time, ..Draft::default() }).await
 }
 
 /// What the directory says that a node knows.

@@ -103,7 +103,7 @@ impl Service {
     }
 
     async fn write_over(&self, ops: Vec<Op>) -> Result<Snaptoken, StoreError> {
-        let draft = Draft { checks: Vec::new(), ops, read_time: self.store.clock().now() };
+        let draft = Draft { ops, read_time: self.store.clock().now(), ..Draft::default() };
         match self.store.commit(draft).await? {
             Verdict::Committed(committed) => Ok(committed.snaptoken),
             // What checks nothing conflicts with nothing.

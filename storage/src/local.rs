@@ -27,7 +27,7 @@ use crate::{
     protocol::{
         pin::Pinned,
         sharded::ShardedStore,
-        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards, read_view},
+        shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards, Terms, read_view},
     },
     row::Revision,
     slot::{Slot, SlotRange, Space},
@@ -195,7 +195,7 @@ impl Shards for LocalShards {
         &self,
         shard: ShardId,
         action: Action,
-        _admission: Admission,
+        _terms: Terms,
     ) -> Result<Outcome, StoreError> {
         // Log time follows no stamp far ahead of it; a leader tells it the time first.
         let now = self.clock.now();

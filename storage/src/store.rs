@@ -151,6 +151,8 @@ pub struct Draft {
     pub ops: Vec<Op>,
     /// When its reads were made.
     pub read_time: Timestamp,
+    /// Names one who lost often over his attempts, so that others wait for him; 0: nobody.
+    pub claimant: u64,
 }
 
 /// What became of a draft.

@@ -21,6 +21,9 @@
 //! do not become checks, and everything whenever the closure refuses or writes
 //! nothing, for then it runs again with strong reads before its word counts. A record
 //! that only [leads](Transaction::lead) to another, which proves it, is neither.
+//!
+//! Who loses again and again to others, because they are nearer to the record's leader,
+//! [claims](Draft::claimant) it: they wait until he has come again.
 
 mod state;
 
@@ -36,7 +39,7 @@ use crate::{
     key::{Key, KeyRange},
     row::Row,
     store::{
-        Committed, Consistency, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
+        Committed, Consistency, Draft, Read, ReadAnswer, ReadRequest, Rows, Scan, Snaptoken, Store,
         Verdict,
     },
     table::{Entry, IndexRow, Table},
@@ -47,6 +50,8 @@ use crate::{
 ///
 /// The optimistic attempt is one of them.
 pub const ATTEMPTS_MAX: u32 = 24;
+/// How many attempts are lost before others are asked to wait for the next.
+const CLAIMS_AFTER: u32 = 2;
 
 /// A transaction under way; clones share it.
 #[derive(Clone)]
@@ -79,7 +84,11 @@ impl dyn Store {
         Fut: Future<Output = Result<R, E>>,
         E: From<StoreError>,
     {
+        let mut claimant = 0;
         for attempt in 0..ATTEMPTS_MAX {
+            if attempt == CLAIMS_AFTER {
+                claimant = 1 + self.entropy().below(u64::MAX - 1);
+            }
             let optimistic = attempt == 0;
             let freshness = if optimistic {
                 Freshness::Optimistic
@@ -96,12 +105,14 @@ impl dyn Store {
             if optimistic && !transaction.writes() && transaction.is_unconfirmed() {
                 continue;
             }
-            match transaction.commit().await? {
+            match transaction.commit(claimant).await? {
                 Some(Committed { snaptoken, time }) => {
                     return Ok(Transacted { value, snaptoken, time });
                 }
                 // Strong reads may be all that was missing.
                 None if optimistic => {}
+                // Whom it lost to waits for it now, but if the leader is of an older version.
+                None if claimant != 0 => back_off(self.entropy().as_ref(), CLAIMS_AFTER).await,
                 None => back_off(self.entropy().as_ref(), attempt).await,
             }
         }
@@ -453,10 +464,10 @@ impl Transaction {
 
     /// Commits; `None` on a conflict. What wrote nothing and read at most once
     /// needs no commit.
-    async fn commit(&self) -> Result<Option<Committed>, StoreError> {
+    async fn commit(&self, claimant: u64) -> Result<Option<Committed>, StoreError> {
         let (draft, seen, reads) = {
             let state = self.state.lock();
-            (state.draft(), state.seen.clone(), state.reads)
+            (Draft { claimant, ..state.draft() }, state.seen.clone(), state.reads)
         };
         let read_time = draft.read_time;
         if draft.ops.is_empty()

@@ -10,7 +10,7 @@ use cardea_storage::{
     protocol::{
         pin::Pinned,
         sharded::ShardedStore,
-        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
+        shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards, Terms},
     },
     store::Watch,
     txn::{Outcome, command::Action},
@@ -96,17 +96,17 @@ impl Shards for Replaying {
         &self,
         shard: ShardId,
         action: Action,
-        admission: Admission,
+        terms: Terms,
     ) -> Result<Outcome, StoreError> {
         if let Some(later) = self.comes_again() {
             let (shards, again) = (self.shards.clone(), action.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(later).await;
                 // Whoever sent it has had his answer.
-                shards.propose(shard, again, admission).await.ok();
+                shards.propose(shard, again, terms).await.ok();
             });
         }
-        let outcome = self.shards.propose(shard, action, admission).await;
+        let outcome = self.shards.propose(shard, action, terms).await;
         if outcome.is_ok() && self.dice.lock().percent(self.chances.unheard) {
             return Err(StoreError::Unknown);
         }

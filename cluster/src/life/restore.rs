@@ -35,7 +35,7 @@ use cardea_raft::GroupId;
 use cardea_storage::{
     Fault, Feature, Index, KeyRange, Revision, Row, Slot, StoreError, Table, Tag, Timestamp,
     engine::Order,
-    protocol::shards::{Admission, Freshness, ShardId, ShardRead},
+    protocol::shards::{Freshness, ShardId, ShardRead, Terms},
     slot::SLOTS,
     store::{Consistency, Draft, Read, ReadRequest, Scan, Verdict},
     txn::command::{Action, Own},
@@ -341,7 +341,7 @@ async fn raise_base(member: &Arc<Member>, group: GroupId, base: u64) -> Result<(
             // Without slots it is given them anew by its leader, with the base of
             // its row, or with an older one if the row has not arrived there yet.
             let nothing = Action::Own(Own { ranges: Vec::new(), base: 0 });
-            let taken = member.shards.propose(ShardId(group.0), nothing, Admission::Bypass).await;
+            let taken = member.shards.propose(ShardId(group.0), nothing, Terms::BYPASS).await;
             if let Err(error) = taken {
                 tracing::debug!(%group, %error, "the base is not raised yet");
             }

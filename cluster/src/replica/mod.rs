@@ -38,6 +38,7 @@ use self::snapshot::Snapshots;
 use crate::{
     clocks::{ClockComparison, LeaderClock},
     directory::Directory,
+    shards::claims::Claims,
 };
 
 /// Digests are compared at multiples of this index.
@@ -80,6 +81,8 @@ pub struct Replica {
     marks: Mutex<VecDeque<(u64, Bytes)>>,
     flushed: Mutex<Flushed>,
     pub(crate) confirmed: Mutex<Option<ConfirmedRead>>,
+    /// Who goes first, while this replica leads.
+    pub(crate) claims: Claims,
     /// The last revision at which no transaction was outstanding.
     settled: Mutex<Option<Revision>>,
     size: Mutex<Option<Size>>,
@@ -151,6 +154,7 @@ impl Replica {
             marks: Mutex::default(),
             flushed: Mutex::new(flushed),
             confirmed: Mutex::default(),
+            claims: Claims::default(),
             settled: Mutex::default(),
             size: Mutex::default(),
             divided: AtomicBool::new(false),

@@ -19,7 +19,7 @@ use cardea_storage::{
     protocol::{
         coordinate::NOT_AFTER,
         settle::sweep,
-        shards::{Admission, ShardId},
+        shards::{ShardId, Terms},
     },
     txn::{
         Outcome,
@@ -117,11 +117,11 @@ async fn tend(member: &Arc<Member>, replica: &Arc<Replica>, status: &GroupStatus
         }
     }
     if member.clock.now().since(replica.log_time()) > LOG_TIME_AGE_MAX {
-        propose_here(member, group, Action::Time(Time {}), Admission::Bypass).await;
+        propose_here(member, group, Action::Time(Time {}), Terms::BYPASS).await;
     }
     if replica.machine().state().version < view.version() {
         let raise = Action::Raise(Raise { version: view.version() });
-        propose_here(member, group, raise, Admission::Bypass).await;
+        propose_here(member, group, raise, Terms::BYPASS).await;
     }
     if sweeps {
         settle_left(member, replica).await;
@@ -142,13 +142,13 @@ pub(super) async fn begin(
     if member.replica(group).is_some_and(|replica| replica.owns_slots()) {
         return true;
     }
-    let time = propose_here(member, group, Action::Time(Time {}), Admission::Bypass).await;
+    let time = propose_here(member, group, Action::Time(Time {}), Terms::BYPASS).await;
     if !matches!(time, Answer::Outcome(Outcome::Committed { .. })) {
         tracing::debug!(%group, ?time, "the group has not begun yet");
         return false;
     }
     let own = Action::Own(Own { ranges: range_bits(ranges), base });
-    let owned = propose_here(member, group, own, Admission::Bypass).await;
+    let owned = propose_here(member, group, own, Terms::BYPASS).await;
     matches!(owned, Answer::Outcome(Outcome::Committed { .. }))
 }
 

@@ -9,7 +9,7 @@ use cardea_raft::{
 };
 use cardea_storage::{
     KeyRange, Revision, StoreError,
-    protocol::shards::{Admission, ShardRead, ShardSeen},
+    protocol::shards::{Admission, ShardRead, ShardSeen, Terms},
     txn::{Command, Outcome, command::Action},
 };
 use prost::Message;
@@ -77,19 +77,17 @@ pub(crate) async fn propose(
     node: NodeId,
     group: GroupId,
     action: &Action,
-    admission: Admission,
+    terms: Terms,
 ) -> Answer {
     let command = Command { stamp: 0, version: 0, action: Some(action.clone()) };
     let command = Bytes::from(command.encode_to_vec());
     let way =
         Way { channels: &member.channels, cluster: member.cluster, from: member.node, to: node };
     let forwarded =
-        member.forwarders.propose(way, group, command.clone(), admission, PROPOSE_MAX).await;
+        member.forwarders.propose(way, group, command.clone(), terms, PROPOSE_MAX).await;
     match forwarded {
         Some(Forwarded::Answered(answer)) => answer,
-        Some(Forwarded::Unsupported) => {
-            propose_alone(member, node, group, command, admission).await
-        }
+        Some(Forwarded::Unsupported) => propose_alone(member, node, group, command, terms).await,
         None => Answer::Unknown,
     }
 }
@@ -100,13 +98,14 @@ async fn propose_alone(
     node: NodeId,
     group: GroupId,
     command: Bytes,
-    admission: Admission,
+    terms: Terms,
 ) -> Answer {
     let request = proto::ProposeRequest {
         caller: Some(caller(member, node)),
         group: group.0,
         command,
-        bypass: admission == Admission::Bypass,
+        bypass: terms.admission == Admission::Bypass,
+        claimant: terms.claimant,
     };
     match timeout(PROPOSE_MAX, client(member, node).propose(request)).await {
         Ok(Ok(response)) => answer_of(Some(response.into_inner())),

@@ -18,7 +18,7 @@ use cardea_raft::{
     ClusterId, GroupId, NodeId,
     transport::{Channels, Purpose},
 };
-use cardea_storage::protocol::shards::Admission;
+use cardea_storage::protocol::shards::{Admission, Terms};
 use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -55,7 +55,7 @@ pub(super) enum Forwarded {
 struct Item {
     group: GroupId,
     command: Bytes,
-    bypass: bool,
+    terms: Terms,
     answer: oneshot::Sender<Forwarded>,
 }
 
@@ -80,12 +80,11 @@ impl Forwarders {
         way: Way<'_>,
         group: GroupId,
         command: Bytes,
-        admission: Admission,
+        terms: Terms,
         patience: Duration,
     ) -> Option<Forwarded> {
         let (answer, answered) = oneshot::channel();
-        let bypass = admission == Admission::Bypass;
-        if self.queue(way).try_send(Item { group, command, bypass, answer }).is_err() {
+        if self.queue(way).try_send(Item { group, command, terms, answer }).is_err() {
             let reason = "too many proposals wait for the leader's node".to_owned();
             return Some(Forwarded::Answered(Answer::Unavailable(reason)));
         }
@@ -192,12 +191,20 @@ impl Pump {
     fn batch(&mut self, first: Item, waiting: &mut Waiting) -> proto::ProposeBatch {
         let mut message = proto::ProposeBatch::default();
         let (mut bytes, mut next) = (0, Some(first));
-        while let Some(Item { group, command, bypass, answer }) = next {
+        while let Some(Item { group, command, terms, answer }) = next {
             if !answer.is_closed() {
                 self.sequence += 1;
                 bytes += command.len();
                 let (sequence, group) = (self.sequence, group.0);
-                message.proposals.push(proto::Proposal { sequence, group, command, bypass });
+                let bypass = terms.admission == Admission::Bypass;
+                let claimant = terms.claimant;
+                message.proposals.push(proto::Proposal {
+                    sequence,
+                    group,
+                    command,
+                    bypass,
+                    claimant,
+                });
                 waiting.insert(sequence, answer);
             }
             if message.proposals.len() >= BATCH || bytes >= BATCH_BYTES {

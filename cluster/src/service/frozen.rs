@@ -23,8 +23,16 @@ const CALLER: &str = "0a070a016310011802";
 #[test]
 fn bytes_of_proposals_are_frozen() {
     use propose_response::Result as Of;
-    let request = ProposeRequest { caller: caller(), group: 3, command: bytes("d"), bypass: true };
+    let request = ProposeRequest {
+        caller: caller(),
+        group: 3,
+        command: bytes("d"),
+        bypass: true,
+        claimant: 0,
+    };
     assert_eq!(hex(&request), format!("{CALLER}10031a01642001"));
+    let claimed = ProposeRequest { bypass: false, claimant: 5, ..request };
+    assert_eq!(hex(&claimed), format!("{CALLER}10031a01642805"));
     let frozen = [
         (Of::Outcome(bytes("o")), "0a016f"),
         (Of::NotLeader(NotLeader { leader: Some(4) }), "12020804"),
@@ -41,7 +49,10 @@ fn bytes_of_proposals_are_frozen() {
 #[test]
 fn bytes_of_streams_of_proposals_are_frozen() {
     use propose_response::Result as Of;
-    let proposal = Proposal { sequence: 3, group: 4, command: bytes("d"), bypass: true };
+    let proposal =
+        Proposal { sequence: 3, group: 4, command: bytes("d"), bypass: true, claimant: 0 };
+    let claimed = Proposal { bypass: false, claimant: 5, ..proposal.clone() };
+    assert_eq!(hex(&claimed), "080310041a01642805");
     let batch = ProposeBatch { caller: caller(), proposals: vec![proposal.clone(), proposal] };
     assert_eq!(hex(&batch), format!("{CALLER}1209080310041a016420011209080310041a01642001"));
     let response = Some(ProposeResponse { result: Some(Of::Outcome(bytes("o"))) });

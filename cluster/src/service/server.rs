@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cardea_raft::{GroupId, NodeId, transport::Refusal};
 use cardea_storage::{
     KeyRange, Revision, StoreError,
-    protocol::shards::Admission,
+    protocol::shards::Terms,
     txn::{Command, command::Action},
 };
 use futures::{FutureExt, Stream, StreamExt, stream::FuturesUnordered};
@@ -153,10 +153,11 @@ fn propose_one(
 ) -> impl Future<Output = proto::ProposeAnswer> + Send + use<> {
     let member = member.clone();
     async move {
-        let proto::Proposal { sequence, group, command, bypass } = proposal;
+        let proto::Proposal { sequence, group, command, bypass, claimant } = proposal;
         let answer = match understood(command) {
             Some(action) => {
-                propose::propose_here(&member, GroupId(group), action, admission(bypass)).await
+                let terms = terms(bypass, claimant);
+                propose::propose_here(&member, GroupId(group), action, terms).await
             }
             None => propose::Answer::Unavailable("the command is not understood".to_owned()),
         };
@@ -168,8 +169,9 @@ fn understood(command: Bytes) -> Option<Action> {
     Command::decode(command).ok()?.action
 }
 
-fn admission(bypass: bool) -> Admission {
-    if bypass { Admission::Bypass } else { Admission::Ordinary }
+fn terms(bypass: bool, claimant: u64) -> Terms {
+    let terms = if bypass { Terms::BYPASS } else { Terms::ORDINARY };
+    terms.of(claimant)
 }
 
 fn propose_response(answer: propose::Answer) -> proto::ProposeResponse {
@@ -222,13 +224,11 @@ impl cluster_server::Cluster for Service {
         let member = self.check(request.caller)?;
         let malformed = || Refusal::Malformed.status("the command is not understood");
         let action = understood(request.command).ok_or_else(malformed)?;
-        let admission = admission(request.bypass);
+        let terms = terms(request.bypass, request.claimant);
         // On a task of its own: what was begun goes on if the caller goes away.
         let group = GroupId(request.group);
         let proposed =
-            tokio::spawn(
-                async move { propose::propose_here(&member, group, action, admission).await },
-            );
+            tokio::spawn(async move { propose::propose_here(&member, group, action, terms).await });
         let answer = proposed.await.unwrap_or(propose::Answer::Unknown);
         Ok(Response::new(propose_response(answer)))
     }

@@ -6,6 +6,7 @@
 //! it on. `Unavailable` and `Overloaded` are answered only if it certainly was
 //! not proposed.
 
+pub(crate) mod claims;
 mod leader;
 pub(crate) mod propose;
 pub(crate) mod read;
@@ -20,7 +21,7 @@ use cardea_storage::{
     KeyRange, Revision, Slot, SlotRange, Space, StoreError, Tag,
     protocol::{
         pin::Pinned,
-        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
+        shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards, Terms},
     },
     store::Watch,
     txn::{Outcome, command::Action},
@@ -102,9 +103,9 @@ impl Shards for ClusterShards {
         &self,
         shard: ShardId,
         action: Action,
-        admission: Admission,
+        terms: Terms,
     ) -> Result<Outcome, StoreError> {
-        propose::propose(&self.member()?, GroupId(shard.0), action, admission).await
+        propose::propose(&self.member()?, GroupId(shard.0), action, terms).await
     }
 
     async fn read(&self, shard: ShardId, read: ShardRead) -> Result<Option<ShardSeen>, StoreError> {

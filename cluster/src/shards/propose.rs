@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cardea_raft::{Admission as RaftAdmission, GroupId, NodeId, ProposeError};
 use cardea_storage::{
     StoreError, Timestamp,
-    protocol::shards::Admission,
+    protocol::shards::{Admission, Terms},
     txn::{
         Command, Outcome, Txn,
         command::{Action, Time},
@@ -56,7 +56,7 @@ pub(crate) async fn propose(
     member: &Arc<Member>,
     group: GroupId,
     action: Action,
-    admission: Admission,
+    terms: Terms,
 ) -> Result<Outcome, StoreError> {
     let term = || member.office(group).map_or(0, |office| office.term);
     let (mut hint, mut asked, mut asked_in) = (None, Vec::new(), term());
@@ -73,10 +73,10 @@ pub(crate) async fn propose(
         asked.push(node);
         asked_in = term();
         let answer = if node == member.node {
-            propose_here(member, group, action.clone(), admission).await
+            propose_here(member, group, action.clone(), terms).await
         } else {
             tokio::select! {
-                answer = client::propose(member, node, group, &action, admission) => answer,
+                answer = client::propose(member, node, group, &action, terms) => answer,
                 () = superseded(member, group, node) => Answer::Unknown,
             }
         };
@@ -107,9 +107,41 @@ pub(crate) async fn propose_here(
     member: &Arc<Member>,
     group: GroupId,
     action: Action,
-    admission: Admission,
+    terms: Terms,
 ) -> Answer {
     let Some(replica) = member.replica(group) else { return Answer::NotLeader(None) };
+    let Terms { admission, claimant } = terms;
+    if admission == Admission::Ordinary && is_led_here(member, group) {
+        replica.claims.pass(claimant, &action).await;
+    }
+    if claimant == 0 {
+        return propose_at(member, &replica, action, admission).await;
+    }
+    let answer = propose_at(member, &replica, action.clone(), admission).await;
+    match &answer {
+        // What he lost to is over by the time that he is told.
+        Answer::Outcome(Outcome::Conflict { .. } | Outcome::Locked(_)) => {
+            replica.claims.take(claimant, &action).await;
+        }
+        // What it locks, others lose to: they wait until it is finished.
+        Answer::Outcome(Outcome::Prepared { .. }) => {}
+        Answer::Outcome(_) => replica.claims.end(claimant),
+        _ => {}
+    }
+    answer
+}
+
+fn is_led_here(member: &Member, group: GroupId) -> bool {
+    member.office(group).is_some_and(|office| office.leads)
+}
+
+async fn propose_at(
+    member: &Arc<Member>,
+    replica: &Arc<Replica>,
+    action: Action,
+    admission: Admission,
+) -> Answer {
+    let group = replica.group();
     let Some(office) = member.office(group) else { return Answer::NotLeader(None) };
     if !office.leads {
         return Answer::NotLeader(office.leader);
@@ -121,7 +153,7 @@ pub(crate) async fn propose_here(
         // Not a matter of moments: who waits only holds a connection.
         return Answer::Overloaded(RETRY_WHEN_FULL_AFTER);
     }
-    let stamp = match stamp(&replica, office.term, &action) {
+    let stamp = match stamp(replica, office.term, &action) {
         Ok(stamp) => stamp,
         Err(reason) => return Answer::Unavailable(reason.to_owned()),
     };

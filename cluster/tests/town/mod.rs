@@ -241,6 +241,7 @@ pub async fn write(store: &Arc<dyn Store>, checks: Vec<Condition>, ops: Vec<Effe
         checks: checks.into_iter().map(Into::into).collect(),
         ops: ops.into_iter().map(Into::into).collect(),
         read_time: store.clock().now(),
+        ..Draft::default()
     };
     store.commit(draft).await.unwrap()
 }

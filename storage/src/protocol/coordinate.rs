@@ -18,7 +18,7 @@ use futures::future::join_all;
 use super::{
     plan::{self, Part, Plan},
     settle::{self, Settled},
-    shards::{Admission, ShardId, Shards},
+    shards::{ShardId, Shards, Terms},
 };
 use crate::{
     clock::{Clock, Entropy, Timestamp},
@@ -65,6 +65,7 @@ struct Ticket {
     id: RequestId,
     not_after: Timestamp,
     read_time: Timestamp,
+    claimant: u64,
 }
 
 impl Coordinator {
@@ -77,6 +78,7 @@ impl Coordinator {
                 id: RequestId::new(self.clock.now(), self.entropy.as_ref()),
                 not_after: self.clock.now().after(NOT_AFTER),
                 read_time: draft.read_time,
+                claimant: draft.claimant,
             };
             let attempt = if plan.participants.is_empty() {
                 self.commit_single(plan.decider, &ticket, deadline).await?
@@ -115,7 +117,8 @@ impl Coordinator {
     ) -> Result<Attempt, StoreError> {
         let shard = part.shard;
         let action = Action::Commit(ticket.txn(part));
-        let outcome = self.propose(shard, action, Admission::Ordinary, deadline).await?;
+        let terms = Terms::ORDINARY.of(ticket.claimant);
+        let outcome = self.propose(shard, action, terms, deadline).await?;
         match outcome {
             Outcome::Committed { revision, time } => {
                 Ok(Attempt::Done(self.committed(&[(shard, revision)], time)))
@@ -137,7 +140,8 @@ impl Coordinator {
         let prepares = participants.into_iter().map(|part| {
             let (shard, place) = (part.shard, decider.place.clone());
             let action = Action::Prepare(Prepare { txn: Some(ticket.txn(part)), decider: place });
-            async move { (shard, self.propose(shard, action, Admission::Ordinary, deadline).await) }
+            let terms = Terms::ORDINARY.of(ticket.claimant);
+            async move { (shard, self.propose(shard, action, terms, deadline).await) }
         });
         let mut prepared = Vec::with_capacity(ids.len());
         let mut stopped = None;
@@ -168,7 +172,8 @@ impl Coordinator {
         let named = Part { checks: Vec::new(), ops: Vec::new(), ..decider.clone() };
         let decide =
             Action::Decide(Decide { txn: Some(ticket.txn(decider)), participants: places.clone() });
-        let outcome = match self.propose(shard, decide, Admission::Bypass, deadline).await {
+        let terms = Terms::BYPASS.of(ticket.claimant);
+        let outcome = match self.propose(shard, decide, terms, deadline).await {
             Ok(outcome) => outcome,
             Err(StoreError::Unknown) => return Err(StoreError::Unknown),
             Err(error) => return self.give_up(&named, ticket, &ids, shard, Err(error)).await,
@@ -177,8 +182,14 @@ impl Coordinator {
             positions.push((shard, revision));
             let (shards, id, not_after) = (self.shards.clone(), ticket.id, ticket.not_after);
             tokio::spawn(async move {
-                let end =
-                    settle::finish_participants(shards.as_ref(), &place, id, not_after, &places);
+                let end = settle::finish_participants(
+                    shards.as_ref(),
+                    &place,
+                    id,
+                    not_after,
+                    &places,
+                    terms,
+                );
                 if let Err(error) = end.await {
                     tracing::debug!(%error, "participants are left to the sweep");
                 }
@@ -223,7 +234,14 @@ impl Coordinator {
 
     async fn release(&self, ids: &[ShardId], ticket: &Ticket) {
         let releases = ids.iter().map(|shard| {
-            settle::finish(self.shards.as_ref(), *shard, ticket.id, ticket.not_after, false)
+            settle::finish(
+                self.shards.as_ref(),
+                *shard,
+                ticket.id,
+                ticket.not_after,
+                false,
+                Terms::BYPASS,
+            )
         });
         for result in join_all(releases).await {
             if let Err(error) = result {
@@ -258,13 +276,13 @@ impl Coordinator {
         &self,
         shard: ShardId,
         action: Action,
-        admission: Admission,
+        terms: Terms,
         deadline: Duration,
     ) -> Result<Outcome, StoreError> {
         let mut perhaps_done = false;
         let mut wait = RESEND_FIRST;
         loop {
-            let error = match self.shards.propose(shard, action.clone(), admission).await {
+            let error = match self.shards.propose(shard, action.clone(), terms).await {
                 // Lapsed here, but an earlier sending may have been applied and its
                 // receipt forgotten: not a refusal.
                 Ok(Outcome::Unknown) => return Err(StoreError::Unknown),

@@ -24,7 +24,7 @@ use futures::future::{join_all, try_join_all};
 use super::{
     plan::slot,
     settle,
-    shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards},
+    shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards, Terms},
 };
 use crate::{
     engine::Order,
@@ -143,6 +143,7 @@ impl Reader {
                         pending.txn,
                         pending.not_after,
                         true,
+                        Terms::BYPASS,
                     )
                     .await?;
                 }

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 
 use super::{
     plan::slot,
-    shards::{Admission, Freshness, ShardId, ShardRead, Shards},
+    shards::{Freshness, ShardId, ShardRead, Shards, Terms},
 };
 use crate::{
     clock::Timestamp,
@@ -73,7 +73,7 @@ pub async fn settle_lock(
         Outcome::Aborted | Outcome::Unknown => false,
         _ => return Ok(Settled::Undecided),
     };
-    finish(shards.as_ref(), shard, lock.txn, lock.not_after, commit).await?;
+    finish(shards.as_ref(), shard, lock.txn, lock.not_after, commit, Terms::BYPASS).await?;
     Ok(Settled::Ended)
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn end_at_decider(
     let shard = shards.locate(slot(decider)?)?;
     let action =
         Action::Settle(Settle { request_id: txn.to_bytes(), not_after: not_after.0, refused });
-    shards.propose(shard, action, Admission::Bypass).await
+    shards.propose(shard, action, Terms::BYPASS).await
 }
 
 /// Releases a prepared transaction at a shard.
@@ -99,24 +99,26 @@ pub(super) async fn finish(
     txn: RequestId,
     not_after: Timestamp,
     commit: bool,
+    terms: Terms,
 ) -> Result<Outcome, StoreError> {
     let action =
         Action::Finish(Finish { request_id: txn.to_bytes(), not_after: not_after.0, commit });
-    shards.propose(shard, action, Admission::Bypass).await
+    shards.propose(shard, action, terms).await
 }
 
 /// Finishes a committed transaction on its participants, and has the decider
-/// forget those that did; says how many they were. What fails here is swept later.
+/// forget those that did; says how many they were. Claims end with their finish. What fails here is swept later.
 pub(super) async fn finish_participants(
     shards: &dyn Shards,
     decider: &[u8],
     txn: RequestId,
     not_after: Timestamp,
     participants: &[Bytes],
+    terms: Terms,
 ) -> Result<usize, StoreError> {
     let finishes = participants.iter().map(|place| async move {
         let shard = shards.locate(slot(place)?)?;
-        finish(shards, shard, txn, not_after, true).await.map(|_| place.clone())
+        finish(shards, shard, txn, not_after, true, terms).await.map(|_| place.clone())
     });
     let finished: Vec<Bytes> =
         futures::future::join_all(finishes).await.into_iter().flatten().collect();
@@ -127,7 +129,7 @@ pub(super) async fn finish_participants(
     let acknowledge =
         Action::Acknowledge(Acknowledge { request_id: txn.to_bytes(), participants: finished });
     let shard = shards.locate(slot(decider)?)?;
-    shards.propose(shard, acknowledge, Admission::Bypass).await.map(|_| count)
+    shards.propose(shard, acknowledge, Terms::BYPASS).await.map(|_| count)
 }
 
 /// Ends what is outstanding at a shard, as its leader does now and then: prepared
@@ -171,8 +173,15 @@ async fn end(
         }
         Outstanding::Prepared { .. } => Ok(false),
         Outstanding::Decided { txn, not_after, participants } => {
-            let finished =
-                finish_participants(shards.as_ref(), place, txn, not_after, &participants).await?;
+            let finished = finish_participants(
+                shards.as_ref(),
+                place,
+                txn,
+                not_after,
+                &participants,
+                Terms::BYPASS,
+            )
+            .await?;
             Ok(finished == participants.len())
         }
     }

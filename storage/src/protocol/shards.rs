@@ -37,6 +37,29 @@ pub enum Admission {
     Bypass,
 }
 
+/// On what terms an action is proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether it may be turned away for load.
+    pub admission: Admission,
+    /// Names one who lost often over his attempts; 0: nobody. If he loses again, the leader
+    /// may hold others back until he has come once more.
+    pub claimant: u64,
+}
+
+impl Terms {
+    /// It may be turned away.
+    pub const ORDINARY: Self = Self { admission: Admission::Ordinary, claimant: 0 };
+    /// It must go on.
+    pub const BYPASS: Self = Self { admission: Admission::Bypass, claimant: 0 };
+
+    /// The same, for one who claims.
+    #[must_use]
+    pub fn of(self, claimant: u64) -> Self {
+        Self { claimant, ..self }
+    }
+}
+
 /// How fresh a read of one shard must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
@@ -112,7 +135,7 @@ pub trait Shards: Send + Sync + 'static {
         &self,
         shard: ShardId,
         action: Action,
-        admission: Admission,
+        terms: Terms,
     ) -> Result<Outcome, StoreError>;
 
     /// Reads a shard; `None` if it does not own a slot that was asked for.

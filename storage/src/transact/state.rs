@@ -130,6 +130,7 @@ impl State {
             checks: points.chain(absent).chain(ranges).map(Into::into).collect(),
             ops: writes.chain(adds).map(Into::into).collect(),
             read_time: self.read_time,
+            claimant: 0,
         }
     }
 }

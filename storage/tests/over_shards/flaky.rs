@@ -20,7 +20,7 @@ use cardea_storage::{
         pin::Pinned,
         settle,
         sharded::ShardedStore,
-        shards::{Admission, Freshness, ShardId, ShardRead, ShardSeen, Shards},
+        shards::{Freshness, ShardId, ShardRead, ShardSeen, Shards, Terms},
     },
     store::Watch,
     txn::{Outcome, command::Action},
@@ -168,7 +168,7 @@ impl Shards for Flaky {
         &self,
         shard: ShardId,
         action: Action,
-        _admission: Admission,
+        _terms: Terms,
     ) -> Result<Outcome, StoreError> {
         self.proposals.fetch_add(1, Ordering::SeqCst);
         self.travel().await;

@@ -8,7 +8,7 @@ use cardea_storage::{
     engine::Order,
     protocol::{
         pin::PinnedRead,
-        shards::{Admission, Shards},
+        shards::{Shards, Terms},
     },
     store::{Draft, Read, ReadRequest, Scan, Verdict},
     txn::{
@@ -44,7 +44,7 @@ fn txn(id: u8, not_after: Timestamp, checks: &[Condition], ops: &[Effect]) -> Tx
 async fn propose(flaky: &Arc<Flaky>, number: u16, action: Action) -> Outcome {
     let slot = Accounts::key(&AccountKey(number)).slot();
     let shard = flaky.locate(slot).unwrap();
-    flaky.propose(shard, action, Admission::Ordinary).await.unwrap()
+    flaky.propose(shard, action, Terms::ORDINARY).await.unwrap()
 }
 
 async fn balance(store: &Arc<dyn Store>, number: u16) -> Option<i64> {
@@ -62,9 +62,9 @@ async fn a_strong_reader_between_decide_and_finish_sees_the_commit() {
     let (flaky, store) = Flaky::new(1, 4);
     flaky.lose_finishes(true);
     let draft = Draft {
-        checks: vec![],
         ops: vec![put(0, 1).into(), put(1, 2).into()],
         read_time: flaky.clock.now(),
+        ..Draft::default()
     };
     assert!(matches!(store.commit(draft).await.unwrap(), Verdict::Committed(_)));
     assert_eq!(balance(&store, 0).await, Some(1));

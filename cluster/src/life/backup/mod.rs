@@ -32,7 +32,7 @@ use cardea_raft::{GroupId, NodeId};
 use cardea_storage::{
     Fault, StoreError, Timestamp,
     planted::{self, Bug},
-    protocol::shards::{Admission, ShardId},
+    protocol::shards::{ShardId, Terms},
     txn::{
         Outcome,
         command::{Action, Fence},
@@ -328,7 +328,7 @@ impl Cutter {
         let clock = self.member.clock();
         let given_up = clock.monotonic() + ELECTION_MAX;
         loop {
-            let answer = self.member.shards().propose(shard, action(), Admission::Bypass).await;
+            let answer = self.member.shards().propose(shard, action(), Terms::BYPASS).await;
             return match answer {
                 Ok(Outcome::Committed { time, .. }) if time.0 < self.fence_until => Ok(()),
                 Ok(Outcome::Committed { .. }) => Err(BackupError::Lapsed(group)),
@@ -368,7 +368,7 @@ impl Cutter {
             }
             let action = Action::Fence(Fence { until: 0 });
             let shard = ShardId(group.0);
-            let lifted = self.member.shards().propose(shard, action, Admission::Bypass).await;
+            let lifted = self.member.shards().propose(shard, action, Terms::BYPASS).await;
             if let Err(error) = lifted {
                 tracing::warn!(%group, %error, "a fence stays until it lapses");
             }

@@ -133,6 +133,7 @@ fn is_settled(shard: &ShardPicture) -> bool {
     })
 }
 
+#[derive(Clone, Copy)]
 struct Planner<'a> {
     picture: &'a Picture,
     rules: &'a Rules,
@@ -398,10 +399,12 @@ impl Planner<'_> {
                 let arriving = self.replica_on(*into).is_some_and(|r| !is_voter(r));
                 // The directory is on every node: moving its votes evens nothing.
                 let evens = (evens || arriving) && self.group != DIRECTORY;
+                let stays = Some(*out) != self.shard.leader;
+                let evens = evens && (stays || arriving || !self.another_gives(*out, *into));
                 if then > now || (then == now && evens) {
-                    let stays = Some(*out) != self.shard.leader;
                     let gain = self.load(*out).saturating_sub(self.load(*into));
-                    let worth = (then, arriving, gain, stays, Reverse(*into));
+                    // A leader that goes hands over, and its clients wait.
+                    let worth = (then, arriving, stays, gain, Reverse(*into));
                     if best.as_ref().is_none_or(|(known, _)| worth > *known) {
                         best = Some((worth, swapped));
                     }
@@ -411,6 +414,24 @@ impl Planner<'_> {
         if let Some((_, swapped)) = best {
             *target = swapped;
         }
+    }
+
+    /// Whether another shard could even the load of two nodes without handing over its
+    /// leadership, for which its clients would wait.
+    fn another_gives(&self, out: NodeId, into: NodeId) -> bool {
+        let others = self.picture.shards.iter().filter(|(group, shard)| {
+            let leads_elsewhere = shard.leader.is_some_and(|leader| leader != out);
+            **group != DIRECTORY && **group != self.group && shard.formed && leads_elsewhere
+        });
+        others.map(|(group, shard)| Planner { group: *group, shard, ..*self }).any(|other| {
+            let now: Vec<NodeId> = other.voters().map(|voter| voter.node).collect();
+            let then =
+                now.iter().map(|node| if *node == out { into } else { *node }).collect::<Vec<_>>();
+            now.contains(&out)
+                && other.replica_on(into).is_none()
+                && other.is_within(into)
+                && other.spread(&then) >= other.spread(&now)
+        })
     }
 
     fn best_addition(&self, target: &[NodeId], candidates: &[NodeId]) -> Option<NodeId> {

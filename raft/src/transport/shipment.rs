@@ -46,6 +46,8 @@ pub(super) enum Failure {
     Call(Status),
     /// Nothing moved for too long.
     Stalled,
+    /// It waited for its turn: by now there may be a newer one.
+    Outdated,
 }
 
 /// How far the connection has taken the pieces.

@@ -32,6 +32,7 @@ mod scripted;
 mod snapshots;
 mod streams;
 mod together;
+mod turns;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const HERE: NodeId = NodeId(1);

@@ -154,6 +154,12 @@ pub trait Machine: Send + Sync + 'static {
         0
     }
 
+    /// Bytes that may still come to the disk before it reaches into its reserve, of which
+    /// nothing but what must go on may take. Blocks.
+    fn room_bytes(&self) -> Result<u64, Fault> {
+        Ok(u64::MAX)
+    }
+
     /// The time, in milliseconds since the Unix epoch, that a leader hands out
     /// with a read index; opaque to this crate.
     fn leader_now(&self) -> u64 {

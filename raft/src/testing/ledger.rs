@@ -41,6 +41,7 @@ pub struct Ledger {
     new: bool,
     held: AtomicBool,
     lingers: AtomicBool,
+    full: AtomicBool,
     applied_entries: AtomicU64,
 }
 
@@ -76,6 +77,7 @@ impl Ledger {
             new,
             held: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             applied_entries: AtomicU64::new(0),
         }))
     }
@@ -108,6 +110,11 @@ impl Ledger {
     pub fn linger(self: &Arc<Self>) -> Held {
         self.lingers.store(true, Ordering::SeqCst);
         Held(self.clone())
+    }
+
+    /// From now on it says that there is no room on its disk.
+    pub fn fill(&self) {
+        self.full.store(true, Ordering::SeqCst);
     }
 
     fn engine(&self) -> Arc<dyn Engine> {
@@ -296,6 +303,10 @@ impl Machine for Ledger {
         self.disk.remove(&generation_at(&self.directory, old.0))?;
         self.keep_copy(generation, engine.as_ref())?;
         Ok(())
+    }
+
+    fn room_bytes(&self) -> Result<u64, Fault> {
+        Ok(if self.full.load(Ordering::SeqCst) { 0 } else { u64::MAX })
     }
 
     fn leader_now(&self) -> u64 {

@@ -162,8 +162,9 @@ impl ReplicaClients {
             to: (member.node, target),
         };
         let account = shared.confirmed.of(self.group, target);
-        let (tenure, turn) = (Tenure::of(&self.log), None);
-        ReplicaClient { shared, route, account, tenure, turn, purpose }
+        let (log, turn) = (self.log.clone(), None);
+        let tenure = Tenure::of(&log);
+        ReplicaClient { shared, route, account, tenure, log, turn, purpose }
     }
 }
 
@@ -190,6 +191,7 @@ pub struct ReplicaClient {
     route: Route,
     account: Account,
     tenure: Tenure,
+    log: Glance,
     /// That of the next snapshot.
     turn: Option<Turn>,
     purpose: Purpose,
@@ -353,7 +355,7 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         };
         let line = shared.channels.line(self.route.to.0, Purpose::Snapshots);
         let client = raft_client(&line);
-        let (route, next_turn) = (self.route, &mut self.turn);
+        let (route, log, next_turn) = (self.route, &self.log, &mut self.turn);
         let sending = async {
             let (disk, convoy) = (&shared.disk, &shared.convoy);
             let bytes = shipment::bytes_of(disk, &snapshot).await;
@@ -362,7 +364,13 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
                 *next_turn = Some(convoy.turn(bytes).await);
                 return Err(shipment::Failure::Outdated);
             };
-            let _under_way = turn;
+            let last = snapshot.meta.last_log_id.map_or(0, |last| last.index);
+            let hold = log.holds().map(|holds| holds.begin(route.to.1, last));
+            if let Some(None) = hold {
+                *next_turn = Some(turn);
+                return Err(shipment::Failure::Outdated);
+            }
+            let _under_way = (turn, hold);
             shipment::send(client, route, vote, snapshot, disk, convoy, bounds).await
         };
         tokio::select! {

@@ -46,7 +46,7 @@ pub(super) enum Failure {
     Call(Status),
     /// Nothing moved for too long.
     Stalled,
-    /// It waited for its turn: by now there may be a newer one.
+    /// It waited for its turn, or for its log: by now there may be a newer one.
     Outdated,
 }
 

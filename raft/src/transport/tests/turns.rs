@@ -14,6 +14,8 @@ use super::{
     *,
 };
 use crate::{
+    alarm::Alarm,
+    log::{Log, LogSettings},
     transport::GrpcTransport,
     types::{
         LeaderId, LogId, Member, RaftSnapshot, SnapshotData, SnapshotMeta, StoredMembership, Vote,
@@ -74,4 +76,33 @@ async fn a_snapshot_that_waited_for_its_turn_gives_it_to_the_newest() {
     let (_, length) = script.disk.read_stream(&Path::new(RECEIVED).join("rows.sst")).unwrap();
     assert_eq!(length, 11);
     assert!(convoy.turn_now(u64::MAX).is_some(), "it has gone on");
+}
+
+/// What follows a snapshot is kept from when it leaves; one that nothing would follow does not.
+#[tokio::test]
+async fn a_snapshot_leaves_only_with_the_log_behind_it() {
+    let script = Arc::new(Script::default());
+    let (address, _serving) = listen(Scripted::routes(&script), ServerTls::LoopbackPlain).await;
+    let (channels, _) = channels_to(&address, ClientTls::LoopbackPlain);
+    let disk = MemoryDisk::new(1);
+    let at = Path::new("/node/log");
+    disk.create_directory(at).unwrap();
+    let log = Log::open(&disk, at, LogSettings::default(), Arc::new(Alarm::new())).unwrap();
+    let store = log.group(GROUP, ReplicaId(11)).unwrap();
+    let (old, newest) = (copy(&disk, "/here/old", 50, 11), copy(&disk, "/here/newest", 60, 11));
+    let settings = TransportSettings::default();
+    let transport = GrpcTransport::new(CLUSTER, HERE, channels, Arc::new(disk), settings);
+    let mut network = crate::Transport::network(&transport, GROUP, ReplicaId(11), store.glance());
+    let mut client = network.new_snapshot_client(ReplicaId(22), &Member { node: THERE }).await;
+    let vote = Vote::new_committed(3, ReplicaId(11));
+    let option = || RPCOption::new(Duration::from_secs(60));
+    let never = std::future::pending;
+
+    let holds = store.glance().holds().unwrap();
+    let matched = [(ReplicaId(22), None)].into();
+    assert_eq!(holds.give_up(51, None, &matched), 51);
+    let outdated = client.full_snapshot(vote, old, never(), option()).await;
+    assert!(matches!(outdated, Err(StreamingError::Timeout(_))), "{outdated:?}");
+    client.full_snapshot(vote, newest, never(), option()).await.unwrap();
+    assert_eq!(holds.give_up(100, None, &matched), 60);
 }

@@ -33,6 +33,8 @@ pub(super) struct Script {
     pub(super) beats: bool,
     /// Where it receives snapshots.
     pub(super) disk: MemoryDisk,
+    /// The bytes that each snapshot was said to have.
+    pub(super) told_bytes: Mutex<Vec<u64>>,
     /// Milliseconds it waits for a piece.
     pub(super) chunk_ms_max: u64,
     /// Streams of heartbeats so far, and heartbeats in each message.
@@ -51,6 +53,7 @@ impl Default for Script {
             skew: 0,
             beats: true,
             disk: MemoryDisk::new(2),
+            told_bytes: Mutex::default(),
             chunk_ms_max: 5_000,
             seen_beats: Mutex::default(),
             appended: watch::Sender::new(0),
@@ -195,6 +198,7 @@ impl Raft for Scripted {
             else {
                 return Err(Status::internal("no begin"));
             };
+            script.told_bytes.lock().push(begin.bytes);
             Ok(proto::SnapshotResponse { vote: begin.vote })
         });
         receiving.await.unwrap().map(Response::new)

@@ -1,8 +1,8 @@
 //! What a group replicates: the seam between consensus and state.
 //!
 //! The host drives a [`Machine`] from blocking threads. Calls that change it
-//! are serial; [`Machine::leader_now`], [`Machine::shown`] and [`Machine::begin_receive`] may come
-//! at any time from any thread.
+//! are serial; [`Machine::leader_now`], [`Machine::shown`], [`Machine::begin_receive`],
+//! [`Machine::size_bytes`] and [`Machine::room_bytes`] may come at any time from any thread.
 
 use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 

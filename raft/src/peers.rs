@@ -142,6 +142,11 @@ impl Replica {
         self.raft.handle_transfer_leader(request).await
     }
 
+    /// Bytes that may still come to its disk. Blocks.
+    pub fn room_bytes(&self) -> Result<u64, Fault> {
+        self.machine.room_bytes()
+    }
+
     /// A fresh directory for the files of an incoming snapshot. Who does not
     /// deliver it removes it. Blocks.
     pub fn begin_receive(&self) -> Result<PathBuf, Fault> {

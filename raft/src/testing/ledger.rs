@@ -41,7 +41,7 @@ pub struct Ledger {
     new: bool,
     held: AtomicBool,
     lingers: AtomicBool,
-    full: AtomicBool,
+    room_bytes: AtomicU64,
     applied_entries: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ impl Ledger {
             new,
             held: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
-            full: AtomicBool::new(false),
+            room_bytes: AtomicU64::new(u64::MAX),
             applied_entries: AtomicU64::new(0),
         }))
     }
@@ -112,9 +112,9 @@ impl Ledger {
         Held(self.clone())
     }
 
-    /// From now on it says that there is no room on its disk.
-    pub fn fill(&self) {
-        self.full.store(true, Ordering::SeqCst);
+    /// From now on it says that so many bytes may come to its disk.
+    pub fn leave_room(&self, bytes: u64) {
+        self.room_bytes.store(bytes, Ordering::SeqCst);
     }
 
     fn engine(&self) -> Arc<dyn Engine> {
@@ -306,7 +306,7 @@ impl Machine for Ledger {
     }
 
     fn room_bytes(&self) -> Result<u64, Fault> {
-        Ok(if self.full.load(Ordering::SeqCst) { 0 } else { u64::MAX })
+        Ok(self.room_bytes.load(Ordering::SeqCst))
     }
 
     fn leader_now(&self) -> u64 {

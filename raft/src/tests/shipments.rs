@@ -90,7 +90,7 @@ async fn a_full_disk_holds_no_log_for_who_is_sent_a_snapshot() {
     let settings = Settings { snapshot_entries: 50, entries_kept: 5, ..Settings::default() };
     let (cluster, leader, _) = with_a_parked_shipment(settings).await;
     let sent = cluster.status(leader).snapshot;
-    cluster.ledger(leader).fill();
+    cluster.ledger(leader).leave_room(0);
     write(&cluster, leader, 60).await;
     snapshot_and_purge(&cluster, leader).await;
     eventually("the log is kept", || cluster.status(leader).purged > sent).await;

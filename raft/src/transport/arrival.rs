@@ -40,6 +40,7 @@ impl Inner {
         if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
             return Err(Refusal::Malformed.status("a snapshot from beyond its leader"));
         }
+        let _place = self.room.take(&replica, begin.bytes).await?;
         let receiver = replica.clone();
         let directory = reception::receive(
             &mut incoming,

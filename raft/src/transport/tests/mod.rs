@@ -28,6 +28,7 @@ mod frozen;
 mod overtaken;
 mod pulses;
 mod refused;
+mod room;
 mod scripted;
 mod snapshots;
 mod streams;

@@ -147,8 +147,8 @@ impl Replica {
         self.machine.room_bytes()
     }
 
-    /// A fresh directory for the files of an incoming snapshot. Who does not
-    /// deliver it removes it. Blocks.
+    /// A fresh directory for the files of an incoming snapshot, which are removed unless they
+    /// are [installed](SnapshotData::received). Blocks.
     pub fn begin_receive(&self) -> Result<PathBuf, Fault> {
         self.machine.begin_receive()
     }

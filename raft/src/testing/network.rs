@@ -283,7 +283,7 @@ impl Way {
         self.back(replica.raft.append_entries(beat).await)
     }
 
-    fn ship(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+    fn ship(&self, from: &Path, to: &Path) -> Result<SnapshotData, Fault> {
         let absent = || Fault::new("a node without a disk");
         let source = self.network.station(self.from).ok_or_else(absent)?.disk;
         let target = self.network.station(self.to).ok_or_else(absent)?.disk;
@@ -298,7 +298,7 @@ impl Way {
                 .map_err(|error| Fault::caused("write a received file", error))?;
             sink.finish()?;
         }
-        Ok(())
+        Ok(SnapshotData::received(target, to.to_path_buf()))
     }
 }
 
@@ -404,11 +404,10 @@ impl RaftNetworkV2<Config> for MemoryClient {
         let receiver = replica.clone();
         let shipped = tokio::task::spawn_blocking(move || {
             let directory = receiver.begin_receive()?;
-            way.ship(&source, &directory)?;
-            Ok::<_, Fault>(directory)
+            way.ship(&source, &directory)
         });
-        let directory = match shipped.await {
-            Ok(Ok(directory)) => directory,
+        let files = match shipped.await {
+            Ok(Ok(files)) => files,
             Ok(Err(fault)) => return Err(NetworkError::new(&fault).into()),
             Err(error) => return Err(NetworkError::new(&error).into()),
         };
@@ -416,8 +415,7 @@ impl RaftNetworkV2<Config> for MemoryClient {
         while self.way.network.state.lock().parked.contains(&self.way.to) {
             tokio::time::sleep(PARKED).await;
         }
-        let received =
-            RaftSnapshot { meta: snapshot.meta, snapshot: SnapshotData::received(directory) };
+        let received = RaftSnapshot { meta: snapshot.meta, snapshot: files };
         // The files took their time; the way may be cut by now.
         self.way.go()?;
         Ok(self.way.back(replica.raft.install_full_snapshot(vote, received).await)?)

@@ -217,9 +217,9 @@ impl Host {
     }
 
     /// Has the log here purged up to `index`, as far as a snapshot holds it and
-    /// no replication needs it.
+    /// no replication needs it, nor who is being sent a snapshot.
     pub async fn purge(&self, group: GroupId, index: u64) -> Result<(), ChangeError> {
         let running = self.running(group)?;
-        running.raft.trigger().purge_log(index).await.map_err(|_| ChangeError::Stopped)
+        if keeper::let_go(&running, index).await { Ok(()) } else { Err(ChangeError::Stopped) }
     }
 }

@@ -52,6 +52,12 @@ fn stopped_by_itself(group: &Arc<Group>) -> Option<Fault> {
 const LOG_PARTS: u64 = 4;
 /// What may stay of it behind the snapshot.
 const KEPT_PARTS: u64 = 16;
+/// How many times that may stay while a snapshot is on its way to somebody who needs what is
+/// behind it: of a large machine as much as the machine itself. More than this, and a new
+/// snapshot is less to send than the log behind the old one; and the disk of a leader must not
+/// fill for a follower that never takes it. Not so much may be written while a snapshot is sent,
+/// unless it is written faster than snapshots are sent.
+const HELD_TIMES: u64 = KEPT_PARTS;
 
 async fn snapshot_if_due(group: &Arc<Group>) -> Result<(), Fault> {
     let since = group.progress.since_snapshot();
@@ -94,9 +100,39 @@ pub(crate) async fn purge_if_long(group: &Arc<Group>) {
     let long =
         beyond(least).and_then(|_| beyond(least.max(group.machine.size_bytes() / KEPT_PARTS)));
     if let Some(index) = many.max(long).filter(|at| Some(*at) > purged)
-        && group.raft.trigger().purge_log(index).await.is_err()
+        && !let_go(group, index).await
     {
         tracing::debug!(group = %group.id, "no purge: the replica is stopping");
+    }
+}
+
+/// Lets go of what the log holds up to `upto`, but for what must stay for those who are sent a
+/// snapshot. False if the replica is stopping.
+pub(crate) async fn let_go(group: &Arc<Group>, upto: u64) -> bool {
+    let snapshot = group.raft.metrics().borrow_watched().snapshot.map(|id| id.index);
+    let Some(upto) = snapshot.map(|snapshot| upto.min(snapshot)) else { return true };
+    let upto = match group.log.holds() {
+        Some(holds) => {
+            let bound = if holds.is_empty() { None } else { held_after(group).await };
+            holds.give_up(upto, bound, &group.status().matched)
+        }
+        None => upto,
+    };
+    group.raft.trigger().purge_log(upto).await.is_ok()
+}
+
+/// The index up to which nothing is held for anybody, as far as it is known in this life.
+async fn held_after(group: &Arc<Group>) -> Option<u64> {
+    let machine = group.machine.clone();
+    let room =
+        blocking::spawn(move || Ok::<_, Fault>((machine.size_bytes(), machine.room_bytes()?)));
+    match room.await {
+        Ok(Ok((size_bytes, 1..))) => {
+            let kept = group.settings.bytes_kept.max(size_bytes / KEPT_PARTS);
+            group.progress.before(group.progress.applied()?, kept.saturating_mul(HELD_TIMES))
+        }
+        // The disk is full, or nobody knows.
+        _ => Some(u64::MAX),
     }
 }
 

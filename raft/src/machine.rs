@@ -1,8 +1,8 @@
 //! What a group replicates: the seam between consensus and state.
 //!
 //! The host drives a [`Machine`] from blocking threads. Calls that change it
-//! are serial; [`Machine::leader_now`], [`Machine::shown`] and [`Machine::begin_receive`] may come
-//! at any time from any thread.
+//! are serial; [`Machine::leader_now`], [`Machine::shown`], [`Machine::begin_receive`],
+//! [`Machine::size_bytes`] and [`Machine::room_bytes`] may come at any time from any thread.
 
 use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
@@ -152,6 +152,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Bytes that a snapshot of the machine would need, roughly; 0 if unknown.
     fn size_bytes(&self) -> u64 {
         0
+    }
+
+    /// Bytes that may still come to the disk before it reaches into its reserve, of which
+    /// nothing but what must go on may take. Blocks.
+    fn room_bytes(&self) -> Result<u64, Fault> {
+        Ok(u64::MAX)
     }
 
     /// The time, in milliseconds since the Unix epoch, that a leader hands out

@@ -142,8 +142,13 @@ impl Replica {
         self.raft.handle_transfer_leader(request).await
     }
 
-    /// A fresh directory for the files of an incoming snapshot. Who does not
-    /// deliver it removes it. Blocks.
+    /// Bytes that may still come to its disk. Blocks.
+    pub fn room_bytes(&self) -> Result<u64, Fault> {
+        self.machine.room_bytes()
+    }
+
+    /// A fresh directory for the files of an incoming snapshot, which are removed unless they
+    /// are [installed](SnapshotData::received). Blocks.
     pub fn begin_receive(&self) -> Result<PathBuf, Fault> {
         self.machine.begin_receive()
     }

@@ -48,6 +48,8 @@ pub struct NodePicture {
     pub draining: bool,
     /// Whether its disk hangs, or did lately.
     pub disk_hangs: bool,
+    /// Whether its disk has less room than its reserve.
+    pub disk_full: bool,
     /// Milliseconds since another took a leadership that it had not handed over, if the
     /// planner has seen that.
     pub deposed_ms: Option<u64>,
@@ -228,12 +230,13 @@ impl Picture {
 
     /// Whether a node may get replicas now.
     fn takes(&self, node: NodeId, rules: &Rules) -> bool {
-        self.fills(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_hangs)
+        self.may_lead(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_full)
     }
 
     /// Whether a node goes on with replicas that it was given. A disk that hangs does not
     /// keep it from that: filling them is what a disk may be too slow for, and whoever
-    /// begins anew each time never ends.
+    /// begins anew each time never ends. Nor does one that is full: what does not fit is
+    /// refused there, and what has come already may stay.
     fn fills(&self, node: NodeId, rules: &Rules) -> bool {
         self.is_alive(node, rules)
             && self
@@ -248,9 +251,10 @@ impl Picture {
         deposed_ms.is_none_or(|ms| ms >= rules.leader_trust_ms)
     }
 
-    /// Whether a node may lead.
+    /// Whether a node may lead. Whether its disk is full is not asked: that keeps replicas away
+    /// which it does not have yet.
     fn may_lead(&self, node: NodeId, rules: &Rules) -> bool {
-        self.takes(node, rules)
+        self.fills(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_hangs)
     }
 }
 

@@ -90,6 +90,7 @@ pub fn picture(view: &DirectoryView, observed: &Observed) -> Picture {
                 draining: record.state() != NodeState::Live
                     || report.is_some_and(|report| report.draining),
                 disk_hangs: report.is_some_and(|report| report.disk_hangs),
+                disk_full: report.is_some_and(|report| report.disk_full),
                 deposed_ms: observed.deposed_ms.get(&id).copied(),
             };
             (id, picture)
@@ -253,6 +254,18 @@ mod tests {
         let change = RoleChange { replica: ReplicaId(40), role: ReplicaRole::Leaving };
         let gives_up = Step::SetRoles { group: DIRECTORY, generation: 7, changes: vec![change] };
         assert_eq!(steps(&observed), [gives_up]);
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_disk_is_seen() {
+        let view = view(&[(1, NodeState::Live, ReplicaRole::Voter)]);
+        for (disk_full, disk_hangs) in [(false, false), (true, false), (false, true)] {
+            let said = StatusResponse { disk_full, disk_hangs, ..report(1, 1, &[10]) };
+            let reports = BTreeMap::from([(NodeId(1), said)]);
+            let seen = picture(&view, &Observed { reports, ..Observed::default() });
+            let node = &seen.nodes[&NodeId(1)];
+            assert_eq!((node.disk_full, node.disk_hangs), (disk_full, disk_hangs));
+        }
     }
 
     /// For as long as a node had not heard of a new leader, it took a shard for one without,

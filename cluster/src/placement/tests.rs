@@ -16,6 +16,7 @@ fn node(region: &str) -> NodePicture {
         silent_ms: 0,
         draining: false,
         disk_hangs: false,
+        disk_full: false,
         deposed_ms: None,
     }
 }

@@ -422,6 +422,10 @@ impl cardea_raft::Machine for Replica {
         self.row_bytes()
     }
 
+    fn room_bytes(&self) -> Result<u64, Fault> {
+        self.snapshots.room_bytes()
+    }
+
     fn leader_now(&self) -> u64 {
         self.leader_clock.now().max(self.log_time()).0
     }

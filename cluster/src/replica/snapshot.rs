@@ -126,6 +126,11 @@ impl Snapshots {
         Ok(Some(snapshot))
     }
 
+    /// Bytes free on the disk above its reserve.
+    pub(super) fn room_bytes(&self) -> Result<u64, Fault> {
+        Ok(self.disk.free_bytes(&self.root)?.saturating_sub(self.reserve_bytes))
+    }
+
     /// Forgets the current snapshot.
     pub(super) fn discard(&self) -> Result<(), Fault> {
         let mut current = self.current.lock();

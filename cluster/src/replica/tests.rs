@@ -23,6 +23,7 @@ const AT: &str = "/data/tablets/g1-r1";
 struct Site {
     disk: Arc<MemoryDisk>,
     clock: Arc<ManualClock>,
+    reserve_bytes: u64,
 }
 
 impl Site {
@@ -30,6 +31,7 @@ impl Site {
         Self {
             disk: Arc::new(MemoryDisk::new(1)),
             clock: Arc::new(ManualClock::new(Timestamp(1_000))),
+            reserve_bytes: 0,
         }
     }
 
@@ -39,7 +41,7 @@ impl Site {
             replica: ReplicaId(1),
             disk: self.disk.clone(),
             at: PathBuf::from(AT),
-            reserve_bytes: 0,
+            reserve_bytes: self.reserve_bytes,
             clock: self.clock.clone(),
             comparison: ClockComparison::new(self.clock.clone()),
             directory: Directory::new(self.clock.clone(), Vec::new()),
@@ -188,6 +190,16 @@ fn an_installed_snapshot_replaces_everything_and_is_the_current_one() {
     let replica = there.open();
     assert!(has(&replica, 8));
     assert_eq!(replica.machine().state().digest, source.machine().state().digest);
+}
+
+#[test]
+fn what_is_in_reserve_is_no_room_for_a_snapshot() {
+    let site = Site { reserve_bytes: 100, ..Site::new() };
+    let replica = site.open();
+    for (free, room) in [(1_000, 900), (101, 1), (100, 0), (99, 0)] {
+        site.disk.set_free_bytes(free);
+        assert_eq!(replica.room_bytes().unwrap(), room, "of {free}");
+    }
 }
 
 #[test]

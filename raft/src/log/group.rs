@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::{
+    holds::Holds,
     key,
     tail::Tail,
     writer::{Urgency, Writer},
@@ -41,6 +42,7 @@ pub(super) struct GroupLog {
     replica: ReplicaId,
     engine: Arc<dyn Engine>,
     writer: Arc<Writer>,
+    holds: Arc<Holds>,
     state: Mutex<State>,
 }
 
@@ -106,6 +108,7 @@ impl GroupLog {
             replica,
             engine,
             writer,
+            holds: Arc::default(),
             state: Mutex::new(State {
                 vote: vote.map(Vote::from),
                 committed: committed.map(LogId::from),
@@ -119,6 +122,11 @@ impl GroupLog {
                 closed: false,
             }),
         })
+    }
+
+    /// For whom it keeps what a snapshot holds already.
+    pub(super) fn holds(&self) -> &Arc<Holds> {
+        &self.holds
     }
 
     /// The replica whose log this is.

@@ -6,6 +6,7 @@
 //! starts again on this disk with an empty log, which could let it vote twice.
 
 mod group;
+mod holds;
 mod key;
 mod store;
 mod tail;

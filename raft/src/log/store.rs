@@ -15,7 +15,10 @@ use openraft::{
     storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
 };
 
-use super::group::{GroupLog, LogExtent};
+use super::{
+    group::{GroupLog, LogExtent},
+    holds::Holds,
+};
 use crate::{
     alarm::Alarm,
     machine::Position,
@@ -97,6 +100,11 @@ impl Glance {
     /// How far others were told that entries are committed.
     pub(crate) fn told_committed(&self) -> Option<u64> {
         self.0.upgrade()?.told_committed()
+    }
+
+    /// For whom the log keeps what a snapshot holds already; none once it is closed.
+    pub(crate) fn holds(&self) -> Option<Arc<Holds>> {
+        Some(self.0.upgrade()?.holds().clone())
     }
 
     /// The newest membership that was appended since the log was opened, and not cut

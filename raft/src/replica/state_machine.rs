@@ -232,7 +232,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if machine.current_snapshot()?.is_some_and(|s| s.directory == snapshot.directory) {
                 return Err(Fault::new("the machine is older than its own snapshot"));
             }
-            machine.install(snapshot.directory, (&last).into(), membership)
+            machine.install(snapshot.take_over(), (&last).into(), membership)
         })
         .await?;
         self.progress.snapshotted();

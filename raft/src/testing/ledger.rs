@@ -41,6 +41,7 @@ pub struct Ledger {
     new: bool,
     held: AtomicBool,
     lingers: AtomicBool,
+    room_bytes: AtomicU64,
     applied_entries: AtomicU64,
 }
 
@@ -76,6 +77,7 @@ impl Ledger {
             new,
             held: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            room_bytes: AtomicU64::new(u64::MAX),
             applied_entries: AtomicU64::new(0),
         }))
     }
@@ -108,6 +110,11 @@ impl Ledger {
     pub fn linger(self: &Arc<Self>) -> Held {
         self.lingers.store(true, Ordering::SeqCst);
         Held(self.clone())
+    }
+
+    /// From now on it says that so many bytes may come to its disk.
+    pub fn leave_room(&self, bytes: u64) {
+        self.room_bytes.store(bytes, Ordering::SeqCst);
     }
 
     fn engine(&self) -> Arc<dyn Engine> {
@@ -296,6 +303,10 @@ impl Machine for Ledger {
         self.disk.remove(&generation_at(&self.directory, old.0))?;
         self.keep_copy(generation, engine.as_ref())?;
         Ok(())
+    }
+
+    fn room_bytes(&self) -> Result<u64, Fault> {
+        Ok(self.room_bytes.load(Ordering::SeqCst))
     }
 
     fn leader_now(&self) -> u64 {

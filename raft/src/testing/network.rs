@@ -8,6 +8,7 @@ use std::{
     io::{Read, Write},
     path::Path,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -37,6 +38,9 @@ use crate::{
 
 type Config = TypeConfig;
 
+/// How often a parked snapshot looks whether it may go on.
+const PARKED: Duration = Duration::from_millis(5);
+
 #[derive(Clone)]
 struct Station {
     groups: Weak<dyn Groups>,
@@ -50,6 +54,8 @@ struct State {
     hung: BTreeSet<(NodeId, NodeId)>,
     refused: BTreeSet<(NodeId, NodeId)>,
     withheld: BTreeSet<(NodeId, NodeId)>,
+    parked: BTreeSet<NodeId>,
+    shipped: BTreeMap<NodeId, usize>,
 }
 
 /// Every node of a test and the links between them.
@@ -101,6 +107,22 @@ impl MemoryNetwork {
     /// now on, though somebody does.
     pub fn refuse(&self, node: NodeId, to: NodeId) {
         self.state.lock().refused.insert((node, to));
+    }
+
+    /// Snapshots for `node` arrive from now on, but nobody has them, until
+    /// [`unpark`](Self::unpark).
+    pub fn park(&self, node: NodeId) {
+        self.state.lock().parked.insert(node);
+    }
+
+    /// Snapshots for `node` are had.
+    pub fn unpark(&self, node: NodeId) {
+        self.state.lock().parked.remove(&node);
+    }
+
+    /// Snapshots whose files came to `node`.
+    pub fn shipped(&self, node: NodeId) -> usize {
+        self.state.lock().shipped.get(&node).copied().unwrap_or(0)
     }
 
     /// Cuts both ways between `node` and every other.
@@ -206,8 +228,8 @@ impl RaftNetworkFactory<Config> for MemoryClients {
     async fn new_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
         let (network, group) = (self.network.clone(), self.group);
         let way = Way { network, from: self.node, to: member.node, group, target };
-        let (tenure, assents) = (Tenure::of(&self.log), self.assents.clone());
-        MemoryClient { way, tenure, assents, beats: false }
+        let (log, assents) = (self.log.clone(), self.assents.clone());
+        MemoryClient { way, tenure: Tenure::of(&log), log, assents, beats: false }
     }
 
     async fn new_heartbeat_client(&mut self, target: ReplicaId, member: &Member) -> MemoryClient {
@@ -261,7 +283,7 @@ impl Way {
         self.back(replica.raft.append_entries(beat).await)
     }
 
-    fn ship(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+    fn ship(&self, from: &Path, to: &Path) -> Result<SnapshotData, Fault> {
         let absent = || Fault::new("a node without a disk");
         let source = self.network.station(self.from).ok_or_else(absent)?.disk;
         let target = self.network.station(self.to).ok_or_else(absent)?.disk;
@@ -276,7 +298,7 @@ impl Way {
                 .map_err(|error| Fault::caused("write a received file", error))?;
             sink.finish()?;
         }
-        Ok(())
+        Ok(SnapshotData::received(target, to.to_path_buf()))
     }
 }
 
@@ -285,6 +307,7 @@ impl Way {
 pub struct MemoryClient {
     way: Way,
     tenure: Tenure,
+    log: Glance,
     assents: Assents,
     /// Whether it is for heartbeats.
     beats: bool,
@@ -372,20 +395,27 @@ impl RaftNetworkV2<Config> for MemoryClient {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
         let replica = self.way.go()?;
+        let last = snapshot.meta.last_log_id.map_or(0, |last| last.index);
+        let hold = self.log.holds().map(|holds| holds.begin(self.way.target, last));
+        if let Some(None) = hold {
+            return Err(NetworkError::from_string("there is a newer snapshot").into());
+        }
         let (way, source) = (self.way.clone(), snapshot.snapshot.directory.clone());
         let receiver = replica.clone();
         let shipped = tokio::task::spawn_blocking(move || {
             let directory = receiver.begin_receive()?;
-            way.ship(&source, &directory)?;
-            Ok::<_, Fault>(directory)
+            way.ship(&source, &directory)
         });
-        let directory = match shipped.await {
-            Ok(Ok(directory)) => directory,
+        let files = match shipped.await {
+            Ok(Ok(files)) => files,
             Ok(Err(fault)) => return Err(NetworkError::new(&fault).into()),
             Err(error) => return Err(NetworkError::new(&error).into()),
         };
-        let received =
-            RaftSnapshot { meta: snapshot.meta, snapshot: SnapshotData::received(directory) };
+        *self.way.network.state.lock().shipped.entry(self.way.to).or_default() += 1;
+        while self.way.network.state.lock().parked.contains(&self.way.to) {
+            tokio::time::sleep(PARKED).await;
+        }
+        let received = RaftSnapshot { meta: snapshot.meta, snapshot: files };
         // The files took their time; the way may be cut by now.
         self.way.go()?;
         Ok(self.way.back(replica.raft.install_full_snapshot(vote, received).await)?)

@@ -6,6 +6,7 @@ mod load;
 mod members;
 mod reads;
 mod rest;
+mod shipments;
 
 use std::{
     collections::BTreeMap,

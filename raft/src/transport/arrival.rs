@@ -1,7 +1,7 @@
 //! Snapshots that arrive: received whole, installed by openraft, and confirmed when what
 //! they stand for is durable here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use openraft::{
     async_runtime::WatchReceiver as _,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     encoding::{self, SnapshotMetaRecord},
     peers::Replica,
-    types::{LogId, RaftSnapshot, SnapshotData, SnapshotMeta, Vote},
+    types::{LogId, RaftSnapshot, SnapshotMeta, Vote},
 };
 
 impl Inner {
@@ -40,8 +40,9 @@ impl Inner {
         if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
             return Err(Refusal::Malformed.status("a snapshot from beyond its leader"));
         }
+        let _place = self.room.take(&replica, begin.bytes).await?;
         let receiver = replica.clone();
-        let directory = reception::receive(
+        let received = reception::receive(
             &mut incoming,
             self.disk.clone(),
             move || receiver.begin_receive(),
@@ -50,23 +51,14 @@ impl Inner {
         .await?;
 
         if !overtaken(&replica, meta.last_log_id.as_ref()).await {
-            self.discard(directory).await;
             return Err(Refusal::Stalled.status("the log holds more than this snapshot"));
         }
-        let obsolete = meta.last_log_id <= applied(&replica);
-        let snapshot = RaftSnapshot {
-            meta: meta.clone(),
-            snapshot: SnapshotData::received(directory.clone()),
-        };
+        let snapshot = RaftSnapshot { meta: meta.clone(), snapshot: received };
         let response = replica
             .raft
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(|fatal| stopped(&fatal))?;
-        // Installed files belong to the machine; others belong to nobody.
-        if obsolete || response.vote > vote {
-            self.discard(directory).await;
-        }
         if response.vote <= vote {
             self.durable(&replica, vote, meta.last_log_id).await?;
         }
@@ -93,15 +85,6 @@ impl Inner {
             Ok(Err(RaftError::Fatal(fatal))) => Err(stopped(&fatal)),
             Ok(Err(RaftError::APIError(never))) => match never {},
             Err(_) => Err(Refusal::Stalled.status("the log is not durable yet")),
-        }
-    }
-
-    /// Removes what was received.
-    async fn discard(&self, directory: PathBuf) {
-        let disk = self.disk.clone();
-        let removed = crate::blocking::spawn(move || disk.remove(&directory)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(?removed, "cannot remove a snapshot that was not installed");
         }
     }
 }
@@ -134,11 +117,6 @@ async fn overtaken(replica: &Replica, last: Option<&LogId>) -> bool {
     is_heard
         || own.map(|own| own.leader_id) != last.map(|last| last.leader_id)
         || own == last.copied()
-}
-
-fn applied(replica: &Replica) -> Option<LogId> {
-    let metrics = replica.raft.data_metrics();
-    metrics.borrow_watched().last_applied
 }
 
 fn snapshot_meta(bytes: bytes::Bytes) -> Result<SnapshotMeta, Status> {

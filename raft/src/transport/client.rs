@@ -8,10 +8,10 @@ use futures::{Stream, StreamExt, stream};
 use openraft::{
     RaftNetworkFactory,
     base::{BoxFuture, BoxStream},
-    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{
         Backoff, NetAppend, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote,
-        RPCOption, stream_append_sequential,
+        RPCOption, RPCTypes, stream_append_sequential,
     },
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
@@ -19,7 +19,7 @@ use openraft::{
     },
 };
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, transport::Channel};
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     beats::Beats,
     channels::{Channels, Line, Purpose},
     confirmed::{Account, Confirmed},
-    convoy::Convoy,
+    convoy::{Convoy, Turn},
     ending::{self, Ending},
     proto::raft_client::RaftClient,
     refusal::Refusal,
@@ -88,6 +88,11 @@ impl GrpcTransport {
         let shared =
             Shared { cluster, node, channels, disk, settings, beats, confirmed, assents, convoy };
         Self { shared: Arc::new(shared) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn convoy(&self) -> &Convoy {
+        &self.shared.convoy
     }
 
     /// The channels, which the cluster layer shares.
@@ -157,7 +162,9 @@ impl ReplicaClients {
             to: (member.node, target),
         };
         let account = shared.confirmed.of(self.group, target);
-        ReplicaClient { shared, route, account, tenure: Tenure::of(&self.log), purpose }
+        let (log, turn) = (self.log.clone(), None);
+        let tenure = Tenure::of(&log);
+        ReplicaClient { shared, route, account, tenure, log, turn, purpose }
     }
 }
 
@@ -184,6 +191,9 @@ pub struct ReplicaClient {
     route: Route,
     account: Account,
     tenure: Tenure,
+    log: Glance,
+    /// That of the next snapshot.
+    turn: Option<Turn>,
     purpose: Purpose,
 }
 
@@ -334,6 +344,7 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let started = Instant::now();
         // Its log will not end where it did when it voted.
         self.account.sends(Some(vote.leader_id));
         let shared = &self.shared;
@@ -344,10 +355,23 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
         };
         let line = shared.channels.line(self.route.to.0, Purpose::Snapshots);
         let client = raft_client(&line);
+        let (route, log, next_turn) = (self.route, &self.log, &mut self.turn);
         let sending = async {
             let (disk, convoy) = (&shared.disk, &shared.convoy);
-            let _turn = convoy.turn(shipment::bytes_of(disk, &snapshot).await).await;
-            shipment::send(client, self.route, vote, snapshot, disk, convoy, bounds).await
+            let bytes = shipment::bytes_of(disk, &snapshot).await;
+            let turn = next_turn.take().or_else(|| convoy.turn_now(bytes));
+            let Some(turn) = turn else {
+                *next_turn = Some(convoy.turn(bytes).await);
+                return Err(shipment::Failure::Outdated);
+            };
+            let last = snapshot.meta.last_log_id.map_or(0, |last| last.index);
+            let hold = log.holds().map(|holds| holds.begin(route.to.1, last));
+            if let Some(None) = hold {
+                *next_turn = Some(turn);
+                return Err(shipment::Failure::Outdated);
+            }
+            let _under_way = (turn, hold);
+            shipment::send(client, route, vote, snapshot, disk, convoy, bounds).await
         };
         tokio::select! {
             // Dropping the call resets the stream; the receiver removes what it has.
@@ -359,6 +383,13 @@ impl NetSnapshot<TypeConfig> for ReplicaClient {
                 }
                 Err(shipment::Failure::Local(error)) => Err(StreamingError::StorageError(error)),
                 Err(shipment::Failure::Call(status)) => Err(unreachable(&status).into()),
+                // openraft reads the newest and comes again at once.
+                Err(shipment::Failure::Outdated) => Err(StreamingError::Timeout(Timeout {
+                    action: RPCTypes::InstallSnapshot,
+                    id: route.from.1,
+                    target: route.to.1,
+                    timeout: started.elapsed(),
+                })),
                 Err(shipment::Failure::Stalled) => {
                     let to = self.route.to.0;
                     let silence = bounds.chunk_max;

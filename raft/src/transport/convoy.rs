@@ -16,6 +16,11 @@ const AT_ONCE: usize = 2;
 /// quorum, others cannot do without it until then.
 const SMALL_MAX: u64 = 32 << 20;
 
+/// A snapshot may be on its way as long as it is kept.
+pub(super) struct Turn(
+    #[expect(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>,
+);
+
 /// What all snapshots that a node sends have in common.
 #[derive(Clone)]
 pub(super) struct Convoy {
@@ -34,14 +39,23 @@ impl Convoy {
         }
     }
 
-    /// Waits until one more snapshot of so many bytes may be sent. It is on its way for as long
-    /// as the turn is kept.
-    pub(super) async fn turn(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    /// The turn of one more snapshot of so many bytes, if it may be sent now. It is on its way
+    /// for as long as the turn is kept.
+    pub(super) fn turn_now(&self, bytes: u64) -> Option<Turn> {
         if bytes <= SMALL_MAX {
-            return None;
+            return Some(Turn(None));
+        }
+        self.turns.clone().try_acquire_owned().ok().map(|permit| Turn(Some(permit)))
+    }
+
+    /// Waits for the turn of a snapshot of so many bytes. Who waited should look whether there
+    /// is a newer one by then: the log behind an old one may be gone.
+    pub(super) async fn turn(&self, bytes: u64) -> Turn {
+        if bytes <= SMALL_MAX {
+            return Turn(None);
         }
         // It is never closed.
-        self.turns.clone().acquire_owned().await.ok()
+        Turn(self.turns.clone().acquire_owned().await.ok())
     }
 
     /// Waits until `bytes` more may be sent.
@@ -90,8 +104,10 @@ mod tests {
         let convoy = Convoy::new(u64::MAX);
         let mut turns = Vec::new();
         for _ in 0..AT_ONCE {
-            turns.push(convoy.turn(u64::MAX).await.unwrap());
+            turns.push(convoy.turn(u64::MAX).await);
         }
+        assert!(convoy.turn_now(SMALL_MAX + 1).is_none());
+        assert!(convoy.turn_now(SMALL_MAX).is_some());
         let wait = Duration::from_secs(3_600);
         assert!(tokio::time::timeout(wait, convoy.turn(SMALL_MAX + 1)).await.is_err());
         assert!(tokio::time::timeout(wait, convoy.turn(SMALL_MAX)).await.is_ok());

@@ -32,6 +32,7 @@ mod listener;
 mod network;
 mod reception;
 mod refusal;
+mod room;
 mod service;
 mod shipment;
 mod wire;

@@ -20,7 +20,7 @@ use super::{
     proto::{self, snapshot_chunk::Chunk},
     refusal::Refusal,
 };
-use crate::blocking;
+use crate::{blocking, types::SnapshotData};
 
 /// Pieces between the connection and the disk.
 const AHEAD: usize = 4;
@@ -30,14 +30,14 @@ const FILES_MAX: usize = 100_000;
 const PATH_BYTES_MAX: usize = 1_024;
 
 /// Receives what follows the begin of a snapshot into a fresh directory, which
-/// `begin` makes. Gives the directory, complete and durable. Dropping the
-/// future, too, removes what had arrived.
+/// `begin` makes. Gives the files, complete and durable. Dropping them, or the
+/// future, removes what had arrived.
 pub(super) async fn receive(
     incoming: &mut Streaming<proto::SnapshotChunk>,
     disk: Arc<dyn Disk>,
     begin: impl FnOnce() -> Result<PathBuf, Fault> + Send + 'static,
     chunk_max: Duration,
-) -> Result<PathBuf, Status> {
+) -> Result<SnapshotData, Status> {
     let (pieces, writing) = blocking::consume(AHEAD, move |arriving| write(disk, begin, arriving));
     loop {
         let message = timeout(chunk_max, incoming.message())
@@ -91,7 +91,7 @@ fn write(
     disk: Arc<dyn Disk>,
     begin: impl FnOnce() -> Result<PathBuf, Fault>,
     arriving: &mut dyn FnMut() -> Option<Chunk>,
-) -> Result<PathBuf, Rejected> {
+) -> Result<SnapshotData, Rejected> {
     let directory = begin()?;
     let mut reception = Reception::new(disk.as_ref(), &directory);
     let outcome = loop {
@@ -105,7 +105,10 @@ fn write(
         }
     };
     match outcome {
-        Ok(()) => Ok(directory),
+        Ok(()) => {
+            drop(reception);
+            Ok(SnapshotData::received(disk, directory))
+        }
         Err(rejected) => {
             drop(reception);
             if let Err(fault) = disk.remove(&directory) {

@@ -26,6 +26,7 @@ use super::{
         raft_server::{self, RaftServer},
     },
     refusal::Refusal,
+    room::Room,
     wire::{self, required},
 };
 use crate::{
@@ -48,7 +49,8 @@ pub fn routes(
     settings: TransportSettings,
     stopping: CancellationToken,
 ) -> Routes {
-    let service = Service(Arc::new(Inner { cluster, groups, disk, settings, stopping }));
+    let room = Room::default();
+    let service = Service(Arc::new(Inner { cluster, groups, disk, room, settings, stopping }));
     Routes::new(
         RaftServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -62,6 +64,7 @@ pub(super) struct Inner {
     cluster: ClusterId,
     groups: Arc<dyn Groups>,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) room: Room,
     pub(super) settings: TransportSettings,
     stopping: CancellationToken,
 }

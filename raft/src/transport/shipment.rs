@@ -46,6 +46,8 @@ pub(super) enum Failure {
     Call(Status),
     /// Nothing moved for too long.
     Stalled,
+    /// It waited for its turn, or for its log: by now there may be a newer one.
+    Outdated,
 }
 
 /// How far the connection has taken the pieces.
@@ -66,10 +68,11 @@ pub(super) async fn send(
     convoy: &Convoy,
     bounds: Bounds,
 ) -> Result<Vote, Failure> {
-    let begin = proto::SnapshotBegin {
+    let mut begin = proto::SnapshotBegin {
         route: Some(route.into()),
         vote: Some((&vote).into()),
         meta: encoding::encode(&SnapshotMetaRecord::from(&snapshot.meta)),
+        bytes: 0,
     };
     let started = Instant::now();
     let disk = disk.clone();
@@ -79,6 +82,7 @@ pub(super) async fn send(
             let chunk = proto::SnapshotChunk { chunk: Some(chunk) };
             hand_out(chunk).map_err(|_| Interrupted::Receiver)
         };
+        begin.bytes = measure(disk.as_ref(), &files.directory).unwrap_or(0);
         send(Chunk::Begin(begin))?;
         // `files` keeps the directory until the last byte is read.
         let manifest = read_files(disk.as_ref(), &files.directory, bounds.chunk_bytes, &mut send)?;
@@ -163,12 +167,13 @@ impl From<Fault> for Interrupted {
 /// Bytes of a snapshot's files; 0 where they cannot be read, which sending them finds out.
 pub(super) async fn bytes_of(disk: &Arc<dyn Disk>, snapshot: &RaftSnapshot) -> u64 {
     let (disk, files) = (disk.clone(), snapshot.snapshot.clone());
-    let measured = blocking::spawn(move || {
-        let below = disk.files_below(&files.directory)?;
-        let length = |file| disk.read_stream(&files.directory.join(file)).map(|(_, length)| length);
-        below.iter().map(length).sum::<Result<u64, Fault>>()
-    });
+    let measured = blocking::spawn(move || measure(disk.as_ref(), &files.directory));
     measured.await.ok().and_then(Result::ok).unwrap_or(0)
+}
+
+fn measure(disk: &dyn Disk, directory: &Path) -> Result<u64, Fault> {
+    let length = |file| disk.read_stream(&directory.join(file)).map(|(_, length)| length);
+    disk.files_below(directory)?.iter().map(length).sum()
 }
 
 /// Gives every file below `directory` to `send`, in pieces.

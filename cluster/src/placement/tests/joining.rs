@@ -94,3 +94,33 @@ fn leaders_are_not_moved_among_old_nodes_while_one_comes() {
         assert!(leads[3] <= leads[0] + 2, "{shards}: {leads:?}");
     }
 }
+
+/// The planner moved replicas to a node whose disk was full, where they filled what was kept in
+/// reserve.
+#[test]
+fn a_node_whose_disk_is_full_keeps_what_it_has_and_gets_no_more() {
+    let all = || vec![voter(1), voter(2), voter(3)];
+    let nodes = [(1, "a"), (2, "b"), (3, "c"), (4, "a")];
+    let mut picture = picture_of(&nodes, (0..4).map(|_| shard(2, all())).collect());
+    let adds = |picture: &Picture| {
+        steps(picture).into_iter().filter(|step| matches!(step, Step::AddReplica { .. })).count()
+    };
+    assert!(adds(&picture) > 0);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().disk_full = true;
+    assert_eq!(adds(&picture), 0);
+    // Nor where a voter is lost: better two than a third that cannot come.
+    picture.nodes.get_mut(&NodeId(3)).unwrap().silent_ms = 600_000;
+    assert_eq!(adds(&picture), 0);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().disk_full = false;
+    assert!(adds(&picture) > 0);
+
+    // What was under way goes on, voters stay, and so do leaders.
+    let coming = vec![voter(1), voter(2), voter(3), learner(4)];
+    let mut picture = picture_of(&nodes, vec![shard(1, coming)]);
+    picture.nodes.get_mut(&NodeId(4)).unwrap().disk_full = true;
+    picture.shards.get_mut(&GROUP).unwrap().replicas[3].caught_up = false;
+    assert_eq!(steps(&picture), []);
+    let mut settled = three(vec![shard(1, all())]);
+    settled.nodes.get_mut(&NodeId(1)).unwrap().disk_full = true;
+    assert_eq!(steps(&settled), []);
+}

@@ -185,6 +185,20 @@ fn bytes_of_snapshot_pieces_are_frozen() {
 }
 
 #[test]
+fn bytes_of_the_begin_of_a_snapshot_are_frozen() {
+    let begin = |bytes| proto::SnapshotBegin {
+        route: Some(route().into()),
+        vote: Some((&vote()).into()),
+        meta: Bytes::from_static(&[0xaa]),
+        bytes,
+    };
+    let before = format!("0a2e{}12060803100b18011a01aa", route_hex());
+    assert_eq!(hex(&begin(300)), format!("{before}20ac02"));
+    // As senders said it that did not say how many.
+    assert_eq!(hex(&begin(0)), before);
+}
+
+#[test]
 fn entries_that_a_later_leader_wrote_are_malformed() {
     let mut theirs = append();
     theirs.vote = Vote::new_committed(2, ReplicaId(11));

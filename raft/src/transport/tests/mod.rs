@@ -28,10 +28,12 @@ mod frozen;
 mod overtaken;
 mod pulses;
 mod refused;
+mod room;
 mod scripted;
 mod snapshots;
 mod streams;
 mod together;
+mod turns;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const HERE: NodeId = NodeId(1);

@@ -49,6 +49,8 @@ fn append(from: u64, to: u64, committed: Option<u64>) -> AppendEntriesRequest<Ty
 struct Follower {
     host: Arc<Host>,
     gate: Arc<Gate>,
+    files: MemoryDisk,
+    ledger: Arc<Ledger>,
     leader: GrpcTransport,
     channels: Arc<Channels>,
     _serving: DropGuard,
@@ -76,12 +78,13 @@ impl Follower {
         let host = Host::open(options, Arc::new(transport(THERE))).await.unwrap();
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
         let ledger = Ledger::open(files.clone(), Path::new("/ledger")).unwrap();
-        host.start_group(GROUP, ReplicaId(22), ledger).await.unwrap();
+        host.start_group(GROUP, ReplicaId(22), ledger.clone()).await.unwrap();
         let settings = TransportSettings { chunk_ms_max: 1_000, ..TransportSettings::default() };
         let routes = routes(CLUSTER, host.clone(), files, settings, CancellationToken::new());
         let (address, _serving) = listen(routes, ServerTls::LoopbackPlain).await;
         book.0.lock().insert(THERE, address);
-        let follower = Self { leader: transport(HERE), host, gate, channels, _serving };
+        let (leader, files) = (transport(HERE), disk.clone());
+        let follower = Self { leader, host, gate, files, ledger, channels, _serving };
         // Its vote is durable, as it is before anything else is said to be.
         let heartbeat = AppendEntriesRequest { prev_log_id: None, ..append(1, 0, None) };
         follower.host.replica(GROUP).unwrap().raft.append_entries(heartbeat).await.unwrap();
@@ -168,4 +171,20 @@ async fn a_snapshot_that_ends_within_the_log_waits_for_news_of_the_commit() {
     follower.take(LAST).await;
     follower.gate.permit(None);
     assert_eq!(follower.send(LAST - 1).await.unwrap(), vote());
+}
+
+/// What openraft did not install, because it knew the entries to be committed already, though
+/// not yet applied, stayed on the disk until the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_was_overtaken_leaves_nothing() {
+    let follower = Follower::start().await;
+    let _held = follower.ledger.hold();
+    follower.take(LAST).await;
+    follower.gate.permit(None);
+    assert_eq!(follower.send(LAST).await.unwrap(), vote());
+    eventually("removal", || {
+        let names = follower.files.list(Path::new("/ledger")).unwrap();
+        !names.iter().any(|name| name.starts_with("received"))
+    })
+    .await;
 }

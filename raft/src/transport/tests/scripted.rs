@@ -9,12 +9,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
-use crate::transport::{
-    proto::{
-        self,
-        raft_server::{Raft, RaftServer},
+use crate::{
+    transport::{
+        proto::{
+            self,
+            raft_server::{Raft, RaftServer},
+        },
+        reception,
     },
-    reception,
+    types::SnapshotData,
 };
 
 /// How the other node behaves.
@@ -33,6 +36,10 @@ pub(super) struct Script {
     pub(super) beats: bool,
     /// Where it receives snapshots.
     pub(super) disk: MemoryDisk,
+    /// The snapshots it received.
+    pub(super) received: Mutex<Vec<SnapshotData>>,
+    /// The bytes that each snapshot was said to have.
+    pub(super) told_bytes: Mutex<Vec<u64>>,
     /// Milliseconds it waits for a piece.
     pub(super) chunk_ms_max: u64,
     /// Streams of heartbeats so far, and heartbeats in each message.
@@ -51,6 +58,8 @@ impl Default for Script {
             skew: 0,
             beats: true,
             disk: MemoryDisk::new(2),
+            received: Mutex::default(),
+            told_bytes: Mutex::default(),
             chunk_ms_max: 5_000,
             seen_beats: Mutex::default(),
             appended: watch::Sender::new(0),
@@ -188,13 +197,15 @@ impl Raft for Scripted {
                 fresh.create_directory(RECEIVED.as_ref())?;
                 Ok(RECEIVED.into())
             };
-            reception::receive(&mut incoming, disk, make, chunk_max).await?;
+            let received = reception::receive(&mut incoming, disk, make, chunk_max).await?;
+            script.received.lock().push(received);
             let Some(proto::SnapshotChunk {
                 chunk: Some(proto::snapshot_chunk::Chunk::Begin(begin)),
             }) = begin
             else {
                 return Err(Status::internal("no begin"));
             };
+            script.told_bytes.lock().push(begin.bytes);
             Ok(proto::SnapshotResponse { vote: begin.vote })
         });
         receiving.await.unwrap().map(Response::new)

@@ -14,7 +14,7 @@ use tokio::{
 const AT_ONCE: usize = 2;
 /// Bytes of a snapshot that waits for nobody. Where the directory is, or a group without a
 /// quorum, others cannot do without it until then.
-const SMALL_MAX: u64 = 32 << 20;
+pub(super) const SMALL_MAX: u64 = 32 << 20;
 
 /// A snapshot may be on its way as long as it is kept.
 pub(super) struct Turn(

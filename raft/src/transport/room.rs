@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tonic::Status;
 
-use super::refusal::Refusal;
+use super::{convoy::SMALL_MAX, refusal::Refusal};
 use crate::{blocking, peers::Replica};
 
 /// What is promised to all snapshots that are arriving at a node.
@@ -28,10 +28,11 @@ impl Drop for Place {
 
 impl Room {
     /// Room for `bytes`, or a refusal that says what is lacking. A sender that does not say how
-    /// many, with 0, is never refused.
+    /// many, with 0, is never refused; nor is a small one, such as the directory's, without
+    /// which a node whose disk is full could not even be told what goes on.
     pub(super) async fn take(&self, replica: &Replica, bytes: u64) -> Result<Place, Status> {
-        if bytes == 0 {
-            return Ok(Place { room: self.clone(), bytes });
+        if bytes <= SMALL_MAX {
+            return Ok(Place { room: self.clone(), bytes: 0 });
         }
         let (replica, room) = (replica.clone(), self.clone());
         let taken = blocking::spawn(move || {

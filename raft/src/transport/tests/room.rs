@@ -14,12 +14,16 @@ use crate::{
     testing::Ledger,
     transport::{
         GrpcTransport, Refusal,
+        convoy::SMALL_MAX,
         proto::{self, snapshot_chunk::Chunk},
     },
     types::{LeaderId, LogId, SnapshotMeta, StoredMembership, Vote},
 };
 
-/// A node with a replica whose disk has a hundred bytes above its reserve.
+/// What the disk has above its reserve.
+const ROOM: u64 = 4 * SMALL_MAX;
+
+/// A node with a replica whose disk has so many bytes above its reserve.
 struct Node {
     files: MemoryDisk,
     ledger: Arc<Ledger>,
@@ -48,7 +52,7 @@ impl Node {
         };
         let host = Host::open(options, Arc::new(transport)).await.unwrap();
         let ledger = Ledger::open(disk.clone(), Path::new("/ledger")).unwrap();
-        ledger.leave_room(100);
+        ledger.leave_room(ROOM);
         host.start_group(GROUP, ReplicaId(22), ledger.clone()).await.unwrap();
         let routes = routes(CLUSTER, host, disk, settings, CancellationToken::new());
         let (address, _serving) = listen(routes, ServerTls::LoopbackPlain).await;
@@ -95,28 +99,31 @@ impl Node {
 #[tokio::test]
 async fn a_snapshot_that_does_not_fit_with_the_reserve_is_refused() {
     let node = Node::start().await;
-    assert_eq!(node.said_to(100).await, Some(Refusal::Corrupted));
-    let (_pieces, call) = node.begin(101);
+    assert_eq!(node.said_to(ROOM).await, Some(Refusal::Corrupted));
+    let (_pieces, call) = node.begin(ROOM + 1);
     let status = call.await.unwrap();
     assert_eq!(Refusal::of(&status), Some(Refusal::Disk));
-    let reason = "a snapshot of 101 bytes does not fit: the disk here has 100 bytes above its \
-                  reserve";
+    let reason = "a snapshot of 134217729 bytes does not fit: the disk here has 134217728 bytes \
+                  above its reserve";
     assert_eq!(status.message(), reason);
     assert_eq!(node.receiving(), 0);
     node.ledger.leave_room(0);
-    assert_eq!(node.said_to(1).await, Some(Refusal::Disk));
-    // Who does not say how many it has is taken at its word.
+    assert_eq!(node.said_to(SMALL_MAX + 1).await, Some(Refusal::Disk));
+    // A small one, and that of one who does not say how many it has.
+    assert_eq!(node.said_to(SMALL_MAX).await, Some(Refusal::Corrupted));
     assert_eq!(node.said_to(0).await, Some(Refusal::Corrupted));
 }
 
 #[tokio::test]
 async fn the_same_room_is_not_promised_twice() {
     let node = Node::start().await;
-    let (pieces, call) = node.begin(60);
+    let (half, third) = (ROOM / 2, ROOM / 3);
+    let (pieces, call) = node.begin(half);
     eventually("the first", || node.receiving() == 1).await;
-    assert_eq!(node.said_to(41).await, Some(Refusal::Disk));
-    assert_eq!(node.said_to(40).await, Some(Refusal::Corrupted));
+    assert_eq!(node.said_to(half + 1).await, Some(Refusal::Disk));
+    assert_eq!(node.said_to(third).await, Some(Refusal::Corrupted));
+    assert_eq!(node.said_to(half).await, Some(Refusal::Corrupted));
     drop(pieces);
     assert_eq!(Refusal::of(&call.await.unwrap()), Some(Refusal::Corrupted));
-    assert_eq!(node.said_to(100).await, Some(Refusal::Corrupted));
+    assert_eq!(node.said_to(ROOM).await, Some(Refusal::Corrupted));
 }

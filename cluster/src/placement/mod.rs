@@ -230,7 +230,8 @@ impl Picture {
 
     /// Whether a node may get replicas now.
     fn takes(&self, node: NodeId, rules: &Rules) -> bool {
-        self.may_lead(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_full)
+        let disk_is_well = |node: &NodePicture| !node.disk_hangs && !node.disk_full;
+        self.fills(node, rules) && self.nodes.get(&node).is_some_and(disk_is_well)
     }
 
     /// Whether a node goes on with replicas that it was given. A disk that hangs does not
@@ -251,10 +252,10 @@ impl Picture {
         deposed_ms.is_none_or(|ms| ms >= rules.leader_trust_ms)
     }
 
-    /// Whether a node may lead. Whether its disk is full is not asked: that keeps replicas away
-    /// which it does not have yet.
+    /// Whether a node may lead. One whose disk is full refuses to write what it leads, and
+    /// others could.
     fn may_lead(&self, node: NodeId, rules: &Rules) -> bool {
-        self.fills(node, rules) && self.nodes.get(&node).is_some_and(|node| !node.disk_hangs)
+        self.takes(node, rules)
     }
 }
 

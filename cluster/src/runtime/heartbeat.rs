@@ -178,7 +178,10 @@ async fn look_at_disk(member: &Arc<Member>) {
     let free = cardea_raft::blocking::spawn(move || disk.free_bytes(&at)).await;
     if let Ok(Ok(free)) = free {
         member.disk_free.store(free, Ordering::Release);
-        let full = free < member.reserve_bytes;
+        // One that is full has a little more than the reserve before it has room again: it would
+        // come and go with every compaction, and leaders with it.
+        let margin = if member.is_disk_full() { member.reserve_bytes / 16 } else { 0 };
+        let full = free < member.reserve_bytes.saturating_add(margin);
         if full != member.disk_full.swap(full, Ordering::AcqRel) {
             if full {
                 tracing::error!(free, "the disk is full: ordinary writes are refused");

@@ -152,7 +152,8 @@ pub(super) async fn begin(
     matches!(owned, Answer::Outcome(Outcome::Committed { .. }))
 }
 
-/// The voter that should lead next: one that was heard of lately and lacks least.
+/// The voter that should lead next: one that was heard of lately, whose disk has room if there
+/// is such a one, and that lacks least.
 pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<ReplicaId> {
     let heard = member.heard.lock();
     let may_lead =
@@ -161,7 +162,10 @@ pub(super) fn successor(member: &Member, status: &GroupStatus) -> Option<Replica
         .voters
         .iter()
         .filter(|(id, node)| **id != status.replica && may_lead(node))
-        .max_by_key(|(id, _)| status.matched.get(id).copied().flatten())
+        .max_by_key(|(id, node)| {
+            let has_room = heard.get(node).is_some_and(|heard| !heard.report.disk_full);
+            (has_room, status.matched.get(id).copied().flatten())
+        })
         .map(|(id, _)| *id)
 }
 

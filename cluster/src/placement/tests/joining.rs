@@ -114,13 +114,29 @@ fn a_node_whose_disk_is_full_keeps_what_it_has_and_gets_no_more() {
     picture.nodes.get_mut(&NodeId(4)).unwrap().disk_full = false;
     assert!(adds(&picture) > 0);
 
-    // What was under way goes on, voters stay, and so do leaders.
+    // What was under way goes on, and voters stay.
     let coming = vec![voter(1), voter(2), voter(3), learner(4)];
     let mut picture = picture_of(&nodes, vec![shard(1, coming)]);
     picture.nodes.get_mut(&NodeId(4)).unwrap().disk_full = true;
     picture.shards.get_mut(&GROUP).unwrap().replicas[3].caught_up = false;
     assert_eq!(steps(&picture), []);
     let mut settled = three(vec![shard(1, all())]);
-    settled.nodes.get_mut(&NodeId(1)).unwrap().disk_full = true;
+    settled.nodes.get_mut(&NodeId(2)).unwrap().disk_full = true;
     assert_eq!(steps(&settled), []);
+}
+
+/// A node whose disk is full refused to write the shards that it led, though a majority of
+/// their voters had room.
+#[test]
+fn leaders_leave_a_node_whose_disk_is_full_while_another_has_room() {
+    let all = || vec![voter(1), voter(2), voter(3)];
+    let mut picture = three(vec![shard(1, all()), shard(2, all()), shard(3, all())]);
+    let mut fill = |node: u64| {
+        picture.nodes.get_mut(&NodeId(node)).unwrap().disk_full = true;
+        steps(&picture)
+    };
+    assert_eq!(fill(1), [lead(1, 1, 2)]);
+    assert_eq!(fill(2), [lead(1, 1, 3), lead(2, 2, 3)]);
+    // Nobody has room: nothing is gained by moving.
+    assert_eq!(fill(3), []);
 }

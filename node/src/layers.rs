@@ -273,7 +273,7 @@ pub fn keto_routes(door: keto::Door) -> Vec<Route> {
 
 fn guarded(route: &cardea_api::RouteInfo) -> Route {
     let method = route.method.clone();
-    match (route.surface, route.scope) {
+    let guarded = match (route.surface, route.scope) {
         (cardea_api::Surface::Public, _) => Route::open(method, route.path),
         (cardea_api::Surface::Admin, Some(cardea_api::Scope::Read(area))) => {
             Route::guarded(method, route.path, Scope::Read(area))
@@ -283,7 +283,8 @@ fn guarded(route: &cardea_api::RouteInfo) -> Route {
         }
         // An administrative route that names no scope takes them all.
         (cardea_api::Surface::Admin, None) => Route::guarded(method, route.path, Scope::Admin),
-    }
+    };
+    guarded.refusable()
 }
 
 /// What opens session cookies of Ory Kratos, if its secrets are given.

@@ -27,6 +27,7 @@ use crate::{
     layers::{self, Layers, Rings},
     listener::{
         self,
+        admission::Admission,
         gate::{Gate, GateOptions},
         grpc,
         health::{self, Readiness},
@@ -294,6 +295,8 @@ pub async fn serve_listeners(
     let certificates = Certificates::of(config);
     metrics.add(Arc::new(certificates.clone()));
     tokio::spawn(certificates.warn(SystemClock::new(), stop.clone()));
+    let admission = Admission::new();
+    metrics.add(Arc::new(admission.clone()));
     services.metrics.into_iter().for_each(|source| metrics.add(source));
     let own = || health::routes().into_iter().chain(grpc::routes());
     let table = Arc::new(RouteTable::new(own().chain(services.routes))?);
@@ -303,7 +306,8 @@ pub async fn serve_listeners(
         let identification = services.identification.clone();
         let table = Arc::clone(table);
         let router = router.clone().merge(grpc::router(readiness.clone(), door)?);
-        anyhow::Ok(Gate::new(options, table, identification, http.clone(), router))
+        let gate = Gate::new(options, table, identification, http.clone(), router);
+        anyhow::Ok(gate.admitting(admission.clone()))
     };
     let (public, admin) = (&config.public, &config.admin);
     let public_tls = tls::of_listener(&public.tls_certificate_file, &public.tls_key_file, None)?;

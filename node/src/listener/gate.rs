@@ -6,11 +6,12 @@
 //!    browser that asks beforehand is told what they may send.
 //! 3. The path is looked up in the route table, leniently where Ory is. Who asks for a page
 //!    where there is none is shown one that says so, on the public listener.
-//! 4. Administrative routes ask for a key, unless the listener trusts its
+//! 4. Under overload it is refused, or waits a moment ([`admission`](super::admission)).
+//! 5. Administrative routes ask for a key, unless the listener trusts its
 //!    callers; a key that is shown counts wherever it is shown.
-//! 5. The tenant is that of the host name, and a key's must be the same.
-//! 6. The body is bounded, the time is bounded, the handler runs.
-//! 7. Security headers, the access log, metrics.
+//! 6. The tenant is that of the host name, and a key's must be the same.
+//! 7. The body is bounded, the time is bounded, the handler runs.
+//! 8. Security headers, the access log, metrics.
 
 use std::{
     sync::Arc,
@@ -26,6 +27,7 @@ use http_body_util::Limited;
 use tower::ServiceExt as _;
 
 use super::{
+    admission::{Admission, Place},
     client::{ClientAddress, PeerAddress, client_address, is_secure},
     cors::{self, Origins, Page},
     grpc,
@@ -103,6 +105,7 @@ pub struct Gate {
     table: Arc<RouteTable>,
     identification: Identification,
     metrics: HttpMetrics,
+    admission: Admission,
     inner: Router,
     lost: Option<Router>,
 }
@@ -116,7 +119,13 @@ impl Gate {
         metrics: HttpMetrics,
         inner: Router,
     ) -> Self {
-        Self { options, table, identification, metrics, inner, lost: None }
+        let admission = Admission::new();
+        Self { options, table, identification, metrics, admission, inner, lost: None }
+    }
+
+    /// With the places that all listeners share.
+    pub fn admitting(self, admission: Admission) -> Self {
+        Self { admission, ..self }
     }
 
     /// Shows browsers what `lost` answers where nothing else does.
@@ -140,7 +149,9 @@ impl Gate {
         let secure = self.is_secure(peer, request.headers());
         let page = self.options.origins.page(request.headers());
         let mut route = "unmatched";
-        let outcome = self.admit(peer, page.as_ref(), &mut request, &mut route).await;
+        let mut place = None;
+        let admitting = self.admit(peer, page.as_ref(), &mut request, &mut route, &mut place);
+        let outcome = admitting.await;
         let mut response = match outcome {
             Ok(Admitted::Redirected(to)) => redirect(&to),
             Ok(Admitted::Asked(methods)) => permit(&methods),
@@ -151,6 +162,9 @@ impl Gate {
             },
             Err(refusal) => refusal.answer(Some(request_id.as_str())),
         };
+        if let Some(place) = place {
+            place.answered(response.status());
+        }
         if let Some(media_type) = grpc {
             response = grpc::in_form(media_type, response);
         }
@@ -185,6 +199,7 @@ impl Gate {
         page: Option<&Page>,
         request: &mut Request<Body>,
         route_name: &mut &'static str,
+        place: &mut Option<Place>,
     ) -> Result<Admitted, Refusal> {
         let options = &self.options;
         if options.side == Side::Admin {
@@ -208,6 +223,10 @@ impl Gate {
             }
         };
         *route_name = route.path;
+        if let Some(class) = route.class {
+            let entered = self.admission.enter(class, &route.method, route.path).await;
+            *place = Some(entered.map_err(|_| Refusal::overloaded())?);
+        }
 
         let tenant = host_of(request.uri(), request.headers())
             .map_or(Some(Tenant::default()), |host| self.identification.tenants.of_host(&host))

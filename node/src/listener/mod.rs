@@ -4,6 +4,7 @@
 //! Every request passes a [`gate::Gate`]; every route stands in a
 //! [`table::RouteTable`] that says for whom it is.
 
+pub mod admission;
 pub mod client;
 pub mod cors;
 pub mod gate;

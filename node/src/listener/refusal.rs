@@ -26,6 +26,9 @@ pub struct Refusal {
 /// done. The layers say the same of the store.
 pub const UNAVAILABLE: &str = "cluster_unavailable";
 
+/// The id of a refusal of a node that has more to do than it can: nothing was done.
+pub const OVERLOADED: &str = "cluster_overloaded";
+
 impl Refusal {
     /// A refusal with a reason.
     pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
@@ -35,6 +38,12 @@ impl Refusal {
     /// 503: nothing was done, and it may be tried again.
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self { id: Some(UNAVAILABLE), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+    }
+
+    /// 503: nothing was done, for too much else is.
+    pub fn overloaded() -> Self {
+        let reason = "This node is asked for more than it can do.";
+        Self { id: Some(OVERLOADED), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
     }
 
     /// 503: it may have been done. Without `Retry-After`, for trying again may do it twice.
@@ -157,6 +166,7 @@ mod tests {
     async fn what_may_have_been_done_is_told_by_its_id_and_asks_for_no_second_time() {
         for (refusal, id, again) in [
             (Refusal::unavailable("No quorum."), "cluster_unavailable", true),
+            (Refusal::overloaded(), "cluster_overloaded", true),
             (Refusal::outcome_unknown("Not in time."), "outcome_unknown", false),
         ] {
             let response = refusal.answer(None);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
+use super::admission::Class;
 use crate::apikey::Scope;
 
 /// For whom a route is.
@@ -29,17 +30,24 @@ pub struct Route {
     pub path: &'static str,
     /// For whom it is.
     pub audience: Audience,
+    /// With what it is refused under overload; `None`: never.
+    pub class: Option<Class>,
 }
 
 impl Route {
     /// A route for everyone.
     pub const fn open(method: Method, path: &'static str) -> Self {
-        Self { method, path, audience: Audience::Everyone }
+        Self { method, path, audience: Audience::Everyone, class: None }
     }
 
     /// A route for holders of a scope.
     pub const fn guarded(method: Method, path: &'static str, scope: Scope) -> Self {
-        Self { method, path, audience: Audience::Operators(scope) }
+        Self { method, path, audience: Audience::Operators(scope), class: None }
+    }
+
+    /// The same, refused under overload.
+    pub fn refusable(self) -> Self {
+        Self { class: Some(Class::of(&self.method, self.path)), ..self }
     }
 }
 

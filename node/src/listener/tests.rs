@@ -30,6 +30,7 @@ use crate::{
 
 mod cors;
 mod logged;
+mod overload;
 
 /// Keys by the first byte of their randomness.
 struct Keys(BTreeMap<u8, (Tenant, Vec<Scope>)>, bool);
@@ -83,10 +84,10 @@ const UNKNOWN: u8 = 9;
 fn routes() -> Vec<Route> {
     let mut routes = health::routes();
     routes.extend([
-        Route::open(Method::GET, "/sessions/whoami"),
+        Route::open(Method::GET, "/sessions/whoami").refusable(),
         Route::open(Method::POST, "/echo"),
         Route::open(Method::GET, "/slow"),
-        Route::open(Method::POST, "/slow"),
+        Route::open(Method::POST, "/slow").refusable(),
         Route::open(Method::GET, "/long"),
         Route::guarded(Method::GET, "/admin/identities", Scope::Read("identity")),
         Route::guarded(Method::POST, "/admin/identities", Scope::Write("identity")),

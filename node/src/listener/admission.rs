@@ -27,8 +27,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::telemetry::registry::{MetricsSource, Samples};
 
-/// So much longer than its route's quickest an answer takes that is late.
-const LATE: Duration = Duration::from_millis(200);
+/// So much longer than its route's quickest an answer takes that is late. Not that a leader is
+/// far all at once, because the near one is gone: two trips around the world are no overload.
+const LATE: Duration = Duration::from_millis(800);
 /// How often answers are judged.
 const JUDGED_EVERY: Duration = Duration::from_millis(100);
 /// So often in a row most were late before fewer are let in: what lasts less is a burst.

@@ -57,7 +57,7 @@ async fn ask(admission: &Admission, server: &Server, each: usize, hundredths: u6
     };
     let (mut outcome, mut asked) = (Outcome::default(), FuturesUnordered::new());
     let mut note = |ended: Result<Duration, Overloaded>| match ended {
-        Ok(took) if took <= ms(1_000) => outcome.answered += 1,
+        Ok(took) if took <= ms(1_500) => outcome.answered += 1,
         Ok(_) => outcome.late += 1,
         Err(Overloaded) => outcome.refused += 1,
     };
@@ -104,6 +104,21 @@ async fn bursts_that_are_served_in_time_are_let_in_whole() {
         assert_eq!(outcome, Outcome { answered: 600, ..Outcome::default() });
         tokio::time::advance(ms(400)).await;
     }
+}
+
+/// A region is lost, and what was written near by is written far away, in two trips.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_far_all_at_once_is_no_overload() {
+    let admission = Admission::new();
+    for (rounds, takes) in [(200, 3), (40, 600)] {
+        for _ in 0..rounds {
+            let entered = (0..1_000).map(|_| enter(&admission, Class::Write));
+            let places = futures::future::join_all(entered).await;
+            tokio::time::advance(ms(takes)).await;
+            places.into_iter().for_each(|place| place.unwrap().answered(StatusCode::OK));
+        }
+    }
+    assert_eq!(refused(&admission, Class::Write), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +199,7 @@ async fn who_is_refused_further_in_was_not_served_quickly() {
     let limit = || admission.room(Class::Write).0.lock().limit;
     for _ in 0..10 {
         let late = enter(&admission, Class::Write).await.unwrap();
-        tokio::time::advance(ms(300)).await;
+        tokio::time::advance(ms(900)).await;
         for _ in 0..50 {
             let refused = enter(&admission, Class::Write).await.unwrap();
             refused.answered(StatusCode::SERVICE_UNAVAILABLE);

@@ -46,6 +46,8 @@ pub struct Common {
     tokens: BTreeMap<u64, (u64, Snaptoken)>,
     /// How often each place of a kind was used.
     turns: BTreeMap<(CellKind, u64), u64>,
+    /// The book that somebody took up last.
+    book: u64,
     /// Requests that are to follow one that was just acknowledged.
     chased: VecDeque<Request>,
 }
@@ -256,14 +258,18 @@ impl Client {
                 0..60 => Request::Move(place, 1 + self.dice.draw() % 20, self.dice.percent(50)),
                 _ => Request::Purse(place),
             },
-            Some(7) => self.book(cells),
+            Some(7) => self.book(common, cells, parameters.again_and_again_percent),
             _ => self.register(common, place, cells),
         }
     }
 
-    fn book(&mut self, cells: u64) -> Request {
-        // Many, so that most are left alone for long.
-        let n = self.dice.draw() % (BOOKS_A_CELL * cells);
+    fn book(&mut self, common: &mut Common, cells: u64, again_percent: usize) -> Request {
+        // Many, so that most are left alone for long; and some that are moved on at once, before
+        // what moved them first can have come again.
+        if !self.dice.percent(again_percent) {
+            common.book = self.dice.draw() % (BOOKS_A_CELL * cells);
+        }
+        let n = common.book;
         match self.dice.below(100) {
             0..50 => Request::Shelve(n, self.dice.draw() % SHELVES),
             50..65 => Request::Discard(n),

@@ -93,6 +93,8 @@ pub struct Parameters {
     pub chase_percent: usize,
     /// Of a hundred of those, the ones that ask the machine that had the last harm.
     pub haunt_percent: usize,
+    /// Of a hundred requests for a book, those for the one that was asked for last.
+    pub again_and_again_percent: usize,
     /// Within how many milliseconds the machines get the newest binary, one after the
     /// other; 0 if they have it from the beginning.
     pub upgrade_ms: u64,
@@ -138,6 +140,7 @@ impl Parameters {
             think_ms_mean: up_to(5, 150),
             chase_percent: up_to(0, 50) as usize,
             haunt_percent: if up_to(0, 1) == 0 { 0 } else { up_to(20, 90) as usize },
+            again_and_again_percent: if up_to(0, 1) == 0 { 0 } else { up_to(50, 95) as usize },
             upgrade_ms: if up_to(0, 1) == 0 { 0 } else { up_to(500, 6_000) },
             loan_ms_max: up_to(500, 8_000),
             harm_ms_mean: up_to(100, 1_500),

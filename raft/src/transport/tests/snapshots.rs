@@ -133,7 +133,7 @@ async fn a_snapshot_arrives_byte_for_byte() {
         files().into_iter().map(|(path, _)| path.into()).collect();
     names.sort();
     assert_eq!(scene.script.disk.files_below(Path::new(RECEIVED)).unwrap(), names);
-    let bytes = files().iter().map(|(_, content)| content.len() as u64).sum();
+    let bytes: u64 = files().iter().map(|(_, content)| content.len() as u64).sum();
     assert_eq!(*scene.script.told_bytes.lock(), [bytes]);
     for (path, content) in files() {
         assert!(read(&scene.script.disk, &format!("{RECEIVED}/{path}")) == content, "{path}");

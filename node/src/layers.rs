@@ -6,6 +6,8 @@
 //! requests under way finish on the former ones. Whatever else keeps the node from
 //! relying on its configuration is asked for with every request.
 
+mod guards;
+
 use std::{sync::Arc, thread, time::Duration};
 
 use axum::{
@@ -37,8 +39,8 @@ use http::StatusCode;
 use parking_lot::RwLock;
 use tower::ServiceExt as _;
 
+pub use self::guards::{keto_routes, routes};
 use crate::{
-    apikey::Scope,
     config::{
         Config,
         relying_party::relying_party,
@@ -50,7 +52,6 @@ use crate::{
         client::ClientAddress,
         keys::{Caller, Presented},
         refusal::Refusal,
-        table::Route,
     },
     operator::cluster::sentence,
     telemetry::request_id::RequestId,
@@ -259,32 +260,6 @@ async fn introduce(mut request: Request, next: Next) -> Response {
         }));
     }
     next.run(request).await
-}
-
-/// The routes of all layers.
-pub fn routes() -> Vec<Route> {
-    cardea_api::ROUTES.iter().map(guarded).collect()
-}
-
-/// The routes of one of the listeners that Keto's clients know.
-pub fn keto_routes(door: keto::Door) -> Vec<Route> {
-    keto::routes_of(door).map(guarded).collect()
-}
-
-fn guarded(route: &cardea_api::RouteInfo) -> Route {
-    let method = route.method.clone();
-    let guarded = match (route.surface, route.scope) {
-        (cardea_api::Surface::Public, _) => Route::open(method, route.path),
-        (cardea_api::Surface::Admin, Some(cardea_api::Scope::Read(area))) => {
-            Route::guarded(method, route.path, Scope::Read(area))
-        }
-        (cardea_api::Surface::Admin, Some(cardea_api::Scope::Write(area))) => {
-            Route::guarded(method, route.path, Scope::Write(area))
-        }
-        // An administrative route that names no scope takes them all.
-        (cardea_api::Surface::Admin, None) => Route::guarded(method, route.path, Scope::Admin),
-    };
-    guarded.refusable()
 }
 
 /// What opens session cookies of Ory Kratos, if its secrets are given.
